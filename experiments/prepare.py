@@ -1,0 +1,130 @@
+"""Turns a raw click log into an encoded store: `prepare.py criteo --input FILE --output DIR`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.table import Table as Grid
+
+from ihas_jax.data import formats
+from ihas_jax.data.ingest import Summary, prepare
+from ihas_jax.data.logs import Log
+from ihas_jax.data.split import SPLITS
+from ihas_jax.errors import run_cli
+from ihas_jax.progress import console, log
+
+
+@dataclass(frozen=True)
+class Job(ABC):
+    """What every format has in common."""
+
+    input: Path
+    """The raw log: plain text or gzip, or the file that the format names."""
+    output: Path
+    """The folder to make; it must not exist."""
+    min_count: int = 10
+    """Values seen in fewer rows share the field's "other" id."""
+    seed: int = 0
+    """Decides which rows are for training (80 %), validation (10 %) and test (10 %)."""
+    on_bad_rows: Literal["error", "skip"] = "error"
+    """A row that cannot be used stops the work, or is left out and counted."""
+
+    @abstractmethod
+    def open(self) -> Log:
+        """The log to read."""
+
+
+@dataclass(frozen=True)
+class Criteo(Job):
+    """Criteo display advertising: train.txt, tab separated, no header."""
+
+    def open(self) -> Log:
+        """The log to read."""
+        return formats.criteo(self.input)
+
+
+@dataclass(frozen=True)
+class Avazu(Job):
+    """Avazu click-through rate: train.csv with its header; the 22 fields from `hour` on."""
+
+    def open(self) -> Log:
+        """The log to read."""
+        return formats.avazu(self.input)
+
+
+@dataclass(frozen=True)
+class MovieLens(Job):
+    """MovieLens-1M: ml-1m.zip as published; a rating above 3 is a click."""
+
+    def open(self) -> Log:
+        """The log to read."""
+        return formats.movielens(self.input)
+
+
+@dataclass(frozen=True)
+class Table(Job):
+    """Any CSV with a header, plain or gzip, or Parquet file."""
+
+    label: str = tyro.MISSING
+    """The column that is 0 or 1."""
+    categorical: tuple[str, ...] = ()
+    """The columns whose values are categories as they are."""
+    numeric: tuple[str, ...] = ()
+    """The columns of numbers; the integer part v becomes the category int(ln(v)^2), or v - 2
+    where v is at most 2."""
+
+    def open(self) -> Log:
+        """The log to read."""
+        return formats.table(
+            self.input, label=self.label, categorical=self.categorical, numeric=self.numeric
+        )
+
+
+Command = (
+    Annotated[Criteo, tyro.conf.subcommand("criteo")]
+    | Annotated[Avazu, tyro.conf.subcommand("avazu")]
+    | Annotated[MovieLens, tyro.conf.subcommand("movielens")]
+    | Annotated[Table, tyro.conf.subcommand("table")]
+)
+
+
+def report(summary: Summary, output: Path) -> None:
+    """Prints what was made: the splits, the fields, and how long it took."""
+    splits = Grid("split", "rows", "label rate", title=str(output))
+    for name, rows, clicks in zip(SPLITS, summary.rows, summary.clicks, strict=True):
+        splits.add_row(name, f"{rows:,}", f"{clicks / rows:.4f}")
+    fields = Grid("field", "kind", "ids", "other")
+    for field, share in zip(summary.schema.fields, summary.other_shares, strict=True):
+        fields.add_row(field.name, field.kind, f"{field.size:,}", f"{share:.2%}")
+    for grid in (fields, splits):
+        for column in grid.columns[1:]:
+            column.justify = "right"
+        console.print(grid)
+    if summary.complaint:
+        log(f"{summary.bad_rows:,} bad rows left out; the first: {summary.complaint}")
+    rows = sum(summary.rows)
+    log(
+        f"{rows:,} rows, {len(summary.schema.fields)} fields, {sum(summary.schema.sizes):,} ids "
+        f"in {summary.seconds:.1f} s ({rows / summary.seconds:,.0f} rows/s)"
+    )
+
+
+def main() -> None:
+    """Reads the command line and prepares the log."""
+    job = tyro.cli(Command, description=__doc__)
+    summary = prepare(
+        job.open(),
+        job.output,
+        min_count=job.min_count,
+        seed=job.seed,
+        on_bad_rows=job.on_bad_rows,
+    )
+    report(summary, job.output)
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,57 @@
+"""Runs iHAS on a prepared log, or on a synthetic one: base, search, cluster, retrain, evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ihas_jax.config import Config, PresetName, preset
+from ihas_jax.data.store import open_store
+from ihas_jax.data.synthetic import synthetic
+from ihas_jax.errors import run_cli
+from ihas_jax.stages.pipeline import Stage, fit
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Runs iHAS end to end. Run the same command again to go on after an interruption.
+
+    Writes metrics.json, report.md, figures/, log.jsonl and bundle/ into the output folder.
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    data: Path | None = None
+    """Folder made by prepare.py; without it a synthetic log with planted truth is drawn."""
+    output: Path = Path("runs/synthetic")
+    """Folder of the run; new, or one to go on with."""
+    stage: Stage = "all"
+    """One stage alone, from what is already there, or all that are missing."""
+    preset: PresetName | None = None
+    """Values that the other flags start from: paper, or small for logs of up to a few million rows
+    (the default without --data)."""
+
+
+def main() -> None:
+    """Parses the command line and runs."""
+    arguments = tyro.cli(Arguments, default=Arguments(config=_preset()))
+    data = synthetic() if arguments.data is None else open_store(arguments.data)
+    fit(arguments.config, data, arguments.output, arguments.stage)
+
+
+def _preset() -> Config:
+    """The preset that the command line names, read ahead since it sets the flags' defaults."""
+
+    @dataclass(frozen=True)
+    class Early:
+        data: str | None = None
+        preset: PresetName | None = None
+
+    early, _ = tyro.cli(Early, return_unknown_args=True, add_help=False)
+    return preset(early.preset or ("small" if early.data is None else "paper"))
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,112 @@
+"""iHAS: instance-wise hierarchical architecture search for click models.
+
+Shape letters, everywhere: B batch, N fields, D embedding size, K = N * D gated coordinates (the
+paper's N*), V table rows, C clusters, R batches in a round, P devices.
+"""
+
+from __future__ import annotations
+
+from ihas_jax.config import (
+    ClusterConfig,
+    Config,
+    GateConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RetrainConfig,
+    SearchConfig,
+    TrainConfig,
+    preset,
+)
+from ihas_jax.data.schema import Field, Schema
+from ihas_jax.data.store import Dataset, Split, open_store
+from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
+from ihas_jax.errors import InputError
+from ihas_jax.models import build_model
+from ihas_jax.models.base import Model, apply_network, count_parameters, init_model, lookup_rows
+from ihas_jax.nn.embedding import EmbeddingSpec, align, flatten, init_table, lookup
+from ihas_jax.nn.gates import gate_penalty, sample_gates, search_threshold, select_gates
+from ihas_jax.selectors.base import Selected, Selector
+from ihas_jax.selectors.bernoulli import BernoulliGates
+from ihas_jax.serving.bundle import Bundle, load_bundle
+from ihas_jax.stages.cluster import assign_clusters, fit_clusters, majority_coordinates
+from ihas_jax.stages.pipeline import Result, fit
+from ihas_jax.stages.pretrain import predict
+from ihas_jax.stages.search import (
+    SearchState,
+    init_search,
+    make_gate_step,
+    make_model_step,
+    make_search_round,
+    predict_selected,
+)
+from ihas_jax.training.metrics import Scores, auc, logloss, score
+from ihas_jax.training.optimizers import l2_adam
+from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_rows
+from ihas_jax.training.steps import Batch, TrainState, init_train, make_round, make_train_step
+
+__all__ = [
+    "Batch",
+    "BernoulliGates",
+    "Bundle",
+    "ClusterConfig",
+    "Config",
+    "Dataset",
+    "EmbeddingSpec",
+    "Field",
+    "GateConfig",
+    "InputError",
+    "Model",
+    "ModelConfig",
+    "OptimizerConfig",
+    "Result",
+    "RetrainConfig",
+    "Schema",
+    "Scores",
+    "SearchConfig",
+    "SearchState",
+    "Selected",
+    "Selector",
+    "Split",
+    "SyntheticConfig",
+    "SyntheticLog",
+    "TrainConfig",
+    "TrainState",
+    "align",
+    "apply_network",
+    "assign_clusters",
+    "auc",
+    "build_model",
+    "count_parameters",
+    "data_mesh",
+    "fit",
+    "fit_clusters",
+    "flatten",
+    "gate_penalty",
+    "init_model",
+    "init_search",
+    "init_table",
+    "init_train",
+    "l2_adam",
+    "load_bundle",
+    "logloss",
+    "lookup",
+    "lookup_rows",
+    "majority_coordinates",
+    "make_gate_step",
+    "make_model_step",
+    "make_round",
+    "make_search_round",
+    "make_train_step",
+    "open_store",
+    "pmap_step",
+    "predict",
+    "predict_selected",
+    "preset",
+    "replicate",
+    "sample_gates",
+    "score",
+    "search_threshold",
+    "select_gates",
+    "shard_rows",
+    "synthetic",
+]

@@ -1,0 +1,223 @@
+"""Every choice of a run as frozen dataclasses, one per stage, with presets and a JSON round trip.
+
+The command line is made from these classes, so a field's docstring is its `--help` text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from ihas_jax.errors import InputError
+
+ThresholdRule = Literal["guarded", "literal"]
+BiasInit = Literal["zeros", "uniform"]
+PresetName = Literal["paper", "small"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The click model."""
+
+    name: Literal["dnn"] = "dnn"
+    """Which click model: dnn is an embedding followed by an MLP."""
+    dim: int = 16
+    """Embedding size D of every field before selection."""
+    hidden: tuple[int, ...] = (16, 8)
+    """Widths of the MLP's hidden layers."""
+    batch_norm: bool = False
+    """Batch norm before each ReLU, as in the reference library but not in the paper's text."""
+    dropout: float = 0.0
+    """Dropout rate after each ReLU (0.2 in the reference library)."""
+    bias_init: BiasInit = "zeros"
+    """Initial biases of the MLP; 'uniform' is torch's, with which a small MLP may start dead."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam with L2 added to the gradient, as torch's `weight_decay` does."""
+
+    learning_rate: float = 1e-3
+    """Step size."""
+    l2: float = 1e-6
+    """Coefficient of the L2 term in the gradient."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What every training loop shares."""
+
+    batch_size: int = 2048
+    """Rows in a batch, B."""
+    max_epochs: int = 30
+    """Upper bound of the epochs of any training loop."""
+    patience: int = 2
+    """Stop after so many epochs in which neither validation AUC nor logloss improved."""
+    round_batches: int = 100
+    """Batches in one jitted round (R); results do not depend on it, speed does."""
+    device_data_gb: float = 8.0
+    """A training split up to this size stays on the device; a larger one arrives round by round."""
+    checkpoint_seconds: float = 60.0
+    """Least time between two checkpoints inside an epoch (0: after every round)."""
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """The Bernoulli gates (paper sections 3.3.1 to 3.3.3)."""
+
+    temperature: float = 0.1
+    """Temperature tau of the relaxed sample in the backward pass."""
+    l0_weight: float = 0.8
+    """Lambda, the sparsity term of equation 5; alone it keeps (2 - lambda) / 4 of the gates."""
+    weight: float = 1e-3
+    """Overall weight of equation 5 beside the click loss."""
+    polarization: bool = True
+    """Whether equation 5 has its polarisation term (off: ablation iHAS-3)."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """How equation 5 adds up a batch; the paper's formula is 'sum' with weight 1."""
+    threshold: ThresholdRule = "guarded"
+    """Deterministic selection: the paper's rule, or the same guarded against its failures."""
+    bins: int = 20
+    """Bins of the probability histogram (100 in the code that the literal rule comes from)."""
+    instance_wise: bool = True
+    """Gates depend on the instance; off: one probability vector for all (ablation iHAS-4)."""
+    gradient_to_tables: bool = True
+    """Whether the model step lets gradients flow through the gates into the embedding tables."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """The searching stage (Algorithm 1, lines 1 to 8)."""
+
+    pretrain_epochs: int = 5
+    """Epochs with all gates open before the search."""
+    gate_every: int = 100
+    """Training batches per gate update; 1 to 5 for logs of up to a few million rows."""
+    gate_optimizer: OptimizerConfig = OptimizerConfig()
+    """The gates' own optimiser."""
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """The clustering stage (Algorithm 1, lines 9 to 13)."""
+
+    clusters: int = 2
+    """Number of clusters C (1: one compact model for all rows, ablation iHAS-2)."""
+    batch_rows: int = 16384
+    """Rows in one mini-batch of K-means."""
+    max_passes: int = 10
+    """Upper bound of the passes over the training rows."""
+    tolerance: float = 1e-3
+    """Stop once a pass lowers the mean squared distance by less than this share."""
+    majority: float = 0.5
+    """A coordinate is kept where at least this share of the cluster's rows opens it."""
+    min_rows: int = 1000
+    """A cluster with fewer training rows, or a single class, is served by the all-rows model."""
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """The retraining stage (Algorithm 1, lines 14 to 21)."""
+
+    warm_start: bool = False
+    """Start from the searched tables' kept coordinates instead of fresh random ones."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    gates: GateConfig = field(default_factory=GateConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    seed: int = 0
+    """Seed of initial weights, shuffling, gate noise and clustering."""
+
+    def __post_init__(self) -> None:
+        """Raises: InputError: a value is out of range; the message names its flag."""
+        _check(self)
+
+
+def preset(name: PresetName) -> Config:
+    """The starting values of a run.
+
+    `paper` is the paper's setting for logs of tens of millions of rows. `small` is for logs of
+    up to a few million: the gates are updated every second batch, since one update per 100
+    batches would leave them where they started, and pretraining is short, since a small log is
+    fitted within two epochs.
+    """
+    config = Config()
+    if name == "small":
+        return dataclasses.replace(
+            config, search=dataclasses.replace(config.search, gate_every=2, pretrain_epochs=2)
+        )
+    return config
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Any config dataclass as a JSON-ready dictionary."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(cls: type[T], values: dict[str, Any]) -> T:
+    """The inverse of `to_json`. Raises: InputError: an unknown or missing name."""
+    hints = typing.get_type_hints(cls)
+    names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if unknown := set(values) - names:
+        raise InputError(f"{cls.__name__} has no value named {', '.join(sorted(unknown))}.")
+    decoded = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            value = from_json(typing.cast(type, hints[name]), value)
+        decoded[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**decoded)
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """The values in which two configs differ, as `search.gate_every: 100 -> 5`."""
+    found = []
+    for f in dataclasses.fields(old):
+        a, b = getattr(old, f.name), getattr(new, f.name)
+        if dataclasses.is_dataclass(a):
+            found += differences(a, b, f"{prefix}{f.name}.")
+        elif a != b:
+            found.append(f"{prefix}{f.name}: {a} -> {b}")
+    return found
+
+
+def _check(config: Config) -> None:
+    positive = {
+        "model.dim": config.model.dim,
+        "optimizer.learning-rate": config.optimizer.learning_rate,
+        "train.batch-size": config.train.batch_size,
+        "train.max-epochs": config.train.max_epochs,
+        "train.patience": config.train.patience,
+        "train.round-batches": config.train.round_batches,
+        "gates.temperature": config.gates.temperature,
+        "search.gate-every": config.search.gate_every,
+        "search.gate-optimizer.learning-rate": config.search.gate_optimizer.learning_rate,
+        "cluster.clusters": config.cluster.clusters,
+        "cluster.batch-rows": config.cluster.batch_rows,
+        "cluster.max-passes": config.cluster.max_passes,
+    }
+    for flag, value in positive.items():
+        if value <= 0:
+            raise InputError(f"--{flag} must be positive, not {value}.")
+    if any(width <= 0 for width in config.model.hidden):
+        raise InputError(f"--model.hidden must be positive widths, not {config.model.hidden}.")
+    if config.gates.bins < 3:
+        raise InputError(f"--gates.bins must be at least 3, not {config.gates.bins}.")
+    for flag, share in {
+        "model.dropout": config.model.dropout,
+        "cluster.majority": config.cluster.majority,
+    }.items():
+        if not 0 <= share <= 1:
+            raise InputError(f"--{flag} must lie between 0 and 1, not {share}.")

@@ -1,0 +1,132 @@
+"""Batches: shuffled epochs of row numbers, one round at a time, through Grain.
+
+Grain reads one element at a time; an element here is a whole round, so its cost per row
+vanishes, and its position is one number in a checkpoint. A round carries row numbers, and
+with them the rows themselves where the split does not stay on the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import grain.python as grain
+import numpy as np
+
+from ihas_jax.data.store import Split
+
+
+class Feed:
+    """Endless batches of row numbers: each epoch is a fresh permutation of `rows`.
+
+    The last batch of an epoch is filled up with the first rows of the same permutation, so
+    that every batch has the same size and no row is left out.
+    """
+
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int) -> None:
+        """Row numbers `[n]` (int32), rows in a batch, seed of the permutations."""
+        self._rows, self._batch_size, self._seed = rows, batch_size, seed
+        self.batches_per_epoch = -(-len(rows) // batch_size)
+        self._order = lru_cache(maxsize=2)(self._shuffle)
+
+    def __call__(self, first: int, count: int) -> np.ndarray:
+        """Batches `first` to `first + count` of the endless stream, `[count, B]` int32."""
+        parts = []
+        while count > 0:
+            epoch, start = divmod(first, self.batches_per_epoch)
+            parts.append(self._order(epoch)[start : start + count])
+            first, count = first + len(parts[-1]), count - len(parts[-1])
+        return np.concatenate(parts)
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        rng = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
+        total = self.batches_per_epoch * self._batch_size
+        return np.resize(rng.permutation(self._rows), (total // self._batch_size, self._batch_size))
+
+
+class Round(NamedTuple):
+    """One round: `rows [R, B]` of `data`, and `gate_rows [G, B]` of `gate_data` in a search.
+
+    `data` and `gate_data` are the rows to copy to the device, or None where they stay there.
+    """
+
+    rows: np.ndarray
+    gate_rows: np.ndarray
+    data: Split | None
+    gate_data: Split | None
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rounds of a training run, by number.
+
+    Attributes:
+      split: the training rows.
+      feed: its batches.
+      round_batches: R, batches in a round; the last round of an epoch may have fewer.
+      epochs: length of the run.
+      gate_split: the validation rows of a search.
+      gate_feed: their batches.
+      gate_every: training batches per gate update; 0 where there are no gates.
+      resident: whether the splits stay on the device.
+    """
+
+    split: Split
+    feed: Feed
+    round_batches: int
+    epochs: int
+    resident: bool
+    gate_split: Split | None = None
+    gate_feed: Feed | None = None
+    gate_every: int = 0
+
+    @property
+    def per_epoch(self) -> int:
+        """Rounds in an epoch."""
+        return -(-self.feed.batches_per_epoch // self.round_batches)
+
+    def __len__(self) -> int:
+        return self.epochs * self.per_epoch
+
+    def __getitem__(self, index: int) -> Round:
+        epoch, position = divmod(index, self.per_epoch)
+        start = position * self.round_batches
+        count = min(self.round_batches, self.feed.batches_per_epoch - start)
+        first = epoch * self.feed.batches_per_epoch + start
+        rows, data = self._read(self.split, self.feed(first, count))
+        gate_rows, gate_data = np.zeros((0, 0), np.int32), None
+        if self.gate_feed is not None and self.gate_split is not None:
+            updates = -(-count // self.gate_every)
+            gate_rows, gate_data = self._read(
+                self.gate_split, self.gate_feed(first // self.gate_every, updates)
+            )
+        return Round(rows, gate_rows, data, gate_data)
+
+    def _read(self, split: Split, rows: np.ndarray) -> tuple[np.ndarray, Split | None]:
+        if self.resident:
+            return rows, None
+        flat = rows.reshape(-1)
+        numbers = np.arange(flat.size, dtype=np.int32).reshape(rows.shape)
+        return numbers, Split(split.ids[flat], split.labels[flat])
+
+
+class RoundIterator:
+    """Rounds in order, prefetched by Grain; `position` is part of a checkpoint."""
+
+    def __init__(self, rounds: Rounds) -> None:
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+        dataset = grain.MapDataset.source(rounds).to_iter_dataset(options)
+        self._iterator: Any = iter(dataset)
+
+    def __next__(self) -> Round:
+        return next(self._iterator)
+
+    @property
+    def position(self) -> dict[str, int]:
+        """Where the iterator stands, JSON-ready."""
+        return self._iterator.get_state()
+
+    def seek(self, position: dict[str, int]) -> None:
+        """Continues from a saved position."""
+        self._iterator.set_state(position)

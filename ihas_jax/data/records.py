@@ -1,0 +1,220 @@
+"""Blocks of whole, well-formed records out of a plain or gzip text file of any size.
+
+Polars reads a short line as one that ends in empty values. Here every record is counted
+before it is parsed, so that a wrong line is named and never becomes a wrong row.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ihas_jax.errors import InputError
+
+BLOCK_BYTES = 16 << 20
+_LONGEST_RECORD_BYTES = 64 << 20
+_LONGEST_HEADER_BYTES = 1 << 20
+_NEWLINE, _RETURN, _QUOTE = (ord(c) for c in '\n\r"')
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Complaint(NamedTuple):
+    """What is wrong with a record, and the line it starts at."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some records of a file, those with a wrong number of columns left out.
+
+    Attributes:
+        text: The n well-formed records.
+        lines: [n] int64, the line, from 1, at which each of them starts.
+        bad: How many records were left out.
+        complaint: About the first of these.
+        share: The share of the file read so far, in (0, 1].
+    """
+
+    text: bytes
+    lines: np.ndarray
+    bad: int
+    complaint: Complaint | None
+    share: float
+
+
+def read_header(path: Path, separator: str) -> tuple[str, ...]:
+    """Returns the column names in the first line.
+
+    Raises:
+        InputError: The file cannot be read, or is empty, or its first line is not a header.
+    """
+    with _open_text(path) as (stream, _):
+        line = stream.readline(_LONGEST_HEADER_BYTES)
+    if not line.strip():
+        raise InputError(f"{path}: the first line is empty, column names were expected there")
+    try:
+        (names,) = csv.reader([line.decode()], delimiter=separator, strict=True)
+    except (UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}, line 1: not a header of column names ({error})") from None
+    return tuple(names)
+
+
+def read_blocks(
+    path: Path, *, columns: int, separator: str, quoted: bool, header: bool
+) -> Iterator[Block]:
+    """Yields the records of a file in blocks of about `BLOCK_BYTES`.
+
+    Empty lines are no records. A byte-order mark and Windows line ends are taken off or left
+    for Polars to take off.
+
+    Args:
+        path: Plain text or gzip.
+        columns: How many columns a record has.
+        separator: The character between them.
+        quoted: Whether a value in double quotes may hold separators and line ends.
+        header: Whether the first line holds names and is left out.
+
+    Raises:
+        InputError: The file cannot be read, is empty, a truncated gzip, not UTF-8, or its
+            quotes do not match.
+    """
+    layout = _Layout(path, columns, ord(separator), quoted)
+    with _open_text(path) as (stream, share):
+        if header:
+            stream.readline()
+        carry, line = b"", 2 if header else 1
+        while data := stream.read(BLOCK_BYTES):
+            text = carry + data
+            end = layout.last_end(text)
+            text, carry = text[:end], text[end:]
+            if text:
+                yield layout.block(text, line, share())
+                line += text.count(b"\n")
+            if len(carry) > _LONGEST_RECORD_BYTES:
+                raise InputError(
+                    f"{path}, line {line}: a record of more than {_LONGEST_RECORD_BYTES >> 20} "
+                    "MiB begins here; is a double quote never closed, or is this no text file?"
+                )
+        if carry:
+            if layout.last_end(carry + b"\n") == 0:
+                raise InputError(f"{path}, line {line}: a double quote is never closed")
+            yield layout.block(carry + b"\n", line, share())
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How the records of one file are written."""
+
+    path: Path
+    columns: int
+    separator: int
+    quoted: bool
+
+    def last_end(self, text: bytes) -> int:
+        """Where the last complete record of `text`, which begins with a record, ends."""
+        if not self.quoted or b'"' not in text:
+            return text.rfind(b"\n") + 1
+        data = np.frombuffer(text, np.uint8)
+        ends = np.flatnonzero((data == _NEWLINE) & ~_inside_quotes(data))
+        return int(ends[-1]) + 1 if ends.size else 0
+
+    def block(self, text: bytes, line: int, share: float) -> Block:
+        """Checks complete records, the first of which starts at `line`."""
+        self._check_characters(text, line)
+        data = np.frombuffer(text, np.uint8)
+        newline, separator = data == _NEWLINE, data == self.separator
+        newlines = np.flatnonzero(newline)
+        ends = newlines
+        if self.quoted and b'"' in text:
+            inside = _inside_quotes(data)
+            self._check_quotes(data, line)
+            separator &= ~inside
+            ends = np.flatnonzero(newline & ~inside)
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        lines = line + np.searchsorted(newlines, starts)
+        found = np.add.reduceat(separator, starts, dtype=np.int32) + 1
+        lengths = ends + 1 - starts
+        empty = (lengths == 1) | ((lengths == 2) & (data[starts] == _RETURN))
+        good = (found == self.columns) & ~empty
+        if good.all():
+            return Block(text, lines, 0, None, share)
+        wrong = np.flatnonzero(~good & ~empty)
+        complaint = None
+        if wrong.size:
+            reason = f"has {found[wrong[0]]} columns, not {self.columns}"
+            complaint = Complaint(int(lines[wrong[0]]), reason)
+        kept = data[np.repeat(good, lengths)].tobytes()
+        return Block(kept, lines[good], wrong.size, complaint, share)
+
+    def _check_characters(self, text: bytes, line: int) -> None:
+        if text.isascii():
+            return
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            line += text.count(b"\n", 0, error.start)
+            raise InputError(
+                f"{self.path}, line {line}: not UTF-8 text; convert the file to UTF-8, or unpack "
+                "it if it is compressed in another way than gzip"
+            ) from None
+
+    def _check_quotes(self, data: np.ndarray, line: int) -> None:
+        """A quote stands at an end of a value or is doubled, or the count is not to be trusted."""
+        quotes = np.flatnonzero(data == _QUOTE)
+        opening, closing = quotes[::2], quotes[1::2]
+        before = np.where(opening > 0, data[opening - 1], _NEWLINE)
+        around = (self.separator, _NEWLINE, _RETURN, _QUOTE)
+        wrong = ~np.isin(before, around) | ~np.isin(data[closing + 1], around)
+        if wrong.any():
+            line += int((data[: opening[wrong][0]] == _NEWLINE).sum())
+            raise InputError(
+                f"{self.path}, line {line}: a double quote in the middle of a value; "
+                "put the whole value in quotes and double the quotes inside it"
+            )
+
+
+def _inside_quotes(data: np.ndarray) -> np.ndarray:
+    """[n] bool: whether a byte lies behind an odd number of quotes."""
+    return np.logical_xor.accumulate(data == _QUOTE)
+
+
+@contextmanager
+def _open_text(
+    path: Path,
+) -> Iterator[tuple[gzip.GzipFile | io.BufferedReader, Callable[[], float]]]:
+    """Opens plain or gzip text behind its byte-order mark; also yields the share read so far."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with path.open("rb") as raw:
+            size = os.fstat(raw.fileno()).st_size
+            if size == 0:
+                raise InputError(f"{path} is empty")
+            zipped = raw.peek(2)[:2] == _GZIP_MAGIC
+            if path.suffix == ".gz" and not zipped:
+                raise InputError(f"{path} is not a gzip file, although its name ends in .gz")
+            stream: gzip.GzipFile | io.BufferedReader = raw
+            if zipped:
+                stream = gzip.GzipFile(fileobj=raw)
+            if stream.peek(3)[:3] == _BYTE_ORDER_MARK:
+                stream.read(3)
+            yield stream, lambda: raw.tell() / size
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{path} is a truncated or damaged gzip file ({error}); fetch or compress it again"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None

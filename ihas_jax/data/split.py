@@ -1,0 +1,50 @@
+"""Which rows are for training, validation and test: a function of the seed alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+SPLITS = ("train", "valid", "test")
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_WORD = (1 << 64) - 1
+
+
+def split_counts(rows: int) -> tuple[int, int, int]:
+    """Rows of the 80/10/10 split: both big parts rounded down, the test split takes the rest."""
+    train, valid = rows * 8 // 10, rows // 10
+    return train, valid, rows - train - valid
+
+
+def assign_splits(rows: int, seed: int) -> np.ndarray:
+    """Puts every row into one of `SPLITS`, exactly 80/10/10, at random but by `seed` alone.
+
+    A row's rank is its splitmix64 hash. NumPy's generators promise no stable stream between
+    versions; this arithmetic is the same on every machine. The hash permutes the 64-bit words,
+    so no two rows tie and the sizes are exact.
+
+    Args:
+        rows: How many rows, at least 10, so that no split is empty.
+        seed: Any integer; its low 64 bits count.
+
+    Returns:
+        [rows] uint8, an index into `SPLITS` for each row.
+
+    Raises:
+        ValueError: There are fewer than 10 rows.
+    """
+    if rows < 10:
+        raise ValueError(f"{rows} rows cannot be split 80/10/10; at least 10 are needed")
+    start = _splitmix64(np.array([seed & _WORD], np.uint64))
+    rank = _splitmix64(start + np.arange(rows, dtype=np.uint64) * _GOLDEN)
+    train, valid, _ = split_counts(rows)
+    cuts = np.partition(rank, (train, train + valid))[[train, train + valid]]
+    return (rank >= cuts[0]).view(np.uint8) + (rank >= cuts[1])
+
+
+def _splitmix64(words: np.ndarray) -> np.ndarray:
+    """One step of Steele, Lea and Flood's generator from each of `words`, [n] uint64."""
+    z = words + _GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,299 @@
+"""The encoded log on disk: a folder of plain NumPy arrays that opens in milliseconds.
+
+    store.json            version, rows, sizes, checksums, and where the log came from
+    schema.json           the label and the vocabularies
+    {split}.ids.npy       [n, N] int32, ids local to each field
+    {split}.labels.npy    [n] uint8, 0 or 1
+
+A store appears all at once: it is written under another name and renamed when complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from ihas_jax.data.schema import Schema
+from ihas_jax.data.split import SPLITS
+from ihas_jax.errors import InputError
+
+_VERSION = 1
+_ARRAYS = tuple(f"{split}.{part}.npy" for split in SPLITS for part in ("ids", "labels"))
+_FILES = frozenset((*_ARRAYS, "schema.json", ".schema.json.partial", "store.json"))
+
+
+class Split(NamedTuple):
+    """The rows of one split, in the order of the log.
+
+    Attributes:
+        ids: [n, N] int32, `0 <= ids[:, f] < schema.sizes[f]`; may be a view of a file.
+        labels: [n] uint8, 0 or 1.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """An encoded log: what its columns mean, and its three splits."""
+
+    schema: Schema
+    train: Split
+    valid: Split
+    test: Split
+
+
+def open_store(path: str | Path) -> Dataset:
+    """Opens a store without reading its rows: the arrays are views of the files.
+
+    Raises:
+        InputError: `path` is no folder, or not a complete store of this version, or its files
+            do not have the sizes that its description states.
+    """
+    path = Path(path)
+    about = read_description(path)
+    schema = Schema.load(path / "schema.json")
+    if list(schema.sizes) != about["sizes"]:
+        raise InputError(f"{path}: schema.json and store.json disagree; prepare the log again")
+    splits = [
+        Split(
+            _open_array(path / f"{name}.ids.npy", (about["rows"][name], len(schema.fields))),
+            _open_array(path / f"{name}.labels.npy", (about["rows"][name],)),
+        )
+        for name in SPLITS
+    ]
+    return Dataset(schema, *splits)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Returns the content of store.json: `rows`, `sizes`, `sha256` and `origin`.
+
+    Raises:
+        InputError: `path` is no folder, or holds no store of this version.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; experiments/prepare.py makes a store")
+    try:
+        about: dict[str, Any] = json.loads((path / "store.json").read_text(encoding="utf-8"))
+        version = about["version"]
+        if version == _VERSION and about.keys() >= {"rows", "sizes", "sha256", "origin"}:
+            return about
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is not a complete store: store.json is missing or damaged ({error}); "
+            "delete the folder and prepare the log again"
+        ) from None
+    raise InputError(
+        f"{path} is a store of version {version}, this program reads version {_VERSION}; "
+        "prepare the log again"
+    )
+
+
+def verify_store(path: str | Path) -> None:
+    """Reads every byte of a store and compares it with the checksums written with it.
+
+    Raises:
+        InputError: Not a store, or a file differs from what was written; names the file.
+    """
+    path = Path(path)
+    for name, expected in read_description(path)["sha256"].items():
+        try:
+            with (path / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{path / name} cannot be read: {error.strerror}") from None
+        if found != expected:
+            raise InputError(f"{path / name} is damaged (sha256); prepare the log again")
+
+
+def save_dataset(
+    dataset: Dataset, path: str | Path, origin: Mapping[str, Any] | None = None
+) -> None:
+    """Writes a data set that is in memory as a store; `origin` says where it came from.
+
+    Raises:
+        InputError: `path` exists, or another process is writing it.
+    """
+    splits = (dataset.train, dataset.valid, dataset.test)
+    rows = [len(split.labels) for split in splits]
+    with new_store(path) as folder, StoreWriter(folder, dataset.schema, rows, origin or {}) as out:
+        for index, split in enumerate(splits):
+            out.append(index, split.ids, split.labels)
+
+
+@contextmanager
+def new_store(path: str | Path) -> Iterator[Path]:
+    """Yields an empty folder to fill; it gets the name `path` when the block ends well.
+
+    A block that fails, or a process that is killed, leaves nothing under `path`. What a killed
+    process left beside it is removed by the next one that writes to `path`.
+
+    Raises:
+        InputError: `path` exists, or cannot be made or written (a full disk, for one), or
+            another process is writing it.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path} exists, and nothing is overwritten; choose another output folder")
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        handle = os.open(partial, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"{path} cannot be made: {error.strerror}") from None
+    try:
+        _take(partial, handle)
+        try:
+            yield partial
+            os.fsync(handle)
+            partial.rename(path)
+        except BaseException as error:
+            _empty(partial)
+            partial.rmdir()
+            if isinstance(error, OSError):
+                raise InputError(f"{path} cannot be written: {error.strerror}") from None
+            raise
+    finally:
+        os.close(handle)
+
+
+def _take(partial: Path, handle: int) -> None:
+    """Makes a folder this process's own and empty; the lock dies with the process."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever held the lock until now may have renamed or removed the folder meanwhile.
+        mine = os.path.samestat(os.fstat(handle), partial.stat())
+    except (BlockingIOError, FileNotFoundError):
+        mine = False
+    if not mine:
+        raise InputError(f"{partial} is being written by another process; wait until it has ended")
+    _empty(partial)
+
+
+def _empty(partial: Path) -> None:
+    """Deletes the files of an unfinished store, and refuses to delete any other."""
+    leftovers = list(partial.iterdir())
+    if strange := [file.name for file in leftovers if file.name not in _FILES]:
+        raise InputError(f"{partial} holds {strange[0]}, which no store has; move it away")
+    for file in leftovers:
+        file.unlink()
+
+
+class StoreWriter:
+    """Writes the files of a store into a folder, rows of a split in the order they come.
+
+    As a context manager it completes the store when the block ends well.
+    """
+
+    def __init__(
+        self, folder: Path, schema: Schema, rows: Sequence[int], origin: Mapping[str, Any]
+    ) -> None:
+        """Starts the files; `rows` are the row counts of the three splits, known in advance."""
+        self._folder, self._schema, self._origin = folder, schema, origin
+        self._rows = tuple(rows)
+        self._written = [0] * len(SPLITS)
+        self._files = {}
+        for split, count in zip(SPLITS, self._rows, strict=True):
+            ids, labels = (f"{split}.{part}.npy" for part in ("ids", "labels"))
+            self._files[ids] = _ArrayFile(folder / ids, "<i4", (count, len(schema.fields)))
+            self._files[labels] = _ArrayFile(folder / labels, "|u1", (count,))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._complete()
+        finally:
+            for file in self._files.values():
+                file.close()
+
+    def append(self, split: int, ids: np.ndarray, labels: np.ndarray) -> None:
+        """Adds rows to the split of that index: ids [n, N], labels [n]."""
+        self._files[f"{SPLITS[split]}.ids.npy"].append(ids)
+        self._files[f"{SPLITS[split]}.labels.npy"].append(labels)
+        self._written[split] += len(labels)
+
+    def _complete(self) -> None:
+        if tuple(self._written) != self._rows:
+            raise ValueError(f"{self._written} rows were written, {self._rows} announced")
+        for file in self._files.values():
+            file.sync()
+        self._schema.save(self._folder / "schema.json")
+        checksums = {name: file.checksum for name, file in self._files.items()}
+        checksums["schema.json"] = hashlib.sha256(
+            (self._folder / "schema.json").read_bytes()
+        ).hexdigest()
+        about = {
+            "version": _VERSION,
+            "rows": dict(zip(SPLITS, self._rows, strict=True)),
+            "sizes": self._schema.sizes,
+            "origin": dict(self._origin),
+            "sha256": checksums,
+        }
+        with (self._folder / "store.json").open("w", encoding="utf-8", newline="\n") as text:
+            json.dump(about, text, ensure_ascii=False, indent=1)
+            text.write("\n")
+            text.flush()
+            os.fsync(text.fileno())
+
+
+class _ArrayFile:
+    """A .npy file of a known shape, written front to back and summed on the way.
+
+    Plain writes and not a memory map: a full disk is then an error, not a killed process.
+    """
+
+    def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+        self._dtype = dtype
+        self._sum = hashlib.sha256()
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": dtype, "fortran_order": False, "shape": shape}
+        )
+        self._file = path.open("wb", buffering=0)
+        self._write(header.getvalue())
+
+    @property
+    def checksum(self) -> str:
+        return self._sum.hexdigest()
+
+    def append(self, rows: np.ndarray) -> None:
+        self._write(np.ascontiguousarray(rows, self._dtype).tobytes())
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, data: bytes) -> None:
+        self._sum.update(data)
+        while data:
+            data = data[self._file.write(data) :]
+
+
+def _open_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Maps a .npy file of ids (two axes) or labels (one) and checks its shape."""
+    try:
+        array = np.asarray(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be opened ({error}); prepare the log again") from None
+    if array.shape != shape or array.dtype != (np.int32 if len(shape) == 2 else np.uint8):
+        raise InputError(
+            f"{path} holds {array.dtype} {list(array.shape)}, store.json says {list(shape)}; "
+            "prepare the log again"
+        )
+    return array

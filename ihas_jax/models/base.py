@@ -1,0 +1,86 @@
+"""What every click model is: embedding tables, and a Flax module over their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.nn.embedding import EmbeddingSpec, Rows, Table, init_table, lookup
+
+Params = dict[str, Any]
+"""`{"tables": {name: Table}, "network": {...}}`, the two subtrees of a click model."""
+BatchStats = dict[str, Any]
+
+EMBEDDING = "embedding"
+"""Name of the table that selection methods act on; every model has it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A click model as static description; its parameters are passed in.
+
+    Attributes:
+      tables: shape of each table.
+      network: module called as `network(rows, train=bool) -> logits [B]`, where `rows` maps
+        each table's name to its looked-up rows.
+    """
+
+    tables: Mapping[str, EmbeddingSpec]
+    network: nn.Module
+
+    @property
+    def embedding(self) -> EmbeddingSpec:
+        """Shape of the table that selection methods act on."""
+        return self.tables[EMBEDDING]
+
+
+def init_model(key: Array, model: Model) -> tuple[Params, BatchStats]:
+    """Fresh parameters and batch-norm statistics (empty without batch norm)."""
+    table_key, network_key = jax.random.split(key)
+    tables = {
+        name: init_table(jax.random.fold_in(table_key, i), spec)
+        for i, (name, spec) in enumerate(model.tables.items())
+    }
+    number_of_fields = len(model.embedding.sizes)
+    rows = lookup_rows(model, tables, jnp.zeros((1, number_of_fields), jnp.int32))
+    variables = model.network.init(network_key, rows, train=False)
+    params = {"tables": tables, "network": variables["params"]}
+    return params, variables.get("batch_stats", {})
+
+
+def lookup_rows(model: Model, tables: Mapping[str, Table], ids: Array) -> dict[str, Rows]:
+    """Rows of every table for `[B, N]` ids."""
+    return {name: lookup(spec, tables[name], ids) for name, spec in model.tables.items()}
+
+
+def apply_network(
+    model: Model,
+    network: Params,
+    batch_stats: BatchStats,
+    rows: Mapping[str, Rows],
+    *,
+    dropout_key: Array | None = None,
+) -> tuple[Array, BatchStats]:
+    """Logits `[B]` and new batch-norm statistics.
+
+    A `dropout_key` means training: batch statistics and dropout. Without one the running
+    statistics are used and returned unchanged.
+    """
+    variables = {"params": network, "batch_stats": batch_stats}
+    if dropout_key is None:
+        return cast(Any, model.network).apply(variables, rows, train=False), batch_stats
+    logits, updated = cast(Any, model.network).apply(
+        variables, rows, train=True, rngs={"dropout": dropout_key}, mutable=["batch_stats"]
+    )
+    return logits, updated.get("batch_stats", {})
+
+
+def count_parameters(params: Any) -> int:
+    """Numbers in a tree of arrays."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

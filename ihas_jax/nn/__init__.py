@@ -1,0 +1,1 @@
+"""Flax modules and their maths: embedding tables, gates, the MLP."""

@@ -1,0 +1,176 @@
+"""Embedding tables whose fields may have different widths.
+
+A field keeps a subset of the D coordinates. Fields of equal width share one array, so a table
+with uniform width is one `[V, D]` array and a compact table really is smaller: no masked
+columns. A field that keeps nothing has no rows at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+Table = dict[str, Array]
+"""Arrays `[V_g, d_g]` of one embedding table, by width group."""
+Rows = dict[str, Array]
+"""Looked-up rows `[B, N_g, d_g]`, by width group."""
+Kept = tuple[tuple[int, ...], ...]
+"""Kept coordinates of each field, ascending, each in 0..D-1."""
+
+
+class Group(NamedTuple):
+    """Fields of equal width, stored in one array."""
+
+    name: str
+    width: int
+    fields: tuple[int, ...]
+    offsets: tuple[int, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class EmbeddingSpec:
+    """Static shape of one embedding table.
+
+    Attributes:
+      sizes: values of each field, N entries; V is their sum.
+      dim: D, the size of a field that keeps all its coordinates.
+      kept: the kept coordinates of each field; None keeps all.
+      init: 'xavier' uniform over the whole `[V, D]` table, as the reference library does,
+        or standard 'normal', or 'zeros'.
+    """
+
+    sizes: tuple[int, ...]
+    dim: int
+    kept: Kept | None = None
+    init: Literal["xavier", "normal", "zeros"] = "xavier"
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError: `kept` does not fit `sizes` and `dim`."""
+        if self.kept is None:
+            return
+        if len(self.kept) != len(self.sizes):
+            raise ValueError(f"kept has {len(self.kept)} fields, sizes {len(self.sizes)}")
+        for coordinates in self.kept:
+            if list(coordinates) != sorted(set(coordinates) & set(range(self.dim))):
+                raise ValueError(f"kept {coordinates} is not an ascending subset of 0..D-1")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Kept coordinates per field, d_n."""
+        if self.kept is None:
+            return (self.dim,) * len(self.sizes)
+        return tuple(len(coordinates) for coordinates in self.kept)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers stored in the table."""
+        return sum(size * width for size, width in zip(self.sizes, self.widths, strict=True))
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The width groups, widest first; fields that keep nothing are in none."""
+        groups = []
+        for width in sorted(set(self.widths) - {0}, reverse=True):
+            fields = tuple(n for n, w in enumerate(self.widths) if w == width)
+            ends = np.cumsum([self.sizes[n] for n in fields])
+            offsets = (0, *(int(end) for end in ends[:-1]))
+            groups.append(Group(f"width_{width}", width, fields, offsets, int(ends[-1])))
+        return tuple(groups)
+
+    @cached_property
+    def columns(self) -> tuple[int, ...]:
+        """For each column of `flatten`, its place n * D + j among the K gated coordinates."""
+        kept = self.kept or (tuple(range(self.dim)),) * len(self.sizes)
+        return tuple(
+            n * self.dim + j for group in self.groups for n in group.fields for j in kept[n]
+        )
+
+
+def init_table(key: Array, spec: EmbeddingSpec) -> Table:
+    """Fresh float32 arrays, one `[V_g, d_g]` per width group.
+
+    Note: the Xavier bound sqrt(6 / (V + D)) is that of the full table also where `spec` is
+    compact, so that a field starts at the same scale whatever the widths.
+    """
+    bound = (6.0 / (sum(spec.sizes) + spec.dim)) ** 0.5
+    table = {}
+    for group, group_key in zip(spec.groups, _split(key, len(spec.groups)), strict=True):
+        shape = (group.rows, group.width)
+        if spec.init == "xavier":
+            table[group.name] = jax.random.uniform(group_key, shape, minval=-bound, maxval=bound)
+        elif spec.init == "normal":
+            table[group.name] = jax.random.normal(group_key, shape)
+        else:
+            table[group.name] = jnp.zeros(shape)
+    return table
+
+
+def positions(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
+    """Ids local to their field `[B, N]` -> row numbers `[B, N_g]` in each group's array."""
+    return {
+        group.name: ids[:, np.array(group.fields)] + np.array(group.offsets, np.int32)
+        for group in spec.groups
+    }
+
+
+def lookup(spec: EmbeddingSpec, table: Table, ids: Array) -> Rows:
+    """Embedding rows of a batch.
+
+    Args:
+      spec: the table's shape.
+      table: its arrays.
+      ids: `[B, N]` int32, local to each field.
+
+    Returns:
+      `[B, N_g, d_g]` by group; for a uniform table the single group is `[B, N, D]`.
+    """
+    return {
+        name: table[name].at[rows].get(mode="promise_in_bounds")
+        for name, rows in positions(spec, ids).items()
+    }
+
+
+def flatten(spec: EmbeddingSpec, rows: Rows) -> Array:
+    """All kept coordinates of each instance, `[B, sum(widths)]`, ordered as `spec.columns`."""
+    parts = [rows[group.name] for group in spec.groups]
+    return jnp.concatenate([part.reshape(part.shape[0], -1) for part in parts], axis=1)
+
+
+def align(spec: EmbeddingSpec, rows: Rows) -> Array:
+    """Rows as `[B, N, D]` with zeros at removed coordinates."""
+    if spec.kept is None:
+        return rows[spec.groups[0].name]
+    flat = flatten(spec, rows)
+    full = jnp.zeros((flat.shape[0], len(spec.sizes) * spec.dim), flat.dtype)
+    full = full.at[:, np.array(spec.columns)].set(flat)
+    return full.reshape(-1, len(spec.sizes), spec.dim)
+
+
+def slice_table(source: EmbeddingSpec, table: Table, target: EmbeddingSpec) -> Table:
+    """The kept coordinates of a uniform table as the arrays of a compact one (warm start).
+
+    Raises:
+      ValueError: `source` is not uniform or has other sizes.
+    """
+    if source.kept is not None or source.sizes != target.sizes or source.dim != target.dim:
+        raise ValueError("slice_table needs a uniform source of the target's sizes and dim")
+    full = table[source.groups[0].name]
+    starts = np.concatenate([[0], np.cumsum(source.sizes)])
+    kept = target.kept or (tuple(range(target.dim)),) * len(target.sizes)
+    return {
+        group.name: jnp.concatenate(
+            [full[starts[n] : starts[n + 1], np.array(kept[n])] for n in group.fields]
+        )
+        for group in target.groups
+    }
+
+
+def _split(key: Array, number: int) -> list[Array]:
+    return [jax.random.fold_in(key, i) for i in range(number)]

@@ -1,0 +1,1 @@
+"""What a run shows a person: figures, a report, a closing table."""

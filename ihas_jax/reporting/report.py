@@ -1,0 +1,138 @@
+"""`report.md` of a run, and the table that closes it on the terminal."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.table import Table
+
+from ihas_jax.config import Config, differences
+from ihas_jax.progress import console
+from ihas_jax.reporting.figures import History
+
+_ROWS = {"base": "base", "search": "search (iHAS-1)", "ihas": "iHAS"}
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+
+
+def closing_table(metrics: dict[str, Any]) -> None:
+    """Prints test metrics and parameters of base, searched and routed models."""
+    table = Table(title="Test split")
+    table.add_column("model")
+    for column in ("AUC", "logloss", "parameters", "vs base"):
+        table.add_column(column, justify="right")
+    for key, name in _ROWS.items():
+        table.add_row(name, *_cells(metrics, key))
+    console.print(table)
+
+
+def write_report(
+    workdir: Path, config: Config, metrics: dict[str, Any], histories: dict[str, History]
+) -> None:
+    """Writes `report.md` from the content of metrics.json, beside `figures/`."""
+    lines = ["# iHAS run", "", "## Test split", ""]
+    lines += ["| model | AUC | logloss | parameters | AUC vs base |", "|---|---:|---:|---:|---:|"]
+    lines += [f"| {name} | {' | '.join(_cells(metrics, key))} |" for key, name in _ROWS.items()]
+    ihas = metrics["ihas"]
+    lines += [
+        "",
+        f"Parameters of iHAS are those of its {len(metrics['clusters'])} clusters' compact models. "
+        f"Routing an instance needs {ihas['router_parameters']:,} more: the searched tables, the "
+        "gates and the centroids. A difference below 0.001 is within the noise of one seed.",
+        "",
+        "## Clusters",
+        "",
+        *_cluster_table(metrics["clusters"]),
+        "",
+        "![Kept coordinates per field and cluster](figures/widths.png)",
+        "",
+        "## Gates",
+        "",
+        f"The searched model keeps {metrics['search']['kept']:.1%} of the coordinates of an "
+        "average test instance.",
+        "",
+        "![Histogram of gate probabilities](figures/probabilities.png)",
+        "",
+        "## Training",
+        "",
+        *_training_table(histories),
+        "",
+        "![Learning curves](figures/learning_curves.png)",
+        "",
+        "## Time",
+        "",
+        "| stage | seconds |",
+        "|---|---:|",
+        *(f"| {name} | {seconds:.1f} |" for name, seconds in metrics["seconds"].items()),
+        "",
+        "## How it was made",
+        "",
+        *_provenance(config),
+        "",
+    ]
+    (workdir / "report.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _cells(metrics: dict[str, Any], key: str) -> list[str]:
+    row = metrics[key]
+    gain = "" if key == "base" else f"{row['auc'] - metrics['base']['auc']:+.4f}"
+    return [f"{row['auc']:.4f}", f"{row['logloss']:.4f}", f"{row['parameters']:,}", gain]
+
+
+def _cluster_table(clusters: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| cluster | share of rows | kept coordinates | test AUC | test logloss | served by |",
+        "|---:|---:|---:|---:|---:|---|",
+    ]
+    for c, cluster in enumerate(clusters):
+        test = cluster["test"]
+        scores = f"{test['auc']:.4f} | {test['logloss']:.4f}" if test else "no rows | no rows"
+        served = cluster["model"]
+        if cluster["fallback"]:
+            served += f" ({cluster['fallback']})"
+        lines.append(
+            f"| {c} | {cluster['share']:.1%} | {cluster['kept']:.1%} | {scores} | {served} |"
+        )
+    names = clusters[0]["widths"]
+    lines += ["", f"| field | {' | '.join(f'cluster {c}' for c in range(len(clusters)))} |"]
+    lines.append(f"|---|{'---:|' * len(clusters)}")
+    lines += [
+        f"| {name} | {' | '.join(str(cluster['widths'][name]) for cluster in clusters)} |"
+        for name in names
+    ]
+    return lines
+
+
+def _training_table(histories: dict[str, History]) -> list[str]:
+    lines = [
+        "| run | epochs | best epoch | validation AUC | logloss |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, history in histories.items():
+        best = max(history, key=lambda facts: (facts["auc"], -facts["logloss"]))
+        lines.append(
+            f"| {name} | {len(history)} | {best['epoch']} | {best['auc']:.4f} | "
+            f"{best['logloss']:.4f} |"
+        )
+    return lines
+
+
+def _provenance(config: Config) -> list[str]:
+    device = jax.devices()[0]
+    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    changed = differences(Config(), config) or ["none"]
+    return [
+        f"- hardware: {jax.device_count()} x {device.device_kind} ({device.platform}), "
+        f"{platform.machine()}",
+        f"- versions: Python {platform.python_version()}, {versions}",
+        f"- command: `{' '.join(_command())}`",
+        f"- config values that differ from the paper's: {'; '.join(changed)}",
+    ]
+
+
+def _command() -> list[str]:
+    return ["python", Path(sys.argv[0]).name, *sys.argv[1:]]

@@ -1,0 +1,1 @@
+"""Selection methods: transforms of looked-up embeddings with parameters of their own."""

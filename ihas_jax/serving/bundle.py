@@ -1,0 +1,170 @@
+"""The bundle of a run: schema, router and compact models; raw rows in, probabilities out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from ihas_jax.config import Config, from_json, to_json
+from ihas_jax.data.schema import Schema
+from ihas_jax.errors import InputError
+from ihas_jax.models import build_model
+from ihas_jax.models.base import Model, init_model
+from ihas_jax.nn.embedding import Kept
+from ihas_jax.selectors.bernoulli import BernoulliGates
+from ihas_jax.stages.cluster import make_assign
+from ihas_jax.stages.evaluate import predict_routed
+from ihas_jax.training.checkpoint import Checkpoints
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """Everything that prediction needs.
+
+    Attributes:
+      config: the run's config.
+      schema: vocabularies of the fields.
+      kept: kept coordinates of each compact model.
+      routes: for each cluster the index of the model that serves it.
+      router: `{"params": {"tables", "selector"}, "centroids": [C, K]}`.
+      weights: `(params, batch_stats)` of each compact model.
+    """
+
+    config: Config
+    schema: Schema
+    kept: tuple[Kept, ...]
+    routes: tuple[int, ...]
+    router: dict[str, Any]
+    weights: tuple[tuple[Any, Any], ...]
+
+    @cached_property
+    def _base(self) -> Model:
+        return build_model(self.config.model, self.schema.sizes)
+
+    @cached_property
+    def _selector(self) -> BernoulliGates:
+        coordinates = len(self.schema.sizes) * self.config.model.dim
+        return BernoulliGates(self.config.gates, coordinates)
+
+    @cached_property
+    def _assign(self) -> Any:
+        return make_assign(self._base, self._selector)
+
+    @cached_property
+    def models(self) -> tuple[Model, ...]:
+        """The compact models."""
+        sizes = self.schema.sizes
+        return tuple(build_model(self.config.model, sizes, kept=kept) for kept in self.kept)
+
+    def assign(self, ids: np.ndarray) -> np.ndarray:
+        """Cluster `[n]` of each row of ids `[n, N]`."""
+        weights = (self.router["params"], self.router["centroids"])
+        return np.concatenate([c for _, (c, _) in self._assign.chunks(weights, ids)])
+
+    def predict_ids(self, ids: np.ndarray) -> np.ndarray:
+        """Click probabilities `[n]` for ids `[n, N]`, each row by its cluster's model."""
+        experts = list(zip(self.models, self.weights, strict=True))
+        return predict_routed(experts, self.routes, self.assign(ids), ids)
+
+    def predict_proba(
+        self, frame: pl.DataFrame | Mapping[str, Sequence[str | int | float | None]]
+    ) -> np.ndarray:
+        """Click probabilities `[n]` for raw rows.
+
+        Args:
+          frame: the raw columns by name; unseen values count as the field's "other".
+
+        Raises:
+          InputError: a column is missing.
+        """
+        from ihas_jax.data.ingest import encode  # polars is needed for raw rows only
+
+        return self.predict_ids(encode(self.schema, frame))
+
+
+def save_bundle(bundle: Bundle, path: Path) -> None:
+    """Writes a bundle to a folder of its own."""
+    router = bundle.router["params"]
+    arrays = {
+        "router": {
+            "tables": router["tables"],
+            "selector": router["selector"],
+            "centroids": bundle.router["centroids"],
+        },
+        "models": {str(i): weights for i, weights in enumerate(_named(bundle.weights))},
+    }
+    facts = {
+        "config": to_json(bundle.config),
+        "kept": bundle.kept,
+        "routes": bundle.routes,
+    }
+    path.mkdir(parents=True, exist_ok=True)
+    bundle.schema.save(path / "schema.json")
+    with Checkpoints(path / "arrays") as checkpoints:
+        checkpoints.save(arrays, {})
+    (path / "bundle.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Reads the bundle of a run, given the run's folder or the bundle's own.
+
+    Raises:
+      InputError: there is no complete bundle.
+    """
+    path = Path(path)
+    path = path / "bundle" if (path / "bundle").is_dir() else path
+    try:
+        facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
+        config = from_json(Config, facts["config"])
+        kept = tuple(tuple(tuple(field) for field in model) for model in facts["kept"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} holds no complete bundle ({error}). A run writes it in its last stage; run "
+            "experiments/run.py to the end, then pass its --output folder."
+        ) from None
+    bundle = Bundle(config, Schema.load(path / "schema.json"), kept, tuple(facts["routes"]), {}, ())
+    key = jax.random.key(0)
+
+    def shapes() -> Any:
+        weights = [init_model(key, model) for model in bundle.models]
+        return {
+            "router": {
+                "tables": init_model(key, bundle._base)[0]["tables"],
+                "selector": bundle._selector.init(key),
+                "centroids": jax.numpy.zeros((len(bundle.routes), bundle._selector.coordinates)),
+            },
+            "models": {str(i): named for i, named in enumerate(_named(weights))},
+        }
+
+    with Checkpoints(path / "arrays") as checkpoints:
+        found = checkpoints.restore(jax.eval_shape(shapes))
+    if found is None:
+        raise InputError(f"{path} holds no arrays; run the evaluate stage again.")
+    router = found[0]["router"]
+    models = (found[0]["models"][str(i)] for i in range(len(kept)))
+    return Bundle(
+        config,
+        bundle.schema,
+        kept,
+        bundle.routes,
+        {
+            "params": {"tables": router["tables"], "selector": router["selector"]},
+            "centroids": router["centroids"],
+        },
+        tuple((weights["params"], weights.get("batch_stats", {})) for weights in models),
+    )
+
+
+def _named(weights: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
+    named = [{"params": params, "batch_stats": stats} for params, stats in weights]
+    return [{name: tree for name, tree in item.items() if tree} for item in named]

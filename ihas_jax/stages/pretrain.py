@@ -1,0 +1,100 @@
+"""Training of a click model without gates: the base model, and pretraining before the search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from ihas_jax.config import OptimizerConfig
+from ihas_jax.data.store import Split
+from ihas_jax.models.base import BatchStats, Model, Params, apply_network, lookup_rows
+from ihas_jax.stages.run import Run
+from ihas_jax.training.loop import Fitted, Task, fit
+from ihas_jax.training.metrics import Scores, score
+from ihas_jax.training.steps import (
+    Batch,
+    Metrics,
+    TrainState,
+    init_train,
+    make_round,
+    make_train_step,
+)
+from ihas_jax.training.streaming import Streamed
+
+
+def predict(model: Model, params: Params, batch_stats: BatchStats, ids: Array) -> Array:
+    """Click probabilities `[B]` of a click model for ids `[B, N]`."""
+    rows = lookup_rows(model, params["tables"], ids)
+    logits, _ = apply_network(model, params["network"], batch_stats, rows)
+    return jax.nn.sigmoid(logits)
+
+
+def streamed_predict(model: Model, description: str) -> Streamed:
+    """`predict` over any number of rows; its parameters are `(params, batch_stats)`."""
+    return Streamed(lambda weights, ids: predict(model, weights[0], weights[1], ids), description)
+
+
+def train_base(run: Run) -> Fitted:
+    """Trains the click model with every coordinate of every field, with early stopping."""
+    return train_model(run, "base", run.model())
+
+
+def pretrain(run: Run) -> Fitted:
+    """Trains `search.pretrain_epochs` epochs with open gates (Algorithm 1, line 2)."""
+    epochs = run.config.search.pretrain_epochs
+    return train_model(run, "search/pretrain", run.model(), epochs=epochs)
+
+
+def train_model(
+    run: Run,
+    name: str,
+    model: Model,
+    *,
+    rows: np.ndarray | None = None,
+    valid_rows: np.ndarray | None = None,
+    epochs: int | None = None,
+    start: Callable[[TrainState], TrainState] = lambda state: state,
+) -> Fitted:
+    """Trains a click model on (some of) the training rows.
+
+    Args:
+      run: the run it belongs to.
+      name: its folder within the run, and the name of its seeds.
+      model: the click model.
+      rows: training rows to use; all by default.
+      valid_rows: validation rows that decide when to stop; all by default.
+      epochs: train exactly so long and keep the last epoch, instead of stopping early.
+      start: changes the fresh state before training.
+    """
+    predictor = streamed_predict(model, f"[{name}] validation")
+    valid = run.data.valid
+    if valid_rows is not None:
+        valid = Split(valid.ids[valid_rows], valid.labels[valid_rows])
+
+    def evaluate(params: Params, batch_stats: BatchStats) -> tuple[Scores, dict[str, float]]:
+        return score(valid.labels, predictor((params, batch_stats), valid.ids)), {}
+
+    task = Task(
+        name=name,
+        directory=run.workdir / name,
+        rounds=run.rounds(name, rows=rows, epochs=epochs),
+        round_=plain_round(run.config.optimizer, model),
+        evaluate=evaluate,
+        config=run.config.train,
+        early_stopping=epochs is None,
+    )
+    return fit(task, start(init_train(run.key(name), model, run.config.optimizer)), run.event)
+
+
+def plain_round(config: OptimizerConfig, model: Model) -> Callable[..., tuple[TrainState, Metrics]]:
+    """A round of training steps in the form that `training.loop` calls."""
+    round_ = make_round(make_train_step(config, model))
+
+    def call(state: TrainState, data: Batch, rows: Array, *gates: Any) -> tuple[Any, Metrics]:
+        return round_(state, data, rows)
+
+    return call

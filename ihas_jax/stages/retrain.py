@@ -1,0 +1,137 @@
+"""The retraining stage: one compact click model per cluster (Algorithm 1, lines 14 to 21)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ihas_jax.config import Config
+from ihas_jax.models.base import EMBEDDING, Model, Params
+from ihas_jax.nn.embedding import Kept, slice_table
+from ihas_jax.progress import log
+from ihas_jax.stages.cluster import Clusters, majority_coordinates
+from ihas_jax.stages.pretrain import train_model
+from ihas_jax.stages.run import Run
+from ihas_jax.training.loop import Fitted
+from ihas_jax.training.optimizers import l2_adam
+from ihas_jax.training.steps import TrainState
+
+
+@dataclass(frozen=True, eq=False)
+class Expert:
+    """One model to retrain: the rows it sees and the coordinates it keeps.
+
+    Attributes:
+      name: 'cluster_0', 'cluster_1', ..., or 'all' for the model of all rows.
+      rows: training rows, `[n]` int32.
+      valid_rows: validation rows, `[m]` int32.
+      kept: kept coordinates of each field.
+    """
+
+    name: str
+    rows: np.ndarray
+    valid_rows: np.ndarray
+    kept: Kept
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The models to retrain, and for each cluster the index of the one that serves it."""
+
+    experts: tuple[Expert, ...]
+    routes: tuple[int, ...]
+    reasons: tuple[str | None, ...]
+    """Why a cluster is served by the model of all rows, or None."""
+
+
+def plan_experts(
+    clusters: Clusters, train_labels: np.ndarray, valid_labels: np.ndarray, config: Config
+) -> Plan:
+    """One expert per cluster; clusters that can't carry one share a model of all rows.
+
+    A cluster needs `cluster.min_rows` training rows, both classes among them, and validation
+    rows to stop by. The paper does not say what to do without.
+    """
+    experts: list[Expert] = []
+    routes: list[int] = []
+    reasons = []
+    for c, mean_mask in enumerate(clusters.mean_masks):
+        rows = np.flatnonzero(clusters.train == c).astype(np.int32)
+        valid_rows = np.flatnonzero(clusters.valid == c).astype(np.int32)
+        reasons.append(_unfit(rows, valid_rows, train_labels, config.cluster.min_rows))
+        routes.append(-1 if reasons[-1] else len(experts))
+        if reasons[-1] is None:
+            kept = majority_coordinates(mean_mask, config.model.dim, config.cluster.majority)
+            experts.append(Expert(f"cluster_{c}", rows, valid_rows, kept))
+    if -1 in routes:
+        weights = clusters.counts / clusters.counts.sum()
+        kept = majority_coordinates(
+            weights @ clusters.mean_masks, config.model.dim, config.cluster.majority
+        )
+        everything = np.arange(len(train_labels), dtype=np.int32)
+        experts.append(
+            Expert("all", everything, np.arange(len(valid_labels), dtype=np.int32), kept)
+        )
+    last = len(experts) - 1
+    return Plan(tuple(experts), tuple(last if r < 0 else r for r in routes), tuple(reasons))
+
+
+def build_expert(run: Run, expert: Expert) -> Model:
+    """The compact click model of an expert."""
+    return run.model(expert.kept, expert.rows)
+
+
+def retrain(run: Run, plan: Plan, searched: Params) -> list[Fitted]:
+    """Trains every expert of a plan on its own rows, with early stopping on its own rows.
+
+    Fresh weights, or with `retrain.warm_start` the kept coordinates of the searched tables.
+    """
+    for c, reason in enumerate(plan.reasons):
+        if reason:
+            log(f"[retrain] cluster {c} is served by the model of all rows: {reason}")
+            run.event("fallback", {"cluster": c, "reason": reason})
+    fitted = []
+    for expert in plan.experts:
+        model = build_expert(run, expert)
+        fitted.append(
+            train_model(
+                run,
+                f"retrain/{expert.name}",
+                model,
+                rows=expert.rows,
+                valid_rows=expert.valid_rows,
+                start=_warm_start(run, model, searched) if run.config.retrain.warm_start else _cold,
+            )
+        )
+    return fitted
+
+
+def _unfit(
+    rows: np.ndarray, valid_rows: np.ndarray, labels: np.ndarray, min_rows: int
+) -> str | None:
+    if len(rows) < max(min_rows, 1):
+        return f"it has {len(rows)} training rows, fewer than cluster.min_rows = {min_rows}"
+    if labels[rows].min() == labels[rows].max():
+        return f"all of its {len(rows)} training rows have label {labels[rows[0]]}"
+    return None if len(valid_rows) else "it has no validation rows"
+
+
+def _cold(state: TrainState) -> TrainState:
+    return state
+
+
+def _warm_start(run: Run, model: Model, searched: Params) -> Callable[[TrainState], TrainState]:
+    uniform = run.model()
+
+    def start(state: TrainState) -> TrainState:
+        table = slice_table(uniform.embedding, searched["tables"][EMBEDDING], model.embedding)
+        tables = state.params["tables"] | {EMBEDDING: table}
+        optimizer = l2_adam(run.config.optimizer)
+        return dataclasses.replace(
+            state, params=state.params | {"tables": tables}, table_optimizer=optimizer.init(tables)
+        )
+
+    return start

@@ -1,0 +1,65 @@
+"""The folder of a run: made for one config and one data set, and kept to them."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ihas_jax.config import Config, differences, from_json, to_json
+from ihas_jax.data.store import Dataset
+from ihas_jax.errors import InputError
+from ihas_jax.stages.run import write_json
+
+_FREE = ("train.checkpoint_seconds", "train.device_data_gb")
+"""Values that may change between a run and its resumption: they do not touch its numbers."""
+
+
+def open_workdir(config: Config, data: Dataset, workdir: str | Path) -> Path:
+    """Makes the folder, or checks that it is a run of this config and data.
+
+    Raises:
+      InputError: it exists and is no run, or is one of another config or other data; the
+        message says which values differ.
+    """
+    path = Path(workdir).resolve()
+    about = path / "config.json"
+    fresh = {"config": to_json(config), "data": fingerprint(data)}
+    if not about.exists():
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(
+                f"{path} exists and is not a run: it has no config.json. Nothing was changed; "
+                "choose another --output."
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(about, fresh)
+        data.schema.save(path / "schema.json")
+        return path
+    try:
+        found = json.loads(about.read_text(encoding="utf-8"))
+        old, old_data = from_json(Config, found["config"]), found["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{about} can't be read ({error}); choose another --output.") from None
+    changed = [line for line in differences(old, config) if not line.startswith(_FREE)]
+    if changed:
+        raise InputError(
+            f"{path} holds a run of another config: {'; '.join(changed)}. Use the old values to "
+            "go on with it, or choose another --output."
+        )
+    if old_data != fresh["data"]:
+        raise InputError(
+            f"{path} holds a run on other data ({old_data} there, {fresh['data']} here). Use "
+            "the same --data to go on with it, or choose another --output."
+        )
+    return path
+
+
+def fingerprint(data: Dataset) -> str:
+    """Rows, fields, values and a checksum of the validation rows: tells data sets apart."""
+    rows = sum(len(split.labels) for split in (data.train, data.valid, data.test))
+    checksum = zlib.crc32(np.ascontiguousarray(data.valid.labels).data)
+    checksum = zlib.crc32(np.ascontiguousarray(data.valid.ids).data, checksum)
+    sizes = data.schema.sizes
+    return f"{rows} rows, {len(sizes)} fields, {sum(sizes)} values, checksum {checksum:08x}"

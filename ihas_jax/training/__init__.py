@@ -1,0 +1,1 @@
+"""Optimisers, steps, loops, metrics, checkpoints and devices."""

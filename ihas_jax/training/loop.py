@@ -1,0 +1,257 @@
+"""The training loop of every stage: rounds, validation, early stopping, checkpoints, resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ihas_jax.config import TrainConfig
+from ihas_jax.data.batches import Round, RoundIterator, Rounds
+from ihas_jax.data.store import Split
+from ihas_jax.errors import InputError
+from ihas_jax.progress import log, track
+from ihas_jax.training.checkpoint import Checkpoints, Items
+from ihas_jax.training.metrics import Scores
+from ihas_jax.training.parallel import data_mesh, replicate, shard_rows
+from ihas_jax.training.steps import Batch, TrainState
+
+Event = Callable[[str, dict[str, Any]], None]
+"""Records one event: its kind and its JSON-ready facts."""
+RoundStep = Callable[[Any, Batch, Any, Batch, Any], tuple[Any, dict[str, Any]]]
+"""Pure `round_(state, data, rows, gate_data, gate_rows) -> (state, metrics)`."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training run to its end.
+
+    Attributes:
+      name: what it is called in logs.
+      directory: where its checkpoints live.
+      rounds: its batches.
+      round_: one round of updates.
+      evaluate: `(params, batch_stats) -> (scores on validation rows, more facts to record)`.
+      config: epochs, patience, checkpoints.
+      early_stopping: whether to stop early and keep the best epoch, or run all and keep the last.
+    """
+
+    name: str
+    directory: Path
+    rounds: Rounds
+    round_: RoundStep
+    evaluate: Callable[[Any, Any], tuple[Scores, dict[str, float]]]
+    config: TrainConfig
+    early_stopping: bool = True
+
+
+@dataclass
+class Progress:
+    """Where a task stands, JSON-ready; part of each checkpoint.
+
+    Attributes:
+      epoch: epochs finished.
+      round: rounds finished in the epoch after those.
+      best_epoch: epoch whose parameters are kept.
+      best: its objective.
+      lowest: lowest validation logloss so far.
+      waited: epochs in which neither improved.
+      seconds: time spent, over all resumptions.
+      finished: whether the task is at its end.
+      position: where the batches go on.
+      sums: of each training metric over the batches of the epoch so far.
+      history: facts of each finished epoch.
+    """
+
+    epoch: int = 0
+    round: int = 0
+    best_epoch: int = -1
+    best: float | None = None
+    lowest: float | None = None
+    waited: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    position: dict[str, int] | None = None
+    sums: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training left.
+
+    Attributes:
+      params: parameters of the best epoch, or of the last without early stopping.
+      batch_stats: its batch-norm statistics.
+      state: the last state.
+      history: facts of each epoch.
+      seconds: time spent.
+    """
+
+    params: Any
+    batch_stats: Any
+    state: Any
+    history: list[dict[str, float]]
+    seconds: float
+
+
+def fit(task: Task, state: TrainState, event: Event) -> Fitted:
+    """Trains until the task's end, from its newest checkpoint if there is one.
+
+    A killed run continues bit for bit: the state, the best parameters, the place in the data
+    and the history are saved together, between rounds.
+
+    Raises:
+      InputError: the loss is not a number.
+    """
+    trainer = _Trainer(task, state, event)
+    with Checkpoints(task.directory) as checkpoints:
+        trainer.resume(checkpoints)
+        if not trainer.progress.finished:
+            trainer.train(checkpoints)
+    progress = trainer.progress
+    best = trainer.best
+    return Fitted(
+        best["params"], best["batch_stats"], trainer.state, progress.history, progress.seconds
+    )
+
+
+class _Trainer:
+    """The changing parts of one `fit`: state, best parameters, progress, clock."""
+
+    def __init__(self, task: Task, state: TrainState, event: Event) -> None:
+        self.task, self.event = task, event
+        self.mesh = data_mesh(task.config.batch_size)
+        self.state: Any = replicate(state, self.mesh)
+        self.best = _copy(self.state)
+        self.progress = Progress()
+        self._clock = self._saved = time.monotonic()
+
+    def resume(self, checkpoints: Checkpoints) -> None:
+        """Takes up the newest checkpoint, if there is one."""
+        found = checkpoints.restore(self._items())
+        if found is None:
+            return
+        items, facts = found
+        self.best = {"batch_stats": {}} | items["best"]
+        self.state = replace(items["state"], params=items["params"])
+        self.progress = Progress(**facts)
+        if not self.progress.finished:
+            place = {"epoch": self.progress.epoch, "round": self.progress.round}
+            log(f"[{self.task.name}] goes on at epoch {place['epoch']}, round {place['round']}")
+            self.event("resume", {"stage": self.task.name, **place})
+
+    def train(self, checkpoints: Checkpoints) -> None:
+        """Rounds and epochs until the end."""
+        rounds, config, progress = self.task.rounds, self.task.config, self.progress
+        round_ = jax.jit(self.task.round_, donate_argnums=0)
+        resident = self._transfer(rounds.split, rounds.gate_split) if rounds.resident else None
+        iterator = RoundIterator(rounds)
+        if progress.position is not None:
+            iterator.seek(progress.position)
+        while not progress.finished:
+            left = rounds.feed.batches_per_epoch - progress.round * rounds.round_batches
+            description = f"[{self.task.name}] epoch {progress.epoch}"
+            with track(description, left * config.batch_size) as bar:
+                while progress.round < rounds.per_epoch:
+                    item = next(iterator)
+                    data, gate_data = resident or self._transfer(item.data, item.gate_data)
+                    rows, gate_rows = self._rows(item)
+                    self.state, metrics = round_(self.state, data, rows, gate_data, gate_rows)
+                    self._count(metrics, len(item.rows))
+                    bar.advance(item.rows.size)
+                    if progress.round < rounds.per_epoch and self._due():
+                        self._save(checkpoints, iterator)
+            self._close_epoch()
+            if progress.finished or self._due():
+                self._save(checkpoints, iterator)
+
+    def _count(self, metrics: dict[str, Any], batches: int) -> None:
+        """Adds a round's mean metrics: the only values copied to the host in a round."""
+        progress = self.progress
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not np.isfinite(values["loss"]):
+            raise InputError(
+                f"The loss of '{self.task.name}' became {values['loss']} in epoch "
+                f"{progress.epoch}, round {progress.round}. The last good checkpoint stays in "
+                f"{self.task.directory}. Try a smaller --optimizer.learning-rate, with a new "
+                "--output."
+            )
+        for name, value in values.items():
+            progress.sums[name] = progress.sums.get(name, 0.0) + batches * value
+        progress.round += 1
+
+    def _close_epoch(self) -> None:
+        """Validates, remembers the epoch of the best AUC, decides whether to stop.
+
+        Note: the wait ends when the logloss improves too. A small MLP on tiny embeddings starts
+        with epochs of chance AUC in which only the logloss shows that it is learning.
+        """
+        task, progress = self.task, self.progress
+        scores, more = task.evaluate(self.state.params, self.state.batch_stats)
+        batches = task.rounds.feed.batches_per_epoch
+        means = {name: total / batches for name, total in progress.sums.items()}
+        facts = {
+            "epoch": progress.epoch, **means, "auc": scores.auc, "logloss": scores.logloss, **more
+        }  # fmt: skip
+        progress.history.append(facts)
+        self.event("epoch", {"stage": task.name, **facts})
+        losses = " - ".join(f"{name}: {value:.4f}" for name, value in means.items())
+        log(f"[{task.name}] epoch {progress.epoch} - {losses} - [Metrics] {scores}")
+        best, lowest = progress.best, progress.lowest
+        better = best is None or scores.objective > best
+        falling = lowest is None or scores.logloss < lowest
+        progress.waited = 0 if better or falling else progress.waited + 1
+        progress.lowest = scores.logloss if falling else lowest
+        if better or not task.early_stopping:
+            progress.best, progress.best_epoch = scores.objective, progress.epoch
+            self.best = _copy(self.state)
+        stop = task.early_stopping and progress.waited >= task.config.patience
+        progress.epoch, progress.round, progress.sums = progress.epoch + 1, 0, {}
+        progress.finished = stop or progress.epoch >= task.rounds.epochs
+        if stop:
+            log(
+                f"[{task.name}] stops: neither AUC nor logloss improved for {progress.waited} "
+                f"epochs; keeps epoch {progress.best_epoch}"
+            )
+
+    def _items(self) -> Items:
+        best = {name: tree for name, tree in self.best.items() if jax.tree.leaves(tree)}
+        state = self.state
+        return {"params": state.params, "state": replace(state, params=None), "best": best}
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._saved >= self.task.config.checkpoint_seconds
+
+    def _save(self, checkpoints: Checkpoints, iterator: RoundIterator) -> None:
+        now = time.monotonic()
+        self.progress.seconds += now - self._clock
+        self._clock = self._saved = now
+        self.progress.position = iterator.position
+        checkpoints.save(self._items(), asdict(self.progress))
+
+    def _transfer(self, data: Split | None, gate_data: Split | None) -> tuple[Batch, Batch]:
+        assert data is not None
+        gate_data = gate_data or Split(data.ids[:0], data.labels[:0])
+        return replicate((_batch(data), _batch(gate_data)), self.mesh)
+
+    def _rows(self, item: Round) -> tuple[Any, Any]:
+        if not item.gate_rows.size:
+            return shard_rows(item.rows, self.mesh), jnp.zeros((0, 0), jnp.int32)
+        return shard_rows(item.rows, self.mesh), shard_rows(item.gate_rows, self.mesh)
+
+
+def _batch(split: Split) -> Batch:
+    return Batch(cast(Any, split.ids), cast(Any, split.labels))
+
+
+def _copy(state: TrainState) -> dict[str, Any]:
+    """The weights of a state in arrays of their own, since a round donates its state's."""
+    weights = {"params": state.params, "batch_stats": state.batch_stats}
+    return jax.tree.map(jnp.copy, weights)

@@ -1,0 +1,197 @@
+"""Pure training steps of a click model, and rounds of them.
+
+A step is `step(state, batch) -> (state, metrics)`; a round scans a step over batches that it
+gathers from rows resident on the device. Both run under `jit`, `vmap`, `pmap` and on a mesh.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array, lax
+
+from ihas_jax.config import OptimizerConfig
+from ihas_jax.models.base import (
+    EMBEDDING,
+    BatchStats,
+    Model,
+    Params,
+    apply_network,
+    init_model,
+    lookup_rows,
+)
+from ihas_jax.nn.embedding import Rows, positions
+from ihas_jax.training.optimizers import TableOptimizer, dense_tables, l2_adam
+
+Metrics = dict[str, Array]
+State = TypeVar("State")
+Select = Callable[[Array, Array, Array | int], tuple[Array, Array]]
+"""(embeddings [B, N, D], key, first_row) -> (embeddings, penalty [])."""
+
+
+class Batch(NamedTuple):
+    """Rows of a log: `ids [B, N]` int32, `labels [B]` 0 or 1 of any dtype."""
+
+    ids: Array
+    labels: Array
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that changes while a click model is trained.
+
+    Attributes:
+      step: `[]` int32, batches seen.
+      key: base PRNG key; step t draws from `fold_in(key, t)`.
+      params: `{"tables", "network"}`; a search adds a third subtree.
+      batch_stats: running statistics of batch norm.
+      table_optimizer: optimiser state of the tables.
+      network_optimizer: optimiser state of the network.
+    """
+
+    step: Array
+    key: Array
+    params: Params
+    batch_stats: BatchStats
+    table_optimizer: optax.OptState
+    network_optimizer: optax.OptState
+
+
+AnyTrainState = TypeVar("AnyTrainState", bound=TrainState)
+
+
+class TrainStep(Protocol):
+    """`step(state, batch, select=None) -> (state, metrics)`."""
+
+    def __call__(
+        self, state: AnyTrainState, batch: Batch, select: Select | None = None
+    ) -> tuple[AnyTrainState, Metrics]:
+        """One update."""
+
+
+def init_train(key: Array, model: Model, config: OptimizerConfig) -> TrainState:
+    """A fresh state; the key seeds the initial weights and the noise of training."""
+    weights_key, noise_key = jax.random.split(key)
+    params, batch_stats = init_model(weights_key, model)
+    optimizer = l2_adam(config)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=noise_key,
+        params=params,
+        batch_stats=batch_stats,
+        table_optimizer=optimizer.init(params["tables"]),
+        network_optimizer=optimizer.init(params["network"]),
+    )
+
+
+def first_row(batch: Batch, axis_name: str | None) -> Array | int:
+    """Place of this device's first row in the whole batch."""
+    return 0 if axis_name is None else lax.axis_index(axis_name) * batch.ids.shape[0]
+
+
+def click_loss(
+    model: Model,
+    network: Params,
+    batch_stats: BatchStats,
+    rows: dict[str, Rows],
+    batch: Batch,
+    key: Array,
+    select: Select | None,
+    axis_name: str | None,
+) -> tuple[Array, tuple[Array, BatchStats]]:
+    """Mean binary cross-entropy of a batch (equation 3), then `(penalty, batch_stats)`.
+
+    `select` transforms the embedding table's rows, which must be uniform.
+    """
+    penalty = jnp.zeros(())
+    select_key, dropout_key = jax.random.split(key)
+    if select is not None:
+        (group,) = rows[EMBEDDING]
+        embeddings, penalty = select(
+            rows[EMBEDDING][group], select_key, first_row(batch, axis_name)
+        )
+        rows = rows | {EMBEDDING: {group: embeddings}}
+    if axis_name is not None:
+        dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
+    logits, batch_stats = apply_network(model, network, batch_stats, rows, dropout_key=dropout_key)
+    labels = batch.labels.astype(logits.dtype)
+    loss = optax.sigmoid_binary_cross_entropy(logits, labels).mean()
+    return loss, (penalty, batch_stats)
+
+
+def make_train_step(
+    config: OptimizerConfig, model: Model, *, axis_name: str | None = None
+) -> TrainStep:
+    """A step of `{tables, network}` on the click loss.
+
+    Args:
+      config: the optimiser's choices.
+      model: the click model, built with the same `axis_name`.
+      axis_name: mapped axis (pmap, vmap, shard_map) over which gradients are averaged.
+
+    Returns:
+      `step(state, batch, select=None) -> (state, {"loss": []})`.
+    """
+    optimizer = l2_adam(config)
+    tables_optimizer: TableOptimizer = dense_tables(optimizer, axis_name)
+
+    def step(
+        state: AnyTrainState, batch: Batch, select: Select | None = None
+    ) -> tuple[AnyTrainState, Metrics]:
+        tables, network = state.params["tables"], state.params["network"]
+        key = jax.random.fold_in(state.key, state.step)
+
+        def loss_of(rows: dict[str, Rows], network: Params) -> tuple[Array, Any]:
+            return click_loss(
+                model, network, state.batch_stats, rows, batch, key, select, axis_name
+            )
+
+        rows = lookup_rows(model, tables, batch.ids)
+        (loss, (_, batch_stats)), (row_grads, grads) = jax.value_and_grad(
+            loss_of, argnums=(0, 1), has_aux=True
+        )(rows, network)
+        if axis_name is not None:
+            loss, grads = lax.pmean((loss, grads), axis_name)
+        places = {name: positions(spec, batch.ids) for name, spec in model.tables.items()}
+        tables, table_state = tables_optimizer.update(
+            tables, state.table_optimizer, places, row_grads
+        )
+        updates, network_state = optimizer.update(grads, state.network_optimizer, network)
+        state = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=state.params
+            | {"tables": tables, "network": optax.apply_updates(network, updates)},
+            batch_stats=batch_stats,
+            table_optimizer=table_state,
+            network_optimizer=network_state,
+        )
+        return state, {"loss": loss}
+
+    return step
+
+
+def make_round(
+    step: Callable[[State, Batch], tuple[State, Metrics]],
+) -> Callable[[State, Batch, Array], tuple[State, Metrics]]:
+    """A round: `round_(state, data, rows) -> (state, mean metrics)`.
+
+    `data` holds rows on the device, `rows [R, B]` says which of them make each batch.
+    """
+
+    def round_(state: State, data: Batch, rows: Array) -> tuple[State, Metrics]:
+        state, metrics = lax.scan(lambda s, r: step(s, take(data, r)), state, rows)
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    return round_
+
+
+def take(data: Batch, rows: Array) -> Batch:
+    """The batch of the given row numbers."""
+    return Batch(*(part.at[rows].get(mode="promise_in_bounds") for part in data))

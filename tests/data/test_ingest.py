@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ihas_jax.data import formats, ingest, records
+from ihas_jax.data.ingest import Encoder, encode, prepare
+from ihas_jax.data.schema import Field, Schema
+from ihas_jax.data.split import assign_splits, split_counts
+from ihas_jax.data.store import open_store, verify_store
+from ihas_jax.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_csv(path, columns):
+    pl.DataFrame(columns).write_csv(path, quote_style="non_numeric")
+    return path
+
+
+def read_ids(dataset, seed):
+    """All ids and labels in the order of the log."""
+    rows = sum(len(split.labels) for split in (dataset.train, dataset.valid, dataset.test))
+    where = assign_splits(rows, seed)
+    ids = np.empty((rows, len(dataset.schema.fields)), np.int32)
+    labels = np.empty(rows, np.uint8)
+    for index, split in enumerate((dataset.train, dataset.valid, dataset.test)):
+        ids[where == index], labels[where == index] = split
+    return ids, labels
+
+
+def contents(store):
+    return {file.name: file.read_bytes() for file in store.iterdir()}
+
+
+ADS = ["b"] * 4 + ["a"] * 4 + ["é"] * 3 + ["rare"] + [""] * 5 + ["twice"] * 2
+PRICES = [3, 4, 3, 4, 2, 2, -1, -1, 10, 9, 100, None, None, 0, 0, 0, 5, 6, 7]
+CLICKS = [1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 1, 0, 0, 0, 1, 0, 1, 1]
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = write_csv(tmp_path / "log.csv", {"ad": ADS, "price": PRICES, "click": CLICKS})
+    return formats.table(path, label="click", categorical=["ad"], numeric=["price"])
+
+
+def test_a_store_by_hand(tmp_path, log):
+    summary = prepare(log, tmp_path / "store", min_count=2, seed=5)
+    data = open_store(tmp_path / "store")
+    assert (
+        data.schema
+        == summary.schema
+        == Schema(
+            "click",
+            (
+                # By count, then by bytes; "rare" was seen once.
+                Field("ad", ("", "a", "b", "é", "twice")),
+                # 3 and 4 -> 1, 2 -> 0, -1 -> -3, 0 -> -2, 5 -> 2, 6 and 7 -> 3, 9 -> 4, 10 -> 5
+                Field("price", ("1", "-2", "-3", "0", "3", "NULL"), "integer"),
+            ),
+        )
+    )
+    ids, labels = read_ids(data, 5)
+    ads = [2] * 4 + [1] * 4 + [3] * 3 + [5] + [0] * 5 + [4] * 2
+    prices = [0, 0, 0, 0, 3, 3, 2, 2, 6, 6, 6, 5, 5, 1, 1, 1, 6, 4, 4]
+    assert ids.tolist() == [list(pair) for pair in zip(ads, prices, strict=True)]
+    assert labels.tolist() == CLICKS
+    assert summary.rows == (15, 1, 3)
+    assert sum(summary.clicks) == sum(CLICKS)
+    assert summary.other_shares == (1 / 19, 4 / 19)
+    verify_store(tmp_path / "store")
+
+
+def test_new_rows_get_the_ids_of_the_old(tmp_path, log):
+    schema = prepare(log, tmp_path / "store", min_count=2).schema
+    new = {"price": [100, 3.7, None, float("nan"), "x"], "ad": ["b", "new", None, "", 5]}
+    want = [[2, 6], [5, 0], [0, 5], [0, 5], [5, 6]]
+    assert encode(schema, new).tolist() == want
+    frame = pl.DataFrame({"ad": ["b", None], "price": ["100", ""], "more": [1, 2]})
+    assert encode(schema, frame).tolist() == [[2, 6], [0, 5]]
+    assert encode(schema, frame.head(0)).shape == (0, 2)
+    assert encode(schema, frame).dtype == np.int32
+    assert encode(schema, frame).flags.c_contiguous
+
+
+def test_a_missing_value_that_the_log_never_had_is_other():
+    schema = Schema("y", (Field("a", ("x",)), Field("n", ("5",), "integer"), Field("z", ())))
+    assert encode(schema, {"a": [None, ""], "n": [None, ""], "z": ["", "q"]}).tolist() == (
+        [[1, 1, 0], [1, 1, 0]]
+    )
+
+
+def test_categories_may_be_numbers_in_memory():
+    schema = Schema("y", (Field("site", ("15706", "-1")),))
+    assert encode(schema, {"site": [15706, -1, 7, None]}).tolist() == [[0], [1], [2], [2]]
+
+
+def test_encode_names_what_is_missing():
+    encoder = Encoder(Schema("y", (Field("a", ()), Field("b", ()))))
+    for frame in ({"a": [1], "c": [2]}, pl.DataFrame({"a": [1], "c": [2]})):
+        with pytest.raises(InputError, match="no column 'b'; the columns are a, c"):
+            encoder(frame)
+    with pytest.raises(InputError, match="differ in length"):
+        encoder({"a": [1], "b": [1, 2]})
+
+
+category = st.sampled_from(["", "a", "b", "NULL", "other", "x,y", 'q"', "é", "new\nline"])
+number = st.one_of(st.none(), st.integers(-5, 30))
+logs = st.lists(st.tuples(category, number, st.integers(0, 1)), min_size=10, max_size=60)
+
+
+@settings(deadline=None)
+@given(rows=logs, min_count=st.integers(1, 4), seed=st.integers(0, 99), block=st.integers(1, 200))
+def test_a_store_is_what_counting_in_python_gives(rows, min_count, seed, block, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("log")
+    columns = dict(zip(("c", "n", "y"), map(list, zip(*rows, strict=True)), strict=True))
+    path = write_csv(folder / "log.csv", pl.DataFrame(columns, schema_overrides={"n": pl.Int64}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "BLOCK_BYTES", block)
+        patch.setattr(ingest, "_MERGE_ROWS", 2)
+        log = formats.table(path, label="y", categorical=["c"], numeric=["n"])
+        prepare(log, folder / "store", min_count=min_count, seed=seed)
+    data = open_store(folder / "store")
+    ids, labels = read_ids(data, seed)
+    assert labels.tolist() == columns["y"]
+    assert tuple(len(s.labels) for s in (data.train, data.valid, data.test)) == split_counts(
+        len(rows)
+    )
+    texts = formats_text(columns)
+    for column, field, text in zip(ids.T, data.schema.fields, texts, strict=True):
+        counts = Counter(text)
+        kept = sorted(
+            (v for v in counts if counts[v] >= min_count), key=lambda v: (-counts[v], v.encode())
+        )
+        assert field.values == tuple(kept)
+        assert column.tolist() == [kept.index(v) if v in kept else len(kept) for v in text]
+    # Predicting on the rows of the log, as text or as numbers, gives the stored ids.
+    np.testing.assert_array_equal(encode(data.schema, columns), ids)
+    raw = pl.read_csv(path, infer_schema=False, empty_string_is_null=False)
+    np.testing.assert_array_equal(encode(data.schema, raw), ids)
+
+
+def formats_text(columns):
+    numbers = pl.DataFrame({"n": columns["n"]}, schema={"n": pl.Int64})
+    return columns["c"], numbers.select(ingest.field_text("n", "integer"))["n"].to_list()
+
+
+def test_the_same_log_and_seed_give_the_same_bytes(tmp_path, log, monkeypatch):
+    prepare(log, tmp_path / "a", min_count=2, seed=1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    copy = tmp_path / "elsewhere" / "log.csv"
+    copy.write_bytes(log.path.read_bytes())
+    moved = formats.table(copy, label="click", categorical=["ad"], numeric=["price"])
+    monkeypatch.setattr(records, "BLOCK_BYTES", 16)
+    prepare(moved, "b", min_count=2, seed=1)
+    prepare(moved, "c", min_count=2, seed=2)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a") != contents(tmp_path / "c")
+    assert str(tmp_path).encode() not in b"".join(contents(tmp_path / "a").values())
+
+
+def test_gzip_and_plain_text_give_the_same_rows(tmp_path, log):
+    packed = tmp_path / "log.csv.gz"
+    packed.write_bytes(gzip.compress(log.path.read_bytes()))
+    prepare(log, tmp_path / "plain", min_count=2)
+    other = formats.table(packed, label="click", categorical=["ad"], numeric=["price"])
+    prepare(other, tmp_path / "packed", min_count=2)
+    plain, gz = contents(tmp_path / "plain"), contents(tmp_path / "packed")
+    assert plain.pop("store.json") == gz.pop("store.json").replace(b"log.csv.gz", b"log.csv")
+    assert plain == gz
+
+
+def test_bad_rows_are_an_error_or_left_out(tmp_path, log):
+    clean = prepare(log, tmp_path / "clean", min_count=2)
+    path = tmp_path / "bad.csv"
+    lines = log.path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:3], "too,many,columns,1\n", *lines[3:], '"a",1,7\n']))
+    bad = formats.table(path, label="click", categorical=["ad"], numeric=["price"])
+    with pytest.raises(InputError, match=r"line 4: has 4 columns, not 3; .*--on-bad-rows skip"):
+        prepare(bad, tmp_path / "store", min_count=2)
+    assert not (tmp_path / "store").exists()
+    summary = prepare(bad, tmp_path / "store", min_count=2, on_bad_rows="skip")
+    assert (summary.bad_rows, summary.rows) == (2, clean.rows)
+    assert summary.complaint == f"{path}, line 4: has 4 columns, not 3"
+    np.testing.assert_array_equal(
+        open_store(tmp_path / "store").train.ids, open_store(tmp_path / "clean").train.ids
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,y\n", "holds no rows"),
+        ("a,y\n\n\n", "holds 0 usable rows"),
+        ("a,y\n" + "b,1\n" * 9, "holds 9 usable rows, a split of 80/10/10 needs 10$"),
+        ("a,y\n" + "b,2\n" * 30, "holds 0 usable rows.*; 30 were left out, the first: .*line 2"),
+    ],
+)
+def test_too_few_rows(tmp_path, text, message):
+    (tmp_path / "log.csv").write_text(text)
+    log = formats.table(tmp_path / "log.csv", label="y", categorical=["a"])
+    with pytest.raises(InputError, match=message):
+        prepare(log, tmp_path / "store", on_bad_rows="skip")
+    assert [file.name for file in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_an_empty_parquet_file(tmp_path):
+    pl.DataFrame({"a": [], "y": []}).write_parquet(tmp_path / "log.parquet")
+    log = formats.table(tmp_path / "log.parquet", label="y", categorical=["a"])
+    with pytest.raises(InputError, match="holds no rows"):
+        prepare(log, tmp_path / "store")
+
+
+def test_nothing_is_overwritten(tmp_path, log):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "mine").write_text("keep")
+    with pytest.raises(InputError, match="exists"):
+        prepare(log, tmp_path / "store")
+    assert contents(tmp_path / "store") == {"mine": b"keep"}
+
+
+def test_min_count_must_be_positive(tmp_path, log):
+    with pytest.raises(InputError, match="min_count is 0"):
+        prepare(log, tmp_path / "store", min_count=0)
+
+
+@pytest.mark.parametrize("change", ['"a",1,1\n', '"a",1,1\n' * 40, ""])
+def test_a_log_that_changes_meanwhile(tmp_path, log, monkeypatch, change):
+    count = ingest._count
+
+    def count_and_change(*args):
+        counts = count(*args)
+        with log.path.open("a") as file:
+            file.write(change)
+            os.utime(log.path, ns=(0, 0))
+        return counts
+
+    monkeypatch.setattr(ingest, "_count", count_and_change)
+    with pytest.raises(InputError, match="changed while it was being read"):
+        prepare(log, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from ihas_jax.data import formats, ingest, store
+
+def stop(*args, **kwargs):
+    print("here", flush=True)
+    time.sleep(60)
+
+owner, name = {"count": (ingest, "assign_splits"), "encode": (ingest.Encoder, "look_up"),
+               "end": (Path, "rename")}[sys.argv[1]]
+setattr(owner, name, stop)
+log = formats.table(Path("log.csv"), label="click", categorical=["ad"], numeric=["price"])
+ingest.prepare(log, "store", min_count=2)
+"""
+
+
+@pytest.mark.parametrize("stage", ["count", "encode", "end"])
+def test_a_killed_prepare_leaves_no_store(tmp_path, log, stage):
+    prepare(log, tmp_path / "whole", min_count=2)
+    command = [sys.executable, "-c", KILLED, stage]
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        with pytest.raises(InputError, match="another process"):
+            prepare(log, tmp_path / "store", min_count=2)
+        process.send_signal(signal.SIGKILL)
+    assert (tmp_path / ".store.partial").exists()
+    with pytest.raises(InputError, match="no such folder"):
+        open_store(tmp_path / "store")
+    prepare(log, tmp_path / "store", min_count=2)
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["log.csv", "store", "whole"]

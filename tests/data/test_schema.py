@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ihas_jax.data.schema import Field, Schema
+from ihas_jax.errors import InputError
+
+SCHEMA = Schema("click", (Field("site", ("a", "", "ü")), Field("I1", ("NULL", "-2"), "integer")))
+
+fields = st.builds(
+    Field,
+    st.text(),
+    st.lists(st.text(), unique=True, max_size=5).map(tuple),
+    st.sampled_from(["categorical", "integer"]),
+)
+
+
+def test_every_field_has_one_id_more_than_values():
+    assert SCHEMA.sizes == (4, 3)
+    assert SCHEMA.names == ("site", "I1")
+    assert SCHEMA.fields[0].other == 3
+    assert (Field("empty", ()).size, Field("empty", ()).other) == (1, 0)
+
+
+@given(schema=st.builds(Schema, st.text(), st.lists(fields, max_size=4).map(tuple)))
+def test_what_is_saved_is_loaded(schema, tmp_path_factory):
+    path = tmp_path_factory.mktemp("schema") / "schema.json"
+    schema.save(path)
+    assert Schema.load(path) == schema
+
+
+def test_the_bytes_are_fixed_and_nothing_is_left_beside_them(tmp_path):
+    SCHEMA.save(tmp_path / "schema.json")
+    assert (tmp_path / "schema.json").read_text(encoding="utf-8") == (
+        '{"version":1,"label":"click","fields":['
+        '{"name":"site","kind":"categorical","values":["a","","ü"]},'
+        '{"name":"I1","kind":"integer","values":["NULL","-2"]}]}\n'
+    )
+    assert [file.name for file in tmp_path.iterdir()] == ["schema.json"]
+
+
+def damaged(**changes):
+    content = {"version": 1, "label": "y", "fields": []} | changes
+    return json.dumps({key: value for key, value in content.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"version":1,"fie', "not a readable schema"),
+        ("[]", "not a schema this version can read"),
+        (damaged(version=2), "version 2, expected 1"),
+        (damaged(fields=None), "'fields'"),
+        (damaged(fields=[{"name": "a", "kind": "odd", "values": []}]), "unknown kind"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, content, message):
+    path = tmp_path / "schema.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        Schema.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.json: no such file"):
+        Schema.load(tmp_path / "gone.json")
