@@ -36,12 +36,12 @@ class Arguments:
 
 def main() -> None:
     """Parses the command line and runs."""
-    arguments = tyro.cli(Arguments, default=Arguments(config=_preset()))
+    arguments = tyro.cli(Arguments, default=Arguments(config=early_preset()))
     data = synthetic() if arguments.data is None else open_store(arguments.data)
     fit(arguments.config, data, arguments.output, arguments.stage)
 
 
-def _preset() -> Config:
+def early_preset() -> Config:
     """The preset that the command line names, read ahead since it sets the flags' defaults."""
 
     @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from ihas_jax.errors import InputError
 
 ThresholdRule = Literal["guarded", "literal"]
-BiasInit = Literal["zeros", "uniform"]
+InitRule = Literal["balanced", "torch"]
 PresetName = Literal["paper", "small"]
 T = TypeVar("T")
 
@@ -33,8 +33,8 @@ class ModelConfig:
     """Batch norm before each ReLU, as in the reference library but not in the paper's text."""
     dropout: float = 0.0
     """Dropout rate after each ReLU (0.2 in the reference library)."""
-    bias_init: BiasInit = "zeros"
-    """Initial biases of the MLP; 'uniform' is torch's, with which a small MLP may start dead."""
+    init: InitRule = "balanced"
+    """Initial weights of the MLP; torch's ruin about one training of a small MLP in ten."""
 
 
 @dataclass(frozen=True)
@@ -150,14 +150,16 @@ def preset(name: PresetName) -> Config:
     """The starting values of a run.
 
     `paper` is the paper's setting for logs of tens of millions of rows. `small` is for logs of
-    up to a few million: the gates are updated every second batch, since one update per 100
-    batches would leave them where they started, and pretraining is short, since a small log is
-    fitted within two epochs.
+    up to a few million: smaller batches, so that an epoch has enough steps to learn from; gate
+    updates every second batch, since one per 100 would leave the gates where they started; two
+    epochs of pretraining, since a small log is soon fitted; and one more epoch of patience.
     """
     config = Config()
     if name == "small":
         return dataclasses.replace(
-            config, search=dataclasses.replace(config.search, gate_every=2, pretrain_epochs=2)
+            config,
+            train=dataclasses.replace(config.train, batch_size=512, patience=3),
+            search=dataclasses.replace(config.search, gate_every=2, pretrain_epochs=2),
         )
     return config
 

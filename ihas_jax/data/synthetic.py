@@ -38,13 +38,13 @@ class SyntheticConfig:
       seed: seed of everything.
     """
 
-    rows: int = 120_000
+    rows: int = 200_000
     groups: int = 2
     context: int = 2
     own: int = 3
     shared: int = 1
     noise: int = 3
-    values: int = 200
+    values: int = 100
     zipf: float = 1.0
     loyalty: float = 0.95
     effect: float = 0.8

@@ -23,7 +23,7 @@ def build_model(
     """Builds the click model that `config.name` names.
 
     Note: the output starts at the log-odds of `click_rate`; the reference library's starts
-    near zero, as it does here with `config.bias_init` 'uniform'.
+    near zero, as it does here with `config.init` 'torch'.
 
     Args:
       config: the model's choices.

@@ -37,7 +37,7 @@ def build_dnn(
         config.hidden,
         config.batch_norm,
         config.dropout,
-        config.bias_init,
+        config.init,
         prior=prior,
         axis_name=axis_name,
     )

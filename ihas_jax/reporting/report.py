@@ -71,7 +71,7 @@ def write_report(
         "",
         "## How it was made",
         "",
-        *_provenance(config),
+        *provenance(config),
         "",
     ]
     (workdir / "report.md").write_text("\n".join(lines), encoding="utf-8")
@@ -121,7 +121,8 @@ def _training_table(histories: dict[str, History]) -> list[str]:
     return lines
 
 
-def _provenance(config: Config) -> list[str]:
+def provenance(config: Config) -> list[str]:
+    """Lines of Markdown: hardware, versions, command, and what differs from the paper's values."""
     device = jax.devices()[0]
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     changed = differences(Config(), config) or ["none"]

@@ -1,0 +1,152 @@
+"""Runs iHAS on one log with several seeds and compares it with the base model, paired by seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from run import early_preset
+from scipy.stats import ttest_rel
+
+from ihas_jax.config import Config, PresetName, to_json
+from ihas_jax.data.store import Dataset, open_store
+from ihas_jax.data.synthetic import SyntheticConfig, synthetic
+from ihas_jax.errors import run_cli
+from ihas_jax.progress import log
+from ihas_jax.reporting.report import provenance
+from ihas_jax.stages.pipeline import fit
+
+_MODELS = {"base": "base", "search": "search (iHAS-1)", "ihas": "iHAS"}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Runs iHAS with the seeds 0, 1, ... and writes a table of means, deviations and paired tests.
+
+    Run the same command again to go on after an interruption. The synthetic log is drawn anew
+    for each seed; a prepared log keeps its split.
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    results: Path = Path("experiments/results/synthetic")
+    """Where the table goes: this path with .md and .json at its end."""
+    data: Path | None = None
+    """Folder made by prepare.py; without it synthetic logs with planted truth are drawn."""
+    output: Path = Path("runs/seeds")
+    """Folder of the runs, one folder per seed."""
+    seeds: int = 3
+    """How many seeds."""
+    preset: PresetName | None = None
+    """Values that the other flags start from, as in run.py."""
+
+
+def main() -> None:
+    """Parses the command line, runs every seed, writes the table."""
+    arguments = tyro.cli(Arguments, default=Arguments(early_preset()))
+    runs = []
+    for seed in range(arguments.seeds):
+        log(f"[Seed {seed}]")
+        config = dataclasses.replace(arguments.config, seed=seed)
+        data: Dataset = (
+            synthetic(SyntheticConfig(seed=seed))
+            if arguments.data is None
+            else open_store(arguments.data)
+        )
+        runs.append(fit(config, data, arguments.output / f"seed_{seed}").metrics)
+    name = "synthetic" if arguments.data is None else arguments.data.name
+    summary = summarize(runs)
+    lines = [
+        f"# {name}: {arguments.seeds} seeds",
+        "",
+        *_table(summary),
+        "",
+        "AUC, logloss and their differences from the base model of the same seed are means over "
+        "the seeds with standard deviations; p is that of a paired t-test of the difference.",
+        "",
+        *_clusters(runs),
+        "",
+        *provenance(arguments.config),
+        "",
+    ]
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    arguments.results.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
+    content = {
+        "log": name,
+        "summary": summary,
+        "runs": runs,
+        "config": to_json(arguments.config),
+        "device": jax.devices()[0].device_kind,
+    }
+    arguments.results.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n")
+    print("\n".join(lines))
+
+
+def summarize(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and deviation of each model's test metrics, and its paired difference from base."""
+    summary = {}
+    for model in _MODELS:
+        row = {"parameters": float(np.mean([run[model]["parameters"] for run in runs]))}
+        for metric in ("auc", "logloss"):
+            values = np.array([run[model][metric] for run in runs])
+            base = np.array([run["base"][metric] for run in runs])
+            row[metric] = float(values.mean())
+            row[f"{metric}_deviation"] = _deviation(values)
+            if model != "base":
+                row[f"{metric}_difference"] = float((values - base).mean())
+                row[f"{metric}_difference_deviation"] = _deviation(values - base)
+                row[f"{metric}_p"] = float(ttest_rel(values, base).pvalue)
+        summary[model] = row
+    return summary
+
+
+def _deviation(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _table(summary: dict[str, dict[str, float]]) -> list[str]:
+    lines = [
+        "| model | AUC | logloss | parameters | AUC vs base | p | logloss vs base | p |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for model, name in _MODELS.items():
+        row = summary[model]
+        cells = [
+            f"{row[metric]:.4f} ± {row[f'{metric}_deviation']:.4f}" for metric in ("auc", "logloss")
+        ]
+        cells.append(f"{row['parameters']:,.0f}")
+        for metric in ("auc", "logloss"):
+            if model == "base":
+                cells += ["", ""]
+            else:
+                spread = row[f"{metric}_difference_deviation"]
+                cells.append(f"{row[f'{metric}_difference']:+.4f} ± {spread:.4f}")
+                cells.append(f"{row[f'{metric}_p']:.2f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _clusters(runs: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| seed | router parameters | seconds | clusters: share of rows, kept coordinates |",
+        "|---:|---:|---:|---|",
+    ]
+    for seed, run in enumerate(runs):
+        clusters = "; ".join(
+            f"{c['share']:.0%}, {c['kept']:.0%}" + (" (all-rows model)" if c["fallback"] else "")
+            for c in run["clusters"]
+        )
+        seconds = sum(run["seconds"].values())
+        lines.append(
+            f"| {seed} | {run['ihas']['router_parameters']:,} | {seconds:.0f} | {clusters} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    run_cli(main)

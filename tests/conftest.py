@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from ihas_jax.config import Config, GateConfig, ModelConfig, OptimizerConfig, SearchConfig
+from ihas_jax.models import build_model
+from ihas_jax.selectors.bernoulli import BernoulliGates
+from ihas_jax.training.steps import Batch
+
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Numbers of the reference library, which lie beside the repository, not in it."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "golden" / "torchfm"
+    if not folder.is_dir():
+        pytest.skip(f"no reference numbers: {folder} is not there")
+    return lambda name: dict(np.load(folder / f"{name}.npz"))
+
+
+@pytest.fixture
+def float64():
+    """JAX computes in float64, so that formulas are compared to the last digits."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A click model of three fields with gates, and 40 rows of a log: compiles in no time."""
+    config = Config(
+        model=ModelConfig(dim=2, hidden=(4,)),
+        optimizer=OptimizerConfig(learning_rate=0.05, l2=0.01),
+        gates=GateConfig(weight=0.1),
+        search=SearchConfig(
+            gate_every=2, gate_optimizer=OptimizerConfig(learning_rate=0.02, l2=0.1)
+        ),
+    )
+    sizes = (5, 3, 4)
+    rng = np.random.default_rng(0)
+    ids = np.stack([rng.integers(size, size=40) for size in sizes], axis=1).astype(np.int32)
+    labels = rng.integers(2, size=40).astype(np.uint8)
+    return SimpleNamespace(
+        config=config,
+        sizes=sizes,
+        model=build_model(config.model, sizes, click_rate=0.3),
+        selector=BernoulliGates(config.gates, len(sizes) * config.model.dim),
+        key=jax.random.key(3),
+        data=Batch(ids, labels),
+    )

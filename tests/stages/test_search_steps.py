@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ihas_jax.data.batches import Feed, Rounds
+from ihas_jax.data.store import Split
+from ihas_jax.models import build_model
+from ihas_jax.stages.search import (
+    init_search,
+    make_gate_step,
+    make_model_step,
+    make_search_round,
+    predict_selected,
+)
+from ihas_jax.training.optimizers import l2_adam
+from ihas_jax.training.steps import Batch, click_loss, init_train, lookup_rows, take
+
+EVERY, BATCH_SIZE, EPOCHS = 2, 4, 2
+TRAIN, VALID = np.arange(28, dtype=np.int32), np.arange(12, dtype=np.int32)
+
+
+@pytest.fixture(scope="module")
+def parts(tiny):
+    """The compiled pieces of a search, its data on the device, and its first state."""
+    config, model, selector = tiny.config, tiny.model, tiny.selector
+    data, gate_data = (
+        Batch(*(jnp.asarray(part[rows]) for part in tiny.data))
+        for rows in (slice(28), slice(28, 40))
+    )
+    return SimpleNamespace(
+        data=data,
+        gate_data=gate_data,
+        state=init_search(tiny.key, config, model, selector),
+        model_step=jax.jit(make_model_step(config, model, selector)),
+        gate_step=jax.jit(make_gate_step(config, model, selector)),
+        round_=jax.jit(make_search_round(config, model, selector)),
+    )
+
+
+@pytest.fixture(scope="module")
+def rounds(parts):
+    """Seven batches an epoch in rounds of 3, 3 and 1, so that rounds and gate steps get apart."""
+    return Rounds(
+        split=Split(*map(np.asarray, parts.data)),
+        feed=Feed(TRAIN, BATCH_SIZE, seed=1),
+        round_batches=3,
+        epochs=EPOCHS,
+        resident=True,
+        gate_split=Split(*map(np.asarray, parts.gate_data)),
+        gate_feed=Feed(VALID, BATCH_SIZE, seed=2),
+        gate_every=EVERY,
+    )
+
+
+@pytest.fixture(scope="module")
+def trail(parts, rounds):
+    """The state after each round of two epochs."""
+    states = [parts.state]
+    for index in range(len(rounds)):
+        item = rounds[index]
+        state, metrics = parts.round_(
+            states[-1], parts.data, item.rows, parts.gate_data, item.gate_rows
+        )
+        assert metrics.keys() == {"loss"}
+        states.append(state)
+    return states
+
+
+def leaves(tree):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(leaves(a), leaves(b), strict=True))
+
+
+def all_moved(a, b):
+    return all((x != y).any() for x, y in zip(leaves(a), leaves(b), strict=True))
+
+
+def assert_close(found, expected):
+    """Equal up to the order of additions that a scan and a single step may choose."""
+    assert (found.key == expected.key).all() and (found.selector_key == expected.selector_key).all()
+    found, expected = (
+        dataclasses.replace(state, key=None, selector_key=None) for state in (found, expected)
+    )
+    for a, b in zip(leaves(found), leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def updates(state):
+    """How often the gates' Adam has stepped."""
+    (count,) = {int(leaf) for leaf in leaves(state.selector_optimizer) if leaf.dtype == np.int32}
+    return count
+
+
+def test_a_model_step_changes_all_but_the_selector(parts):
+    batch = take(parts.data, jnp.arange(8))
+    after, metrics = parts.model_step(parts.state, batch)
+    before = parts.state
+    assert same(after.params["selector"], before.params["selector"])
+    assert same(after.selector_optimizer, before.selector_optimizer)
+    assert all_moved(after.params["network"], before.params["network"])
+    assert all_moved(after.params["tables"], before.params["tables"])
+    assert int(after.step) == 1
+    assert metrics.keys() == {"loss"}
+
+
+def test_a_gate_step_changes_nothing_but_the_selector(parts):
+    after, metrics = parts.gate_step(parts.state, take(parts.gate_data, jnp.arange(8)))
+    before = parts.state
+    assert all_moved(after.params["selector"], before.params["selector"])
+    for name in ("tables", "network"):
+        assert same(after.params[name], before.params[name])
+    for name in ("table_optimizer", "network_optimizer", "batch_stats", "step"):
+        assert same(getattr(after, name), getattr(before, name))
+    assert updates(after) == 1
+    assert metrics.keys() == {"gate_loss", "penalty"}
+
+
+def test_a_gate_step_is_adam_on_click_loss_plus_penalty(tiny, parts):
+    state, batch = parts.state, take(parts.gate_data, jnp.arange(8))
+    rows = lookup_rows(tiny.model, state.params["tables"], batch.ids)
+    key = jax.random.fold_in(state.selector_key, state.step)
+
+    @jax.jit
+    def objective(selector):
+        def select(embeddings, key, first):
+            return tiny.selector.sample(selector, embeddings, key, first)
+
+        network = state.params["network"]
+        loss, (penalty, _) = click_loss(tiny.model, network, {}, rows, batch, key, select, None)
+        return loss + penalty
+
+    gradient = jax.jit(jax.grad(objective))(state.params["selector"])
+    optimizer = l2_adam(tiny.config.search.gate_optimizer)
+    moves, _ = optimizer.update(gradient, state.selector_optimizer, state.params["selector"])
+    after, metrics = parts.gate_step(state, batch)
+    for found, before, move in zip(
+        leaves(after.params["selector"]),
+        leaves(state.params["selector"]),
+        leaves(moves),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, before + move, rtol=1e-5, atol=1e-7)
+    total = float(metrics["gate_loss"] + metrics["penalty"])
+    np.testing.assert_allclose(total, objective(state.params["selector"]), rtol=1e-6)
+    assert float(metrics["penalty"]) != 0
+
+
+def test_gates_are_updated_exactly_every_so_many_batches(trail, rounds):
+    assert [int(state.step) for state in trail] == [0, 3, 6, 7, 10, 13, 14]
+    assert [updates(state) for state in trail] == [int(state.step) // EVERY for state in trail]
+    for before, after in zip(trail, trail[1:], strict=False):
+        moved = updates(after) > updates(before)
+        assert same(before.params["selector"], after.params["selector"]) != moved
+
+
+def test_rounds_are_the_alternation_of_model_and_gate_steps(parts, rounds, trail):
+    """Algorithm 1, lines 4 to 8, written out; the batches come straight from the two feeds."""
+    state = parts.state
+    for number in range(EPOCHS * rounds.feed.batches_per_epoch):
+        (rows,) = rounds.feed(number, 1)
+        state, _ = parts.model_step(state, take(parts.data, rows))
+        if (number + 1) % EVERY == 0:
+            (gate_rows,) = rounds.gate_feed((number + 1) // EVERY - 1, 1)
+            state, _ = parts.gate_step(state, take(parts.gate_data, gate_rows))
+    assert_close(trail[-1], state)
+    assert all_moved(trail[-1].params, parts.state.params)
+
+
+def test_later_rounds_compile_nothing_new(parts, trail):
+    assert len(trail) == 7
+    assert parts.round_._cache_size() == 2  # rounds of three batches and of one
+
+
+def test_two_seeds_search_side_by_side_under_vmap(tiny, parts, rounds, trail):
+    keys = jnp.stack([tiny.key, jax.random.key(11)])
+    states = jax.vmap(lambda k: init_search(k, tiny.config, tiny.model, tiny.selector))(keys)
+    round_ = make_search_round(tiny.config, tiny.model, tiny.selector)
+    item = rounds[0]
+    after, metrics = jax.jit(jax.vmap(round_, in_axes=(0, None, None, None, None)))(
+        states, parts.data, item.rows, parts.gate_data, item.gate_rows
+    )
+    assert metrics["loss"].shape == (2,)
+    first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], after) for i in range(2))
+    assert_close(first, trail[1])
+    assert all_moved(first.params, second.params)
+
+
+def test_parts_of_a_batch_on_a_mapped_axis_give_the_single_device_steps(tiny, parts):
+    model = build_model(tiny.config.model, tiny.sizes, click_rate=0.3, axis_name="data")
+    steps = [
+        make(tiny.config, model, tiny.selector, axis_name="data")
+        for make in (make_model_step, make_gate_step)
+    ]
+
+    def both(state, batch):
+        state, metrics = steps[0](state, batch)
+        state, gate_metrics = steps[1](state, batch)
+        return state, metrics | gate_metrics
+
+    batch = take(parts.data, jnp.arange(8))
+    halves = Batch(batch.ids.reshape(2, 4, -1), batch.labels.reshape(2, 4))
+    mapped = jax.vmap(both, in_axes=(None, 0), out_axes=None, axis_name="data")
+    found, metrics = jax.jit(mapped)(parts.state, halves)
+    expected, loss = parts.model_step(parts.state, batch)
+    expected, gate = parts.gate_step(expected, batch)
+    assert_close(found, expected)
+    for name, value in (loss | gate).items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
+
+
+def test_a_search_goes_on_from_the_pretrained_model_and_its_optimiser(tiny):
+    pretrained = init_train(jax.random.key(5), tiny.model, tiny.config.optimizer)
+    state = init_search(tiny.key, tiny.config, tiny.model, tiny.selector, pretrained)
+    for name in ("tables", "network"):
+        assert same(state.params[name], pretrained.params[name])
+    assert state.table_optimizer is pretrained.table_optimizer
+    assert state.network_optimizer is pretrained.network_optimizer
+    assert int(state.step) == 0
+
+
+def test_prediction_is_the_network_on_the_selected_embeddings(tiny, trail):
+    params, ids = trail[-1].params, jnp.asarray(tiny.data.ids)
+    probs, selected = predict_selected(tiny.model, tiny.selector, params, {}, ids)
+    (table,) = params["tables"]["embedding"].values()
+    rows = np.asarray(table)[tiny.data.ids + np.array([0, 5, 8])].reshape(40, -1)
+    x = rows * np.asarray(selected.masks)
+    np.testing.assert_array_equal(np.asarray(selected.embeddings).reshape(40, -1), x)
+    mlp = jax.tree.map(np.asarray, params["network"]["mlp"])
+    hidden = np.maximum(x @ mlp["hidden_0"]["kernel"] + mlp["hidden_0"]["bias"], 0)
+    logits = hidden @ mlp["output"]["kernel"] + mlp["output"]["bias"]
+    np.testing.assert_allclose(probs, 1 / (1 + np.exp(-logits[:, 0])), rtol=1e-5)
+    assert 0 < selected.masks.mean() < 1

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from ihas_jax.training.metrics import Scores, auc, logloss, score
+
+pairs = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6)), min_size=2, max_size=60).filter(
+    lambda rows: len({label for label, _ in rows}) == 2
+)
+
+
+@given(rows=pairs)
+def test_auc_is_that_of_scikit_learn_with_any_ties(rows):
+    labels = np.array([label for label, _ in rows], np.uint8)
+    probs = np.array([value for _, value in rows], np.float32) / np.float32(6)
+    np.testing.assert_allclose(auc(labels, probs), roc_auc_score(labels, probs), rtol=1e-12)
+
+
+def test_auc_of_many_rows_is_exact():
+    rng = np.random.default_rng(0)
+    labels = (rng.random(50_000) < 0.03).astype(np.uint8)
+    probs = np.round(rng.random(50_000) + 0.2 * labels, 3).astype(np.float32)
+    np.testing.assert_allclose(auc(labels, probs), roc_auc_score(labels, probs), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probs", "expected"),
+    [
+        ([0, 1], [0.2, 0.7], 1.0),
+        ([1, 0], [0.2, 0.7], 0.0),
+        ([0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5], 0.5),
+        ([0, 1, 0, 1], [0.1, 0.4, 0.4, 0.8], 0.875),  # of four pairs 3 won, 1 tied
+    ],
+)
+def test_auc_by_hand(labels, probs, expected):
+    assert auc(np.array(labels), np.array(probs)) == expected
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_auc_of_one_class_is_not_a_number_and_logloss_takes_its_place(label):
+    labels, probs = np.full(3, label, np.uint8), np.array([0.2, 0.5, 0.5])
+    scores = score(labels, probs)
+    assert np.isnan(scores.auc)
+    assert scores.objective == -scores.logloss
+    assert Scores(0.7, 0.4).objective == 0.7
+
+
+def test_logloss_by_hand():
+    labels, probs = np.array([1, 0, 1, 0], np.uint8), np.array([0.8, 0.8, 0.5, 0.1], np.float64)
+    expected = -(np.log(0.8) + np.log(0.2) + np.log(0.5) + np.log(0.9)) / 4
+    np.testing.assert_allclose(logloss(labels, probs), expected, rtol=1e-12)
+    assert score(labels, probs).logloss == logloss(labels, probs)
+
+
+def test_logloss_of_a_certain_mistake_is_finite():
+    probs = np.array([0.0, 1.0], np.float32)
+    np.testing.assert_allclose(logloss(np.array([1, 0]), probs), -np.log(1e-7), rtol=1e-7)
+    np.testing.assert_allclose(logloss(np.array([0, 1]), probs), 1e-7, rtol=1e-6)
+
+
+def test_scores_read_as_the_field_writes_them():
+    assert str(Scores(0.78123, 0.37897)) == "AUC: 0.7812 - logloss: 0.3790"
