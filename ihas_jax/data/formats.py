@@ -53,14 +53,14 @@ def table(
     """Any CSV with a header (plain or gzip) or Parquet file; columns not named are left out.
 
     Args:
-        path: The file; Parquet is recognised by its first bytes.
-        label: The column that is 0 or 1 (also 0.0, 1.0, true, false).
-        categorical: The columns whose values are categories as they are.
-        numeric: The columns of numbers, which become categories by their integer part; see
-            `field_text`.
+      path: The file; Parquet is recognised by its first bytes.
+      label: The column that is 0 or 1 (also 0.0, 1.0, true, false).
+      categorical: The columns whose values are categories as they are.
+      numeric: The columns of numbers, which become categories by their integer part; see
+        `field_text`.
 
     Raises:
-        InputError: There is no such file, or a column is missing or named twice.
+      InputError: There is no such file, or a column is missing or named twice.
     """
     fields: Fields = (
         *((name, "categorical") for name in categorical),

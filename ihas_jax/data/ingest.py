@@ -31,13 +31,13 @@ class Summary:
     """What `prepare` made.
 
     Attributes:
-        schema: The fields and their vocabularies.
-        rows: Rows per split, in the order of `SPLITS`.
-        clicks: Rows with label 1 per split.
-        other_shares: Per field, the share of all rows whose value is "other".
-        bad_rows: Rows left out because they could not be used.
-        complaint: About the first of these.
-        seconds: The time it took.
+      schema: The fields and their vocabularies.
+      rows: Rows per split, in the order of `SPLITS`.
+      clicks: Rows with label 1 per split.
+      other_shares: Per field, the share of all rows whose value is "other".
+      bad_rows: Rows left out because they could not be used.
+      complaint: About the first of these.
+      seconds: The time it took.
     """
 
     schema: Schema
@@ -64,15 +64,15 @@ def prepare(
     bytes. An empty category is a value like any other.
 
     Args:
-        log: What to read; see `ihas_jax.data.formats`.
-        output: The folder to make.
-        min_count: Values seen in fewer rows become the field's "other".
-        seed: Decides which rows are for training, validation and test.
-        on_bad_rows: Whether a row that cannot be used is an error, or left out and counted.
+      log: What to read; see `ihas_jax.data.formats`.
+      output: The folder to make.
+      min_count: Values seen in fewer rows become the field's "other".
+      seed: Decides which rows are for training, validation and test.
+      on_bad_rows: Whether a row that cannot be used is an error, or left out and counted.
 
     Raises:
-        InputError: The log cannot be read or has a bad row, there are fewer than 10 rows,
-            `output` exists or cannot be written, or the log changed between the passes.
+      InputError: The log cannot be read or has a bad row, there are fewer than 10 rows,
+        `output` exists or cannot be written, or the log changed between the passes.
     """
     if min_count < 1:
         raise InputError(f"min_count is {min_count}; it must be at least 1")
@@ -139,13 +139,13 @@ class Encoder:
         """Encodes raw columns.
 
         Args:
-            frame: A data frame, or lists by column name; other columns are ignored.
+          frame: A data frame, or lists by column name; other columns are ignored.
 
         Returns:
-            [n, N] int32, ids local to each field.
+          [n, N] int32, ids local to each field.
 
         Raises:
-            InputError: A column is missing, or the columns differ in length.
+          InputError: A column is missing, or the columns differ in length.
         """
         columns = frame.columns if isinstance(frame, pl.DataFrame) else list(frame)
         names = [name for name, _ in self._kinds]

@@ -22,11 +22,11 @@ class Chunk:
     """Some rows of a log, in its order, those that cannot be used left out.
 
     Attributes:
-        labels: [n] UInt8, 0 or 1.
-        frame: A text column per field, as they are counted and looked up.
-        bad: How many rows were left out.
-        complaint: About the first of these: the file, the line and what is wrong.
-        share: The share of the log read so far, in (0, 1].
+      labels: [n] UInt8, 0 or 1.
+      frame: A text column per field, as they are counted and looked up.
+      bad: How many rows were left out.
+      complaint: About the first of these: the file, the line and what is wrong.
+      share: The share of the log read so far, in (0, 1].
     """
 
     labels: pl.Series
@@ -41,9 +41,9 @@ class Log(ABC):
     """A raw log.
 
     Attributes:
-        path: Where it is.
-        label: The name of its label.
-        fields: The names and kinds of the columns to encode.
+      path: Where it is.
+      label: The name of its label.
+      fields: The names and kinds of the columns to encode.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class Log(ABC):
         """Reads the log from its start; every call gives the same chunks.
 
         Raises:
-            InputError: The file cannot be read, is empty or damaged, or lacks a column.
+          InputError: The file cannot be read, is empty or damaged, or lacks a column.
         """
 
 
@@ -91,13 +91,13 @@ def screen(
     """Turns raw columns into labels and text, and leaves out rows that cannot be used.
 
     Args:
-        log: The log; its label and field columns are in `raw`.
-        raw: The columns as they were read.
-        places: [n], the line or row number of each row.
-        share: The share of the log read so far.
-        unit: What `places` counts: "line" or "row".
-        bad: Rows that the reader has left out already.
-        complaint: About the first of these.
+      log: The log; its label and field columns are in `raw`.
+      raw: The columns as they were read.
+      places: [n], the line or row number of each row.
+      share: The share of the log read so far.
+      unit: What `places` counts: "line" or "row".
+      bad: Rows that the reader has left out already.
+      complaint: About the first of these.
     """
     label = (
         pl.col(log.label)

@@ -41,11 +41,11 @@ class Block:
     """Some records of a file, those with a wrong number of columns left out.
 
     Attributes:
-        text: The n well-formed records.
-        lines: [n] int64, the line, from 1, at which each of them starts.
-        bad: How many records were left out.
-        complaint: About the first of these.
-        share: The share of the file read so far, in (0, 1].
+      text: The n well-formed records.
+      lines: [n] int64, the line, from 1, at which each of them starts.
+      bad: How many records were left out.
+      complaint: About the first of these.
+      share: The share of the file read so far, in (0, 1].
     """
 
     text: bytes
@@ -59,7 +59,7 @@ def read_header(path: Path, separator: str) -> tuple[str, ...]:
     """Returns the column names in the first line.
 
     Raises:
-        InputError: The file cannot be read, or is empty, or its first line is not a header.
+      InputError: The file cannot be read, or is empty, or its first line is not a header.
     """
     with _open_text(path) as (stream, _):
         line = stream.readline(_LONGEST_HEADER_BYTES)
@@ -81,15 +81,15 @@ def read_blocks(
     for Polars to take off.
 
     Args:
-        path: Plain text or gzip.
-        columns: How many columns a record has.
-        separator: The character between them.
-        quoted: Whether a value in double quotes may hold separators and line ends.
-        header: Whether the first line holds names and is left out.
+      path: Plain text or gzip.
+      columns: How many columns a record has.
+      separator: The character between them.
+      quoted: Whether a value in double quotes may hold separators and line ends.
+      header: Whether the first line holds names and is left out.
 
     Raises:
-        InputError: The file cannot be read, is empty, a truncated gzip, not UTF-8, or its
-            quotes do not match.
+      InputError: The file cannot be read, is empty, a truncated gzip, not UTF-8, or its
+        quotes do not match.
     """
     layout = _Layout(path, columns, ord(separator), quoted)
     with _open_text(path) as (stream, share):

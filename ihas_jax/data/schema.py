@@ -20,10 +20,10 @@ class Field:
     """One field of a log.
 
     Attributes:
-        name: The column's name in the raw log.
-        values: The values with an embedding of their own; the position is the id.
-        kind: "categorical" takes the text as it is; "integer" sends a number through the
-            log-square rule of Criteo first, so `values` holds codes such as "5", "-2", "NULL".
+      name: The column's name in the raw log.
+      values: The values with an embedding of their own; the position is the id.
+      kind: "categorical" takes the text as it is; "integer" sends a number through the
+        log-square rule of Criteo first, so `values` holds codes such as "5", "-2", "NULL".
     """
 
     name: str
@@ -78,7 +78,7 @@ class Schema:
         """Reads what `save` wrote.
 
         Raises:
-            InputError: There is no such file, or it is not a schema this version can read.
+          InputError: There is no such file, or it is not a schema this version can read.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

@@ -24,14 +24,14 @@ def assign_splits(rows: int, seed: int) -> np.ndarray:
     so no two rows tie and the sizes are exact.
 
     Args:
-        rows: How many rows, at least 10, so that no split is empty.
-        seed: Any integer; its low 64 bits count.
+      rows: How many rows, at least 10, so that no split is empty.
+      seed: Any integer; its low 64 bits count.
 
     Returns:
-        [rows] uint8, an index into `SPLITS` for each row.
+      [rows] uint8, an index into `SPLITS` for each row.
 
     Raises:
-        ValueError: There are fewer than 10 rows.
+      ValueError: There are fewer than 10 rows.
     """
     if rows < 10:
         raise ValueError(f"{rows} rows cannot be split 80/10/10; at least 10 are needed")

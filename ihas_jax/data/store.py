@@ -36,8 +36,8 @@ class Split(NamedTuple):
     """The rows of one split, in the order of the log.
 
     Attributes:
-        ids: [n, N] int32, `0 <= ids[:, f] < schema.sizes[f]`; may be a view of a file.
-        labels: [n] uint8, 0 or 1.
+      ids: [n, N] int32, `0 <= ids[:, f] < schema.sizes[f]`; may be a view of a file.
+      labels: [n] uint8, 0 or 1.
     """
 
     ids: np.ndarray
@@ -58,8 +58,8 @@ def open_store(path: str | Path) -> Dataset:
     """Opens a store without reading its rows: the arrays are views of the files.
 
     Raises:
-        InputError: `path` is no folder, or not a complete store of this version, or its files
-            do not have the sizes that its description states.
+      InputError: `path` is no folder, or not a complete store of this version, or its files
+        do not have the sizes that its description states.
     """
     path = Path(path)
     about = read_description(path)
@@ -80,7 +80,7 @@ def read_description(path: Path) -> dict[str, Any]:
     """Returns the content of store.json: `rows`, `sizes`, `sha256` and `origin`.
 
     Raises:
-        InputError: `path` is no folder, or holds no store of this version.
+      InputError: `path` is no folder, or holds no store of this version.
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; experiments/prepare.py makes a store")
@@ -104,7 +104,7 @@ def verify_store(path: str | Path) -> None:
     """Reads every byte of a store and compares it with the checksums written with it.
 
     Raises:
-        InputError: Not a store, or a file differs from what was written; names the file.
+      InputError: Not a store, or a file differs from what was written; names the file.
     """
     path = Path(path)
     for name, expected in read_description(path)["sha256"].items():
@@ -123,7 +123,7 @@ def save_dataset(
     """Writes a data set that is in memory as a store; `origin` says where it came from.
 
     Raises:
-        InputError: `path` exists, or another process is writing it.
+      InputError: `path` exists, or another process is writing it.
     """
     splits = (dataset.train, dataset.valid, dataset.test)
     rows = [len(split.labels) for split in splits]
@@ -140,8 +140,8 @@ def new_store(path: str | Path) -> Iterator[Path]:
     process left beside it is removed by the next one that writes to `path`.
 
     Raises:
-        InputError: `path` exists, or cannot be made or written (a full disk, for one), or
-            another process is writing it.
+      InputError: `path` exists, or cannot be made or written (a full disk, for one), or
+        another process is writing it.
     """
     path = Path(path)
     if path.exists():

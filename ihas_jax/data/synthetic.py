@@ -59,7 +59,7 @@ class SyntheticLog(Dataset):
     Attributes:
       groups: group of each row, by split, `[n]`.
       relevant: `[G, N]`, whether a field moves a group's clicks (context fields only tell it).
-      best_auc: test AUC of the true click probabilities, the ceiling of any model.
+      probabilities: true click probability of each row, by split; no model can do better.
       roles: 'context', 'own', 'shared' or 'noise' for each field.
     """
 

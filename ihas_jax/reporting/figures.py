@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ihas_jax.progress import log
 
@@ -88,7 +89,11 @@ def draw_widths(clusters: list[dict[str, Any]]) -> Figure:
 
 
 def draw_learning_curves(histories: dict[str, History]) -> Figure:
-    """Training loss and validation AUC by epoch, for every training run."""
+    """Training loss and validation AUC by epoch, for every training run.
+
+    Each cluster's model is validated on its own cluster's rows, so its curve can't be compared
+    with that of a model of all rows.
+    """
     figure, (loss_axis, auc_axis) = _figure(1, 2, (10, 3.8))
     for i, (name, history) in enumerate(histories.items()):
         style: dict[str, Any] = {
@@ -98,7 +103,9 @@ def draw_learning_curves(histories: dict[str, History]) -> Figure:
         loss_axis.plot(epochs, [facts["loss"] for facts in history], label=name, **style)
         auc_axis.plot(epochs, [facts["auc"] for facts in history], label=name, **style)
     loss_axis.set(xlabel="epoch", ylabel="training loss")
-    auc_axis.set(xlabel="epoch", ylabel="validation AUC")
+    auc_axis.set(xlabel="epoch", ylabel="validation AUC, each on its own rows")
+    for axis in (loss_axis, auc_axis):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     auc_axis.legend(frameon=False, fontsize=8)
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -124,11 +125,12 @@ def _training_table(histories: dict[str, History]) -> list[str]:
 def provenance(config: Config) -> list[str]:
     """Lines of Markdown: hardware, versions, command, and what differs from the paper's values."""
     device = jax.devices()[0]
+    cores = f"{os.cpu_count()} cores, {platform.machine()}"
+    hardware = cores if device.platform == "cpu" else f"{device.device_kind}, {cores}"
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     changed = differences(Config(), config) or ["none"]
     return [
-        f"- hardware: {jax.device_count()} x {device.device_kind} ({device.platform}), "
-        f"{platform.machine()}",
+        f"- hardware: {jax.device_count()} device(s), {hardware}",
         f"- versions: Python {platform.python_version()}, {versions}",
         f"- command: `{' '.join(_command())}`",
         f"- config values that differ from the paper's: {'; '.join(changed)}",
@@ -136,4 +138,5 @@ def provenance(config: Config) -> list[str]:
 
 
 def _command() -> list[str]:
-    return ["python", Path(sys.argv[0]).name, *sys.argv[1:]]
+    script = Path(sys.argv[0])
+    return ["python", script.name if script.is_absolute() else str(script), *sys.argv[1:]]

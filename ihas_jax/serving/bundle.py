@@ -21,6 +21,7 @@ from ihas_jax.nn.embedding import Kept
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.stages.cluster import make_assign
 from ihas_jax.stages.evaluate import predict_routed
+from ihas_jax.stages.run import write_json
 from ihas_jax.training.checkpoint import Checkpoints
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     bundle.schema.save(path / "schema.json")
     with Checkpoints(path / "arrays") as checkpoints:
         checkpoints.save(arrays, {})
-    (path / "bundle.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_json(path / "bundle.json", facts)
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -127,12 +128,13 @@ def load_bundle(path: str | Path) -> Bundle:
         facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
         config = from_json(Config, facts["config"])
         kept = tuple(tuple(tuple(field) for field in model) for model in facts["kept"])
+        routes = tuple(facts["routes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} holds no complete bundle ({error}). A run writes it in its last stage; run "
             "experiments/run.py to the end, then pass its --output folder."
         ) from None
-    bundle = Bundle(config, Schema.load(path / "schema.json"), kept, tuple(facts["routes"]), {}, ())
+    bundle = Bundle(config, Schema.load(path / "schema.json"), kept, routes, {}, ())
     key = jax.random.key(0)
 
     def shapes() -> Any:
@@ -146,10 +148,13 @@ def load_bundle(path: str | Path) -> Bundle:
             "models": {str(i): named for i, named in enumerate(_named(weights))},
         }
 
-    with Checkpoints(path / "arrays") as checkpoints:
+    with Checkpoints(path / "arrays", read_only=True) as checkpoints:
         found = checkpoints.restore(jax.eval_shape(shapes))
     if found is None:
-        raise InputError(f"{path} holds no arrays; run the evaluate stage again.")
+        raise InputError(
+            f"{path} holds no undamaged arrays. Delete that folder and run experiments/run.py "
+            "again with the same flags: its last stage writes it anew."
+        )
     router = found[0]["router"]
     models = (found[0]["models"][str(i)] for i in range(len(kept)))
     return Bundle(

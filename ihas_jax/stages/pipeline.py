@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ihas_jax.config import Config
+from ihas_jax.data.split import SPLITS
 from ihas_jax.data.store import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.progress import log
@@ -61,9 +62,12 @@ def fit(config: Config, data: Dataset, workdir: str | Path, stage: Stage = "all"
       InputError: the folder belongs to something else, an earlier stage is missing, or the
         loss became NaN.
     """
+    _check_rows(config, data)
     run = Run(config, data, open_workdir(config, data, workdir))
     log(f"[Data] {_describe(data)}")
     pipeline = _Pipeline(run)
+    if stage in ("all", "evaluate") and pipeline.read_metrics():
+        return Result(pipeline.metrics, run.workdir)
     wanted = STAGES if stage == "all" else (stage,)
     for name in STAGES[: STAGES.index(wanted[-1]) + 1]:
         if name not in wanted and name not in pipeline.seconds:
@@ -86,7 +90,7 @@ class _Pipeline:
         self.selector = BernoulliGates(config.gates, coordinates)
         self._finished = run.workdir / "stages.json"
         self.seconds: dict[str, float] = (
-            json.loads(self._finished.read_text()) if self._finished.exists() else {}
+            _read_json(self._finished) if self._finished.exists() else {}
         )
         self.metrics: dict[str, Any] = {}
         self.base: Fitted
@@ -94,6 +98,21 @@ class _Pipeline:
         self.clusters: Clusters
         self.plan: Plan
         self.retrained: list[Fitted]
+
+    def read_metrics(self) -> bool:
+        """Whether the run is finished; if so, shows what it left and changes nothing."""
+        files = [
+            self.run.workdir / name for name in ("metrics.json", "report.md", "bundle/bundle.json")
+        ]
+        if "evaluate" not in self.seconds or not all(path.exists() for path in files):
+            return False
+        self.metrics = _read_json(files[0])
+        for model in ("base", "search", "ihas"):
+            if self.metrics[model]["auc"] is None:  # of a test split with one class
+                self.metrics[model]["auc"] = float("nan")
+        closing_table(self.metrics)
+        log(f"Report: {files[1]}")
+        return True
 
     def run_stage(self, name: str) -> None:
         """Runs a stage or reads its result back, and records that it is finished."""
@@ -159,11 +178,6 @@ class _Pipeline:
     def _evaluate(self) -> float:
         start = time.monotonic()
         run = self.run
-        path = run.workdir / "metrics.json"
-        if "evaluate" in self.seconds and path.exists():
-            self.metrics = json.loads(path.read_text())
-            closing_table(self.metrics)
-            return self.seconds["evaluate"]
         evaluation = evaluate(
             run,
             self.model,
@@ -193,11 +207,36 @@ class _Pipeline:
         }
         draw_figures(run.workdir / "figures", self.metrics, histories, evaluation.sample)
         write_report(run.workdir, run.config, self.metrics, histories)
-        write_json(path, self.metrics)
+        write_json(run.workdir / "metrics.json", self.metrics)
         run.event("metrics", self.metrics)
         closing_table(self.metrics)
         log(f"Report: {run.workdir / 'report.md'}")
         return seconds
+
+
+def _check_rows(config: Config, data: Dataset) -> None:
+    for name in SPLITS:
+        if not len(getattr(data, name).labels):
+            raise InputError(
+                f"The data hold no {name} rows, so there is nothing to run on; prepare a longer "
+                "log and pass its folder as --data."
+            )
+    rows = min(len(data.train.labels), config.cluster.batch_rows)
+    if config.cluster.clusters > rows:
+        raise InputError(
+            f"--cluster.clusters {config.cluster.clusters} is more than the {rows} rows of the "
+            "first mini-batch of K-means; choose fewer, or raise --cluster.batch-rows."
+        )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} can't be read ({error}). Delete it: the same command makes it again from "
+            "the checkpoints."
+        ) from None
 
 
 def _describe(data: Dataset) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import zlib
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Run:
 
     def event(self, kind: str, facts: dict[str, Any]) -> None:
         """Appends a line to `log.jsonl`."""
-        line = json.dumps({"time": round(time.time(), 3), "event": kind, **facts})
+        line = json.dumps(strict({"time": round(time.time(), 3), "event": kind, **facts}))
         with (self.workdir / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -84,5 +85,14 @@ def _fits(split: Split, config: TrainConfig) -> bool:
 def write_json(path: Path, content: Any) -> None:
     """Writes indented JSON, all or nothing."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(strict(content), indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def strict(content: Any) -> Any:
+    """The same content with null for each nan, such as the AUC of one class: JSON has no nan."""
+    if isinstance(content, dict):
+        return {name: strict(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [strict(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content

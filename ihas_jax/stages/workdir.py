@@ -13,6 +13,9 @@ from ihas_jax.data.store import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.stages.run import write_json
 
+_ABOUT = "config.json"
+_UNFINISHED = {"schema.json", ".schema.json.partial", f".{_ABOUT}.partial"}
+"""What a run that was killed while it made its folder may leave there."""
 _FREE = ("train.checkpoint_seconds", "train.device_data_gb")
 """Values that may change between a run and its resumption: they do not touch its numbers."""
 
@@ -21,26 +24,31 @@ def open_workdir(config: Config, data: Dataset, workdir: str | Path) -> Path:
     """Makes the folder, or checks that it is a run of this config and data.
 
     Raises:
-      InputError: it exists and is no run, or is one of another config or other data; the
-        message says which values differ.
+      InputError: it exists and is no run, or is one of another config or other data (the
+        message says which values differ), or can't be made.
     """
     path = Path(workdir).resolve()
-    about = path / "config.json"
+    about = path / _ABOUT
     fresh = {"config": to_json(config), "data": fingerprint(data)}
     if not about.exists():
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not (path.is_dir() and _UNFINISHED.issuperset(_names(path))):
             raise InputError(
-                f"{path} exists and is not a run: it has no config.json. Nothing was changed; "
+                f"{path} exists and is not a run: it has no {_ABOUT}. Nothing was changed; "
                 "choose another --output."
             )
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(about, fresh)
-        data.schema.save(path / "schema.json")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            data.schema.save(path / "schema.json")
+            write_json(about, fresh)
+        except OSError as error:
+            raise InputError(
+                f"{path} can't be made or written: {error.strerror}. Choose another --output."
+            ) from None
         return path
     try:
         found = json.loads(about.read_text(encoding="utf-8"))
         old, old_data = from_json(Config, found["config"]), found["data"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(f"{about} can't be read ({error}); choose another --output.") from None
     changed = [line for line in differences(old, config) if not line.startswith(_FREE)]
     if changed:
@@ -54,6 +62,10 @@ def open_workdir(config: Config, data: Dataset, workdir: str | Path) -> Path:
             "the same --data to go on with it, or choose another --output."
         )
     return path
+
+
+def _names(path: Path) -> set[str]:
+    return {file.name for file in path.iterdir()}
 
 
 def fingerprint(data: Dataset) -> str:

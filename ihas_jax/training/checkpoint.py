@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 from ihas_jax.progress import log
 
@@ -23,11 +25,16 @@ class Checkpoints:
     A checkpoint is complete or absent: Orbax writes into a temporary folder and renames it.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory.resolve()
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        """With `read_only` nothing in the folder is made or removed."""
+        self.directory, self._read_only = directory.resolve(), read_only
         self._manager = ocp.CheckpointManager(
             self.directory,
-            options=ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=None if read_only else 2,
+                enable_async_checkpointing=False,
+                read_only=read_only,
+            ),
         )
 
     def __enter__(self) -> Checkpoints:
@@ -45,7 +52,7 @@ class Checkpoints:
         """
         newest = self._manager.latest_step()
         saves = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        content = {"facts": facts, "checksum": _checksum(items)}
+        content = {"facts": facts, "checksum": _checksum(items, facts)}
         self._manager.save(
             0 if newest is None else newest + 1,
             args=ocp.args.Composite(facts=ocp.args.JsonSave(content), **saves),
@@ -55,25 +62,30 @@ class Checkpoints:
     def restore(self, like: Items) -> tuple[Items, dict[str, Any]] | None:
         """Items and facts of the newest undamaged checkpoint; None where there is none.
 
-        Damaged ones are named in the log and removed.
+        Damaged ones are named in the log, and removed unless the folder is read only.
 
         Args:
-          like: trees of the shapes, types and placement to restore.
+          like: trees of the shapes, types and placement to restore (the first device where a
+        shape says none).
         """
         for number in sorted(self._manager.all_steps(), reverse=True):
             found = self._read(number, like)
             if found is not None:
                 return found
+            place = self.directory / str(number)
+            if self._read_only:
+                log(f"[Checkpoint] {place} is damaged; trying the one before.")
+                continue
             log(
-                f"[Checkpoint] {self.directory / str(number)} is damaged and was removed; going "
-                "on from the one before, or from the start."
+                f"[Checkpoint] {place} is damaged and was removed; going on from the one before, "
+                "or from the start."
             )
             self._manager.delete(number)
         return None
 
     def _read(self, number: int, like: Items) -> tuple[Items, dict[str, Any]] | None:
         targets = {
-            name: ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, tree))
+            name: ocp.args.StandardRestore(jax.tree.map(_target, tree))
             for name, tree in like.items()
         }
         try:
@@ -82,16 +94,25 @@ class Checkpoints:
             )
             items = {name: restored[name] for name in like}
             content = restored["facts"]
-            intact = _checksum(items) == content["checksum"]
+            intact = _checksum(items, content["facts"]) == content["checksum"]
         except Exception:  # what Orbax raises for a damaged file is not documented
             return None
         return (items, content["facts"]) if intact else None
 
 
-def _checksum(items: Items) -> int:
-    total = 0
+def _target(leaf: Any) -> Any:
+    target = ocp.utils.to_shape_dtype_struct(leaf)
+    if isinstance(target, jax.ShapeDtypeStruct) and target.sharding is None:
+        # else Orbax looks for the devices that the checkpoint was written on
+        target = target.update(sharding=SingleDeviceSharding(jax.local_devices()[0]))
+    return target
+
+
+def _checksum(items: Items, facts: dict[str, Any]) -> int:
+    total = zlib.crc32(json.dumps(facts, sort_keys=True).encode())
     for leaf in jax.tree.leaves(items):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        total = zlib.crc32(np.ascontiguousarray(leaf).data, total)
+        # as bytes, since a buffer has no bfloat16
+        total = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data, total)
     return total

@@ -108,7 +108,7 @@ def fit(task: Task, state: TrainState, event: Event) -> Fitted:
     and the history are saved together, between rounds.
 
     Raises:
-      InputError: the loss is not a number.
+      InputError: the loss, a parameter or the validation logloss is not finite.
     """
     trainer = _Trainer(task, state, event)
     with Checkpoints(task.directory) as checkpoints:
@@ -150,6 +150,9 @@ class _Trainer:
     def train(self, checkpoints: Checkpoints) -> None:
         """Rounds and epochs until the end."""
         rounds, config, progress = self.task.rounds, self.task.config, self.progress
+        progress.finished = progress.epoch >= rounds.epochs
+        if progress.finished:  # no epochs were asked for
+            return
         round_ = jax.jit(self.task.round_, donate_argnums=0)
         resident = self._transfer(rounds.split, rounds.gate_split) if rounds.resident else None
         iterator = RoundIterator(rounds)
@@ -176,13 +179,7 @@ class _Trainer:
         """Adds a round's mean metrics: the only values copied to the host in a round."""
         progress = self.progress
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not np.isfinite(values["loss"]):
-            raise InputError(
-                f"The loss of '{self.task.name}' became {values['loss']} in epoch "
-                f"{progress.epoch}, round {progress.round}. The last good checkpoint stays in "
-                f"{self.task.directory}. Try a smaller --optimizer.learning-rate, with a new "
-                "--output."
-            )
+        self._require_finite("loss", values["loss"])
         for name, value in values.items():
             progress.sums[name] = progress.sums.get(name, 0.0) + batches * value
         progress.round += 1
@@ -195,6 +192,7 @@ class _Trainer:
         """
         task, progress = self.task, self.progress
         scores, more = task.evaluate(self.state.params, self.state.batch_stats)
+        self._require_finite("validation logloss", scores.logloss)
         batches = task.rounds.feed.batches_per_epoch
         means = {name: total / batches for name, total in progress.sums.items()}
         facts = {
@@ -221,6 +219,16 @@ class _Trainer:
                 f"epochs; keeps epoch {progress.best_epoch}"
             )
 
+    def _require_finite(self, what: str, value: float) -> None:
+        if np.isfinite(value):
+            return
+        progress = self.progress
+        raise InputError(
+            f"The {what} of '{self.task.name}' became {value} in epoch {progress.epoch}, round "
+            f"{progress.round}. Checkpoints of the rounds before stay in {self.task.directory}. "
+            "Try a smaller --optimizer.learning-rate, with a new --output."
+        )
+
     def _items(self) -> Items:
         best = {name: tree for name, tree in self.best.items() if jax.tree.leaves(tree)}
         state = self.state
@@ -230,6 +238,9 @@ class _Trainer:
         return time.monotonic() - self._saved >= self.task.config.checkpoint_seconds
 
     def _save(self, checkpoints: Checkpoints, iterator: RoundIterator) -> None:
+        # the last update of a round shows in no loss yet
+        for leaf in jax.tree.leaves(self.state.params):
+            self._require_finite("largest weight", float(np.abs(np.asarray(leaf)).max()))
         now = time.monotonic()
         self.progress.seconds += now - self._clock
         self._clock = self._saved = now

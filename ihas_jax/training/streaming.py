@@ -36,7 +36,7 @@ class Streamed:
     ) -> Iterator[tuple[slice, Any]]:
         """Yields `(slice, outputs)`, on the host, for `rows[slice]` or, without rows, all rows."""
         total = len(ids) if rows is None else len(rows)
-        batches = -(-min(chunk_rows, total) // _BATCH_ROWS)
+        batches = max(1, -(-min(chunk_rows, total) // _BATCH_ROWS))
         size = batches * _BATCH_ROWS
         with track(self._description, total) as bar:
             for start in range(0, total, size):
