@@ -126,7 +126,8 @@ def _table(summary: dict[str, dict[str, float]]) -> list[str]:
             else:
                 spread = row[f"{metric}_difference_deviation"]
                 cells.append(f"{row[f'{metric}_difference']:+.4f} ± {spread:.4f}")
-                cells.append(f"{row[f'{metric}_p']:.2f}")
+                p = row[f"{metric}_p"]
+                cells.append("<0.001" if p < 0.001 else f"{p:.3f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

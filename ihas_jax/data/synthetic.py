@@ -93,8 +93,8 @@ def synthetic(config: SyntheticConfig | None = None) -> SyntheticLog:
             home = np.where(loyal, groups, rng.integers(config.groups, size=config.rows))
             raw = raw * config.groups + home
         if role in ("own", "shared"):
-            owner = (n - config.context) // config.own
-            relevant[:, n] = (np.arange(config.groups) == owner) | (role == "shared")
+            owner = (n - config.context) // max(config.own, 1)
+            relevant[:, n] = (role == "shared") | (np.arange(config.groups) == owner)
             effects = rng.normal(0.0, config.effect, config.values)
             log_odds += np.where(relevant[groups, n], effects[raw], 0.0)
         field, ids = _encode(name, raw)

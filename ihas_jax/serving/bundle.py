@@ -21,11 +21,15 @@ from ihas_jax.nn.embedding import Kept
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.stages.cluster import make_assign
 from ihas_jax.stages.evaluate import predict_routed
+from ihas_jax.stages.pretrain import streamed_predict
 from ihas_jax.stages.run import write_json
 from ihas_jax.training.checkpoint import Checkpoints
+from ihas_jax.training.streaming import Streamed
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from ihas_jax.data.ingest import Encoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +62,19 @@ class Bundle:
         return BernoulliGates(self.config.gates, coordinates)
 
     @cached_property
-    def _assign(self) -> Any:
+    def _assign(self) -> Streamed:
         return make_assign(self._base, self._selector)
+
+    @cached_property
+    def _experts(self) -> list[tuple[Streamed, Any]]:
+        predictors = (streamed_predict(model, "[predict] routed models") for model in self.models)
+        return list(zip(predictors, self.weights, strict=True))
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        from ihas_jax.data.ingest import Encoder  # polars is needed for raw rows only
+
+        return Encoder(self.schema)
 
     @cached_property
     def models(self) -> tuple[Model, ...]:
@@ -72,10 +87,14 @@ class Bundle:
         weights = (self.router["params"], self.router["centroids"])
         return np.concatenate([c for _, (c, _) in self._assign.chunks(weights, ids)])
 
+    def masks(self, ids: np.ndarray) -> np.ndarray:
+        """Open gates `[n, K]` of each row of ids `[n, N]`, int8; K = N * D, field by field."""
+        weights = (self.router["params"], self.router["centroids"])
+        return self._assign(weights, ids)[1]
+
     def predict_ids(self, ids: np.ndarray) -> np.ndarray:
         """Click probabilities `[n]` for ids `[n, N]`, each row by its cluster's model."""
-        experts = list(zip(self.models, self.weights, strict=True))
-        return predict_routed(experts, self.routes, self.assign(ids), ids)
+        return predict_routed(self._experts, self.routes, self.assign(ids), ids)
 
     def predict_proba(
         self, frame: pl.DataFrame | Mapping[str, Sequence[str | int | float | None]]
@@ -88,9 +107,7 @@ class Bundle:
         Raises:
           InputError: a column is missing.
         """
-        from ihas_jax.data.ingest import encode  # polars is needed for raw rows only
-
-        return self.predict_ids(encode(self.schema, frame))
+        return self.predict_ids(self._encoder(frame))
 
 
 def save_bundle(bundle: Bundle, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ class Evaluation(NamedTuple):
 
 
 def predict_routed(
-    experts: list[tuple[Model, Any]],
+    experts: Sequence[tuple[Streamed, Any]],
     routes: tuple[int, ...],
     clusters: np.ndarray,
     ids: np.ndarray,
@@ -41,17 +42,17 @@ def predict_routed(
     """Probabilities `[n]` of all rows in their order, each by the model of its cluster.
 
     Args:
-      experts: click models with their `(params, batch_stats)`.
-      routes: index of the model that serves each cluster.
+      experts: predictors (`streamed_predict`) with their `(params, batch_stats)`.
+      routes: index of the expert that serves each cluster.
       clusters: `[n]` cluster of each row.
       ids: `[n, N]`.
     """
     serving = np.array(routes)[clusters]
     probs = np.empty(len(ids), np.float32)
-    for index, (model, weights) in enumerate(experts):
+    for index, (predictor, weights) in enumerate(experts):
         rows = np.flatnonzero(serving == index)
         if len(rows):
-            probs[rows] = streamed_predict(model, "[evaluate] routed models")(weights, ids, rows)
+            probs[rows] = predictor(weights, ids, rows)
     return probs
 
 
@@ -87,7 +88,10 @@ def evaluate(
         [c for _, (c, _) in assign.chunks((searched.params, clusters.centroids), test.ids)]
     )
     experts = [
-        (build_expert(run, expert), (fitted.params, fitted.batch_stats))
+        (
+            streamed_predict(build_expert(run, expert), "[evaluate] routed models"),
+            (fitted.params, fitted.batch_stats),
+        )
         for expert, fitted in zip(plan.experts, retrained, strict=True)
     ]
     routed = predict_routed(experts, plan.routes, assigned, test.ids)

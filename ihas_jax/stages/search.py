@@ -149,7 +149,7 @@ def make_search_round(
         first_update = state.step // every
 
         def update(state: SearchState) -> tuple[Any, Any]:
-            batch = take(gate_data, gate_rows[state.step // every - 1 - first_update])
+            batch = take(gate_data, jnp.asarray(gate_rows)[state.step // every - 1 - first_update])
             state, _ = gate_step(state, batch)
             return state.params["selector"], state.selector_optimizer
 

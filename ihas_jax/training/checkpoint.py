@@ -31,9 +31,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=None if read_only else 2,
-                enable_async_checkpointing=False,
-                read_only=read_only,
+                max_to_keep=2, enable_async_checkpointing=False, create=not read_only
             ),
         )
 
@@ -101,11 +99,10 @@ class Checkpoints:
 
 
 def _target(leaf: Any) -> Any:
-    target = ocp.utils.to_shape_dtype_struct(leaf)
-    if isinstance(target, jax.ShapeDtypeStruct) and target.sharding is None:
+    if isinstance(leaf, jax.ShapeDtypeStruct) and leaf.sharding is None:
         # else Orbax looks for the devices that the checkpoint was written on
-        target = target.update(sharding=SingleDeviceSharding(jax.local_devices()[0]))
-    return target
+        return leaf.update(sharding=SingleDeviceSharding(jax.local_devices()[0]))
+    return ocp.utils.to_shape_dtype_struct(leaf)
 
 
 def _checksum(items: Items, facts: dict[str, Any]) -> int:

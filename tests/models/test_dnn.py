@@ -68,7 +68,7 @@ def fnn(golden):
 
     names = ("evaluated", "trained", "loss", "gradients")
     found = dict(zip(names, compute(params), strict=True))
-    fresh = init_model(key, model)
+    fresh = jax.eval_shape(lambda key: init_model(key, model), key)
     return SimpleNamespace(arrays=arrays, params=params, stats=stats, fresh=fresh, **found)
 
 
@@ -115,23 +115,32 @@ def test_a_compact_model_equals_its_masked_full_size_twin():
     config = ModelConfig(dim=3, hidden=(4, 3))
     full = build_model(config, SIZES, click_rate=0.2)
     compact = build_model(config, SIZES, kept=KEPT, click_rate=0.2)
-    params, _ = init_model(jax.random.key(0), full)
-    table = slice_table(full.embedding, params["tables"][EMBEDDING], compact.embedding)
-    network = jax.tree.map(lambda leaf: leaf, params["network"])
-    network["mlp"]["hidden_0"]["kernel"] = network["mlp"]["hidden_0"]["kernel"][np.array(COLUMNS)]
     rng = np.random.default_rng(0)
     ids = np.stack([rng.integers(size, size=20) for size in SIZES], axis=1).astype(np.int32)
-    rows = lookup_rows(full, params["tables"], ids)
-    rows[EMBEDDING]["width_3"] = rows[EMBEDDING]["width_3"] * MASK
-    expected, _ = apply_network(full, params["network"], {}, rows)
-    found, _ = apply_network(compact, network, {}, lookup_rows(compact, {EMBEDDING: table}, ids))
+
+    @jax.jit
+    def compute(key):
+        params, _ = init_model(key, full)
+        table = slice_table(full.embedding, params["tables"][EMBEDDING], compact.embedding)
+        mlp = params["network"]["mlp"]
+        kernel = mlp["hidden_0"]["kernel"][np.array(COLUMNS)]
+        twin = {
+            "tables": {EMBEDDING: table},
+            "network": {"mlp": mlp | {"hidden_0": mlp["hidden_0"] | {"kernel": kernel}}},
+        }
+        rows = lookup_rows(full, params["tables"], ids)
+        rows[EMBEDDING]["width_3"] = rows[EMBEDDING]["width_3"] * MASK
+        expected, _ = apply_network(full, params["network"], {}, rows)
+        rows = lookup_rows(compact, twin["tables"], ids)
+        found, _ = apply_network(compact, twin["network"], {}, rows)
+        return params, twin, expected, found
+
+    params, twin, expected, found = compute(jax.random.key(0))
     # equal but for the order in which a layer adds up its inputs
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert np.asarray(expected).std() > 0
     shapes, _ = jax.eval_shape(lambda key: init_model(key, compact), jax.random.key(0))
-    assert jax.tree.map(jnp.shape, {"tables": {EMBEDDING: table}, "network": network}) == (
-        jax.tree.map(lambda leaf: leaf.shape, shapes)
-    )
+    assert jax.tree.map(jnp.shape, twin) == jax.tree.map(jnp.shape, shapes)
     removed = 3 * 1 + 4 * 3 + 2 * 2 + (12 - 6) * 4
     assert count_parameters(params) - count_parameters(shapes) == removed
 

@@ -25,7 +25,7 @@ def reference(variables, x, batch_norm, train):
 
 def scrambled(mlp):
     """Float64 parameters with every number away from where it starts."""
-    variables = mlp.init(jax.random.key(0), X, train=False)
+    variables = jax.jit(lambda key: mlp.init(key, X, train=False))(jax.random.key(0))
     rng = np.random.default_rng(1)
     return jax.tree.map(
         lambda leaf: np.float64(leaf) + rng.uniform(0.1, 0.5, leaf.shape), variables
@@ -38,15 +38,18 @@ def test_without_batch_norm_it_is_what_numpy_computes(float64):
     expected = reference(variables, X, batch_norm=False, train=False)
     assert expected.shape == (32,) and expected.std() > 0.1
     for train in (False, True):
-        np.testing.assert_allclose(mlp.apply(variables, X, train=train), expected, rtol=1e-12)
+        found = jax.jit(lambda v, train=train: mlp.apply(v, X, train=train))(variables)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_batch_norm_uses_the_running_statistics_in_evaluation_and_the_batch_in_training(float64):
     mlp = MLP((5, 4), batch_norm=True)
     variables = scrambled(mlp)
     expected = reference(variables, X, batch_norm=True, train=False)
-    np.testing.assert_allclose(mlp.apply(variables, X, train=False), expected, rtol=1e-10)
-    logits, updated = mlp.apply(variables, X, train=True, mutable=["batch_stats"])
+    evaluate = jax.jit(lambda v: mlp.apply(v, X, train=False))
+    np.testing.assert_allclose(evaluate(variables), expected, rtol=1e-10)
+    train = jax.jit(lambda v: mlp.apply(v, X, train=True, mutable=["batch_stats"]))
+    logits, updated = train(variables)
     expected = reference(variables, X, batch_norm=True, train=True)
     # flax computes the variance as E[x^2] - E[x]^2
     np.testing.assert_allclose(logits, expected, rtol=1e-9)
@@ -76,7 +79,8 @@ def test_a_linear_layer_starts_as_in_torch():
 @pytest.fixture(scope="module", params=["balanced", "torch"])
 def fresh(request):
     mlp = MLP((400, 500), init_rule=request.param, prior=-1.5)
-    return request.param, mlp.init(jax.random.key(0), jnp.zeros((1, 25)), train=False)["params"]
+    init = jax.jit(lambda key: mlp.init(key, jnp.zeros((1, 25)), train=False))
+    return request.param, init(jax.random.key(0))["params"]
 
 
 def test_weights_start_within_one_over_root_fan_in(fresh):

@@ -15,6 +15,8 @@ from ihas_jax.selectors.bernoulli import BernoulliGates
 N, D, K = 3, 2, 6
 E = np.random.default_rng(0).normal(size=(8, N, D))
 KEY = jax.random.key(1)
+sample = jax.jit(BernoulliGates.sample, static_argnums=0)
+select = jax.jit(BernoulliGates.select, static_argnums=0)
 pytestmark = pytest.mark.usefixtures("float64")
 
 
@@ -23,7 +25,7 @@ def make(**options):
     gates = BernoulliGates(GateConfig(**options), K)
     rng = np.random.default_rng(2)
     fresh = jax.eval_shape(gates.init, KEY)
-    return gates, jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), fresh)
+    return gates, jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), fresh)
 
 
 def test_probabilities_are_the_sigmoid_of_a_linear_layer():
@@ -31,7 +33,7 @@ def test_probabilities_are_the_sigmoid_of_a_linear_layer():
     layer = params["linear"]
     assert layer["kernel"].shape == (K, K) and layer["bias"].shape == (K,)
     expected = expit(E.reshape(8, K) @ layer["kernel"] + layer["bias"])
-    found = gates.select(params, jnp.asarray(E))
+    found = select(gates, params, E)
     np.testing.assert_allclose(found.probs, expected, rtol=1e-12)
     assert np.ptp(expected, axis=0).min() > 0.1
 
@@ -39,7 +41,7 @@ def test_probabilities_are_the_sigmoid_of_a_linear_layer():
 @pytest.mark.parametrize("options", [{"threshold": "guarded"}, {"threshold": "literal", "bins": 9}])
 def test_selection_multiplies_by_the_mask_of_the_configured_rule(options):
     gates, params = make(**options)
-    found = gates.select(params, jnp.asarray(E))
+    found = select(gates, params, E)
     rule, bins = options["threshold"], options.get("bins", GateConfig.bins)
     masks, thresholds = select_gates(found.probs, rule=rule, bins=bins)
     np.testing.assert_array_equal(found.masks, masks)
@@ -51,7 +53,7 @@ def test_selection_multiplies_by_the_mask_of_the_configured_rule(options):
 def test_without_instance_wise_all_instances_have_one_vector():
     gates, params = make(instance_wise=False)
     assert jax.tree.map(jnp.shape, params) == {"vector": (K,)}
-    found = gates.select(params, jnp.asarray(E))
+    found = select(gates, params, E)
     np.testing.assert_allclose(found.probs, np.tile(expit(params["vector"]), (8, 1)), rtol=1e-12)
     assert (found.masks == found.masks[0]).all()
 
@@ -68,31 +70,31 @@ def test_gradient_to_tables_decides_whether_gates_move_the_tables(connected):
     upstream = np.random.default_rng(3).normal(size=E.shape)
 
     def selected(embeddings):
-        out, _ = gates.sample(params, embeddings, KEY)
+        out, _ = sample(gates, params, embeddings, KEY)
         return (upstream * out).sum()
 
-    out, _ = gates.sample(params, jnp.asarray(E), KEY)
+    out, _ = sample(gates, params, E, KEY)
     masks = np.asarray(out) / E
-    gradient = jax.grad(selected)(jnp.asarray(E))
+    gradient = jax.jit(jax.grad(selected))(E)
     through_masks = np.abs(gradient - upstream * masks).max()
     assert through_masks > 0.1 if connected else through_masks < 1e-12
 
 
 def test_the_gates_always_learn_from_the_loss():
     gates, params = make(gradient_to_tables=False)
-    gradient = jax.grad(lambda p: gates.sample(p, jnp.asarray(E), KEY)[0].sum())(params)
+    gradient = jax.grad(lambda p: sample(gates, p, E, KEY)[0].sum())(params)
     assert all(np.abs(leaf).max() > 0.01 for leaf in jax.tree.leaves(gradient))
 
 
 def test_samples_open_each_gate_as_often_as_its_probability_says():
     gates, params = make()
-    probs = np.asarray(gates.select(params, jnp.asarray(E)).probs)
+    probs = np.asarray(select(gates, params, E).probs)
     draws = 4000
 
     @jax.jit
     def mean_mask(key):
         keys = jax.random.split(key, draws)
-        return jax.vmap(lambda k: gates.sample(params, jnp.asarray(E), k)[0] / E)(keys).mean(axis=0)
+        return jax.vmap(lambda k: sample(gates, params, E, k)[0] / E)(keys).mean(axis=0)
 
     error = np.sqrt(probs * (1 - probs) / draws)
     assert (np.abs(mean_mask(KEY).reshape(8, K) - probs) < 4 * error).all()
@@ -100,8 +102,8 @@ def test_samples_open_each_gate_as_often_as_its_probability_says():
 
 def test_rows_of_a_part_of_the_batch_draw_as_in_the_whole():
     gates, params = make()
-    whole, _ = gates.sample(params, jnp.asarray(E), KEY)
-    second, _ = gates.sample(params, jnp.asarray(E[4:]), KEY, 4)
+    whole, _ = sample(gates, params, E, KEY)
+    second, _ = sample(gates, params, E[4:], KEY, 4)
     np.testing.assert_array_equal(second, whole[4:])
 
 
@@ -110,10 +112,10 @@ def test_rows_of_a_part_of_the_batch_draw_as_in_the_whole():
 def test_the_penalty_is_equation_5_times_its_weight(polarization, reduction):
     options = {"l0_weight": 0.3, "weight": 0.05, "polarization": polarization}
     gates, params = make(**options, reduction=reduction)
-    p = np.asarray(gates.select(params, jnp.asarray(E)).probs)
+    p = np.asarray(select(gates, params, E).probs)
     deviation = np.abs(p - p.mean(axis=1, keepdims=True)) if polarization else 0
     total = 0.05 * (0.3 * p - deviation).sum()
-    _, found = gates.sample(params, jnp.asarray(E), KEY)
+    _, found = sample(gates, params, E, KEY)
     np.testing.assert_allclose(found, total if reduction == "sum" else total / 8, rtol=1e-12)
     heavier = BernoulliGates(dataclasses.replace(gates.config, weight=0.1), K)
-    np.testing.assert_allclose(heavier.sample(params, jnp.asarray(E), KEY)[1], 2 * found)
+    np.testing.assert_allclose(sample(heavier, params, E, KEY)[1], 2 * found)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from types import SimpleNamespace
 
 import jax
@@ -36,7 +37,7 @@ def parts(tiny):
     return SimpleNamespace(
         data=data,
         gate_data=gate_data,
-        state=init_search(tiny.key, config, model, selector),
+        state=jax.jit(lambda key: init_search(key, config, model, selector))(tiny.key),
         model_step=jax.jit(make_model_step(config, model, selector)),
         gate_step=jax.jit(make_gate_step(config, model, selector)),
         round_=jax.jit(make_search_round(config, model, selector)),
@@ -129,7 +130,6 @@ def test_a_gate_step_is_adam_on_click_loss_plus_penalty(tiny, parts):
     rows = lookup_rows(tiny.model, state.params["tables"], batch.ids)
     key = jax.random.fold_in(state.selector_key, state.step)
 
-    @jax.jit
     def objective(selector):
         def select(embeddings, key, first):
             return tiny.selector.sample(selector, embeddings, key, first)
@@ -138,26 +138,26 @@ def test_a_gate_step_is_adam_on_click_loss_plus_penalty(tiny, parts):
         loss, (penalty, _) = click_loss(tiny.model, network, {}, rows, batch, key, select, None)
         return loss + penalty
 
-    gradient = jax.jit(jax.grad(objective))(state.params["selector"])
-    optimizer = l2_adam(tiny.config.search.gate_optimizer)
-    moves, _ = optimizer.update(gradient, state.selector_optimizer, state.params["selector"])
+    @jax.jit
+    def expected(selector):
+        value, gradient = jax.value_and_grad(objective)(selector)
+        optimizer = l2_adam(tiny.config.search.gate_optimizer)
+        moves, _ = optimizer.update(gradient, optimizer.init(selector), selector)
+        return value, jax.tree.map(jnp.add, selector, moves)
+
+    value, stepped = expected(state.params["selector"])
     after, metrics = parts.gate_step(state, batch)
-    for found, before, move in zip(
-        leaves(after.params["selector"]),
-        leaves(state.params["selector"]),
-        leaves(moves),
-        strict=True,
-    ):
-        np.testing.assert_allclose(found, before + move, rtol=1e-5, atol=1e-7)
+    for found, want in zip(leaves(after.params["selector"]), leaves(stepped), strict=True):
+        np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-7)
     total = float(metrics["gate_loss"] + metrics["penalty"])
-    np.testing.assert_allclose(total, objective(state.params["selector"]), rtol=1e-6)
+    np.testing.assert_allclose(total, value, rtol=1e-6)
     assert float(metrics["penalty"]) != 0
 
 
 def test_gates_are_updated_exactly_every_so_many_batches(trail, rounds):
     assert [int(state.step) for state in trail] == [0, 3, 6, 7, 10, 13, 14]
     assert [updates(state) for state in trail] == [int(state.step) // EVERY for state in trail]
-    for before, after in zip(trail, trail[1:], strict=False):
+    for before, after in pairwise(trail):
         moved = updates(after) > updates(before)
         assert same(before.params["selector"], after.params["selector"]) != moved
 
@@ -182,14 +182,20 @@ def test_later_rounds_compile_nothing_new(parts, trail):
 
 def test_two_seeds_search_side_by_side_under_vmap(tiny, parts, rounds, trail):
     keys = jnp.stack([tiny.key, jax.random.key(11)])
-    states = jax.vmap(lambda k: init_search(k, tiny.config, tiny.model, tiny.selector))(keys)
     round_ = make_search_round(tiny.config, tiny.model, tiny.selector)
     item = rounds[0]
-    after, metrics = jax.jit(jax.vmap(round_, in_axes=(0, None, None, None, None)))(
-        states, parts.data, item.rows, parts.gate_data, item.gate_rows
-    )
+
+    @jax.jit
+    @jax.vmap
+    def search(key):
+        state = init_search(key, tiny.config, tiny.model, tiny.selector)
+        gate_rows = jnp.asarray(item.gate_rows)
+        return round_(state, parts.data, item.rows, parts.gate_data, gate_rows)
+
+    after, metrics = search(keys)
     assert metrics["loss"].shape == (2,)
-    first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], after) for i in range(2))
+    part = jax.jit(lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree))
+    first, second = part(after, 0), part(after, 1)
     assert_close(first, trail[1])
     assert all_moved(first.params, second.params)
 
@@ -218,18 +224,26 @@ def test_parts_of_a_batch_on_a_mapped_axis_give_the_single_device_steps(tiny, pa
 
 
 def test_a_search_goes_on_from_the_pretrained_model_and_its_optimiser(tiny):
-    pretrained = init_train(jax.random.key(5), tiny.model, tiny.config.optimizer)
-    state = init_search(tiny.key, tiny.config, tiny.model, tiny.selector, pretrained)
+    @jax.jit
+    def start(key):
+        pretrained = init_train(key, tiny.model, tiny.config.optimizer)
+        moments = jax.tree.map(lambda leaf: leaf + 1, pretrained.table_optimizer)
+        pretrained = dataclasses.replace(pretrained, table_optimizer=moments)
+        state = init_search(tiny.key, tiny.config, tiny.model, tiny.selector, pretrained)
+        return pretrained, state
+
+    pretrained, state = start(jax.random.key(5))
     for name in ("tables", "network"):
         assert same(state.params[name], pretrained.params[name])
-    assert state.table_optimizer is pretrained.table_optimizer
-    assert state.network_optimizer is pretrained.network_optimizer
+    assert same(state.table_optimizer, pretrained.table_optimizer)
+    assert same(state.network_optimizer, pretrained.network_optimizer)
     assert int(state.step) == 0
 
 
 def test_prediction_is_the_network_on_the_selected_embeddings(tiny, trail):
     params, ids = trail[-1].params, jnp.asarray(tiny.data.ids)
-    probs, selected = predict_selected(tiny.model, tiny.selector, params, {}, ids)
+    predict = jax.jit(lambda p, x: predict_selected(tiny.model, tiny.selector, p, {}, x))
+    probs, selected = predict(params, ids)
     (table,) = params["tables"]["embedding"].values()
     rows = np.asarray(table)[tiny.data.ids + np.array([0, 5, 8])].reshape(40, -1)
     x = rows * np.asarray(selected.masks)

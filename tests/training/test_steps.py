@@ -17,10 +17,10 @@ OPTIMIZER = OptimizerConfig(learning_rate=0.05, l2=0.02)
 ROWS = np.array([[0, 3, 5, 7], [1, 1, 2, 6], [4, 0, 7, 2]], np.int32)
 
 
-def to_float64(tree):
-    return jax.tree.map(
-        lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf, tree
-    )
+def fresh(model):
+    """A first state with float64 weights and moments."""
+    state = jax.jit(lambda key: init_train(key, model, OPTIMIZER))(jax.random.key(0))
+    return jax.tree.map(lambda x: np.float64(x) if x.dtype == jnp.float32 else x, state)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def plain():
     model = build_model(ModelConfig(dim=2, hidden=(4,)), SIZES, click_rate=0.3)
     with jax.enable_x64(True):
         step = make_train_step(OPTIMIZER, model)
-        state = to_float64(init_train(jax.random.key(0), model, OPTIMIZER))
+        state = fresh(model)
         # away from the tiny first embeddings, so that every gradient counts
         tables = jax.tree.map(lambda table: 3 * table, state.params["tables"])
         state = dataclasses.replace(state, params=state.params | {"tables": tables})
@@ -118,7 +118,7 @@ def normed():
     with jax.enable_x64(True):
         model = build_model(config, SIZES, click_rate=0.3)
         split_model = build_model(config, SIZES, click_rate=0.3, axis_name="data")
-        state = to_float64(init_train(jax.random.key(0), model, OPTIMIZER))
+        state = fresh(model)
         # biases before batch norm have no gradient: away from 0 the L2 term gives them one
         state = dataclasses.replace(state, params=jax.tree.map(lambda p: p + 0.1, state.params))
         single = jax.jit(make_train_step(OPTIMIZER, model))
@@ -142,6 +142,8 @@ def test_parts_of_a_batch_on_a_mapped_axis_give_the_single_device_step(float64, 
     assert_same(found, expected, rtol=1e-9)
     moved = found.params["tables"]["embedding"]["width_2"]
     assert np.abs(moved - state.params["tables"]["embedding"]["width_2"]).max() > 0.04
+    before, after = (s.batch_stats["mlp"]["norm_0"]["mean"] for s in (state, found))
+    assert np.abs(after - before).max() > 0.001
 
 
 def test_labels_of_any_dtype_give_the_same_step(float64, plain, data):
@@ -155,7 +157,7 @@ def test_dropout_draws_anew_in_every_step_and_repeats_with_the_key(data):
     model = build_model(ModelConfig(dim=2, hidden=(50,), dropout=0.5), SIZES)
     frozen = OptimizerConfig(learning_rate=1e-30, l2=0.0)
     step = jax.jit(make_train_step(frozen, model))
-    state = init_train(jax.random.key(0), model, frozen)
+    state = jax.jit(lambda key: init_train(key, model, frozen))(jax.random.key(0))
     second, first_metrics = step(state, data)
     _, second_metrics = step(second, data)
     _, again = step(state, data)

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ihas_jax.data.batches import Feed, RoundIterator, Rounds
+from ihas_jax.data.store import Split
+
+
+def make_split(rows, start=0):
+    numbers = np.arange(start, start + rows, dtype=np.int32)
+    return Split(np.stack([numbers, 2 * numbers], axis=1), (numbers % 3 == 0).astype(np.uint8))
+
+
+TRAIN, VALID = make_split(26), make_split(10, start=1000)
+ROWS = np.array([3, 5, 25, 7, 0, 9, 11, 14, 20, 21, 2], np.int32)
+
+
+def make_rounds(resident=True, gate_every=2, round_batches=3, rows=None):
+    return Rounds(
+        split=TRAIN,
+        feed=Feed(np.arange(26, dtype=np.int32) if rows is None else rows, 4, seed=1),
+        round_batches=round_batches,
+        epochs=3,
+        resident=resident,
+        gate_split=VALID,
+        gate_feed=Feed(np.arange(10, dtype=np.int32), 4, seed=2),
+        gate_every=gate_every,
+    )
+
+
+@given(
+    rows=st.integers(1, 40),
+    batch_size=st.integers(1, 50),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 5),
+)
+def test_an_epoch_is_a_permutation_filled_up_with_its_own_first_rows(rows, batch_size, seed, epoch):
+    numbers = np.arange(100, 100 + rows, dtype=np.int32)
+    feed = Feed(numbers, batch_size, seed)
+    batches = feed(epoch * feed.batches_per_epoch, feed.batches_per_epoch)
+    flat = batches.ravel()
+    assert batches.shape == (-(-rows // batch_size), batch_size)
+    np.testing.assert_array_equal(np.sort(flat[:rows]), numbers)
+    np.testing.assert_array_equal(flat[rows:], np.resize(flat[:rows], flat.size)[rows:])
+    assert batches.dtype == np.int32
+
+
+def test_only_the_given_rows_are_fed():
+    feed = Feed(ROWS, 4, seed=0)
+    assert set(feed(0, 30).ravel()) == set(ROWS.tolist())
+
+
+@given(first=st.integers(0, 30), count=st.integers(1, 25))
+def test_any_stretch_of_the_stream_is_the_same_however_it_is_read(first, count):
+    feed = Feed(ROWS, 4, seed=7)
+    single = [Feed(ROWS, 4, seed=7)(first + i, 1)[0] for i in range(count)]
+    np.testing.assert_array_equal(feed(first, count), single)
+
+
+def test_epochs_and_seeds_differ_and_equal_seeds_agree():
+    feed = Feed(np.arange(100, dtype=np.int32), 10, seed=3)
+    again = Feed(np.arange(100, dtype=np.int32), 10, seed=3)
+    other = Feed(np.arange(100, dtype=np.int32), 10, seed=4)
+    np.testing.assert_array_equal(feed(0, 30), again(0, 30))
+    assert (feed(0, 10) != feed(10, 10)).mean() > 0.9
+    assert (feed(0, 10) != other(0, 10)).mean() > 0.9
+    assert (feed(0, 10).ravel() != np.arange(100)).mean() > 0.9
+
+
+def test_the_order_of_an_epoch_is_uniform():
+    """Each of 5 rows is first in about a fifth of 2,000 epochs."""
+    feed = Feed(np.arange(5, dtype=np.int32), 5, seed=0)
+    firsts = np.array([feed(epoch, 1)[0, 0] for epoch in range(2000)])
+    share = np.bincount(firsts, minlength=5) / 2000
+    assert np.abs(share - 0.2).max() < 4 * np.sqrt(0.2 * 0.8 / 2000)
+
+
+@pytest.mark.parametrize("round_batches", [1, 3, 7, 100])
+def test_rounds_cut_the_stream_and_no_round_crosses_an_epoch(round_batches):
+    rounds = make_rounds(round_batches=round_batches)
+    items = [rounds[i] for i in range(len(rounds))]
+    sizes = [len(item.rows) for item in items]
+    assert rounds.feed.batches_per_epoch == 7
+    assert len(items) == 3 * rounds.per_epoch
+    for start in range(0, len(items), rounds.per_epoch):
+        assert sum(sizes[start : start + rounds.per_epoch]) == 7
+    np.testing.assert_array_equal(np.concatenate([item.rows for item in items]), rounds.feed(0, 21))
+
+
+@pytest.mark.parametrize("gate_every", [1, 2, 3, 5, 30])
+@pytest.mark.parametrize("round_batches", [1, 3, 7, 100])
+def test_gate_rows_line_up_with_the_count_of_batches(gate_every, round_batches):
+    """The t-th gate update of the whole run takes gate batch t, whatever the rounds."""
+    rounds = make_rounds(gate_every=gate_every, round_batches=round_batches)
+    used, step = [], 0
+    for index in range(len(rounds)):
+        item = rounds[index]
+        first = step // gate_every  # as the search round counts
+        for _ in item.rows:
+            step += 1
+            if step % gate_every == 0:
+                used.append(item.gate_rows[step // gate_every - 1 - first])
+    assert step == 21
+    assert len(used) == 21 // gate_every
+    if used:
+        np.testing.assert_array_equal(used, rounds.gate_feed(0, len(used)))
+
+
+def test_streamed_rounds_carry_the_rows_that_resident_ones_point_at():
+    resident, streamed = make_rounds(), make_rounds(resident=False)
+    for index in range(len(resident)):
+        there, here = resident[index], streamed[index]
+        assert there.data is None and there.gate_data is None
+        np.testing.assert_array_equal(here.data.ids[here.rows], TRAIN.ids[there.rows])
+        np.testing.assert_array_equal(here.data.labels[here.rows], TRAIN.labels[there.rows])
+        np.testing.assert_array_equal(
+            here.gate_data.ids[here.gate_rows], VALID.ids[there.gate_rows]
+        )
+        np.testing.assert_array_equal(
+            here.gate_data.labels[here.gate_rows], VALID.labels[there.gate_rows]
+        )
+        assert len(here.data.ids) == here.rows.size
+
+
+def test_training_without_gates_has_no_gate_rows():
+    rounds = dataclasses.replace(make_rounds(), gate_split=None, gate_feed=None, gate_every=0)
+    for resident in (True, False):
+        item = dataclasses.replace(rounds, resident=resident)[1]
+        assert item.gate_rows.size == 0 and item.gate_data is None
+
+
+def equal(a, b):
+    np.testing.assert_array_equal(a.rows, b.rows)
+    np.testing.assert_array_equal(a.gate_rows, b.gate_rows)
+    if a.data is not None:
+        np.testing.assert_array_equal(a.data.ids, b.data.ids)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_saved_position_continues_where_the_iterator_stood(resident):
+    rounds = make_rounds(resident=resident)
+    iterator = RoundIterator(rounds)
+    for index in range(4):
+        equal(next(iterator), rounds[index])
+    position = json.loads(json.dumps(iterator.position))
+    resumed = RoundIterator(make_rounds(resident=resident))
+    resumed.seek(position)
+    for index in range(4, len(rounds)):
+        expected = rounds[index]
+        equal(next(resumed), expected)
+        equal(next(iterator), expected)
+    with pytest.raises(StopIteration):
+        next(resumed)

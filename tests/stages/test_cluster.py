@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import dataclasses
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.cluster import MiniBatchKMeans
+
+from ihas_jax.config import ClusterConfig, Config, ModelConfig
+from ihas_jax.stages.cluster import (
+    Clusters,
+    assign_clusters,
+    fit_clusters,
+    majority_coordinates,
+    masked_embeddings,
+)
+from ihas_jax.stages.retrain import plan_experts
+from ihas_jax.stages.search import init_search
+
+
+def test_assignment_agrees_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(3000, 12)).astype(np.float32)
+    kmeans = MiniBatchKMeans(5, random_state=0, n_init=1).fit(points)
+    centroids = kmeans.cluster_centers_.astype(np.float32)
+    found = assign_clusters(jnp.asarray(points), jnp.asarray(centroids))
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, kmeans.predict(points))
+    assert len(np.unique(found)) == 5
+
+
+def test_of_two_equally_near_centroids_the_first_is_taken():
+    centroids = jnp.array([[1.0, 0], [-1.0, 0], [1.0, 0]])
+    np.testing.assert_array_equal(assign_clusters(jnp.array([[0.0, 3], [2, 0]]), centroids), [0, 0])
+
+
+@pytest.fixture(scope="module")
+def searched(tiny):
+    """Parameters of a search with gates that differ between instances, and rows to cluster."""
+    params = init_search(tiny.key, tiny.config, tiny.model, tiny.selector).params
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), params)
+    ids = np.stack([rng.integers(size, size=300) for size in tiny.sizes], axis=1).astype(np.int32)
+    return params, ids
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny, searched):
+    params, ids = searched
+    config = ClusterConfig(clusters=3, max_passes=6)
+    return fit_clusters(tiny.model, tiny.selector, params, ids[:240], ids[240:], config, seed=4)
+
+
+def test_clusters_masks_and_counts_are_what_numpy_finds(tiny, searched, fitted):
+    params, ids = searched
+    clusters, _ = fitted
+    selected = masked_embeddings(tiny.model, tiny.selector, params, ids)
+    points = np.asarray(selected.embeddings, np.float64).reshape(300, 6)
+    masks = np.asarray(selected.masks)
+    distances = ((points[:, None] - clusters.centroids[None]) ** 2).sum(axis=2)
+    nearest = distances.argmin(axis=1)
+    np.testing.assert_array_equal(clusters.train, nearest[:240])
+    np.testing.assert_array_equal(clusters.valid, nearest[240:])
+    np.testing.assert_array_equal(clusters.counts, np.bincount(nearest[:240], minlength=3))
+    assert (clusters.counts > 0).all() and clusters.counts.sum() == 240
+    for c in range(3):
+        mean = masks[:240][nearest[:240] == c].mean(axis=0)
+        np.testing.assert_allclose(clusters.mean_masks[c], mean, rtol=1e-6)
+    assert 0 < masks.mean() < 1 and np.ptp(masks, axis=0).any()
+
+
+def test_points_are_the_masked_embeddings(tiny, searched):
+    params, ids = searched
+    selected = masked_embeddings(tiny.model, tiny.selector, params, ids)
+    (table,) = params["tables"]["embedding"].values()
+    rows = np.asarray(table)[ids + np.array([0, 5, 8])]
+    np.testing.assert_array_equal(
+        selected.embeddings, rows * np.asarray(selected.masks).reshape(300, 3, 2)
+    )
+
+
+def test_passes_stop_when_the_distance_stops_falling(tiny, searched, fitted):
+    params, ids = searched
+    _, inertia = fitted
+    falls = [before - after for before, after in pairwise(inertia)]
+    assert inertia[-1] < inertia[0]
+    assert all(fall >= 1e-3 * before for fall, before in zip(falls[:-1], inertia, strict=False))
+    once = ClusterConfig(clusters=3, max_passes=6, tolerance=1.0)
+    _, short = fit_clusters(tiny.model, tiny.selector, params, ids, ids[:5], once, seed=4)
+    assert len(short) == 2
+    assert len(inertia) <= 6
+
+
+def test_the_same_seed_finds_the_same_clusters(tiny, searched, fitted):
+    params, ids = searched
+    config = ClusterConfig(clusters=3, max_passes=6)
+    again, inertia = fit_clusters(
+        tiny.model, tiny.selector, params, ids[:240], ids[240:], config, seed=4
+    )
+    np.testing.assert_array_equal(again.centroids, fitted[0].centroids)
+    assert inertia == fitted[1]
+
+
+def test_a_coordinate_is_kept_by_the_majority_and_at_a_tie():
+    mean_mask = np.array([0.5, 0.49999, 0.9, 0.1, 0.0, 0.51], np.float32)
+    assert majority_coordinates(mean_mask, 2, 0.5) == ((0,), (0,), (1,))
+    assert majority_coordinates(mean_mask, 3, 0.5) == ((0, 2), (2,))
+    assert majority_coordinates(mean_mask, 2, 0.0) == ((0, 1), (0, 1), (0, 1))
+
+
+def test_where_no_coordinate_has_a_majority_the_single_best_is_kept():
+    assert majority_coordinates(np.array([0.1, 0.2, 0.4, 0.3]), 2, 0.5) == ((), (0,))
+
+
+@given(
+    mean_mask=st.lists(st.integers(0, 20), min_size=12, max_size=12),
+    dim=st.sampled_from([1, 2, 3, 4, 6, 12]),
+    majority=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
+)
+def test_widths_count_the_coordinates_at_or_above_the_majority(mean_mask, dim, majority):
+    shares = np.array(mean_mask) / 20
+    kept = majority_coordinates(shares, dim, majority)
+    expected = (shares >= majority).reshape(-1, dim).sum(axis=1)
+    widths = np.array([len(field) for field in kept])
+    assert len(kept) == 12 // dim
+    if expected.any():
+        np.testing.assert_array_equal(widths, expected)
+    else:
+        assert widths.sum() == 1
+    chosen = [n * dim + j for n, field in enumerate(kept) for j in field]
+    assert chosen == sorted(chosen)
+    assert shares[chosen].min() >= max((s for s in shares if s < majority), default=0)
+
+
+# which cluster gets a model of its own
+
+MEAN_MASKS = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [0.6, 0, 1, 0]], np.float32)
+CONFIG = Config(model=ModelConfig(dim=2), cluster=ClusterConfig(clusters=3, min_rows=4))
+TRAIN = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2])  # four rows each
+VALID = np.array([0, 1, 2])
+LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
+VALID_LABELS = np.array([0, 1, 1])
+
+
+def plan(train=TRAIN, valid=VALID, labels=LABELS, config=CONFIG):
+    counts = np.bincount(train, minlength=3)
+    clusters = Clusters(np.zeros((3, 4), np.float32), MEAN_MASKS, counts, train, valid)
+    return plan_experts(clusters, labels, VALID_LABELS, config)
+
+
+def test_every_cluster_that_can_gets_a_model_of_its_own_rows_and_coordinates():
+    found = plan()
+    assert found.routes == (0, 1, 2)
+    assert found.reasons == (None, None, None)
+    assert [expert.name for expert in found.experts] == ["cluster_0", "cluster_1", "cluster_2"]
+    kept = [((0,), (1,)), ((1,), ()), ((0,), (0,))]
+    for c, expert in enumerate(found.experts):
+        np.testing.assert_array_equal(expert.rows, np.flatnonzero(c == TRAIN))
+        np.testing.assert_array_equal(expert.valid_rows, np.flatnonzero(c == VALID))
+        assert expert.kept == kept[c]
+        assert expert.rows.dtype == np.int32
+
+
+TINY = np.where(np.arange(12) == 1, 0, TRAIN)  # cluster 1 has three rows
+EMPTY = np.where(TRAIN == 1, 0, TRAIN)
+ONE_CLASS = np.where(TRAIN == 1, 1, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"train": TINY}, "it has 3 training rows, fewer than cluster.min_rows = 4"),
+        ({"train": EMPTY}, "it has 0 training rows, fewer than cluster.min_rows = 4"),
+        ({"labels": ONE_CLASS}, "all of its 4 training rows have label 1"),
+        ({"valid": np.array([0, 2, 2])}, "it has no validation rows"),
+    ],
+)
+def test_a_cluster_that_cannot_carry_a_model_is_served_by_one_of_all_rows(options, reason):
+    found = plan(**options)
+    assert [expert.name for expert in found.experts] == ["cluster_0", "cluster_2", "all"]
+    assert found.routes == (0, 2, 1)
+    assert found.reasons == (None, reason, None)
+    everything = found.experts[2]
+    np.testing.assert_array_equal(everything.rows, np.arange(12))
+    np.testing.assert_array_equal(everything.valid_rows, np.arange(3))
+    train = options.get("train", TRAIN)
+    pooled = np.mean([MEAN_MASKS[c] for c in train], axis=0)
+    assert everything.kept == majority_coordinates(pooled, 2, 0.5)
+
+
+def test_an_empty_cluster_falls_back_whatever_min_rows_says():
+    config = dataclasses.replace(CONFIG, cluster=ClusterConfig(clusters=3, min_rows=0))
+    assert plan(train=EMPTY, config=config).routes == (0, 2, 1)
+
+
+def test_clusters_that_fall_back_share_one_model():
+    labels = np.where(TRAIN == 0, LABELS, 0)
+    found = plan(labels=labels)
+    assert found.routes == (0, 1, 1)
+    assert len(found.experts) == 2
+
+
+@given(
+    train=st.lists(st.integers(0, 2), min_size=12, max_size=12),
+    valid=st.lists(st.integers(0, 2), min_size=3, max_size=3),
+    labels=st.lists(st.integers(0, 1), min_size=12, max_size=12),
+)
+def test_every_row_is_served_and_every_model_is_trained_on_two_classes_or_all_rows(
+    train, valid, labels
+):
+    train, labels = np.array(train), np.array(labels)
+    found = plan(train, np.array(valid), labels)
+    assert set(found.routes) == set(range(len(found.experts)))
+    for c, (route, reason) in enumerate(zip(found.routes, found.reasons, strict=True)):
+        expert = found.experts[route]
+        assert (reason is None) == (expert.name == f"cluster_{c}")
+        assert set(np.flatnonzero(train == c)) <= set(expert.rows)
+        if reason is None:
+            assert set(labels[expert.rows]) == {0, 1} and len(expert.rows) >= 4
+        else:
+            assert expert.name == "all"
+        assert any(expert.kept)
