@@ -72,7 +72,7 @@ def track(description: str, total: int, unit: str = "rows") -> Iterator[Tracker]
         yield Tracker(description, total, unit, None)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         _RateColumn(),

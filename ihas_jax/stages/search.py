@@ -19,6 +19,7 @@ from jax import Array, lax
 
 from ihas_jax.config import Config
 from ihas_jax.models.base import EMBEDDING, BatchStats, Model, Params, apply_network, lookup_rows
+from ihas_jax.progress import log
 from ihas_jax.selectors.base import Selected, Selector
 from ihas_jax.stages.pretrain import pretrain
 from ihas_jax.stages.run import Run
@@ -35,6 +36,8 @@ from ihas_jax.training.steps import (
     take,
 )
 from ihas_jax.training.streaming import Streamed
+
+_FEW_UPDATES = 20
 
 
 @struct.dataclass
@@ -207,10 +210,17 @@ def search(run: Run, selector: Selector) -> tuple[Fitted, Fitted]:
         facts = {"kept": float(kept.mean()), "kept_deviation": float(kept.std())}
         return score(data.valid.labels, probs), facts
 
+    rounds = run.rounds("search", gate_every=config.search.gate_every)
+    updates = rounds.feed.batches_per_epoch // config.search.gate_every
+    if updates < _FEW_UPDATES:
+        log(
+            f"[search] only {updates} gate updates per epoch: the gates will hardly move. For a "
+            "log of this size use --preset small, or a smaller --search.gate-every."
+        )
     task = Task(
         name="search",
         directory=run.workdir / "search",
-        rounds=run.rounds("search", gate_every=config.search.gate_every),
+        rounds=rounds,
         round_=make_search_round(config, model, selector),
         evaluate=evaluate,
         config=config.train,
