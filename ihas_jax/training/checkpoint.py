@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from ihas_jax.progress import log
 
+_SUMS = "checksums.json"
 Items = dict[str, Any]
 """Trees of arrays by item name."""
 
 
 class Checkpoints:
-    """The newest two checkpoints of one folder, numbered, each with a checksum.
+    """The newest two checkpoints of one folder, numbered, each with checksums of its files.
 
     A checkpoint is complete or absent: Orbax writes into a temporary folder and renames it.
     """
@@ -50,12 +49,12 @@ class Checkpoints:
         """
         newest = self._manager.latest_step()
         saves = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        content = {"facts": facts, "checksum": _checksum(items, facts)}
+        number = 0 if newest is None else newest + 1
         self._manager.save(
-            0 if newest is None else newest + 1,
-            args=ocp.args.Composite(facts=ocp.args.JsonSave(content), **saves),
-            force=True,
+            number, args=ocp.args.Composite(facts=ocp.args.JsonSave(facts), **saves), force=True
         )
+        folder = self.directory / str(number)
+        (folder / _SUMS).write_text(json.dumps(_sums(folder)), encoding="utf-8")
 
     def restore(self, like: Items) -> tuple[Items, dict[str, Any]] | None:
         """Items and facts of the newest undamaged checkpoint; None where there is none.
@@ -87,15 +86,23 @@ class Checkpoints:
             for name, tree in like.items()
         }
         try:
+            if not self._intact(number):
+                return None
             restored = self._manager.restore(
                 number, args=ocp.args.Composite(facts=ocp.args.JsonRestore(), **targets)
             )
-            items = {name: restored[name] for name in like}
-            content = restored["facts"]
-            intact = _checksum(items, content["facts"]) == content["checksum"]
+            return {name: restored[name] for name in like}, restored["facts"]
         except Exception:  # what Orbax raises for a damaged file is not documented
             return None
-        return (items, content["facts"]) if intact else None
+
+    def _intact(self, number: int) -> bool:
+        """Compares the files with their checksums, where a save lived to write them.
+
+        Note: Orbax notices most damage too, but prints tracebacks from its threads.
+        """
+        folder = self.directory / str(number)
+        sums = folder / _SUMS
+        return not sums.exists() or json.loads(sums.read_text(encoding="utf-8")) == _sums(folder)
 
 
 def _target(leaf: Any) -> Any:
@@ -105,11 +112,14 @@ def _target(leaf: Any) -> Any:
     return ocp.utils.to_shape_dtype_struct(leaf)
 
 
-def _checksum(items: Items, facts: dict[str, Any]) -> int:
-    total = zlib.crc32(json.dumps(facts, sort_keys=True).encode())
-    for leaf in jax.tree.leaves(items):
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        # as bytes, since a buffer has no bfloat16
-        total = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data, total)
-    return total
+def _sums(folder: Path) -> dict[str, int]:
+    """CRC-32 of each file below a folder."""
+    sums = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _SUMS:
+            total = 0
+            with path.open("rb") as file:
+                while part := file.read(1 << 24):
+                    total = zlib.crc32(part, total)
+            sums[str(path.relative_to(folder))] = total
+    return sums

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from ihas_jax.config import (
+    ClusterConfig,
+    Config,
+    ModelConfig,
+    OptimizerConfig,
+    SearchConfig,
+    TrainConfig,
+)
+from ihas_jax.data.ingest import encode
+from ihas_jax.data.synthetic import SyntheticConfig, synthetic
+from ihas_jax.errors import InputError
+from ihas_jax.serving.bundle import load_bundle
+from ihas_jax.stages.pipeline import fit
+from ihas_jax.training.metrics import score
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    """Runs with the same programs, also in other modules, compile them once."""
+    names = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in names}
+    for values in (names, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is names:
+            yield
+
+
+@pytest.fixture(scope="module")
+def log():
+    return synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30))
+
+
+@pytest.fixture(scope="module")
+def run(log, tmp_path_factory):
+    config = Config(
+        model=ModelConfig(dim=4, hidden=(8, 4)),
+        optimizer=OptimizerConfig(learning_rate=0.02),
+        train=TrainConfig(batch_size=100, round_batches=4, max_epochs=2),
+        search=SearchConfig(pretrain_epochs=2, gate_every=2),
+        cluster=ClusterConfig(min_rows=100),
+    )
+    return fit(config, log, tmp_path_factory.mktemp("serving") / "run")
+
+
+@pytest.fixture(scope="module")
+def bundle(run):
+    return load_bundle(run.workdir)
+
+
+@pytest.fixture(scope="module")
+def raw(log):
+    """The first test rows as they were before encoding."""
+    columns = {}
+    for n, field in enumerate(log.schema.fields):
+        values = (*field.values, "seen by nobody")
+        columns[field.name] = [values[i] for i in log.test.ids[:50, n]]
+    return columns
+
+
+def test_the_bundle_reproduces_the_metrics(bundle, run, log):
+    probs = bundle.predict_ids(log.test.ids)
+    assert len(probs) == len(log.test.labels)
+    scores = score(log.test.labels, probs)
+    assert (scores.auc, scores.logloss) == (
+        run.metrics["ihas"]["auc"],
+        run.metrics["ihas"]["logloss"],
+    )
+    for c, cluster in enumerate(run.metrics["clusters"]):
+        assert (bundle.assign(log.test.ids) == c).sum() == cluster["test"]["rows"]
+
+
+def test_each_row_is_predicted_by_itself(bundle, log):
+    whole = bundle.predict_ids(log.test.ids)
+    order = np.arange(len(whole))[::-1][:30]
+    np.testing.assert_allclose(bundle.predict_ids(log.test.ids[order]), whole[order], rtol=1e-6)
+    assert len(np.unique(whole)) > 20
+
+
+def test_raw_rows_equal_their_encoded_ones(bundle, log, raw):
+    ids = encode(log.schema, raw)
+    np.testing.assert_array_equal(ids, log.test.ids[:50])
+    np.testing.assert_array_equal(bundle.predict_proba(raw), bundle.predict_ids(ids))
+
+
+def test_unseen_values_count_as_other(bundle, log, raw):
+    other = {**raw, "shared_0": ["never seen"] * 50, "noise_0": [None] * 50}
+    ids = log.test.ids[:50].copy()
+    for name in ("shared_0", "noise_0"):
+        n = log.schema.names.index(name)
+        ids[:, n] = log.schema.fields[n].other
+    assert not np.array_equal(ids, log.test.ids[:50])
+    np.testing.assert_array_equal(bundle.predict_proba(other), bundle.predict_ids(ids))
+
+
+def test_a_missing_column_is_named(bundle, raw):
+    short = {name: values for name, values in raw.items() if name != "shared_0"}
+    with pytest.raises(InputError, match="shared_0"):
+        bundle.predict_proba(short)
+
+
+def test_either_folder_loads(bundle, run, log):
+    again = load_bundle(run.workdir / "bundle")
+    ids = log.test.ids[:50]
+    np.testing.assert_array_equal(again.predict_ids(ids), bundle.predict_ids(ids))
+
+
+def test_no_bundle(tmp_path):
+    with pytest.raises(InputError, match="no complete bundle"):
+        load_bundle(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def remove(name):
+    def damage(folder):
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return damage
+
+
+def cut(folder):
+    path = folder / "bundle.json"
+    path.write_text(path.read_text()[:100])
+
+
+def forget(folder):
+    path = folder / "bundle.json"
+    facts = json.loads(path.read_text())
+    del facts["routes"]
+    path.write_text(json.dumps(facts))
+
+
+def truncate(folder):
+    for path in (folder / "arrays").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (remove("bundle.json"), "no complete bundle"),
+        (cut, "no complete bundle"),
+        (forget, "no complete bundle"),
+        (remove("schema.json"), "schema.json"),
+        (remove("arrays"), "no undamaged arrays"),
+        (truncate, "no undamaged arrays"),
+    ],
+)
+def test_half_a_bundle_is_refused_and_left_alone(run, tmp_path, damage, words):
+    folder = tmp_path / "bundle"
+    shutil.copytree(run.workdir / "bundle", folder)
+    damage(folder)
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(InputError, match=words):
+        load_bundle(folder)
+    assert sorted(folder.rglob("*")) == before

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from ihas_jax.config import (
+    ClusterConfig,
+    Config,
+    GateConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RetrainConfig,
+    SearchConfig,
+    TrainConfig,
+    differences,
+    from_json,
+    preset,
+    to_json,
+)
+from ihas_jax.errors import InputError
+
+OTHER = Config(
+    model=ModelConfig(dim=4, hidden=(8, 4, 2), batch_norm=True, dropout=0.2, init="torch"),
+    optimizer=OptimizerConfig(learning_rate=0.1 + 0.2, l2=0.0),
+    train=TrainConfig(batch_size=7, checkpoint_seconds=0),
+    gates=GateConfig(threshold="literal", bins=100, reduction="sum", instance_wise=False),
+    search=SearchConfig(gate_every=5, gate_optimizer=OptimizerConfig(1e-4)),
+    cluster=ClusterConfig(clusters=1),
+    retrain=RetrainConfig(warm_start=True),
+    seed=3,
+)
+
+
+@pytest.mark.parametrize("config", [preset("paper"), preset("small"), OTHER])
+def test_json_round_trip(config):
+    assert from_json(Config, json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_names_that_json_lacks_keep_their_defaults():
+    assert from_json(Config, {"model": {"dim": 4}}) == Config(model=ModelConfig(dim=4))
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(InputError, match="Config has no value named colour, size"):
+        from_json(Config, {"size": 1, "colour": 2})
+    with pytest.raises(InputError, match="SearchConfig has no value named gate_evry"):
+        from_json(Config, {"search": {"gate_evry": 2}})
+
+
+def test_bad_values_from_json_are_refused():
+    with pytest.raises(InputError, match=r"--gates\.bins"):
+        from_json(Config, {"gates": {"bins": 1}})
+
+
+def test_differences_name_values_old_and_new():
+    assert differences(OTHER, OTHER) == []
+    new = dataclasses.replace(
+        OTHER,
+        seed=4,
+        model=dataclasses.replace(OTHER.model, hidden=(8,)),
+        search=SearchConfig(gate_every=1, gate_optimizer=OptimizerConfig(1e-3)),
+    )
+    assert differences(OTHER, new) == [
+        "model.hidden: (8, 4, 2) -> (8,)",
+        "search.gate_every: 5 -> 1",
+        "search.gate_optimizer.learning_rate: 0.0001 -> 0.001",
+        "seed: 3 -> 4",
+    ]
+
+
+def test_the_paper_preset_is_the_default_and_small_differs_where_it_says():
+    assert preset("paper") == Config()
+    changed = {line.split(":")[0] for line in differences(Config(), preset("small"))}
+    assert {"search.gate_every", "search.pretrain_epochs"} <= changed
+
+
+BAD = {
+    "model.dim": (0, -4),
+    "model.hidden": ((8, 0), (-1,)),
+    "model.dropout": (-0.1, 1.5),
+    "optimizer.learning-rate": (0.0, -1.0),
+    "train.batch-size": (0,),
+    "train.max-epochs": (0,),
+    "train.patience": (0,),
+    "train.round-batches": (0,),
+    "gates.temperature": (0.0,),
+    "gates.bins": (2,),
+    "search.gate-every": (0,),
+    "search.gate-optimizer.learning-rate": (0.0,),
+    "cluster.clusters": (0,),
+    "cluster.batch-rows": (0,),
+    "cluster.max-passes": (0,),
+    "cluster.majority": (-0.5, 1.1),
+}
+
+
+def replaced(config, path, value):
+    name, *rest = path
+    if rest:
+        value = replaced(getattr(config, name), rest, value)
+    return dataclasses.replace(config, **{name: value})
+
+
+@pytest.mark.parametrize(("flag", "value"), [(f, v) for f, values in BAD.items() for v in values])
+def test_a_value_out_of_range_names_its_flag(flag, value):
+    with pytest.raises(InputError) as error:
+        replaced(Config(), flag.replace("-", "_").split("."), value)
+    assert str(error.value).startswith(f"--{flag} must ")
+    assert str(value) in str(error.value)

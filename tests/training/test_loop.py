@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ihas_jax.config import TrainConfig
+from ihas_jax.data.batches import Feed, Rounds
+from ihas_jax.data.store import Split
+from ihas_jax.errors import InputError
+from ihas_jax.stages.pretrain import plain_round, streamed_predict
+from ihas_jax.stages.search import init_search, make_search_round
+from ihas_jax.training.checkpoint import Checkpoints
+from ihas_jax.training.loop import Task, fit
+from ihas_jax.training.metrics import Scores, score
+from ihas_jax.training.steps import init_train
+
+
+@pytest.fixture
+def make_task(tiny, tmp_path):
+    """A task on 40 rows: 5 batches of 8 in rounds of 2, so 3 rounds an epoch."""
+    split = Split(np.asarray(tiny.data.ids), np.asarray(tiny.data.labels))
+
+    def make(round_, evaluate, *, epochs=6, resident=True, gates=False, name="base", **config):
+        extra = {}
+        if gates:
+            feed = Feed(np.arange(40, dtype=np.int32), 8, 2)
+            extra = {"gate_split": split, "gate_feed": feed, "gate_every": 2}
+        rounds = Rounds(
+            split, Feed(np.arange(40, dtype=np.int32), 8, 1), 2, epochs, resident, **extra
+        )
+        train = TrainConfig(**{"batch_size": 8, "checkpoint_seconds": 3600, "patience": 2} | config)
+        return Task(name, tmp_path / name, rounds, round_, evaluate, train)
+
+    return make
+
+
+@pytest.fixture
+def state(tiny):
+    """A fresh one for every call: training takes the arrays of the state it is given."""
+    return lambda: init_train(tiny.key, tiny.model, tiny.config.optimizer)
+
+
+def counting(state, data, rows, gate_data, gate_rows):
+    """A round that writes its number of batches into every weight."""
+    step = state.step + rows.shape[0]
+    params = jax.tree.map(lambda leaf: jnp.full_like(leaf, step), state.params)
+    return state.replace(step=step, params=params), {"loss": jnp.float32(0.5)}
+
+
+def scripted(*scores):
+    left = list(scores)
+    return lambda params, batch_stats: (Scores(*left.pop(0)), {})
+
+
+def weight(params) -> float:
+    (value,) = {float(leaf.reshape(-1)[0]) for leaf in jax.tree.leaves(params)}
+    return value
+
+
+def no_event(kind, facts):
+    pass
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("scores", "epochs", "kept"),
+    [
+        # the AUC falls and the logloss too, which says that it is still learning
+        ([(0.6, 0.7), (0.5, 0.6), (0.5, 0.5), (0.7, 0.6), (0.6, 0.6), (0.6, 0.6)], 6, 3),
+        # neither improves for two epochs
+        ([(0.6, 0.5), (0.7, 0.6), (0.6, 0.5), (0.6, 0.5)], 4, 1),
+        # an equal AUC is no better one: the first stays
+        ([(0.6, 0.5), (0.6, 0.5), (0.6, 0.5)], 3, 0),
+        # one class: by logloss
+        ([(NAN, 0.6), (NAN, 0.5), (NAN, 0.55), (NAN, 0.5)], 4, 1),
+    ],
+)
+def test_early_stopping(make_task, state, scores, epochs, kept):
+    fitted = fit(make_task(counting, scripted(*scores)), state(), no_event)
+    assert [facts["epoch"] for facts in fitted.history] == list(range(epochs))
+    assert weight(fitted.params) == 5 * (kept + 1)
+    assert weight(fitted.state.params) == 5 * epochs
+
+
+def test_without_early_stopping_the_last_epoch_is_kept(make_task, state):
+    task = make_task(counting, scripted((0.9, 0.1), (0.5, 0.5), (0.4, 0.6), (0.3, 0.7)), epochs=4)
+    fitted = fit(replace(task, early_stopping=False), state(), no_event)
+    assert len(fitted.history) == 4
+    assert weight(fitted.params) == 20
+
+
+def test_a_finished_task_is_read_back(make_task, state):
+    first = fit(make_task(counting, scripted((0.6, 0.5), (0.5, 0.4)), epochs=2), state(), no_event)
+    again = fit(make_task(None, None, epochs=2), state(), no_event)
+    assert again.history == first.history
+    assert again.seconds == first.seconds > 0
+    assert weight(again.params) == weight(first.params) == 5
+
+
+def test_no_epochs_leave_the_first_weights(make_task, state):
+    fitted = fit(make_task(None, None, epochs=0), state(), no_event)
+    assert fitted.history == []
+    jax.tree.map(np.testing.assert_array_equal, fitted.params, state().params)
+
+
+def newest(task, like):
+    with Checkpoints(task.directory) as checkpoints:
+        items = {"params": like.params, "state": like.replace(params=None)}
+        return checkpoints.restore(items | {"best": {"params": like.params}})
+
+
+@pytest.mark.parametrize("where", ["loss", "weight", "logloss"])
+def test_a_number_that_is_not_finite_stops_with_the_last_good_checkpoint(make_task, state, where):
+    def round_(state, *args):
+        state, metrics = counting(state, *args)
+        bad = state.step == 9  # epoch 1, round 1
+        if where == "loss":
+            metrics = {"loss": jnp.where(bad, jnp.nan, metrics["loss"])}
+        if where == "weight":
+            params = jax.tree.map(lambda leaf: jnp.where(bad, jnp.inf, leaf), state.params)
+            state = state.replace(params=params)
+        return state, metrics
+
+    scores = scripted((0.6, 0.5), (0.6, NAN) if where == "logloss" else (0.7, 0.5))
+    task = make_task(round_, scores, epochs=3, checkpoint_seconds=0)
+    with pytest.raises(InputError) as error:
+        fit(task, state(), no_event)
+    message = str(error.value)
+    what = {"loss": "loss", "weight": "largest weight", "logloss": "validation logloss"}[where]
+    assert f"The {what} of 'base' became {'inf' if where == 'weight' else 'nan'}" in message
+    assert "in epoch 1" in message
+    assert str(task.directory) in message
+    assert "--optimizer.learning-rate" in message
+    items, facts = newest(task, state())
+    place = {"loss": 1, "weight": 1, "logloss": 2}[where]
+    assert (facts["epoch"], facts["round"]) == (1, place)
+    assert weight(items["params"]) == 5 + 2 * place
+    assert weight(items["best"]["params"]) == 5
+
+
+@pytest.fixture(scope="module")
+def trained(tiny):
+    """Real rounds, by kind: (round, evaluate, fresh state)."""
+    labels = np.asarray(tiny.data.labels)
+    predictor = streamed_predict(tiny.model, "validation")
+
+    def evaluate(params, batch_stats):
+        return score(labels, predictor((params, batch_stats), np.asarray(tiny.data.ids))), {}
+
+    optimizer = tiny.config.optimizer
+    return {
+        "base": (
+            plain_round(optimizer, tiny.model),
+            evaluate,
+            lambda: init_train(tiny.key, tiny.model, optimizer),
+        ),
+        "search": (
+            make_search_round(tiny.config, tiny.model, tiny.selector),
+            evaluate,
+            lambda: init_search(tiny.key, tiny.config, tiny.model, tiny.selector),
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", ["base", "search"])
+def test_streamed_rows_give_the_same_bits_as_resident_ones(make_task, trained, kind):
+    round_, evaluate, fresh = trained[kind]
+    results = []
+    for resident in (True, False):
+        task = make_task(
+            round_, evaluate, resident=resident, gates=kind == "search", epochs=3,
+            name=f"{kind}-{resident}",
+        )  # fmt: skip
+        results.append(fit(task, fresh(), no_event))
+    a, b = results
+    assert a.history == b.history
+    assert not jnp.array_equal(jax.tree.leaves(a.params)[0], jax.tree.leaves(fresh().params)[0])
+    jax.tree.map(
+        np.testing.assert_array_equal, (a.params, a.state.params), (b.params, b.state.params)
+    )
+
+
+@pytest.mark.parametrize("kind", ["base", "search"])
+def test_rounds_of_another_length_give_the_same_losses(make_task, trained, kind):
+    round_, evaluate, fresh = trained[kind]
+    histories = []
+    for length in (1, 2, 5):
+        task = make_task(round_, evaluate, gates=kind == "search", epochs=2, name=f"{kind}{length}")
+        task = replace(task, rounds=replace(task.rounds, round_batches=length))
+        histories.append(fit(task, fresh(), no_event).history)
+    for history in histories[1:]:
+        for ours, theirs in zip(history, histories[0], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_nothing_is_compiled_after_the_first_epoch(make_task, trained, caplog, monkeypatch):
+    round_, evaluate, fresh = trained["search"]
+    compiled = []
+
+    def event(kind, facts):
+        compiled.append([r.message for r in caplog.records if "XLA compilation" in r.message])
+
+    monkeypatch.setattr(logging.getLogger("jax"), "propagate", True)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        new = lambda *arguments: round_(*arguments)  # noqa: E731, not compiled by another test
+        task = make_task(new, evaluate, gates=True, epochs=4, patience=9)
+        fit(task, fresh(), event)
+    assert len(compiled) == 4
+    assert compiled[0]
+    # after the first epoch's event its best weights are copied for the first time
+    assert compiled[1] == compiled[2] == compiled[3]
+
+
+def test_a_resumed_task_continues_bit_for_bit(make_task, trained):
+    round_, evaluate, fresh = trained["search"]
+    whole = fit(make_task(round_, evaluate, gates=True, epochs=3, name="whole"), fresh(), no_event)
+    calls = 0
+
+    class KilledError(Exception):
+        pass
+
+    def event(kind, facts):
+        nonlocal calls
+        calls += 1
+        if facts.get("epoch") == 1 and kind == "epoch":
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fit(
+            make_task(round_, evaluate, gates=True, epochs=3, name="cut", checkpoint_seconds=0),
+            fresh(),
+            event,
+        )
+    events = []
+    resumed = fit(
+        make_task(round_, evaluate, gates=True, epochs=3, name="cut", checkpoint_seconds=0),
+        fresh(),
+        lambda kind, facts: events.append((kind, facts)),
+    )
+    assert events[0] == ("resume", {"stage": "cut", "epoch": 1, "round": 2})
+    assert json.dumps(resumed.history) == json.dumps(whole.history)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        (resumed.params, resumed.state.params, resumed.state.selector_optimizer),
+        (whole.params, whole.state.params, whole.state.selector_optimizer),
+    )
