@@ -127,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(main, interrupted="nothing was left behind; run the same command to start again")

@@ -25,8 +25,8 @@ class Arguments:
     config: Annotated[Config, tyro.conf.arg(name="")]
     data: Path | None = None
     """Folder made by prepare.py; without it a synthetic log with planted truth is drawn."""
-    output: Path = Path("runs/synthetic")
-    """Folder of the run; new, or one to go on with."""
+    output: Path | None = None
+    """Folder of the run; new, or one to go on with (default: runs/ and the name of --data)."""
     stage: Stage = "all"
     """One stage alone, from what is already there, or all that are missing."""
     preset: PresetName | None = None
@@ -38,7 +38,8 @@ def main() -> None:
     """Parses the command line and runs."""
     arguments = tyro.cli(Arguments, default=Arguments(config=early_preset()))
     data = synthetic() if arguments.data is None else open_store(arguments.data)
-    fit(arguments.config, data, arguments.output, arguments.stage)
+    name = "synthetic" if arguments.data is None else arguments.data.resolve().name
+    fit(arguments.config, data, arguments.output or Path("runs") / name, arguments.stage)
 
 
 def early_preset() -> Config:

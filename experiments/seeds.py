@@ -13,21 +13,21 @@ import numpy as np
 import tyro
 from run import early_preset
 from scipy.stats import ttest_rel
+from sklearn.metrics import adjusted_rand_score
 
 from ihas_jax.config import Config, PresetName, to_json
 from ihas_jax.data.store import Dataset, open_store
-from ihas_jax.data.synthetic import SyntheticConfig, synthetic
-from ihas_jax.errors import run_cli
+from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
+from ihas_jax.errors import InputError, run_cli
 from ihas_jax.progress import log
-from ihas_jax.reporting.report import provenance
+from ihas_jax.reporting.report import MODELS, provenance
+from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit
-
-_MODELS = {"base": "base", "search": "search (iHAS-1)", "ihas": "iHAS"}
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Runs iHAS with the seeds 0, 1, ... and writes a table of means, deviations and paired tests.
+    """Runs iHAS with consecutive seeds, from --seed on, and compares it with the base model.
 
     Run the same command again to go on after an interruption. The synthetic log is drawn anew
     for each seed; a prepared log keeps its split.
@@ -49,8 +49,10 @@ class Arguments:
 def main() -> None:
     """Parses the command line, runs every seed, writes the table."""
     arguments = tyro.cli(Arguments, default=Arguments(early_preset()))
+    if arguments.seeds < 2:
+        raise InputError(f"--seeds must be at least 2 for a paired test, not {arguments.seeds}.")
     runs = []
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.config.seed, arguments.config.seed + arguments.seeds):
         log(f"[Seed {seed}]")
         config = dataclasses.replace(arguments.config, seed=seed)
         data: Dataset = (
@@ -58,7 +60,9 @@ def main() -> None:
             if arguments.data is None
             else open_store(arguments.data)
         )
-        runs.append(fit(config, data, arguments.output / f"seed_{seed}").metrics)
+        result = fit(config, data, arguments.output / f"seed_{seed}")
+        truth = recovered(data, result.workdir) if isinstance(data, SyntheticLog) else {}
+        runs.append(result.metrics | truth)
     name = "synthetic" if arguments.data is None else arguments.data.name
     summary = summarize(runs)
     lines = [
@@ -71,11 +75,12 @@ def main() -> None:
         "",
         *_clusters(runs),
         "",
+        *_truth(runs),
         *provenance(arguments.config),
         "",
     ]
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    arguments.results.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
+    Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
     content = {
         "log": name,
         "summary": summary,
@@ -83,14 +88,36 @@ def main() -> None:
         "config": to_json(arguments.config),
         "device": jax.devices()[0].device_kind,
     }
-    arguments.results.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n")
+    Path(f"{arguments.results}.json").write_text(json.dumps(content, indent=2) + "\n")
     print("\n".join(lines))
+
+
+def recovered(data: SyntheticLog, workdir: Path) -> dict[str, Any]:
+    """What a run found of the planted truth, on test rows.
+
+    `agreement` is the adjusted Rand index of clusters and groups; `open_share` the mean share of
+    open coordinates of fields that matter to a row's group, of fields that matter to another
+    group only, and of noise fields.
+    """
+    bundle = load_bundle(workdir)
+    masks = bundle.masks(data.test.ids)
+    shares = masks.reshape(len(masks), len(data.roles), -1).mean(axis=2)
+    groups, roles = data.groups["test"], np.array(data.roles)
+    matters = data.relevant[groups]
+    return {
+        "agreement": float(adjusted_rand_score(groups, bundle.assign(data.test.ids))),
+        "open_share": {
+            "matters": float(shares[matters].mean()),
+            "matters to others": float(shares[~matters & (roles == "own")].mean()),
+            "noise": float(shares[:, roles == "noise"].mean()),
+        },
+    }
 
 
 def summarize(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean and deviation of each model's test metrics, and its paired difference from base."""
     summary = {}
-    for model in _MODELS:
+    for model in MODELS:
         row = {"parameters": float(np.mean([run[model]["parameters"] for run in runs]))}
         for metric in ("auc", "logloss"):
             values = np.array([run[model][metric] for run in runs])
@@ -114,7 +141,7 @@ def _table(summary: dict[str, dict[str, float]]) -> list[str]:
         "| model | AUC | logloss | parameters | AUC vs base | p | logloss vs base | p |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for model, name in _MODELS.items():
+    for model, name in MODELS.items():
         row = summary[model]
         cells = [
             f"{row[metric]:.4f} ± {row[f'{metric}_deviation']:.4f}" for metric in ("auc", "logloss")
@@ -147,6 +174,20 @@ def _clusters(runs: list[dict[str, Any]]) -> list[str]:
             f"| {seed} | {run['ihas']['router_parameters']:,} | {seconds:.0f} | {clusters} |"
         )
     return lines
+
+
+def _truth(runs: list[dict[str, Any]]) -> list[str]:
+    if "agreement" not in runs[0]:
+        return []
+    kinds = list(runs[0]["open_share"])
+    lines = [
+        f"| seed | adjusted Rand index | {' | '.join(f'open: {kind}' for kind in kinds)} |",
+        f"|---:|---:|{'---:|' * len(kinds)}",
+    ]
+    for seed, run in enumerate(runs):
+        shares = " | ".join(f"{run['open_share'][kind]:.0%}" for kind in kinds)
+        lines.append(f"| {seed} | {run['agreement']:.3f} | {shares} |")
+    return [*lines, ""]
 
 
 if __name__ == "__main__":

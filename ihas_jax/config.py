@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -61,8 +62,8 @@ class TrainConfig:
     """Batches in one jitted round (R); results do not depend on it, speed does."""
     device_data_gb: float = 8.0
     """A training split up to this size stays on the device; a larger one arrives round by round."""
-    checkpoint_seconds: float = 60.0
-    """Least time between two checkpoints inside an epoch (0: after every round)."""
+    checkpoint_seconds: float = 10.0
+    """Least time between two checkpoints, longer where writing one is slow (0: every round)."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ class GateConfig:
     """How equation 5 adds up a batch; the paper's formula is 'sum' with weight 1."""
     threshold: ThresholdRule = "guarded"
     """Deterministic selection: the paper's rule, or the same guarded against its failures."""
-    bins: int = 20
-    """Bins of the probability histogram (100 in the code that the literal rule comes from)."""
+    bins: int | None = None
+    """Bins of the probability histogram; by default 100 for 'literal', 20 for 'guarded'."""
     instance_wise: bool = True
     """Gates depend on the instance; off: one probability vector for all (ablation iHAS-4)."""
     gradient_to_tables: bool = True
@@ -170,7 +171,11 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], values: dict[str, Any]) -> T:
-    """The inverse of `to_json`. Raises: InputError: an unknown or missing name."""
+    """The inverse of `to_json`; missing values take their defaults.
+
+    Raises:
+      InputError: an unknown name.
+    """
     hints = typing.get_type_hints(cls)
     names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := set(values) - names:
@@ -211,11 +216,29 @@ def _check(config: Config) -> None:
         "cluster.max-passes": config.cluster.max_passes,
     }
     for flag, value in positive.items():
-        if value <= 0:
+        if not value > 0:
             raise InputError(f"--{flag} must be positive, not {value}.")
+    not_negative = {
+        "optimizer.l2": config.optimizer.l2,
+        "train.device-data-gb": config.train.device_data_gb,
+        "train.checkpoint-seconds": config.train.checkpoint_seconds,
+        "gates.weight": config.gates.weight,
+        "search.pretrain-epochs": config.search.pretrain_epochs,
+        "search.gate-optimizer.l2": config.search.gate_optimizer.l2,
+        "cluster.tolerance": config.cluster.tolerance,
+        "cluster.min-rows": config.cluster.min_rows,
+        "seed": config.seed,
+    }
+    for flag, value in not_negative.items():
+        if not value >= 0:
+            raise InputError(f"--{flag} must not be negative, but is {value}.")
+    if config.seed >= 2**32:
+        raise InputError(f"--seed must be less than 2^32, not {config.seed}.")
+    if math.isnan(config.gates.l0_weight):
+        raise InputError("--gates.l0-weight must be a number, not nan.")
     if any(width <= 0 for width in config.model.hidden):
         raise InputError(f"--model.hidden must be positive widths, not {config.model.hidden}.")
-    if config.gates.bins < 3:
+    if config.gates.bins is not None and config.gates.bins < 3:
         raise InputError(f"--gates.bins must be at least 3, not {config.gates.bins}.")
     for flag, share in {
         "model.dropout": config.model.dropout,

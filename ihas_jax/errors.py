@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+_GO_ON = "run the same command again to go on from here"
+
 
 class InputError(Exception):
     """Something the user gave cannot be used: a file, a line, a flag, a folder.
@@ -13,10 +15,10 @@ class InputError(Exception):
     """
 
 
-def run_cli(main: Callable[[], None]) -> None:
+def run_cli(main: Callable[[], None], *, interrupted: str = _GO_ON) -> None:
     """Runs a script's `main`; an `InputError` becomes one paragraph on stderr and exit code 2.
 
-    Ctrl-C exits with 130 and says that the same command continues.
+    Ctrl-C exits with 130 and says in one line what to do next.
     """
     try:
         main()
@@ -24,5 +26,5 @@ def run_cli(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on from here", file=sys.stderr)
+        print(f"interrupted: {interrupted}", file=sys.stderr)
         raise SystemExit(130) from None

@@ -46,7 +46,7 @@ def straight_through(perturbed: Array, temperature: float) -> Array:
 
 
 def select_gates(
-    probs: Array, *, rule: ThresholdRule = "guarded", bins: int = 20
+    probs: Array, *, rule: ThresholdRule = "guarded", bins: int | None = None
 ) -> tuple[Array, Array]:
     """Opens the gates whose probability exceeds the instance's threshold (section 3.3.2).
 
@@ -62,7 +62,9 @@ def select_gates(
     return (probs > thresholds[:, None]).astype(probs.dtype), thresholds
 
 
-def search_threshold(probs: Array, *, rule: ThresholdRule = "guarded", bins: int = 20) -> Array:
+def search_threshold(
+    probs: Array, *, rule: ThresholdRule = "guarded", bins: int | None = None
+) -> Array:
     """Finds each instance's threshold from the histogram of its probabilities (section 3.3.3).
 
     A local minimum is the first bin i + 1 with h[i+1] - h[i] <= 0 <= h[i+2] - h[i+1], and the
@@ -76,11 +78,12 @@ def search_threshold(probs: Array, *, rule: ThresholdRule = "guarded", bins: int
     Args:
       probs: `[B, K]` probabilities in [0, 1].
       rule: 'guarded' or 'literal'.
-      bins: equal bins on [0, 1], at least 3.
+      bins: equal bins on [0, 1], at least 3; by default 100 for 'literal', 20 for 'guarded'.
 
     Returns:
       `[B]` thresholds, each the lower edge of a bin, or 0.5.
     """
+    bins = bins or (100 if rule == "literal" else 20)
     counts = histogram(probs, bins)
     deltas = jnp.diff(counts, axis=1)
     minimum = (deltas[:, :-1] <= 0) & (deltas[:, 1:] >= 0)

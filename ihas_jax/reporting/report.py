@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from ihas_jax.config import Config, differences
 from ihas_jax.progress import console
 from ihas_jax.reporting.figures import History
 
-_ROWS = {"base": "base", "search": "search (iHAS-1)", "ihas": "iHAS"}
+MODELS = {"base": "base", "search": "search (iHAS-1)", "ihas": "iHAS"}
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 
 
@@ -26,7 +27,7 @@ def closing_table(metrics: dict[str, Any]) -> None:
     table.add_column("model")
     for column in ("AUC", "logloss", "parameters", "vs base"):
         table.add_column(column, justify="right")
-    for key, name in _ROWS.items():
+    for key, name in MODELS.items():
         table.add_row(name, *_cells(metrics, key))
     console.print(table)
 
@@ -37,7 +38,7 @@ def write_report(
     """Writes `report.md` from the content of metrics.json, beside `figures/`."""
     lines = ["# iHAS run", "", "## Test split", ""]
     lines += ["| model | AUC | logloss | parameters | AUC vs base |", "|---|---:|---:|---:|---:|"]
-    lines += [f"| {name} | {' | '.join(_cells(metrics, key))} |" for key, name in _ROWS.items()]
+    lines += [f"| {name} | {' | '.join(_cells(metrics, key))} |" for key, name in MODELS.items()]
     ihas = metrics["ihas"]
     lines += [
         "",
@@ -132,7 +133,7 @@ def provenance(config: Config) -> list[str]:
     return [
         f"- hardware: {jax.device_count()} device(s), {hardware}",
         f"- versions: Python {platform.python_version()}, {versions}",
-        f"- command: `{' '.join(_command())}`",
+        f"- command: `{shlex.join(_command())}`",
         f"- config values that differ from the paper's: {'; '.join(changed)}",
     ]
 

@@ -84,6 +84,8 @@ class Bundle:
 
     def assign(self, ids: np.ndarray) -> np.ndarray:
         """Cluster `[n]` of each row of ids `[n, N]`."""
+        if not len(ids):
+            return np.zeros(0, np.int32)
         weights = (self.router["params"], self.router["centroids"])
         return np.concatenate([c for _, (c, _) in self._assign.chunks(weights, ids)])
 
@@ -128,7 +130,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     }
     path.mkdir(parents=True, exist_ok=True)
     bundle.schema.save(path / "schema.json")
-    with Checkpoints(path / "arrays") as checkpoints:
+    with Checkpoints(path / "arrays", keep=1) as checkpoints:
         checkpoints.save(arrays, {})
     write_json(path / "bundle.json", facts)
 

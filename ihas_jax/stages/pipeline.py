@@ -63,8 +63,12 @@ def fit(config: Config, data: Dataset, workdir: str | Path, stage: Stage = "all"
         loss became NaN.
     """
     _check_rows(config, data)
-    run = Run(config, data, open_workdir(config, data, workdir))
-    log(f"[Data] {_describe(data)}")
+    with open_workdir(config, data, workdir) as path:
+        return _run(Run(config, data, path), stage)
+
+
+def _run(run: Run, stage: Stage) -> Result:
+    log(f"[Data] {_describe(run.data)}")
     pipeline = _Pipeline(run)
     if stage in ("all", "evaluate") and pipeline.read_metrics():
         return Result(pipeline.metrics, run.workdir)

@@ -113,6 +113,9 @@ def make_gate_step(
                 model, state.params["network"], state.batch_stats, rows, batch, key, select,
                 axis_name,
             )  # fmt: skip
+            if axis_name is not None and config.gates.reduction == "sum":
+                # gradients are averaged over the axis, a sum over the whole batch is not
+                penalty *= lax.psum(1, axis_name)
             return loss + penalty, (loss, penalty)
 
         grads, (loss, penalty) = jax.grad(loss_of, has_aux=True)(state.params["selector"])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,31 +24,58 @@ _FREE = ("train.checkpoint_seconds", "train.device_data_gb")
 """Values that may change between a run and its resumption: they do not touch its numbers."""
 
 
-def open_workdir(config: Config, data: Dataset, workdir: str | Path) -> Path:
-    """Makes the folder, or checks that it is a run of this config and data.
+@contextmanager
+def open_workdir(config: Config, data: Dataset, workdir: str | Path) -> Iterator[Path]:
+    """Makes the folder, or checks that it is a run of this config and data; keeps others out.
 
     Raises:
       InputError: it exists and is no run, or is one of another config or other data (the
-        message says which values differ), or can't be made.
+        message says which values differ), or can't be made, or another process is at work
+        there.
     """
     path = Path(workdir).resolve()
     about = path / _ABOUT
-    fresh = {"config": to_json(config), "data": fingerprint(data)}
-    if not about.exists():
-        if path.exists() and not (path.is_dir() and _UNFINISHED.issuperset(_names(path))):
-            raise InputError(
-                f"{path} exists and is not a run: it has no {_ABOUT}. Nothing was changed; "
-                "choose another --output."
-            )
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            data.schema.save(path / "schema.json")
-            write_json(about, fresh)
-        except OSError as error:
-            raise InputError(
-                f"{path} can't be made or written: {error.strerror}. Choose another --output."
-            ) from None
-        return path
+    identity = fingerprint(data)
+    if path.exists() and not about.exists() and not _left_by_a_killed_start(path):
+        raise InputError(
+            f"{path} exists and is not a run: it has no {_ABOUT}. Nothing was changed; choose "
+            "another --output."
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise _unusable(path, error) from None
+    try:
+        _lock(path, handle)
+        if about.exists():
+            _compare(path, about, config, identity)
+        else:
+            try:
+                data.schema.save(path / "schema.json")
+                write_json(about, {"config": to_json(config), "data": identity})
+            except OSError as error:
+                raise _unusable(path, error) from None
+        yield path
+    finally:
+        os.close(handle)
+
+
+def _lock(path: Path, handle: int) -> None:
+    """Takes the folder for this process; the lock dies with the process."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"Another process is at work in {path}. Wait until it has ended, or choose another "
+            "--output."
+        ) from None
+    except OSError as error:
+        raise _unusable(path, error) from None
+
+
+def _compare(path: Path, about: Path, config: Config, fresh_data: str) -> None:
+    """Raises: InputError: the folder is a run of another config or other data."""
     try:
         found = json.loads(about.read_text(encoding="utf-8"))
         old, old_data = from_json(Config, found["config"]), found["data"]
@@ -56,16 +87,21 @@ def open_workdir(config: Config, data: Dataset, workdir: str | Path) -> Path:
             f"{path} holds a run of another config: {'; '.join(changed)}. Use the old values to "
             "go on with it, or choose another --output."
         )
-    if old_data != fresh["data"]:
+    if old_data != fresh_data:
         raise InputError(
-            f"{path} holds a run on other data ({old_data} there, {fresh['data']} here). Use "
+            f"{path} holds a run on other data ({old_data} there, {fresh_data} here). Use "
             "the same --data to go on with it, or choose another --output."
         )
-    return path
 
 
-def _names(path: Path) -> set[str]:
-    return {file.name for file in path.iterdir()}
+def _left_by_a_killed_start(path: Path) -> bool:
+    return path.is_dir() and _UNFINISHED.issuperset(file.name for file in path.iterdir())
+
+
+def _unusable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path} can't be made or written: {error.strerror}. Choose another --output."
+    )
 
 
 def fingerprint(data: Dataset) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
+from ihas_jax.errors import InputError
 from ihas_jax.progress import log
 
 _SUMS = "checksums.json"
@@ -19,18 +21,18 @@ Items = dict[str, Any]
 
 
 class Checkpoints:
-    """The newest two checkpoints of one folder, numbered, each with checksums of its files.
+    """The newest checkpoints of one folder, numbered, each with checksums of its files.
 
     A checkpoint is complete or absent: Orbax writes into a temporary folder and renames it.
     """
 
-    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
-        """With `read_only` nothing in the folder is made or removed."""
+    def __init__(self, directory: Path, *, keep: int = 2, read_only: bool = False) -> None:
+        """Keeps the newest `keep`; with `read_only` nothing in the folder is made or removed."""
         self.directory, self._read_only = directory.resolve(), read_only
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=2, enable_async_checkpointing=False, create=not read_only
+                max_to_keep=keep, enable_async_checkpointing=False, create=not read_only
             ),
         )
 
@@ -41,7 +43,7 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, items: Items, facts: dict[str, Any]) -> None:
-        """Writes the next checkpoint and drops all but the newest two.
+        """Writes the next checkpoint and drops the oldest.
 
         Args:
           items: trees of arrays, each with at least one array, by name ('facts' is taken).
@@ -54,55 +56,74 @@ class Checkpoints:
             number, args=ocp.args.Composite(facts=ocp.args.JsonSave(facts), **saves), force=True
         )
         folder = self.directory / str(number)
-        (folder / _SUMS).write_text(json.dumps(_sums(folder)), encoding="utf-8")
+        partial = folder / f".{_SUMS}.partial"
+        partial.write_text(json.dumps(_sums(folder)), encoding="utf-8")
+        partial.replace(folder / _SUMS)
 
     def restore(self, like: Items) -> tuple[Items, dict[str, Any]] | None:
         """Items and facts of the newest undamaged checkpoint; None where there is none.
 
-        Damaged ones are named in the log, and removed unless the folder is read only.
+        Damaged ones are named in the log and, unless the folder is read only, set aside.
 
         Args:
           like: trees of the shapes, types and placement to restore (the first device where a
-        shape says none).
+            shape says none).
+
+        Raises:
+          InputError: an undamaged checkpoint can't be restored, for lack of memory, say.
         """
         for number in sorted(self._manager.all_steps(), reverse=True):
-            found = self._read(number, like)
-            if found is not None:
-                return found
-            place = self.directory / str(number)
+            place, intact = self.directory / str(number), self._intact(number)
+            if intact is not False:
+                try:
+                    return self._read(number, like)
+                except Exception as error:  # what Orbax raises is not documented
+                    if intact:
+                        first = str(error).partition("\n")[0][:200]
+                        raise InputError(
+                            f"{place} is not damaged, but can't be restored "
+                            f"({type(error).__name__}: {first}). Nothing was removed; run the "
+                            "same command again where there is enough memory."
+                        ) from error
             if self._read_only:
                 log(f"[Checkpoint] {place} is damaged; trying the one before.")
-                continue
-            log(
-                f"[Checkpoint] {place} is damaged and was removed; going on from the one before, "
-                "or from the start."
-            )
-            self._manager.delete(number)
+            else:
+                self._set_aside(place)
         return None
 
-    def _read(self, number: int, like: Items) -> tuple[Items, dict[str, Any]] | None:
+    def _read(self, number: int, like: Items) -> tuple[Items, dict[str, Any]]:
         targets = {
             name: ocp.args.StandardRestore(jax.tree.map(_target, tree))
             for name, tree in like.items()
         }
-        try:
-            if not self._intact(number):
-                return None
-            restored = self._manager.restore(
-                number, args=ocp.args.Composite(facts=ocp.args.JsonRestore(), **targets)
-            )
-            return {name: restored[name] for name in like}, restored["facts"]
-        except Exception:  # what Orbax raises for a damaged file is not documented
-            return None
+        restored = self._manager.restore(
+            number, args=ocp.args.Composite(facts=ocp.args.JsonRestore(), **targets)
+        )
+        return {name: restored[name] for name in like}, restored["facts"]
 
-    def _intact(self, number: int) -> bool:
-        """Compares the files with their checksums, where a save lived to write them.
+    def _intact(self, number: int) -> bool | None:
+        """Whether the files have their checksums; None where a save did not live to write them.
 
         Note: Orbax notices most damage too, but prints tracebacks from its threads.
         """
         folder = self.directory / str(number)
-        sums = folder / _SUMS
-        return not sums.exists() or json.loads(sums.read_text(encoding="utf-8")) == _sums(folder)
+        try:
+            sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return False
+        return bool(sums == _sums(folder))
+
+    def _set_aside(self, place: Path) -> None:
+        aside = place.with_name(f"damaged-{place.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        place.rename(aside)
+        self._manager.reload()
+        log(
+            f"[Checkpoint] {place} is damaged and now called {aside.name}; going on from the one "
+            "before, or from the start."
+        )
 
 
 def _target(leaf: Any) -> Any:
@@ -116,7 +137,7 @@ def _sums(folder: Path) -> dict[str, int]:
     """CRC-32 of each file below a folder."""
     sums = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != _SUMS:
+        if path.is_file() and _SUMS not in path.name:
             total = 0
             with path.open("rb") as file:
                 while part := file.read(1 << 24):

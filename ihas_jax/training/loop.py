@@ -132,6 +132,12 @@ class _Trainer:
         self.best = _copy(self.state)
         self.progress = Progress()
         self._clock = self._saved = time.monotonic()
+        self._cost = 0.0
+        if self.mesh.size < jax.device_count():
+            log(
+                f"[{task.name}] uses one of {jax.device_count()} devices, since they don't divide "
+                f"a batch of {task.config.batch_size} evenly; change --train.batch-size."
+            )
 
     def resume(self, checkpoints: Checkpoints) -> None:
         """Takes up the newest checkpoint, if there is one."""
@@ -235,7 +241,10 @@ class _Trainer:
         return {"params": state.params, "state": replace(state, params=None), "best": best}
 
     def _due(self) -> bool:
-        return time.monotonic() - self._saved >= self.task.config.checkpoint_seconds
+        # writing takes at most a twentieth of the time, unless every round was asked for
+        least = self.task.config.checkpoint_seconds
+        least = max(least, 20 * self._cost) if least else 0.0
+        return time.monotonic() - self._saved >= least
 
     def _save(self, checkpoints: Checkpoints, iterator: RoundIterator) -> None:
         # the last update of a round shows in no loss yet
@@ -243,9 +252,11 @@ class _Trainer:
             self._require_finite("largest weight", float(np.abs(np.asarray(leaf)).max()))
         now = time.monotonic()
         self.progress.seconds += now - self._clock
-        self._clock = self._saved = now
+        self._clock = now
         self.progress.position = iterator.position
         checkpoints.save(self._items(), asdict(self.progress))
+        self._saved = time.monotonic()
+        self._cost = self._saved - now
 
     def _transfer(self, data: Split | None, gate_data: Split | None) -> tuple[Batch, Batch]:
         assert data is not None

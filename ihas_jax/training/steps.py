@@ -27,7 +27,7 @@ from ihas_jax.models.base import (
     lookup_rows,
 )
 from ihas_jax.nn.embedding import Rows, positions
-from ihas_jax.training.optimizers import TableOptimizer, dense_tables, l2_adam
+from ihas_jax.training.optimizers import dense_tables, l2_adam
 
 Metrics = dict[str, Array]
 State = TypeVar("State")
@@ -80,12 +80,13 @@ def init_train(key: Array, model: Model, config: OptimizerConfig) -> TrainState:
     weights_key, noise_key = jax.random.split(key)
     params, batch_stats = init_model(weights_key, model)
     optimizer = l2_adam(config)
+    tables = dense_tables(optimizer)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=noise_key,
         params=params,
         batch_stats=batch_stats,
-        table_optimizer=optimizer.init(params["tables"]),
+        table_optimizer=tables.init(params["tables"]),
         network_optimizer=optimizer.init(params["network"]),
     )
 
@@ -117,6 +118,9 @@ def click_loss(
             rows[EMBEDDING][group], select_key, first_row(batch, axis_name)
         )
         rows = rows | {EMBEDDING: {group: embeddings}}
+    if select is not None:
+        # a search goes on with the key of its pretraining, and counts its steps anew
+        dropout_key = jax.random.fold_in(dropout_key, 1)
     if axis_name is not None:
         dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
     logits, batch_stats = apply_network(model, network, batch_stats, rows, dropout_key=dropout_key)
@@ -139,7 +143,7 @@ def make_train_step(
       `step(state, batch, select=None) -> (state, {"loss": []})`.
     """
     optimizer = l2_adam(config)
-    tables_optimizer: TableOptimizer = dense_tables(optimizer, axis_name)
+    tables_optimizer = dense_tables(optimizer, axis_name)
 
     def step(
         state: AnyTrainState, batch: Batch, select: Select | None = None

@@ -72,11 +72,11 @@ def run(log, plain, tmp_path, capsys):
     """Runs a variant to its end, from those stages of the plain run that it shares."""
 
     def start(config, *shared, data=log):
-        workdir = open_workdir(config, data, tmp_path / "run")
         seconds = json.loads((plain.workdir / "stages.json").read_text())
-        for stage in shared:
-            shutil.copytree(plain.workdir / stage, workdir / stage)
-        (workdir / "stages.json").write_text(json.dumps({s: seconds[s] for s in shared}))
+        with open_workdir(config, data, tmp_path / "run") as workdir:
+            for stage in shared:
+                shutil.copytree(plain.workdir / stage, workdir / stage)
+            (workdir / "stages.json").write_text(json.dumps({s: seconds[s] for s in shared}))
         result = sane(fit(config, data, workdir), config)
         assert "damaged" not in capsys.readouterr().out
         return result
@@ -232,13 +232,29 @@ def test_a_folder_that_a_killed_start_left_is_taken_up(log, tmp_path):
     workdir.mkdir()
     log.schema.save(workdir / "schema.json")
     (workdir / ".config.json.partial").write_text('{"config": {"mod')
-    assert open_workdir(PLAIN, log, workdir) == workdir
-    assert Schema.load(workdir / "schema.json") == log.schema
-    assert open_workdir(PLAIN, log, workdir) == workdir
+    for _ in range(2):
+        with open_workdir(PLAIN, log, workdir) as path:
+            assert path == workdir
+        assert Schema.load(workdir / "schema.json") == log.schema
 
 
 def test_values_that_touch_no_number_may_change(log, plain):
     config = changed(train={"checkpoint_seconds": 1.0, "device_data_gb": 0.0})
-    assert open_workdir(config, log, plain.workdir) == plain.workdir
-    with pytest.raises(InputError, match=r"train\.batch_size: 100 -> 64"):
-        open_workdir(changed(train={"batch_size": 64}), log, plain.workdir)
+    with open_workdir(config, log, plain.workdir) as path:
+        assert path == plain.workdir
+    other = changed(train={"batch_size": 64})
+    with (
+        pytest.raises(InputError, match=r"train\.batch_size: 100 -> 64"),
+        open_workdir(other, log, plain.workdir),
+    ):
+        pass
+
+
+def test_two_runs_in_one_folder_exclude_each_other(tmp_path):
+    log = synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30))
+    with (
+        open_workdir(PLAIN, log, tmp_path / "run") as workdir,
+        pytest.raises(InputError, match="Another process is at work"),
+    ):
+        fit(PLAIN, log, workdir)
+    assert not (workdir / "base").exists()

@@ -12,6 +12,7 @@ import pytest
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.store import Split
 from ihas_jax.models import build_model
+from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.stages.search import (
     init_search,
     make_gate_step,
@@ -221,6 +222,20 @@ def test_parts_of_a_batch_on_a_mapped_axis_give_the_single_device_steps(tiny, pa
     assert_close(found, expected)
     for name, value in (loss | gate).items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
+
+
+def test_a_penalty_that_sums_a_batch_sums_it_over_the_mapped_axis(tiny, parts):
+    gates = dataclasses.replace(tiny.config.gates, reduction="sum")
+    config = dataclasses.replace(tiny.config, gates=gates)
+    selector = BernoulliGates(gates, tiny.selector.coordinates)
+    batch = take(parts.data, jnp.arange(8))
+    halves = Batch(batch.ids.reshape(2, 4, -1), batch.labels.reshape(2, 4))
+    step = make_gate_step(config, tiny.model, selector, axis_name="data")
+    mapped = jax.vmap(step, in_axes=(None, 0), out_axes=None, axis_name="data")
+    found, metrics = jax.jit(mapped)(parts.state, halves)
+    expected, gate = jax.jit(make_gate_step(config, tiny.model, selector))(parts.state, batch)
+    assert_close(found, expected)
+    np.testing.assert_allclose(metrics["penalty"], gate["penalty"], rtol=1e-5)
 
 
 def test_a_search_goes_on_from_the_pretrained_model_and_its_optimiser(tiny):

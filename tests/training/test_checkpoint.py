@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ihas_jax.config import OptimizerConfig
+from ihas_jax.errors import InputError
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.optimizers import l2_adam
 from ihas_jax.training.steps import init_train
@@ -120,7 +121,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capfd, dama
     damage(folder / "1")
     assert restored(folder) == 1.0
     said = capfd.readouterr()
-    assert f"{folder / '1'} is damaged and was removed" in said.out
+    assert f"{folder / '1'} is damaged and now called damaged-1" in said.out
+    assert (folder / "damaged-1").is_dir()
     assert "the one before" in said.out
     assert "Traceback" not in said.err
     saved(folder, 3.0)
@@ -133,7 +135,7 @@ def test_all_damaged_starts_anew(tmp_path, capsys):
     flip(folder / "0")
     truncate(folder / "1")
     assert restored(folder) is None
-    assert capsys.readouterr().out.count("is damaged and was removed") == 2
+    assert capsys.readouterr().out.count("is damaged and now called") == 2
     assert restored(saved(folder, 5.0)) == 5.0
 
 
@@ -146,6 +148,19 @@ def test_read_only_removes_and_makes_nothing(tmp_path, capsys):
     assert f"{folder / '1'} is damaged" in capsys.readouterr().out
     assert restored(tmp_path / "nowhere", read_only=True) is None
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_undamaged_checkpoint_that_cannot_be_restored_stays(tmp_path, monkeypatch):
+    folder = saved(tmp_path / "run", 1.0, 2.0)
+    before = sorted(folder.rglob("*"))
+
+    def fail(*given):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Checkpoints, "_read", fail)
+    with pytest.raises(InputError, match=r"is not damaged, but .*MemoryError: no room"):
+        restored(folder)
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_save_that_was_killed_before_its_checksums_counts(tmp_path):
