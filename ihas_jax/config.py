@@ -35,7 +35,7 @@ class ModelConfig:
     dropout: float = 0.0
     """Dropout rate after each ReLU (0.2 in the reference library)."""
     init: InitRule = "balanced"
-    """Initial weights of the MLP; torch's ruin about one training of a small MLP in ten."""
+    """Initial weights of the MLP; with torch's a small MLP now and then fails to learn."""
 
 
 @dataclass(frozen=True)

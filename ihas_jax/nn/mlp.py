@@ -42,9 +42,9 @@ class MLP(nn.Module):
     of a hidden unit is that of its random bias for every instance, and half of the units start
     dead; lowering all logits to the click rate in the first steps switches off more; and if the
     output weights of those that are left have one sign, the logit stays bounded on one side.
-    With layers as small as (16, 8) that ruined about one training in ten. 'balanced' starts
-    with zero biases, the output bias at the log-odds of a click, and output weights of
-    alternating sign; all else is the same.
+    With layers as small as (16, 8) some trainings then fail. 'balanced' starts with zero
+    biases, the output bias at the log-odds of a click, and output weights of alternating sign;
+    all else is the same.
 
     Note: running variances use the batch's biased variance, torch's the unbiased one: a factor
     of B / (B - 1).

@@ -82,9 +82,9 @@ def draw_widths(clusters: list[dict[str, Any]]) -> Figure:
             color=_COLORS[c % len(_COLORS)],
         )  # fmt: skip
     axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
-    axis.set(ylabel="kept coordinates", title="Widths of the retrained models")
+    axis.set(ylabel="kept coordinates")
     axis.margins(x=0.01)
-    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axis.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
     return figure
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from ihas_jax.config import Config, differences
 from ihas_jax.progress import console
 from ihas_jax.reporting.figures import History
+from ihas_jax.training.metrics import Scores
 
 MODELS = {"base": "base", "search": "search (iHAS-1)", "ihas": "iHAS"}
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
@@ -115,7 +116,7 @@ def _training_table(histories: dict[str, History]) -> list[str]:
         "|---|---:|---:|---:|---:|",
     ]
     for name, history in histories.items():
-        best = max(history, key=lambda facts: (facts["auc"], -facts["logloss"]))
+        best = max(history, key=lambda facts: Scores(facts["auc"], facts["logloss"]).objective)
         lines.append(
             f"| {name} | {len(history)} | {best['epoch']} | {best['auc']:.4f} | "
             f"{best['logloss']:.4f} |"
