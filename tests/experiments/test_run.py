@@ -192,7 +192,7 @@ def test_another_config_on_a_finished_run_is_refused(processes):
     done = processes[0]["other config"]
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
-    assert "model.dim: 4 -> 8; gates.bins: 20 -> 9" in done.stderr
+    assert "model.dim: 4 -> 8; gates.bins: None -> 9" in done.stderr
     assert "--output" in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -229,7 +229,7 @@ def thesis(command):
     ("flags", "words"),
     [
         (("--serch.gate-every", 5), ("--serch.gate-every", "mean", "--search.gate-every INT")),
-        (("--outptu", "x"), ("--outptu", "mean", "--output PATH")),
+        (("--outptu", "x"), ("--outptu", "mean", "--output {None}|PATH")),
         (("--train.batch-size", "many"), ("--train.batch-size", "'many'")),
         (("--stage", "serch"), ("'serch'", "--stage", "'search'")),
         (("--preset", "smal"), ("'smal'", "--preset", "'small'")),
