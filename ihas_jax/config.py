@@ -109,7 +109,7 @@ class ClusterConfig:
     clusters: int = 2
     """Number of clusters C (1: one compact model for all rows, ablation iHAS-2)."""
     batch_rows: int = 16384
-    """Rows in one mini-batch of K-means."""
+    """Rows in one mini-batch of K-means, rounded up to a multiple of 4096."""
     max_passes: int = 10
     """Upper bound of the passes over the training rows."""
     tolerance: float = 1e-3

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from hypothesis import settings
+from jax.experimental.compilation_cache import compilation_cache
 
 from ihas_jax.config import Config, GateConfig, ModelConfig, OptimizerConfig, SearchConfig
 from ihas_jax.models import build_model
@@ -56,3 +57,20 @@ def tiny():
         key=jax.random.key(3),
         data=Batch(ids, labels),
     )
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Runs with the same programs, also in other modules, compile them once."""
+    names = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in names}
+    for values in (names, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is names:
+            yield

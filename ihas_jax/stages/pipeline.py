@@ -124,7 +124,14 @@ class _Pipeline:
         if fresh:
             log(f"[{name}] starts")
             self.run.event("stage", {"stage": name, "state": "starts"})
-        seconds = getattr(self, f"_{name}")()
+        stages = {
+            "base": self._base,
+            "search": self._search,
+            "cluster": self._cluster,
+            "retrain": self._retrain,
+            "evaluate": self._evaluate,
+        }
+        seconds = stages[name]()
         if fresh:
             self.seconds[name] = round(seconds, 3)
             write_json(self._finished, self.seconds)

@@ -118,7 +118,6 @@ def click_loss(
             rows[EMBEDDING][group], select_key, first_row(batch, axis_name)
         )
         rows = rows | {EMBEDDING: {group: embeddings}}
-    if select is not None:
         # a search goes on with the key of its pretraining, and counts its steps anew
         dropout_key = jax.random.fold_in(dropout_key, 1)
     if axis_name is not None:

@@ -7,7 +7,6 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from ihas_jax.config import (
     ClusterConfig,
@@ -25,6 +24,8 @@ from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit
 from ihas_jax.stages.workdir import open_workdir
 
+pytestmark = pytest.mark.usefixtures("compiled")
+
 PLAIN = Config(
     model=ModelConfig(dim=4, hidden=(8, 4)),
     optimizer=OptimizerConfig(learning_rate=0.02),
@@ -38,23 +39,6 @@ def changed(**parts) -> Config:
     """PLAIN with other values: changed(cluster={"clusters": 1})."""
     new = {name: dataclasses.replace(getattr(PLAIN, name), **v) for name, v in parts.items()}
     return dataclasses.replace(PLAIN, **new)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    """Runs with the same programs, also in other modules, compile them once."""
-    names = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in names}
-    for values in (names, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is names:
-            yield
 
 
 @pytest.fixture(scope="module")
