@@ -7,6 +7,7 @@ paper's N*), V table rows, C clusters, R batches in a round, P devices.
 from __future__ import annotations
 
 from ihas_jax.config import (
+    AdamConfig,
     ClusterConfig,
     Config,
     GateConfig,
@@ -45,6 +46,7 @@ from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_ro
 from ihas_jax.training.steps import Batch, TrainState, init_train, make_round, make_train_step
 
 __all__ = [
+    "AdamConfig",
     "Batch",
     "BernoulliGates",
     "Bundle",

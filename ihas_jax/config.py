@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from ihas_jax.errors import InputError
 
 ThresholdRule = Literal["guarded", "literal"]
+TableUpdates = Literal["dense", "rowwise"]
 InitRule = Literal["balanced", "torch"]
 PresetName = Literal["paper", "small"]
 T = TypeVar("T")
@@ -39,13 +40,21 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
+class AdamConfig:
     """Adam with L2 added to the gradient, as torch's `weight_decay` does."""
 
     learning_rate: float = 1e-3
     """Step size."""
     l2: float = 1e-6
     """Coefficient of the L2 term in the gradient."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(AdamConfig):
+    """Adam of the click model."""
+
+    tables: TableUpdates = "dense"
+    """Rows of the embedding tables that a step updates: all of them, or those of the batch."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ class SearchConfig:
     """Epochs with all gates open before the search."""
     gate_every: int = 100
     """Training batches per gate update; 1 to 5 for logs of up to a few million rows."""
-    gate_optimizer: OptimizerConfig = OptimizerConfig()
+    gate_optimizer: AdamConfig = AdamConfig()
     """The gates' own optimiser."""
 
 

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import settings
 from jax.experimental.compilation_cache import compilation_cache
 
-from ihas_jax.config import Config, GateConfig, ModelConfig, OptimizerConfig, SearchConfig
+from ihas_jax.config import (
+    AdamConfig,
+    Config,
+    GateConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SearchConfig,
+)
 from ihas_jax.models import build_model
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.training.steps import Batch
@@ -41,9 +48,7 @@ def tiny():
         model=ModelConfig(dim=2, hidden=(4,)),
         optimizer=OptimizerConfig(learning_rate=0.05, l2=0.01),
         gates=GateConfig(weight=0.1),
-        search=SearchConfig(
-            gate_every=2, gate_optimizer=OptimizerConfig(learning_rate=0.02, l2=0.1)
-        ),
+        search=SearchConfig(gate_every=2, gate_optimizer=AdamConfig(learning_rate=0.02, l2=0.1)),
     )
     sizes = (5, 3, 4)
     rng = np.random.default_rng(0)

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from ihas_jax.config import (
+    AdamConfig,
     ClusterConfig,
     Config,
     GateConfig,
@@ -26,7 +27,7 @@ OTHER = Config(
     optimizer=OptimizerConfig(learning_rate=0.1 + 0.2, l2=0.0),
     train=TrainConfig(batch_size=7, checkpoint_seconds=0),
     gates=GateConfig(threshold="literal", bins=100, reduction="sum", instance_wise=False),
-    search=SearchConfig(gate_every=5, gate_optimizer=OptimizerConfig(1e-4)),
+    search=SearchConfig(gate_every=5, gate_optimizer=AdamConfig(1e-4)),
     cluster=ClusterConfig(clusters=1),
     retrain=RetrainConfig(warm_start=True),
     seed=3,
@@ -60,7 +61,7 @@ def test_differences_name_values_old_and_new():
         OTHER,
         seed=4,
         model=dataclasses.replace(OTHER.model, hidden=(8,)),
-        search=SearchConfig(gate_every=1, gate_optimizer=OptimizerConfig(1e-3)),
+        search=SearchConfig(gate_every=1, gate_optimizer=AdamConfig(1e-3)),
     )
     assert differences(OTHER, new) == [
         "model.hidden: (8, 4, 2) -> (8,)",

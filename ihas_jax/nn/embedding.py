@@ -114,8 +114,11 @@ def init_table(key: Array, spec: EmbeddingSpec) -> Table:
 
 def positions(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
     """Ids local to their field `[B, N]` -> row numbers `[B, N_g]` in each group's array."""
+    everything = tuple(range(len(spec.sizes)))
     return {
-        group.name: ids[:, np.array(group.fields)] + np.array(group.offsets, np.int32)
+        # selecting all columns would still be a gather, which leaves its result transposed
+        group.name: (ids if group.fields == everything else ids[:, np.array(group.fields)])
+        + np.array(group.offsets, np.int32)
         for group in spec.groups
     }
 

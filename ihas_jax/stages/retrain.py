@@ -16,7 +16,7 @@ from ihas_jax.stages.cluster import Clusters, majority_coordinates
 from ihas_jax.stages.pretrain import train_model
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Fitted
-from ihas_jax.training.optimizers import dense_tables, l2_adam
+from ihas_jax.training.optimizers import make_table_optimizer
 from ihas_jax.training.steps import TrainState
 
 
@@ -129,7 +129,7 @@ def _warm_start(run: Run, model: Model, searched: Params) -> Callable[[TrainStat
     def start(state: TrainState) -> TrainState:
         table = slice_table(uniform.embedding, searched["tables"][EMBEDDING], model.embedding)
         tables = state.params["tables"] | {EMBEDDING: table}
-        optimizer = dense_tables(l2_adam(run.config.optimizer))
+        optimizer = make_table_optimizer(run.config.optimizer)
         return dataclasses.replace(
             state, params=state.params | {"tables": tables}, table_optimizer=optimizer.init(tables)
         )

@@ -1,4 +1,4 @@
-"""Adam as torch defines it, and how it updates embedding tables."""
+"""Adam as torch defines it, and how it updates embedding tables: densely or row by row."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from ihas_jax.config import OptimizerConfig
+from ihas_jax.config import AdamConfig, OptimizerConfig
+from ihas_jax.training.rowwise import BETA1, BETA2, EPSILON, RowAdam, init_row_adam, update_rows
 
 
-def l2_adam(config: OptimizerConfig) -> optax.GradientTransformation:
+def l2_adam(config: AdamConfig) -> optax.GradientTransformation:
     """Adam whose L2 term is part of the gradient (torch's `weight_decay`, not AdamW).
 
     Moments 0.9 and 0.999, epsilon 1e-8 outside the square root.
     """
     return optax.chain(
         optax.add_decayed_weights(config.l2),
-        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+        optax.scale_by_adam(b1=BETA1, b2=BETA2, eps=EPSILON),
         optax.scale(-config.learning_rate),
     )
 
@@ -34,8 +35,15 @@ class TableOptimizer(NamedTuple):
         trees like the tables, with leaves `[B, N_g]` and `[B, N_g, d_g]`.
     """
 
-    init: Callable[[Any], optax.OptState]
-    update: Callable[[Any, optax.OptState, Any, Any], tuple[Any, optax.OptState]]
+    init: Callable[[Any], Any]
+    update: Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+
+
+def make_table_optimizer(config: OptimizerConfig, axis_name: str | None = None) -> TableOptimizer:
+    """The update of `config.tables`; over a mapped `axis_name`, with the mean gradient."""
+    if config.tables == "rowwise":
+        return rowwise_tables(config, axis_name)
+    return dense_tables(l2_adam(config), axis_name)
 
 
 def dense_tables(
@@ -60,3 +68,56 @@ def dense_tables(
         return optax.apply_updates(tables, updates), state
 
     return TableOptimizer(optimizer.init, update)
+
+
+class RowwiseState(NamedTuple):
+    """State of `rowwise_tables`.
+
+    Attributes:
+      count: `[]` int32, steps taken.
+      mean: trees like the tables: first moments,
+      square: second moments,
+      scratch: and a vector `[V_g]` for each table.
+    """
+
+    count: Array
+    mean: Any
+    square: Any
+    scratch: Any
+
+
+def rowwise_tables(config: OptimizerConfig, axis_name: str | None = None) -> TableOptimizer:
+    """Adam on the rows of the batch alone; see `ihas_jax.training.rowwise`.
+
+    Note: not the paper's optimiser. Rows outside the batch keep their moments and are neither
+    moved by momentum nor shrunk by L2.
+    """
+
+    def init(tables: Any) -> RowwiseState:
+        leaves, tree = jax.tree.flatten(tables)
+        fresh = [init_row_adam(leaf) for leaf in leaves]
+        return RowwiseState(jnp.zeros((), jnp.int32), *_columns(tree, fresh)[1:])
+
+    def update(
+        tables: Any, state: RowwiseState, rows: Any, gradients: Any
+    ) -> tuple[Any, RowwiseState]:
+        if axis_name is not None:
+            rows, gradients = lax.all_gather((rows, gradients), axis_name, tiled=True)
+            devices = lax.psum(1, axis_name)
+            gradients = jax.tree.map(lambda leaf: leaf / devices, gradients)
+        count = state.count + 1
+        tree = jax.tree.structure(tables)
+        parts = (tables, state.mean, state.square, state.scratch, rows, gradients)
+        updated = [
+            update_rows(RowAdam(*leaves), places.reshape(-1), g.reshape(-1, g.shape[-1]), count,
+                        config)
+            for *leaves, places, g in zip(*map(jax.tree.leaves, parts), strict=True)
+        ]  # fmt: skip
+        tables, *moments = _columns(tree, updated)
+        return tables, RowwiseState(count, *moments)
+
+    return TableOptimizer(init, update)
+
+
+def _columns(tree: Any, states: list[RowAdam]) -> list[Any]:
+    return [jax.tree.unflatten(tree, column) for column in zip(*states, strict=True)]

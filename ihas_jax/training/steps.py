@@ -27,7 +27,7 @@ from ihas_jax.models.base import (
     lookup_rows,
 )
 from ihas_jax.nn.embedding import Rows, positions
-from ihas_jax.training.optimizers import dense_tables, l2_adam
+from ihas_jax.training.optimizers import l2_adam, make_table_optimizer
 
 Metrics = dict[str, Array]
 State = TypeVar("State")
@@ -79,15 +79,13 @@ def init_train(key: Array, model: Model, config: OptimizerConfig) -> TrainState:
     """A fresh state; the key seeds the initial weights and the noise of training."""
     weights_key, noise_key = jax.random.split(key)
     params, batch_stats = init_model(weights_key, model)
-    optimizer = l2_adam(config)
-    tables = dense_tables(optimizer)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=noise_key,
         params=params,
         batch_stats=batch_stats,
-        table_optimizer=tables.init(params["tables"]),
-        network_optimizer=optimizer.init(params["network"]),
+        table_optimizer=make_table_optimizer(config).init(params["tables"]),
+        network_optimizer=l2_adam(config).init(params["network"]),
     )
 
 
@@ -142,7 +140,7 @@ def make_train_step(
       `step(state, batch, select=None) -> (state, {"loss": []})`.
     """
     optimizer = l2_adam(config)
-    tables_optimizer = dense_tables(optimizer, axis_name)
+    tables_optimizer = make_table_optimizer(config, axis_name)
 
     def step(
         state: AnyTrainState, batch: Batch, select: Select | None = None

@@ -21,7 +21,7 @@ CONFIG = ihas.Config(
     model=ihas.ModelConfig(dim=4, hidden=(8, 4)),
     optimizer=ihas.OptimizerConfig(learning_rate=0.01),
     gates=ihas.GateConfig(weight=0.1),
-    search=ihas.SearchConfig(gate_every=2, gate_optimizer=ihas.OptimizerConfig(0.01)),
+    search=ihas.SearchConfig(gate_every=2, gate_optimizer=ihas.AdamConfig(0.01)),
     train=ihas.TrainConfig(batch_size=BATCH, max_epochs=2, round_batches=4),
 )
 
