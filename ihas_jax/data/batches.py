@@ -48,9 +48,12 @@ class Feed:
 class Round(NamedTuple):
     """One round: `rows [R, B]` of `data`, and `gate_rows [G, B]` of `gate_data` in a search.
 
-    `data` and `gate_data` are the rows to copy to the device, or None where they stay there.
+    Only the first `count` batches are meant; the rest fills up the last round of an epoch, so
+    that all rounds have one shape. `data` and `gate_data` are the rows to copy to the device, or
+    None where they stay there.
     """
 
+    count: int
     rows: np.ndarray
     gate_rows: np.ndarray
     data: Split | None
@@ -64,7 +67,7 @@ class Rounds:
     Attributes:
       split: the training rows.
       feed: its batches.
-      round_batches: R, batches in a round; the last round of an epoch may have fewer.
+      round_batches: batches in a round, at most; the last round of an epoch may have fewer.
       epochs: length of the run.
       gate_split: the validation rows of a search.
       gate_feed: their batches.
@@ -82,28 +85,36 @@ class Rounds:
     gate_every: int = 0
 
     @property
+    def length(self) -> int:
+        """Batches in every round of an epoch but the last, R."""
+        return min(self.round_batches, self.feed.batches_per_epoch)
+
+    @property
     def per_epoch(self) -> int:
         """Rounds in an epoch."""
-        return -(-self.feed.batches_per_epoch // self.round_batches)
+        return -(-self.feed.batches_per_epoch // self.length)
 
     def __len__(self) -> int:
         return self.epochs * self.per_epoch
 
     def __getitem__(self, index: int) -> Round:
         epoch, position = divmod(index, self.per_epoch)
-        start = position * self.round_batches
-        count = min(self.round_batches, self.feed.batches_per_epoch - start)
+        start = position * self.length
+        count = min(self.length, self.feed.batches_per_epoch - start)
         first = epoch * self.feed.batches_per_epoch + start
-        rows, data = self._read(self.split, self.feed(first, count))
+        rows, data = self._read(self.split, self.feed(first, count), self.length)
         gate_rows, gate_data = np.zeros((0, 0), np.int32), None
         if self.gate_feed is not None and self.gate_split is not None:
             updates = -(-count // self.gate_every)
             gate_rows, gate_data = self._read(
-                self.gate_split, self.gate_feed(first // self.gate_every, updates)
+                self.gate_split,
+                self.gate_feed(first // self.gate_every, updates),
+                -(-self.length // self.gate_every),
             )
-        return Round(rows, gate_rows, data, gate_data)
+        return Round(count, rows, gate_rows, data, gate_data)
 
-    def _read(self, split: Split, rows: np.ndarray) -> tuple[np.ndarray, Split | None]:
+    def _read(self, split: Split, rows: np.ndarray, length: int) -> tuple[np.ndarray, Split | None]:
+        rows = np.pad(rows, ((0, length - len(rows)), (0, 0)))
         if self.resident:
             return rows, None
         flat = rows.reshape(-1)

@@ -94,7 +94,9 @@ def plain_round(config: OptimizerConfig, model: Model) -> Callable[..., tuple[Tr
     """A round of training steps in the form that `training.loop` calls."""
     round_ = make_round(make_train_step(config, model))
 
-    def call(state: TrainState, data: Batch, rows: Array, *gates: Any) -> tuple[Any, Metrics]:
-        return round_(state, data, rows)
+    def call(
+        state: TrainState, data: Batch, rows: Array, gate_data: Any, gate_rows: Any, count: Array
+    ) -> tuple[TrainState, Metrics]:
+        return round_(state, data, rows, count)
 
     return call

@@ -33,6 +33,7 @@ from ihas_jax.training.steps import (
     click_loss,
     init_train,
     make_train_step,
+    repeat,
     take,
 )
 from ihas_jax.training.streaming import Streamed
@@ -137,20 +138,26 @@ def make_gate_step(
 
 def make_search_round(
     config: Config, model: Model, selector: Selector, *, axis_name: str | None = None
-) -> Callable[[SearchState, Batch, Array, Batch, Array], tuple[SearchState, Metrics]]:
-    """A round of the bi-level search as one scan.
+) -> Callable[..., tuple[SearchState, Metrics]]:
+    """A round of the bi-level search as one loop on the device.
 
     Returns:
-      `round_(state, data, rows, gate_data, gate_rows) -> (state, {"loss": []})`: a model step
-      on each batch of `rows [R, B]` of `data`, and whenever `state.step` reaches a multiple of
-      `gate_every` a gate step on the next batch of `gate_rows [G, B]` of `gate_data`.
+      `round_(state, data, rows, gate_data, gate_rows, count=None) -> (state, {"loss": []})`: a
+      model step on each of the first `count` batches of `rows [R, B]` of `data`, and whenever
+      `state.step` reaches a multiple of `gate_every` a gate step on the next batch of
+      `gate_rows [G, B]` of `gate_data`.
     """
     model_step = make_model_step(config, model, selector, axis_name=axis_name)
     gate_step = make_gate_step(config, model, selector, axis_name=axis_name)
     every = config.search.gate_every
 
     def round_(
-        state: SearchState, data: Batch, rows: Array, gate_data: Batch, gate_rows: Array
+        state: SearchState,
+        data: Batch,
+        rows: Array,
+        gate_data: Batch,
+        gate_rows: Array,
+        count: Array | None = None,
     ) -> tuple[SearchState, Metrics]:
         first_update = state.step // every
 
@@ -173,8 +180,7 @@ def make_search_round(
             )
             return state, metrics
 
-        state, metrics = lax.scan(body, state, rows)
-        return state, jax.tree.map(jnp.mean, metrics)
+        return repeat(body, state, rows, count)
 
     return round_
 

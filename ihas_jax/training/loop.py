@@ -24,8 +24,8 @@ from ihas_jax.training.steps import Batch, TrainState
 
 Event = Callable[[str, dict[str, Any]], None]
 """Records one event: its kind and its JSON-ready facts."""
-RoundStep = Callable[[Any, Batch, Any, Batch, Any], tuple[Any, dict[str, Any]]]
-"""Pure `round_(state, data, rows, gate_data, gate_rows) -> (state, metrics)`."""
+RoundStep = Callable[[Any, Batch, Any, Batch, Any, Any], tuple[Any, dict[str, Any]]]
+"""Pure `round_(state, data, rows, gate_data, gate_rows, count) -> (state, metrics)`."""
 
 
 @dataclass(frozen=True)
@@ -165,16 +165,18 @@ class _Trainer:
         if progress.position is not None:
             iterator.seek(progress.position)
         while not progress.finished:
-            left = rounds.feed.batches_per_epoch - progress.round * rounds.round_batches
+            left = rounds.feed.batches_per_epoch - progress.round * rounds.length
             description = f"[{self.task.name}] epoch {progress.epoch}"
             with track(description, left * config.batch_size) as bar:
                 while progress.round < rounds.per_epoch:
                     item = next(iterator)
                     data, gate_data = resident or self._transfer(item.data, item.gate_data)
                     rows, gate_rows = self._rows(item)
-                    self.state, metrics = round_(self.state, data, rows, gate_data, gate_rows)
-                    self._count(metrics, len(item.rows))
-                    bar.advance(item.rows.size)
+                    self.state, metrics = round_(
+                        self.state, data, rows, gate_data, gate_rows, np.int32(item.count)
+                    )
+                    self._count(metrics, item.count)
+                    bar.advance(item.count * config.batch_size)
                     if progress.round < rounds.per_epoch and self._due():
                         self._save(checkpoints, iterator)
             self._close_epoch()

@@ -74,13 +74,13 @@ class RowwiseState(NamedTuple):
     """State of `rowwise_tables`.
 
     Attributes:
-      count: `[]` int32, steps taken.
+      steps: `[]` int32, steps taken.
       mean: trees like the tables: first moments,
       square: second moments,
       scratch: and a vector `[V_g]` for each table.
     """
 
-    count: Array
+    steps: Array
     mean: Any
     square: Any
     scratch: Any
@@ -105,16 +105,16 @@ def rowwise_tables(config: OptimizerConfig, axis_name: str | None = None) -> Tab
             rows, gradients = lax.all_gather((rows, gradients), axis_name, tiled=True)
             devices = lax.psum(1, axis_name)
             gradients = jax.tree.map(lambda leaf: leaf / devices, gradients)
-        count = state.count + 1
+        steps = state.steps + 1
         tree = jax.tree.structure(tables)
         parts = (tables, state.mean, state.square, state.scratch, rows, gradients)
         updated = [
-            update_rows(RowAdam(*leaves), places.reshape(-1), g.reshape(-1, g.shape[-1]), count,
+            update_rows(RowAdam(*leaves), places.reshape(-1), g.reshape(-1, g.shape[-1]), steps,
                         config)
             for *leaves, places, g in zip(*map(jax.tree.leaves, parts), strict=True)
         ]  # fmt: skip
         tables, *moments = _columns(tree, updated)
-        return tables, RowwiseState(count, *moments)
+        return tables, RowwiseState(steps, *moments)
 
     return TableOptimizer(init, update)
 

@@ -89,7 +89,7 @@ def _update(l2: float) -> custom_vmap:
         others = jnp.where(first == jnp.arange(size, dtype=jnp.int32), size, first)
         totals = gradients.at[others].add(gradients, mode="drop")
 
-        def body(start: Array, tables: tuple[Array, ...]) -> tuple[Array, ...]:
+        def body(start: Array, tables: list[Array]) -> list[Array]:
             place = lax.dynamic_slice(chosen, (start,), (chunk,))
             source, g = (_read(leaf, jnp.minimum(place, size - 1)) for leaf in (rows, totals))
             target = jnp.where(place < size, source, len(scratch))
@@ -99,12 +99,12 @@ def _update(l2: float) -> custom_vmap:
             v = BETA2 * v + (1 - BETA2) * g * g
             scale = scales[source // (len(scratch) // len(scales))]
             w = w - scale[:, :1] * m / (jnp.sqrt(v) + scale[:, 1:])
-            return tuple(
+            return [
                 old.at[target].set(new, mode="drop")
                 for old, new in zip(tables, (w, m, v), strict=True)
-            )
+            ]
 
-        tables = (table, mean, square)
+        tables = [table, mean, square]
         if chunk == len(chosen):
             return (*body(jnp.int32(0), tables), scratch)
         _, tables = lax.while_loop(

@@ -1,6 +1,6 @@
 """Pure training steps of a click model, and rounds of them.
 
-A step is `step(state, batch) -> (state, metrics)`; a round scans a step over batches that it
+A step is `step(state, batch) -> (state, metrics)`; a round loops a step over batches that it
 gathers from rows resident on the device. Both run under `jit`, `vmap`, `pmap` and on a mesh.
 """
 
@@ -180,17 +180,43 @@ def make_train_step(
 
 def make_round(
     step: Callable[[State, Batch], tuple[State, Metrics]],
-) -> Callable[[State, Batch, Array], tuple[State, Metrics]]:
-    """A round: `round_(state, data, rows) -> (state, mean metrics)`.
+) -> Callable[[State, Batch, Array, Array | None], tuple[State, Metrics]]:
+    """A round: `round_(state, data, rows, count=None) -> (state, mean metrics)`.
 
-    `data` holds rows on the device, `rows [R, B]` says which of them make each batch.
+    `data` holds rows on the device, `rows [R, B]` says which of them make each batch, and `count`
+    how many of the batches to take: a shorter round at the end of an epoch compiles nothing.
     """
 
-    def round_(state: State, data: Batch, rows: Array) -> tuple[State, Metrics]:
-        state, metrics = lax.scan(lambda s, r: step(s, take(data, r)), state, rows)
-        return state, jax.tree.map(jnp.mean, metrics)
+    def round_(
+        state: State, data: Batch, rows: Array, count: Array | None = None
+    ) -> tuple[State, Metrics]:
+        return repeat(lambda s, r: step(s, take(data, r)), state, rows, count)
 
     return round_
+
+
+def repeat(
+    step: Callable[[State, Array], tuple[State, Metrics]],
+    state: State,
+    rows: Array,
+    count: Array | None = None,
+) -> tuple[State, Metrics]:
+    """Applies `step(state, rows[i])` to the first `count` of `rows [R, B]`, or to all.
+
+    Returns:
+      The state and the mean of each metric.
+    """
+    rows = jnp.asarray(rows)
+    number = len(rows) if count is None else count
+    _, shapes = jax.eval_shape(step, state, rows[0])
+    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def body(i: Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+        state, metrics = step(carry[0], rows[i])
+        return state, jax.tree.map(jnp.add, carry[1], metrics)
+
+    state, sums = lax.fori_loop(0, number, body, (state, sums))
+    return state, jax.tree.map(lambda leaf: leaf / number, sums)
 
 
 def take(data: Batch, rows: Array) -> Batch:

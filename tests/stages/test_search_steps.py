@@ -67,7 +67,12 @@ def trail(parts, rounds):
     for index in range(len(rounds)):
         item = rounds[index]
         state, metrics = parts.round_(
-            states[-1], parts.data, item.rows, parts.gate_data, item.gate_rows
+            states[-1],
+            parts.data,
+            item.rows,
+            parts.gate_data,
+            item.gate_rows,
+            np.int32(item.count),
         )
         assert metrics.keys() == {"loss"}
         states.append(state)
@@ -178,7 +183,7 @@ def test_rounds_are_the_alternation_of_model_and_gate_steps(parts, rounds, trail
 
 def test_later_rounds_compile_nothing_new(parts, trail):
     assert len(trail) == 7
-    assert parts.round_._cache_size() == 2  # rounds of three batches and of one
+    assert parts.round_._cache_size() == 1  # rounds of three batches and of one are one program
 
 
 def test_two_seeds_search_side_by_side_under_vmap(tiny, parts, rounds, trail):

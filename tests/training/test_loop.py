@@ -46,9 +46,9 @@ def state(tiny):
     return lambda: init_train(tiny.key, tiny.model, tiny.config.optimizer)
 
 
-def counting(state, data, rows, gate_data, gate_rows):
+def counting(state, data, rows, gate_data, gate_rows, count):
     """A round that writes its number of batches into every weight."""
-    step = state.step + rows.shape[0]
+    step = state.step + count
     params = jax.tree.map(lambda leaf: jnp.full_like(leaf, step), state.params)
     return state.replace(step=step, params=params), {"loss": jnp.float32(0.5)}
 
@@ -210,13 +210,18 @@ def test_nothing_is_compiled_after_the_first_epoch(make_task, trained, caplog, m
 
     monkeypatch.setattr(logging.getLogger("jax"), "propagate", True)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        new = lambda *arguments: round_(*arguments)  # noqa: E731, not compiled by another test
-        task = make_task(new, evaluate, gates=True, epochs=4, patience=9)
+
+        def fresh_round(*arguments):  # not compiled by another test
+            return round_(*arguments)
+
+        task = make_task(fresh_round, evaluate, gates=True, epochs=4, patience=9)
         fit(task, fresh(), event)
     assert len(compiled) == 4
     assert compiled[0]
     # after the first epoch's event its best weights are copied for the first time
     assert compiled[1] == compiled[2] == compiled[3]
+    # an epoch has rounds of 2, 2 and 1 batches
+    assert sum("jit(fresh_round)" in message for message in compiled[3]) == 1
 
 
 def test_a_resumed_task_continues_bit_for_bit(make_task, trained):

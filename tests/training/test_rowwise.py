@@ -142,7 +142,7 @@ def test_where_every_row_is_in_every_batch_it_is_the_dense_update():
         )
         found = jax.jit(ours.update)(*found, places, gradients)
         expected = jax.jit(dense.update)(*expected, places, gradients)
-    assert int(found[1].count) == 3
+    assert int(found[1].steps) == 3
     for a, b in zip(jax.tree.leaves(found[0]), jax.tree.leaves(expected[0]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-11)
 
