@@ -48,12 +48,12 @@ class Feed:
 class Round(NamedTuple):
     """One round: `rows [R, B]` of `data`, and `gate_rows [G, B]` of `gate_data` in a search.
 
-    Only the first `count` batches are meant; the rest fills up the last round of an epoch, so
+    Only the first `batches` are meant; the rest fills up the last round of an epoch, so
     that all rounds have one shape. `data` and `gate_data` are the rows to copy to the device, or
     None where they stay there.
     """
 
-    count: int
+    batches: int
     rows: np.ndarray
     gate_rows: np.ndarray
     data: Split | None

@@ -173,10 +173,10 @@ class _Trainer:
                     data, gate_data = resident or self._transfer(item.data, item.gate_data)
                     rows, gate_rows = self._rows(item)
                     self.state, metrics = round_(
-                        self.state, data, rows, gate_data, gate_rows, np.int32(item.count)
+                        self.state, data, rows, gate_data, gate_rows, np.int32(item.batches)
                     )
-                    self._count(metrics, item.count)
-                    bar.advance(item.count * config.batch_size)
+                    self._count(metrics, item.batches)
+                    bar.advance(item.batches * config.batch_size)
                     if progress.round < rounds.per_epoch and self._due():
                         self._save(checkpoints, iterator)
             self._close_epoch()

@@ -85,14 +85,14 @@ def test_the_order_of_an_epoch_is_uniform():
 def test_rounds_cut_the_stream_and_no_round_crosses_an_epoch(round_batches):
     rounds = make_rounds(round_batches=round_batches)
     items = [rounds[i] for i in range(len(rounds))]
-    sizes = [item.count for item in items]
+    sizes = [item.batches for item in items]
     assert {item.rows.shape for item in items} == {(min(round_batches, 7), 4)}
     assert {item.gate_rows.shape for item in items} == {(-(-min(round_batches, 7) // 2), 4)}
     assert rounds.feed.batches_per_epoch == 7
     assert len(items) == 3 * rounds.per_epoch
     for start in range(0, len(items), rounds.per_epoch):
         assert sum(sizes[start : start + rounds.per_epoch]) == 7
-    meant = np.concatenate([item.rows[: item.count] for item in items])
+    meant = np.concatenate([item.rows[: item.batches] for item in items])
     np.testing.assert_array_equal(meant, rounds.feed(0, 21))
 
 
@@ -105,7 +105,7 @@ def test_gate_rows_line_up_with_the_count_of_batches(gate_every, round_batches):
     for index in range(len(rounds)):
         item = rounds[index]
         first = step // gate_every  # as the search round counts
-        for _ in range(item.count):
+        for _ in range(item.batches):
             step += 1
             if step % gate_every == 0:
                 used.append(item.gate_rows[step // gate_every - 1 - first])

@@ -72,7 +72,7 @@ def trail(parts, rounds):
             item.rows,
             parts.gate_data,
             item.gate_rows,
-            np.int32(item.count),
+            np.int32(item.batches),
         )
         assert metrics.keys() == {"loss"}
         states.append(state)
