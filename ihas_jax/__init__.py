@@ -43,6 +43,7 @@ from ihas_jax.stages.search import (
 from ihas_jax.training.metrics import Scores, auc, logloss, score
 from ihas_jax.training.optimizers import l2_adam
 from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_rows
+from ihas_jax.training.seeds import over_seeds, stack_seeds, unstack_seed
 from ihas_jax.training.steps import Batch, TrainState, init_train, make_round, make_train_step
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "make_search_round",
     "make_train_step",
     "open_store",
+    "over_seeds",
     "pmap_step",
     "predict",
     "predict_selected",
@@ -110,5 +112,7 @@ __all__ = [
     "search_threshold",
     "select_gates",
     "shard_rows",
+    "stack_seeds",
     "synthetic",
+    "unstack_seed",
 ]

@@ -16,6 +16,7 @@ from ihas_jax.errors import InputError
 
 ThresholdRule = Literal["guarded", "literal"]
 TableUpdates = Literal["dense", "rowwise"]
+MatmulDtype = Literal["float32", "bfloat16"]
 InitRule = Literal["balanced", "torch"]
 PresetName = Literal["paper", "small"]
 T = TypeVar("T")
@@ -97,6 +98,8 @@ class GateConfig:
     """Gates depend on the instance; off: one probability vector for all (ablation iHAS-4)."""
     gradient_to_tables: bool = True
     """Whether the model step lets gradients flow through the gates into the embedding tables."""
+    matmul: MatmulDtype = "float32"
+    """Number format of the K x K product's factors; bfloat16 is faster on GPUs, not on CPUs."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,13 @@ class ClusterConfig:
     clusters: int = 2
     """Number of clusters C (1: one compact model for all rows, ablation iHAS-2)."""
     batch_rows: int = 16384
-    """Rows in one mini-batch of K-means, rounded up to a multiple of 4096."""
+    """Rows in one mini-batch of K-means, rounded up to a power of two."""
+    segment_rows: int = 262_144
+    """Training rows, or all if there are fewer, between two checks whether K-means converged."""
     max_passes: int = 10
     """Upper bound of the passes over the training rows."""
     tolerance: float = 1e-3
-    """Stop once a pass lowers the mean squared distance by less than this share."""
+    """Stop once the mean squared distance falls by less than this share between two checks."""
     majority: float = 0.5
     """A coordinate is kept where at least this share of the cluster's rows opens it."""
     min_rows: int = 1000
@@ -222,6 +227,7 @@ def _check(config: Config) -> None:
         "search.gate-optimizer.learning-rate": config.search.gate_optimizer.learning_rate,
         "cluster.clusters": config.cluster.clusters,
         "cluster.batch-rows": config.cluster.batch_rows,
+        "cluster.segment-rows": config.cluster.segment_rows,
         "cluster.max-passes": config.cluster.max_passes,
     }
     for flag, value in positive.items():

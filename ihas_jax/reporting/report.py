@@ -53,6 +53,8 @@ def write_report(
         "",
         "![Kept coordinates per field and cluster](figures/widths.png)",
         "",
+        *_kmeans_table(metrics["kmeans"]),
+        "",
         "## Gates",
         "",
         f"The searched model keeps {metrics['search']['kept']:.1%} of the coordinates of an "
@@ -108,6 +110,14 @@ def _cluster_table(clusters: list[dict[str, Any]]) -> list[str]:
         for name in names
     ]
     return lines
+
+
+def _kmeans_table(curve: list[dict[str, float]]) -> list[str]:
+    return [
+        "| rows seen by K-means | mean squared distance to the nearest centroid |",
+        "|---:|---:|",
+        *(f"| {point['rows']:,} | {point['inertia']:.6f} |" for point in curve),
+    ]
 
 
 def _training_table(histories: dict[str, History]) -> list[str]:

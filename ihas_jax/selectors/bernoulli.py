@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +44,14 @@ class BernoulliGates:
             return jnp.broadcast_to(params["vector"], flat.shape)
         if not self.config.gradient_to_tables:
             flat = lax.stop_gradient(flat)
-        return cast(Array, Linear(self.coordinates).apply({"params": params}, flat))
+        kernel, bias = params["linear"]["kernel"], params["linear"]["bias"]
+        if self.config.matmul == "float32":
+            return flat @ kernel + bias
+        half = jnp.bfloat16
+        product = jnp.matmul(
+            flat.astype(half), kernel.astype(half), preferred_element_type=flat.dtype
+        )
+        return product + bias
 
     def sample(
         self, params: SelectorParams, embeddings: Array, key: Array, first_row: Array | int = 0

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from ihas_jax.config import Config, from_json, to_json
 from ihas_jax.data.schema import Schema
@@ -19,7 +21,7 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import Model, init_model
 from ihas_jax.nn.embedding import Kept
 from ihas_jax.selectors.bernoulli import BernoulliGates
-from ihas_jax.stages.cluster import make_assign
+from ihas_jax.stages.cluster import make_assign, masked_embeddings
 from ihas_jax.stages.evaluate import predict_routed
 from ihas_jax.stages.pretrain import streamed_predict
 from ihas_jax.stages.run import write_json
@@ -66,6 +68,13 @@ class Bundle:
         return make_assign(self._base, self._selector)
 
     @cached_property
+    def _masks(self) -> Streamed:
+        def masks(params: Any, ids: Array) -> Array:
+            return masked_embeddings(self._base, self._selector, params, ids).masks.astype(jnp.int8)
+
+        return Streamed(masks, "[predict] gates")
+
+    @cached_property
     def _experts(self) -> list[tuple[Streamed, Any]]:
         predictors = (streamed_predict(model, "[predict] routed models") for model in self.models)
         return list(zip(predictors, self.weights, strict=True))
@@ -87,12 +96,11 @@ class Bundle:
         if not len(ids):
             return np.zeros(0, np.int32)
         weights = (self.router["params"], self.router["centroids"])
-        return np.concatenate([c for _, (c, _) in self._assign.chunks(weights, ids)])
+        return self._assign(weights, ids)
 
     def masks(self, ids: np.ndarray) -> np.ndarray:
         """Open gates `[n, K]` of each row of ids `[n, N]`, int8; K = N * D, field by field."""
-        weights = (self.router["params"], self.router["centroids"])
-        return self._assign(weights, ids)[1]
+        return self._masks(self.router["params"], ids)
 
     def predict_ids(self, ids: np.ndarray) -> np.ndarray:
         """Click probabilities `[n]` for ids `[n, N]`, each row by its cluster's model."""
@@ -162,7 +170,7 @@ def load_bundle(path: str | Path) -> Bundle:
             "router": {
                 "tables": init_model(key, bundle._base)[0]["tables"],
                 "selector": bundle._selector.init(key),
-                "centroids": jax.numpy.zeros((len(bundle.routes), bundle._selector.coordinates)),
+                "centroids": jnp.zeros((len(bundle.routes), bundle._selector.coordinates)),
             },
             "models": {str(i): named for i, named in enumerate(_named(weights))},
         }

@@ -5,10 +5,11 @@ scikit-learn fits the centroids; assignment is one matrix product in JAX.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -18,7 +19,7 @@ from ihas_jax.models.base import EMBEDDING, Model, Params, lookup_rows
 from ihas_jax.nn.embedding import Kept
 from ihas_jax.progress import log
 from ihas_jax.selectors.base import Selected, Selector
-from ihas_jax.training.streaming import Streamed
+from ihas_jax.training.streaming import Streamed, Summed
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,18 @@ class Clusters:
     counts: np.ndarray
     train: np.ndarray
     valid: np.ndarray
+
+
+class Convergence(NamedTuple):
+    """One point of the inertia curve.
+
+    Attributes:
+      rows: rows seen so far.
+      inertia: mean squared distance to the nearest centroid, over rows since the point before.
+    """
+
+    rows: int
+    inertia: float
 
 
 def masked_embeddings(model: Model, selector: Selector, params: Params, ids: Array) -> Selected:
@@ -64,11 +77,13 @@ def fit_clusters(
     valid_ids: np.ndarray,
     config: ClusterConfig,
     seed: int,
-) -> tuple[Clusters, list[float]]:
-    """Fits centroids on the training rows and assigns training and validation rows.
+) -> tuple[Clusters, list[Convergence]]:
+    """Fits centroids on training rows and assigns all training and validation rows.
 
-    Passes over the training rows, in an order shuffled once, go on until one of them lowers
-    the mean squared distance by less than `config.tolerance` of it.
+    Mini-batches come in an order shuffled once. After every `config.segment_rows` rows, or every
+    pass where there are fewer, the mean squared distance is compared with the one before, and
+    fitting ends when it fell by less than `config.tolerance` of it: a log of tens of millions of
+    rows is not read to the end. Assignment is one matrix product on the device.
 
     Args:
       model: the searched click model.
@@ -80,7 +95,7 @@ def fit_clusters(
       seed: seed of the order and of k-means++.
 
     Returns:
-      The clusters, and the mean squared distance to the nearest centroid in each pass.
+      The clusters, and the curve of the mean squared distance.
     """
     points = Streamed(
         lambda params, ids: masked_embeddings(model, selector, params, ids).embeddings.reshape(
@@ -89,35 +104,51 @@ def fit_clusters(
         "[cluster] K-means",
     )
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(train_ids))
-    centroids, inertia = _fit_centroids(
-        lambda: points.chunks(params, train_ids, order, config.batch_rows), config, seed
+    centroids, curve = _fit_centroids(
+        lambda: (p for _, p in points.chunks(params, train_ids, order, config.batch_rows)),
+        config,
+        len(train_ids),
+        seed,
     )
-    assign = make_assign(model, selector)
     weights = (params, jnp.asarray(centroids))
-    counts = np.zeros(config.clusters, np.int64)
-    open_counts = np.zeros(centroids.shape, np.float64)
-    train = np.empty(len(train_ids), np.int32)
-    for part, (cluster, masks) in assign.chunks(weights, train_ids):
-        train[part] = cluster
-        for c in range(config.clusters):
-            members = masks[cluster == c]
-            counts[c] += len(members)
-            open_counts[c] += members.sum(axis=0, dtype=np.float64)
-    valid = np.concatenate([c for _, (c, _) in assign.chunks(weights, valid_ids)])
-    mean_masks = (open_counts / np.maximum(counts, 1)[:, None]).astype(np.float32)
-    return Clusters(centroids, mean_masks, counts, train, valid), inertia
+    train, sums = _make_assign_and_count(model, selector)(weights, train_ids)
+    mean_masks = sums["open"] / np.maximum(sums["rows"], 1)[:, None]
+    clusters = Clusters(
+        centroids=centroids,
+        mean_masks=mean_masks.astype(np.float32),
+        counts=sums["rows"].astype(np.int64),
+        train=train,
+        valid=make_assign(model, selector)(weights, valid_ids),
+    )
+    return clusters, curve
 
 
 def make_assign(model: Model, selector: Selector) -> Streamed:
-    """The router over any number of rows: `((params, centroids), ids) -> (cluster, masks)`."""
+    """The router over any number of rows: `((params, centroids), ids) -> cluster [n]`."""
 
-    def assign(weights: tuple[Params, Array], ids: Array) -> tuple[Array, Array]:
-        params, centroids = weights
-        selected = masked_embeddings(model, selector, params, ids)
-        flat = selected.embeddings.reshape(ids.shape[0], -1)
-        return assign_clusters(flat, centroids), selected.masks.astype(jnp.int8)
+    def assign(weights: tuple[Params, Array], ids: Array) -> Array:
+        return _assign(model, selector, weights, ids)[0]
 
     return Streamed(assign, "[cluster] assignment")
+
+
+def _make_assign_and_count(model: Model, selector: Selector) -> Summed:
+    """The same, with each cluster's number of `rows [C]` and of `open [C, K]` gates."""
+
+    def assign(weights: tuple[Params, Array], ids: Array, valid: Array) -> tuple[Array, Any]:
+        cluster, selected = _assign(model, selector, weights, ids)
+        members = jax.nn.one_hot(cluster, len(weights[1])) * valid[:, None]
+        return cluster, {"rows": members.sum(axis=0), "open": members.T @ selected.masks}
+
+    return Summed(assign, "[cluster] assignment")
+
+
+def _assign(
+    model: Model, selector: Selector, weights: tuple[Params, Array], ids: Array
+) -> tuple[Array, Selected]:
+    params, centroids = weights
+    selected = masked_embeddings(model, selector, params, ids)
+    return assign_clusters(selected.embeddings.reshape(len(ids), -1), centroids), selected
 
 
 def majority_coordinates(mean_mask: np.ndarray, dim: int, majority: float) -> Kept:
@@ -137,20 +168,26 @@ def majority_coordinates(mean_mask: np.ndarray, dim: int, majority: float) -> Ke
 
 
 def _fit_centroids(
-    passes: Callable[[], Any], config: ClusterConfig, seed: int
-) -> tuple[np.ndarray, list[float]]:
+    read: Callable[[], Iterator[np.ndarray]], config: ClusterConfig, rows: int, seed: int
+) -> tuple[np.ndarray, list[Convergence]]:
+    """Centroids `[C, K]`; `read` starts a pass over all rows in mini-batches."""
     from sklearn.cluster import MiniBatchKMeans  # takes seconds to import
 
     kmeans = MiniBatchKMeans(config.clusters, random_state=seed % 2**32)
-    inertia: list[float] = []
-    for number in range(config.max_passes):
-        total = rows = 0.0
-        for _, points in passes():
-            kmeans.partial_fit(points)
-            total += -kmeans.score(points)
-            rows += len(points)
-        inertia.append(total / rows)
-        log(f"[cluster] pass {number} - mean squared distance: {inertia[-1]:.6f}")
-        if number and inertia[-2] - inertia[-1] < config.tolerance * inertia[-2]:
-            break
-    return np.asarray(kmeans.cluster_centers_, np.float32), inertia
+    segment = min(config.segment_rows, rows)
+    curve: list[Convergence] = []
+    seen = since = 0
+    total = 0.0
+    for points in (points for _ in range(config.max_passes) for points in read()):
+        total += float(kmeans.partial_fit(points).inertia_)
+        seen, since = seen + len(points), since + len(points)
+        if since < segment:
+            continue
+        curve.append(Convergence(seen, total / since))
+        since, total = 0, 0.0
+        log(f"[cluster] {seen:,} rows - mean squared distance: {curve[-1].inertia:.6f}")
+        if len(curve) > 1:
+            before, now = curve[-2].inertia, curve[-1].inertia
+            if before - now < config.tolerance * before:
+                break
+    return np.asarray(kmeans.cluster_centers_, np.float32), curve

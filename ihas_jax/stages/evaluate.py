@@ -83,10 +83,7 @@ def evaluate(
     search_probs, search_kept = Streamed(searched_batch, "[evaluate] search")(
         (searched.params, searched.batch_stats), test.ids
     )
-    assign = make_assign(model, selector)
-    assigned = np.concatenate(
-        [c for _, (c, _) in assign.chunks((searched.params, clusters.centroids), test.ids)]
-    )
+    assigned = make_assign(model, selector)((searched.params, clusters.centroids), test.ids)
     experts = [
         (
             streamed_predict(build_expert(run, expert), "[evaluate] routed models"),

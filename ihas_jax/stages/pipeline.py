@@ -100,6 +100,7 @@ class _Pipeline:
         self.base: Fitted
         self.searched: Fitted
         self.clusters: Clusters
+        self.curve: list[dict[str, float]]
         self.plan: Plan
         self.retrained: list[Fitted]
 
@@ -164,8 +165,9 @@ class _Pipeline:
                 items, facts = found
                 arrays = {name: np.asarray(leaf) for name, leaf in items["clusters"].items()}
                 self.clusters = Clusters(**arrays)
+                self.curve = facts["curve"]
                 return float(facts["seconds"])
-            self.clusters, inertia = fit_clusters(
+            self.clusters, curve = fit_clusters(
                 self.model,
                 self.selector,
                 self.searched.params,
@@ -175,9 +177,10 @@ class _Pipeline:
                 run.seed("cluster"),
             )
             seconds = time.monotonic() - start
-            facts = {"seconds": seconds, "inertia": inertia}
+            self.curve = [point._asdict() for point in curve]
+            facts = {"seconds": seconds, "curve": self.curve}
             checkpoints.save({"clusters": vars(self.clusters)}, facts)
-        run.event("clusters", {"counts": self.clusters.counts.tolist(), "inertia": inertia})
+        run.event("clusters", {"counts": self.clusters.counts.tolist(), "curve": self.curve})
         return seconds
 
     def _retrain(self) -> float:
@@ -210,7 +213,8 @@ class _Pipeline:
         save_bundle(bundle, run.workdir / "bundle")
         seconds = time.monotonic() - start
         self.metrics = evaluation.metrics | {
-            "seconds": self.seconds | {"evaluate": round(seconds, 3)}
+            "kmeans": self.curve,
+            "seconds": self.seconds | {"evaluate": round(seconds, 3)},
         }
         histories = {"base": self.base.history, "search": self.searched.history} | {
             f"retrain {expert.name}": fitted.history

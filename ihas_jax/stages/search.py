@@ -61,14 +61,17 @@ def init_search(
     selector: Selector,
     pretrained: TrainState | None = None,
 ) -> SearchState:
-    """A fresh selector beside a pretrained model with its optimiser state, or a fresh model."""
-    model_key, selector_key, noise_key = jax.random.split(key, 3)
+    """A fresh selector beside a pretrained model with its optimiser state, or a fresh model.
+
+    Steps are counted anew and noise is drawn from keys of the search's own.
+    """
+    model_key, selector_key, noise_key, train_key = jax.random.split(key, 4)
     if pretrained is None:
         pretrained = init_train(model_key, model, config.optimizer)
     params = selector.init(selector_key)
     return SearchState(
         step=jnp.zeros((), jnp.int32),
-        key=pretrained.key,
+        key=train_key,
         params=pretrained.params | {"selector": params},
         batch_stats=pretrained.batch_stats,
         table_optimizer=pretrained.table_optimizer,
@@ -203,10 +206,15 @@ def search(run: Run, selector: Selector) -> tuple[Fitted, Fitted]:
     Returns:
       The pretrained model and the searched one.
     """
-    config, data = run.config, run.data
     model = run.model()
     pretrained = pretrain(run)
-    state = init_search(run.key("search"), config, model, selector, pretrained.state)
+    state = init_search(run.key("search"), run.config, model, selector, pretrained.state)
+    return pretrained, fit(search_task(run, model, selector), state, run.event)
+
+
+def search_task(run: Run, model: Model, selector: Selector) -> Task:
+    """The training of a search, without its pretraining."""
+    config, data = run.config, run.data
 
     def evaluate_batch(weights: tuple[Params, BatchStats], ids: Array) -> tuple[Array, Array]:
         probs, selected = predict_selected(model, selector, weights[0], weights[1], ids)
@@ -226,7 +234,7 @@ def search(run: Run, selector: Selector) -> tuple[Fitted, Fitted]:
             f"[search] only {updates} gate updates per epoch: the gates will hardly move. For a "
             "log of this size use --preset small, or a smaller --search.gate-every."
         )
-    task = Task(
+    return Task(
         name="search",
         directory=run.workdir / "search",
         rounds=rounds,
@@ -234,4 +242,3 @@ def search(run: Run, selector: Selector) -> tuple[Fitted, Fitted]:
         evaluate=evaluate,
         config=config.train,
     )
-    return pretrained, fit(task, state, run.event)

@@ -49,7 +49,8 @@ def update_rows(
     """One step of Adam on the rows that occur in a batch.
 
     Gradients of equal rows are summed first. Moments of other rows do not decay, and L2 is
-    added to the gradients of the batch's rows only: with `l2` 0 this is torch's SparseAdam.
+    added to the gradients of the batch's rows only. With `l2` 0 this is torch's SparseAdam, but
+    for epsilon, which is added after the bias correction, as in torch's Adam.
 
     Args:
       state: the table and its moments.

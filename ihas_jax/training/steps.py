@@ -116,8 +116,6 @@ def click_loss(
             rows[EMBEDDING][group], select_key, first_row(batch, axis_name)
         )
         rows = rows | {EMBEDDING: {group: embeddings}}
-        # a search goes on with the key of its pretraining, and counts its steps anew
-        dropout_key = jax.random.fold_in(dropout_key, 1)
     if axis_name is not None:
         dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
     logits, batch_stats = apply_network(model, network, batch_stats, rows, dropout_key=dropout_key)
@@ -153,17 +151,19 @@ def make_train_step(
                 model, network, state.batch_stats, rows, batch, key, select, axis_name
             )
 
-        rows = lookup_rows(model, tables, batch.ids)
+        with jax.named_scope("gather"):
+            rows = lookup_rows(model, tables, batch.ids)
         (loss, (_, batch_stats)), (row_grads, grads) = jax.value_and_grad(
             loss_of, argnums=(0, 1), has_aux=True
         )(rows, network)
         if axis_name is not None:
             loss, grads = lax.pmean((loss, grads), axis_name)
-        places = {name: positions(spec, batch.ids) for name, spec in model.tables.items()}
-        tables, table_state = tables_optimizer.update(
-            tables, state.table_optimizer, places, row_grads
-        )
-        updates, network_state = optimizer.update(grads, state.network_optimizer, network)
+        with jax.named_scope("update"):
+            places = {name: positions(spec, batch.ids) for name, spec in model.tables.items()}
+            tables, table_state = tables_optimizer.update(
+                tables, state.table_optimizer, places, row_grads
+            )
+            updates, network_state = optimizer.update(grads, state.network_optimizer, network)
         state = dataclasses.replace(
             state,
             step=state.step + 1,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
@@ -18,14 +19,14 @@ _CHUNK_ROWS = 64 * _BATCH_ROWS
 class Streamed:
     """Calls `function(params, ids [B, N]) -> tree of [B, ...]` over the rows of a split.
 
-    Rows go to the device in chunks of the same shape, each one dispatch, and the last one is
-    padded; so a function is compiled at most twice per split size: for whole chunks, and for
-    splits smaller than one.
+    Rows go to the device in chunks, each one dispatch. Shapes are powers of two and the number of
+    rows in them is a value, so that few programs are compiled whatever the number of rows, and no
+    batch of padding alone is computed.
     """
 
     def __init__(self, function: Callable[[Any, Array], Any], description: str) -> None:
         self._description = description
-        self._map = jax.jit(lambda params, ids: lax.map(lambda batch: function(params, batch), ids))
+        self._map = jax.jit(_mapped(lambda params, ids, valid: (function(params, ids), ())))
 
     def chunks(
         self,
@@ -35,26 +36,94 @@ class Streamed:
         chunk_rows: int = _CHUNK_ROWS,
     ) -> Iterator[tuple[slice, Any]]:
         """Yields `(slice, outputs)`, on the host, for `rows[slice]` or, without rows, all rows."""
-        total = len(ids) if rows is None else len(rows)
-        batches = max(1, -(-min(chunk_rows, total) // _BATCH_ROWS))
-        size = batches * _BATCH_ROWS
-        with track(self._description, total) as bar:
-            for start in range(0, total, size):
-                part = slice(start, min(start + size, total))
-                chunk = ids[part] if rows is None else ids[rows[part]]
-                padded = np.zeros((size, ids.shape[1]), np.int32)
-                rows_here = len(chunk)
-                padded[:rows_here] = chunk
-                outputs = self._map(params, padded.reshape(batches, _BATCH_ROWS, -1))
-                yield part, jax.tree.map(lambda leaf, n=rows_here: _join(leaf, n), outputs)
-                bar.advance(rows_here)
+        for part, outputs, _ in _stream(
+            self._map, self._description, params, ids, rows, chunk_rows
+        ):
+            yield part, outputs
 
     def __call__(self, params: Any, ids: np.ndarray, rows: np.ndarray | None = None) -> Any:
         """Outputs for all `rows` (of the whole split by default), in order, as NumPy arrays."""
-        parts = [outputs for _, outputs in self.chunks(params, ids, rows)]
-        if not parts:
-            raise ValueError("no rows to stream")
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        return _concatenate([outputs for _, outputs in self.chunks(params, ids, rows)])
+
+
+class Summed:
+    """Like `Streamed`, for functions that add something up over all rows besides.
+
+    The function is `function(params, ids [B, N], valid [B]) -> (tree of [B, ...], tree of sums)`,
+    where rows that are not valid must not count in the sums.
+    """
+
+    def __init__(self, function: Callable[[Any, Array, Array], Any], description: str) -> None:
+        self._description = description
+        self._map = jax.jit(_mapped(function))
+
+    def __call__(self, params: Any, ids: np.ndarray) -> tuple[Any, Any]:
+        """Outputs for all rows as NumPy arrays, and the sums in float64."""
+        outputs, totals = [], []
+        for _, part, sums in _stream(self._map, self._description, params, ids, None, _CHUNK_ROWS):
+            outputs.append(part)
+            totals.append(sums)
+        return _concatenate(outputs), jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), *totals)
+
+
+def _mapped(function: Callable[[Any, Array, Array], Any]) -> Callable[..., Any]:
+    """`(params, ids [n, B, N], count) -> (outputs [n, B, ...], sums)` over `count` rows."""
+
+    def mapped(params: Any, ids: Array, count: Array) -> Any:
+        size = ids.shape[1]
+
+        def one(i: Array) -> Any:
+            return function(params, ids[i], jnp.arange(size) < count - i * size)
+
+        def body(i: Array, carry: Any) -> Any:
+            outputs, sums = one(i)
+            stacked = jax.tree.map(lambda leaf, part: leaf.at[i].set(part), carry[0], outputs)
+            return stacked, jax.tree.map(jnp.add, carry[1], sums)
+
+        outputs, sums = jax.eval_shape(one, jax.ShapeDtypeStruct((), jnp.int32))
+        start = (
+            jax.tree.map(lambda leaf: jnp.zeros((len(ids), *leaf.shape), leaf.dtype), outputs),
+            jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums),
+        )
+        return lax.fori_loop(0, -(-count // size), body, start)
+
+    return mapped
+
+
+def _stream(
+    mapped: Callable[..., Any],
+    description: str,
+    params: Any,
+    ids: np.ndarray,
+    rows: np.ndarray | None,
+    chunk_rows: int,
+) -> Iterator[tuple[slice, Any, Any]]:
+    total = len(ids) if rows is None else len(rows)
+    batches, size = _shape(min(chunk_rows, total))
+    with track(description, total) as bar:
+        for start in range(0, total, batches * size):
+            part = slice(start, min(start + batches * size, total))
+            chunk = ids[part] if rows is None else ids[rows[part]]
+            count = len(chunk)
+            padded = np.zeros((batches * size, ids.shape[1]), np.int32)
+            padded[:count] = chunk
+            outputs, sums = mapped(params, padded.reshape(batches, size, -1), np.int32(count))
+            host = jax.tree.map(lambda leaf, n=count: _join(leaf, n), outputs)
+            yield part, host, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sums)
+            bar.advance(count)
+
+
+def _shape(rows: int) -> tuple[int, int]:
+    """Batches in a chunk and rows in a batch: the least powers of two that hold the rows."""
+    if rows <= _BATCH_ROWS:
+        return 1, max(16, 1 << (rows - 1).bit_length())
+    return 1 << (-(-rows // _BATCH_ROWS) - 1).bit_length(), _BATCH_ROWS
+
+
+def _concatenate(parts: list[Any]) -> Any:
+    if not parts:
+        raise ValueError("no rows to stream")
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def _join(leaf: Array, rows: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from ihas_jax.data.store import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 
-SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "run.py"
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 _FLAGS = (
     *("--model.dim", 4, "--model.hidden", 8, 4, "--optimizer.learning-rate", 0.02),
     *("--train.batch-size", 100, "--train.round-batches", 4, "--train.max-epochs", 2),
@@ -28,16 +28,20 @@ def _store(path: Path, seed: int) -> Path:
 
 @dataclass(frozen=True)
 class Command:
-    """`python experiments/run.py` in a process of its own.
+    """A script of experiments/, run.py by default, in a process of its own.
 
     With an `output` it gets the store and the flags of a tiny run, which `flags` override.
     """
 
     folder: Path
+    script: str = "run.py"
 
     def arguments(self, *flags: object, output: Path | None = None) -> list[str]:
         given = () if output is None else ("--data", self.folder / "store", "--output", output)
-        return [str(SCRIPT), *map(str, (*given, *(_FLAGS if given else ()), *flags))]
+        return [
+            str(EXPERIMENTS / self.script),
+            *map(str, (*given, *(_FLAGS if given else ()), *flags)),
+        ]
 
     def start(self, *flags: object, output: Path | None = None) -> subprocess.Popen[str]:
         environment = os.environ | {

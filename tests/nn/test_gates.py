@@ -11,6 +11,7 @@ from scipy.special import expit
 from ihas_jax.nn.gates import (
     gate_penalty,
     histogram,
+    logistic_noise,
     sample_gates,
     search_threshold,
     select_gates,
@@ -38,6 +39,20 @@ def gates():
 
 
 # sampling, equations 1 and 2
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 40_000])
+def test_noise_is_logistic_and_takes_the_middle_of_65536_equal_parts(size):
+    noise = np.asarray(logistic_noise(KEY, size), np.float64)
+    assert noise.shape == (size,)
+    parts = expit(noise) * 65_536
+    np.testing.assert_allclose(parts % 1, 0.5, atol=0.01)
+    if size == 40_000:
+        # Kolmogorov's statistic: 1.95 / sqrt(n) is exceeded once in a thousand draws
+        gap = np.abs(np.sort(parts) / 65_536 - (np.arange(size) + 0.5) / size).max()
+        assert gap < 1.95 / size**0.5
+        halves = noise[: size // 2], noise[size // 2 :]  # the two halves of the random words
+        assert abs(np.corrcoef(*halves)[0, 1]) < 4 / (size // 2) ** 0.5
 
 
 def test_gates_are_exactly_0_or_1(gates):
@@ -86,7 +101,7 @@ def test_the_gradient_is_that_of_the_relaxed_sample_times_upstream(float64):
     rng = np.random.default_rng(1)
     logits, upstream = rng.normal(0, 0.2, (6, 5)), rng.normal(size=(6, 5))
     keys = [jax.random.fold_in(KEY, row) for row in range(6)]
-    noise = np.stack([jax.random.logistic(key, (5,)) for key in keys])
+    noise = np.stack([logistic_noise(key, 5, jnp.float64) for key in keys])
     value, pullback = jax.vjp(lambda x: draw(KEY, x, temperature=TAU), jnp.asarray(logits))
     np.testing.assert_array_equal(value, logits + noise > 0)
     soft = expit((logits + noise) / TAU)

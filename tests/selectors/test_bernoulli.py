@@ -119,3 +119,16 @@ def test_the_penalty_is_equation_5_times_its_weight(polarization, reduction):
     np.testing.assert_allclose(found, total if reduction == "sum" else total / 8, rtol=1e-12)
     heavier = BernoulliGates(dataclasses.replace(gates.config, weight=0.1), K)
     np.testing.assert_allclose(sample(heavier, params, E, KEY)[1], 2 * found)
+
+
+def test_bfloat16_rounds_the_factors_of_the_product_and_nothing_else():
+    gates, params = make(matmul="bfloat16")
+
+    def rounded(array):
+        return np.asarray(jnp.asarray(array, jnp.bfloat16), np.float64)
+
+    layer = params["linear"]
+    logits = rounded(E.reshape(8, K)) @ rounded(layer["kernel"]) + layer["bias"]
+    found = select(gates, params, E)
+    np.testing.assert_allclose(found.probs, expit(logits), rtol=1e-6)
+    assert not np.allclose(found.probs, select(*make(), E).probs, rtol=1e-4)

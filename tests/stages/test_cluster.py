@@ -86,7 +86,9 @@ def test_points_are_the_masked_embeddings(tiny, searched):
 
 def test_passes_stop_when_the_distance_stops_falling(tiny, searched, fitted):
     params, ids = searched
-    _, inertia = fitted
+    _, curve = fitted
+    assert [point.rows for point in curve] == [240 * (i + 1) for i in range(len(curve))]
+    inertia = [point.inertia for point in curve]
     falls = [before - after for before, after in pairwise(inertia)]
     assert inertia[-1] < inertia[0]
     assert all(fall >= 1e-3 * before for fall, before in zip(falls[:-1], inertia, strict=False))
@@ -96,14 +98,21 @@ def test_passes_stop_when_the_distance_stops_falling(tiny, searched, fitted):
     assert len(inertia) <= 6
 
 
+def test_a_long_log_is_not_read_to_its_end(tiny, searched):
+    params, ids = searched
+    config = ClusterConfig(clusters=2, batch_rows=16, segment_rows=40, tolerance=1.0)
+    _, curve = fit_clusters(tiny.model, tiny.selector, params, ids, ids[:5], config, seed=4)
+    assert [point.rows for point in curve] == [48, 96]  # whole mini-batches
+
+
 def test_the_same_seed_finds_the_same_clusters(tiny, searched, fitted):
     params, ids = searched
     config = ClusterConfig(clusters=3, max_passes=6)
-    again, inertia = fit_clusters(
+    again, curve = fit_clusters(
         tiny.model, tiny.selector, params, ids[:240], ids[240:], config, seed=4
     )
     np.testing.assert_array_equal(again.centroids, fitted[0].centroids)
-    assert inertia == fitted[1]
+    assert curve == fitted[1]
 
 
 def test_a_coordinate_is_kept_by_the_majority_and_at_a_tie():

@@ -67,7 +67,7 @@ def test_it_is_adam_on_each_row_of_the_batch(chunk, seed):
         np.testing.assert_allclose(found, want, rtol=1e-11, atol=1e-13)
 
 
-def test_without_l2_it_is_the_first_step_of_torchs_sparse_adam():
+def test_the_first_step_is_what_one_computes_by_hand():
     # two equal gradients count as their sum; the step is lr * sign, but for epsilon
     state = init_row_adam(jnp.ones((3, 1)))
     config = OptimizerConfig(learning_rate=0.1, l2=0.0)

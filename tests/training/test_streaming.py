@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ihas_jax.training.streaming import Streamed
+from ihas_jax.training.streaming import Streamed, Summed
 
 BATCH = 4096  # rows go to the device in batches of this size
 
@@ -27,7 +27,7 @@ def streamed():
     return Streamed(function, "test")
 
 
-@pytest.mark.parametrize("rows", [1, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 5])
+@pytest.mark.parametrize("rows", [1, 16, 17, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 5])
 def test_outputs_are_those_of_all_rows_in_their_order(streamed, rows):
     ids = make_ids(rows)
     found = streamed(np.float32(2), ids)
@@ -55,15 +55,49 @@ def test_chunks_cut_the_rows_without_gaps_and_pad_only_inside(streamed, rows):
     assert part == slice(2 * BATCH, stop)
 
 
-def test_other_row_counts_and_parameters_compile_nothing_new():
+def test_few_shapes_are_compiled_whatever_the_number_of_rows():
     streamed = Streamed(function, "test")
-    for params, rows in [(1, 2 * BATCH + 5), (2, 2 * BATCH + 5), (3, 3 * BATCH), (4, BATCH)]:
-        for _ in streamed.chunks(np.float32(params), make_ids(rows), chunk_rows=BATCH):
+    for params, rows in [(1, 3 * BATCH + 5), (2, 4 * BATCH), (3, 9 * BATCH), (4, 2 * BATCH + 1)]:
+        for _ in streamed.chunks(np.float32(params), make_ids(rows), chunk_rows=4 * BATCH):
             pass
     assert streamed._map._cache_size() == 1
-    for params in (1, 2):
-        streamed(np.float32(params), make_ids(2 * BATCH + 5))
+    for rows in (1, 2, 15, 16):
+        streamed(np.float32(1), make_ids(rows))
     assert streamed._map._cache_size() == 2
+
+
+def test_a_small_call_does_not_pay_for_a_large_shape():
+    shapes = []
+
+    def remember(params, ids):
+        shapes.append(ids.shape)
+        return ids.sum(axis=1)
+
+    streamed = Streamed(remember, "test")
+    for rows in (1, 17, 100):
+        streamed(np.float32(1), make_ids(rows))
+    assert set(shapes) == {(16, 2), (32, 2), (128, 2)}
+
+
+@pytest.mark.parametrize("rows", [1, 20, BATCH + 1, 2 * BATCH + 5])
+def test_sums_are_over_all_rows_and_no_padding(rows):
+    def both(params, ids, valid):
+        return ids[:, 0], {"rows": valid.sum(), "sum": (ids * valid[:, None]).sum(axis=0) + params}
+
+    ids = make_ids(rows)
+    found, sums = Summed(both, "test")(np.int32(0), ids)
+    np.testing.assert_array_equal(found, ids[:, 0])
+    assert sums["rows"] == rows
+    np.testing.assert_array_equal(sums["sum"], ids.sum(axis=0))
+    assert sums["sum"].dtype == np.float64
+
+
+def test_no_batch_of_padding_alone_is_computed():
+    def count(params, ids, valid):
+        return ids[:, 0], jnp.int32(1)
+
+    _, batches = Summed(count, "test")(np.int32(0), make_ids(2 * BATCH + 5))
+    assert batches == 3
 
 
 def test_no_rows_are_an_error_that_says_so(streamed):

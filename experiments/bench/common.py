@@ -1,0 +1,108 @@
+"""How the benchmark measures: settings, turns, rows of its table.
+
+Two sides of a comparison take turns in one process, on the same ids, batch and threads, and a
+figure is the median over the turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ihas_jax as ihas
+from bench.workload import SIZES, Shape
+from ihas_jax.config import Config, TableUpdates
+from ihas_jax.data.store import Split
+
+HAS_TORCH = find_spec("torch") is not None and jax.default_backend() == "cpu"
+"""Whether torch is measured too: the extra `bench` is installed and both would run on the CPU."""
+
+TorchKind = Literal["adam", "fused", "sparse"]
+Side = Callable[[], float]
+"""Runs one turn and returns its seconds per step (or whatever the unit is)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How large and how often.
+
+    Attributes:
+      batch_size: B.
+      steps: steps in one turn of our side, which are one round.
+      turns: turns of each side; the median counts.
+      shrink: divides the vocabularies, for a quick look.
+    """
+
+    batch_size: int = 2048
+    steps: int = 20
+    turns: int = 7
+    shrink: int = 1
+
+
+@dataclass
+class Row:
+    """One row of the table.
+
+    Attributes:
+      measure: what was measured.
+      unit: of `values`.
+      values: median of each side.
+      goals: for a side the ratio to our first side that is wanted.
+      ours: the side that the ratios divide by.
+      facts: anything else worth keeping.
+    """
+
+    measure: str
+    unit: str
+    values: dict[str, float]
+    goals: dict[str, float] = field(default_factory=dict)
+    ours: str = "rowwise"
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """How many times as long every other side takes as ours; none where sides are parts."""
+        if not self.ours:
+            return {}
+        ours = self.values[self.ours]
+        return {name: value / ours for name, value in self.values.items() if name != self.ours}
+
+
+def take_turns(sides: Mapping[str, Side], turns: int) -> dict[str, float]:
+    """Median seconds of each side; the first turn, which compiles, does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(turns + 1):
+        for name, side in sides.items():
+            taken = side()
+            if turn:
+                seconds[name].append(taken)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def sizes_of(shape: Shape, shrink: int) -> tuple[int, ...]:
+    """Vocabularies of a shape, divided by `shrink`."""
+    return tuple(max(2, size // shrink) for size in SIZES[shape])
+
+
+def configure(tables: TableUpdates, config: Config | None = None) -> Config:
+    """A config with another table update."""
+    config = config or Config()
+    return replace(config, optimizer=replace(config.optimizer, tables=tables))
+
+
+def milliseconds(seconds: dict[str, float]) -> dict[str, float]:
+    """The same values in milliseconds."""
+    return {name: 1e3 * value for name, value in seconds.items()}
+
+
+def resident(data: Split, settings: Settings) -> tuple[ihas.Batch, jax.Array]:
+    """Rows on the device, and the row numbers `[R, B]` of a round over them."""
+    rows = jnp.arange(settings.steps * settings.batch_size, dtype=jnp.int32)
+    batches = ihas.Batch(jnp.asarray(data.ids), jnp.asarray(data.labels))
+    return batches, rows.reshape(settings.steps, settings.batch_size)

@@ -1,0 +1,168 @@
+"""What the benchmark measures of stages and runs; each function returns a row of its table."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ihas_jax as ihas
+from bench.common import (
+    HAS_TORCH,
+    Row,
+    Settings,
+    TorchKind,
+    configure,
+    milliseconds,
+    resident,
+    sizes_of,
+    take_turns,
+)
+from bench.workload import Shape, draw_log, draw_split
+from ihas_jax.config import Config
+from ihas_jax.data.store import Dataset, save_dataset
+from ihas_jax.stages.cluster import make_assign
+
+if HAS_TORCH:
+    from bench import torch_stages
+
+
+def measure_memory(settings: Settings, rows: int, shape: Shape = "criteo") -> Row:
+    """Peak resident memory of a training run, beside tables + moments + data + 1 GB."""
+    sizes = sizes_of(shape, settings.shrink)
+    with tempfile.TemporaryDirectory() as folder:
+        store, output = Path(folder) / "store", Path(folder) / "run"
+        save_dataset(draw_log(sizes, rows), store, {"origin": "benchmark"})
+        command = [
+            sys.executable, str(Path(__file__).parents[1] / "run.py"), "--data", str(store),
+            "--output", str(output), "--stage", "base", "--optimizer.tables", "rowwise",
+            "--train.max-epochs", "1",
+        ]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+        data = sum(path.stat().st_size for path in store.glob("*.npy"))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    tables = sum(sizes) * Config().model.dim * 4
+    values = {"peak": peak / 1e9, "tables + moments + data + 1 GB": (3 * tables + data) / 1e9 + 1}
+    facts = {"rows": rows, "tables GB": tables / 1e9, "data GB": data / 1e9}
+    return Row("memory of a training run", "GB", values, ours="peak", facts=facts)
+
+
+def measure_clusters(settings: Settings, rows: int, shape: Shape = "criteo") -> Row:
+    """K-means on a log of many rows: how many it reads until it converges, and the assignment."""
+    sizes = sizes_of(shape, settings.shrink)
+    config = Config()
+    model = ihas.build_model(config.model, sizes)
+    selector = ihas.BernoulliGates(config.gates, len(sizes) * config.model.dim)
+    # gates and embeddings of trained size, so that masks differ between rows
+    params = ihas.init_search(jax.random.key(0), config, model, selector).params
+    params = jax.tree.map(lambda leaf: 10 * leaf, params)
+    ids = draw_split(sizes, rows).ids
+    start = time.perf_counter()
+    clusters, curve = ihas.fit_clusters(
+        model, selector, params, ids, ids[:1], config.cluster, seed=0
+    )
+    fitted = time.perf_counter() - start
+    assign = make_assign(model, selector)
+    weights = (params, jnp.asarray(clusters.centroids))
+    assign(weights, ids[:1])
+    start = time.perf_counter()
+    assign(weights, ids)
+    seconds = {"fit and assign all": fitted, "assign all": time.perf_counter() - start}
+    facts = {
+        "rows": rows,
+        "inertia curve": [[point.rows, round(point.inertia, 6)] for point in curve],
+        "rows assigned per second": rows / seconds["assign all"],
+    }
+    return Row(f"clustering, {shape} shape", "s", seconds, ours="", facts=facts)
+
+
+def measure_seeds(settings: Settings, seeds: int = 5, shape: Shape = "avazu") -> Row:
+    """Training steps of several seeds under `vmap`, beside one seed after the other."""
+    sizes = sizes_of(shape, settings.shrink)
+    config = configure("rowwise")
+    model = ihas.build_model(config.model, sizes)
+    round_ = ihas.make_round(ihas.make_train_step(config.optimizer, model))
+    data = draw_split(sizes, settings.batch_size * settings.steps)
+    batches, rows = resident(data, settings)
+    keys = jax.random.split(jax.random.key(0), seeds)
+    states = [ihas.init_train(key, model, config.optimizer) for key in keys]
+    orders = jnp.stack([jax.random.permutation(key, rows) for key in keys])
+    stacked = ihas.stack_seeds(states)
+    together = jax.jit(ihas.over_seeds(round_, states[0], (None, 0)), donate_argnums=0)
+    single = jax.jit(round_, donate_argnums=0)
+
+    def all_at_once() -> float:
+        nonlocal stacked
+        start = time.perf_counter()
+        stacked, metrics = together(stacked, batches, orders)
+        jax.block_until_ready((stacked, metrics))
+        return (time.perf_counter() - start) / settings.steps
+
+    def one_by_one() -> float:
+        start = time.perf_counter()
+        for i in range(seeds):
+            states[i], metrics = single(states[i], batches, orders[i])
+            jax.block_until_ready((states[i], metrics))
+        return (time.perf_counter() - start) / settings.steps
+
+    sides = {"together": all_at_once, "one by one": one_by_one}
+    values = milliseconds(take_turns(sides, settings.turns))
+    return Row(f"a step of {seeds} seeds, {shape} shape", "ms", values, ours="together")
+
+
+def measure_stages(data: Dataset, name: str, epochs: int, turns: int) -> Row:
+    """Search, cluster and retrain on a real log, the same number of epochs on both sides."""
+    small = ihas.preset("small")
+    config = replace(small, train=replace(small.train, max_epochs=epochs, patience=epochs))
+    config = configure("rowwise", config)
+    stages: dict[str, list[dict[str, float]]] = {}
+    for turn in range(turns):
+        stages.setdefault("rowwise", []).append(_our_stages(data, config))
+        if HAS_TORCH:
+            kinds: tuple[TorchKind, ...] = ("fused", "sparse")
+            for kind in kinds:
+                seconds = _torch_stages(data, config, kind)
+                stages.setdefault(f"torch {kind}", []).append(seconds)
+        print(f"[stages] turn {turn + 1} of {turns}", file=sys.stderr)
+    names = ("search", "cluster", "retrain")
+    medians = {
+        side: {n: float(np.median([run[n] for run in runs])) for n in names}
+        for side, runs in stages.items()
+    }
+    totals = {side: sum(parts.values()) for side, parts in medians.items()}
+    goals = {f"torch {kind}": 5.0 for kind in ("fused", "sparse")}
+    facts = {"stages": medians, "epochs": epochs}
+    return Row(f"three stages end to end, {name}", "s", totals, goals, facts=facts)
+
+
+def measure_full_run(settings: Settings, rows: int, shape: Shape) -> Row:
+    """A whole run, from the base model to the evaluation, on a log as long as the real one."""
+    data = draw_log(sizes_of(shape, settings.shrink), rows)
+    config = configure("rowwise")
+    config = replace(config, train=replace(config.train, batch_size=settings.batch_size))
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        metrics = ihas.fit(config, data, folder).metrics
+        total = time.perf_counter() - start
+    facts = {"rows": rows, "goal on one H200, seconds": 600} | {
+        f"test AUC of {name}": metrics[name]["auc"] for name in ("base", "search", "ihas")
+    }
+    values = {"in all": total} | metrics["seconds"]
+    return Row(f"whole run, {shape} shape", "s", values, ours="", facts=facts)
+
+
+def _our_stages(data: Dataset, config: Config) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        return ihas.fit(config, data, folder).metrics["seconds"]
+
+
+def _torch_stages(data: Dataset, config: Config, kind: TorchKind) -> dict[str, float]:
+    return torch_stages.run_stages(data, config, kind, lambda line: None)["seconds"]

@@ -1,0 +1,202 @@
+"""Measures ihas_jax beside plain PyTorch: prints one table, writes Markdown, JSON and a plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, get_args
+
+import matplotlib
+import tyro
+from bench.common import HAS_TORCH, Row, Settings
+from bench.limits import measure_breakdown, measure_limit
+from bench.runs import (
+    measure_clusters,
+    measure_full_run,
+    measure_memory,
+    measure_seeds,
+    measure_stages,
+)
+from bench.steps import measure_scaling, measure_search_step, measure_training_step
+from bench.workload import Shape
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from ihas_jax.config import Config
+from ihas_jax.data.store import open_store
+from ihas_jax.errors import InputError, run_cli
+from ihas_jax.progress import console, log
+from ihas_jax.reporting.report import provenance
+
+Measure = Literal[
+    "criteo", "avazu", "search", "scaling", "limit", "breakdown", "memory", "clusters", "seeds",
+    "stages", "full",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measures training, search, memory and whole stages, ours and PyTorch's taking turns.
+
+    PyTorch's side needs `pip install -e '.[bench]'`; without it ours is measured alone. Let
+    nothing else run meanwhile.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    """How large and how often."""
+    only: tuple[Measure, ...] = get_args(Measure)
+    """Which measures to take."""
+    data: Path | None = None
+    """Folder made by prepare.py, for 'stages'; left out without it."""
+    epochs: int = 3
+    """Epochs of each training in 'stages', on both sides."""
+    stage_turns: int = 3
+    """Turns of each side in 'stages'."""
+    memory_rows: int = 2_000_000
+    """Rows of the log of 'memory'."""
+    cluster_rows: int = 1_000_000
+    """Rows of the log of 'clusters'."""
+    full_rows: int | None = None
+    """Rows of the log of 'full', a whole run; left out without it (Avazu has 40428967)."""
+    full_shape: Shape = "avazu"
+    """Shape of the log of 'full'."""
+    results: Path = Path("experiments/results/benchmark")
+    """Where the results go: this path with .md, .json and .png at its end."""
+
+
+def main() -> None:
+    """Parses the command line, measures, writes the results."""
+    arguments = tyro.cli(Arguments)
+    if not HAS_TORCH:
+        log("torch is not installed, so ours is measured alone; pip install -e '.[bench]'")
+    rows, missing = [], []
+    for name in arguments.only:
+        measure = _measures(arguments)[name]
+        if measure is None:
+            needs = "--data, a folder made by prepare.py" if name == "stages" else "--full-rows"
+            missing.append(f"'{name}' needs {needs}")
+            log(f"[{name}] left out: it needs {needs}")
+            continue
+        log(f"[{name}] starts")
+        rows.append(measure())
+    if not rows:
+        raise InputError(f"Nothing was measured: {'; '.join(missing)}.")
+    console.print(_table(rows))
+    _write(rows, arguments)
+
+
+def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:
+    settings, data, rows = arguments.settings, arguments.data, arguments.full_rows
+
+    def stages() -> Row:
+        assert data is not None
+        name = data.resolve().name
+        turns = arguments.stage_turns
+        return measure_stages(open_store(data), name, arguments.epochs, turns)
+
+    def full() -> Row:
+        assert rows is not None
+        return measure_full_run(settings, rows, arguments.full_shape)
+
+    return {
+        "criteo": lambda: measure_training_step("criteo", settings),
+        "avazu": lambda: measure_training_step("avazu", settings),
+        "search": lambda: measure_search_step(settings),
+        "scaling": lambda: measure_scaling(settings),
+        "limit": lambda: measure_limit(settings),
+        "breakdown": lambda: measure_breakdown(settings),
+        "memory": lambda: measure_memory(settings, arguments.memory_rows),
+        "clusters": lambda: measure_clusters(settings, arguments.cluster_rows),
+        "seeds": lambda: measure_seeds(settings),
+        "stages": None if data is None else stages,
+        "full": None if rows is None else full,
+    }
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(title="Benchmark")
+    for column in ("measure", "side"):
+        table.add_column(column)
+    for column in ("median", "ratio", "goal"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        for cells in _cells(row):
+            table.add_row(*cells)
+        table.add_section()
+    return table
+
+
+def _cells(row: Row) -> list[tuple[str, ...]]:
+    lines: list[tuple[str, ...]] = []
+    for i, (name, value) in enumerate(row.values.items()):
+        ratio = f"{row.ratios[name]:.2f}" if name in row.ratios else ""
+        goal = f"{row.goals[name]:g}" if name in row.goals else ""
+        lines.append((row.measure if i == 0 else "", name, f"{value:.3g} {row.unit}", ratio, goal))
+    return lines
+
+
+def _write(rows: list[Row], arguments: Arguments) -> None:
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "# Benchmark",
+        "",
+        *provenance(Config())[:-1],
+        f"- torch: {version('torch') if HAS_TORCH else 'not installed'}",
+        "",
+        "Medians over the turns of each side. Ratio: how many times as long as the first side.",
+        "",
+        "| measure | side | median | ratio | goal |",
+        "|---|---|---:|---:|---:|",
+        *(f"| {' | '.join(cells)} |" for row in rows for cells in _cells(row)),
+        "",
+        *(f"- {row.measure}: {_sentence(row)}" for row in rows if row.facts),
+        "",
+    ]
+    content = {
+        "provenance": provenance(Config())[:-1],
+        "torch": version("torch") if HAS_TORCH else None,
+        "settings": asdict(arguments.settings),
+        "rows": [asdict(row) | {"ratios": row.ratios} for row in rows],
+    }
+    Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
+    Path(f"{arguments.results}.json").write_text(json.dumps(content, indent=2) + "\n")
+    with matplotlib.rc_context({"svg.hashsalt": "benchmark"}):
+        _draw(rows).savefig(f"{arguments.results}.png", dpi=150)
+    log(f"Results: {arguments.results}.md, .json and .png")
+
+
+def _sentence(row: Row) -> str:
+    def show(value: object) -> str:
+        return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+    return "; ".join(f"{name} {show(value)}" for name, value in row.facts.items())
+
+
+def _draw(rows: list[Row]) -> Figure:
+    """One panel of bars for each row of the table."""
+    columns = 2
+    height = -(-len(rows) // columns)
+    figure = Figure(figsize=(11, 0.6 + 2.1 * height), layout="constrained")
+    for i, row in enumerate(rows):
+        axis = figure.add_subplot(height, columns, i + 1)
+        names, values = list(row.values), list(row.values.values())
+        colors = ["#c8553d" if name.startswith("torch") else "#3b6ea5" for name in names]
+        bars = axis.barh(names, values, color=colors)
+        labels = [
+            f"{value:.3g}" + (f"  ({row.ratios[name]:.1f} x)" if name in row.ratios else "")
+            for name, value in row.values.items()
+        ]
+        axis.bar_label(bars, labels, padding=3, fontsize=8)
+        axis.set_title(f"{row.measure} [{row.unit}]", fontsize=9, loc="left")
+        axis.margins(x=0.25)
+        axis.invert_yaxis()
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+if __name__ == "__main__":
+    run_cli(main)

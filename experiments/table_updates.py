@@ -1,0 +1,133 @@
+"""Compares dense and row-wise Adam: test AUC and logloss of the base model over several seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import numpy as np
+import tyro
+from run import early_preset
+from scipy.stats import ttest_rel
+
+from ihas_jax.config import Config, PresetName, TableUpdates, to_json
+from ihas_jax.data.store import Dataset, open_store
+from ihas_jax.errors import InputError, run_cli
+from ihas_jax.progress import log
+from ihas_jax.reporting.report import provenance
+from ihas_jax.stages.pretrain import streamed_predict, train_base
+from ihas_jax.stages.run import Run
+from ihas_jax.stages.workdir import open_workdir
+from ihas_jax.training.metrics import score
+
+Runs = dict[TableUpdates, list[dict[str, float]]]
+"""Scores of each seed's run, by table update."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Trains the base model of each log with both table updates, seed by seed.
+
+    Run the same command again to go on after an interruption.
+    """
+
+    data: tuple[Path, ...]
+    """Folders made by prepare.py."""
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    output: Path = Path("runs/table_updates")
+    """Folder of the runs, one folder for each log, update and seed."""
+    results: Path = Path("experiments/results/table_updates")
+    """Where the table goes: this path with .md and .json at its end."""
+    seeds: int = 5
+    """How many seeds."""
+    preset: PresetName | None = None
+    """Values that the other flags start from, as in run.py."""
+
+
+def main() -> None:
+    """Parses the command line, trains, writes the table."""
+    arguments = tyro.cli(Arguments, default=Arguments((), early_preset()))
+    if arguments.seeds < 2 or not arguments.data:
+        raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
+    table = {}
+    for path in arguments.data:
+        data, name = open_store(path), path.resolve().name
+        runs: Runs = {tables: [] for tables in get_args(TableUpdates)}
+        for seed in range(arguments.config.seed, arguments.config.seed + arguments.seeds):
+            for tables, done in runs.items():
+                log(f"[{name}] {tables} seed {seed}")
+                optimizer = dataclasses.replace(arguments.config.optimizer, tables=tables)
+                config = dataclasses.replace(arguments.config, optimizer=optimizer, seed=seed)
+                done.append(train(config, data, arguments.output / name / f"{tables}_{seed}"))
+        table[name] = summarize(runs) | {"runs": runs}
+    lines = [
+        "# Dense and row-wise Adam: the base model",
+        "",
+        *_table(table),
+        "",
+        f"Test split, {arguments.seeds} seeds: mean ± standard deviation; the difference is "
+        "row-wise minus dense of the same seed, p that of a paired t-test.",
+        "",
+        *provenance(arguments.config),
+        "",
+    ]
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
+    content = {"logs": table, "config": to_json(arguments.config)}
+    Path(f"{arguments.results}.json").write_text(json.dumps(content, indent=2) + "\n")
+    print("\n".join(lines))
+
+
+def train(config: Config, data: Dataset, workdir: Path) -> dict[str, float]:
+    """Test scores of a base model, its epochs, and its seconds of training."""
+    start = time.monotonic()
+    with open_workdir(config, data, workdir) as path:
+        run = Run(config, data, path)
+        fitted = train_base(run)
+        predict = streamed_predict(run.model(), "[evaluate] base")
+        probs = predict((fitted.params, fitted.batch_stats), data.test.ids)
+    scores = score(data.test.labels, probs)
+    return {
+        "auc": scores.auc,
+        "logloss": scores.logloss,
+        "epochs": len(fitted.history),
+        "seconds": time.monotonic() - start,
+    }
+
+
+def summarize(runs: Runs) -> dict[str, Any]:
+    """Mean and deviation of both updates, and of their difference."""
+    summary: dict[str, Any] = {}
+    for metric in ("auc", "logloss", "epochs"):
+        dense = np.array([run[metric] for run in runs["dense"]])
+        rowwise = np.array([run[metric] for run in runs["rowwise"]])
+        gain = rowwise - dense
+        for name, values in (("dense", dense), ("rowwise", rowwise), ("difference", gain)):
+            summary[f"{metric} {name}"] = [float(values.mean()), float(values.std(ddof=1))]
+        summary[f"{metric} p"] = float(ttest_rel(rowwise, dense).pvalue) if gain.any() else 1.0
+    return summary
+
+
+def _table(table: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        "| log | metric | dense | row-wise | difference | p |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for name, summary in table.items():
+        for metric, digits in (("auc", 4), ("logloss", 4), ("epochs", 1)):
+            cells = [
+                f"{summary[f'{metric} {side}'][0]:{sign}.{digits}f} ± "
+                f"{summary[f'{metric} {side}'][1]:.{digits}f}"
+                for side, sign in (("dense", ""), ("rowwise", ""), ("difference", "+"))
+            ]
+            cells.append(f"{summary[f'{metric} p']:.3f}")
+            lines.append(f"| {name} | {metric} | {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    run_cli(main)

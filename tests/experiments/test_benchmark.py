@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+TINY = ("--settings.batch-size", 16, "--settings.steps", 2, "--settings.turns", 1)
+SHRINK = ("--settings.shrink", 20_000)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The modules of experiments/bench, by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXPERIMENTS)
+        yield lambda name: importlib.import_module(f"bench.{name}")
+
+
+@pytest.fixture(scope="module")
+def measured(command):
+    """Measures at their smallest: what the process said, and the files it wrote."""
+    results = command.folder / "benchmark"
+    script = dataclasses.replace(command, script="benchmark.py")
+    measures = ("criteo", "search", "scaling", "limit", "breakdown", "memory", "clusters", "seeds")
+    done = script(
+        *TINY, *SHRINK, "--memory-rows", 3000, "--cluster-rows", 5000, "--full-rows", 3000,
+        "--results", results, "--only", *measures, "full",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done, json.loads(results.with_suffix(".json").read_text()), results
+
+
+def test_every_measure_gives_a_row_of_positive_numbers(measured):
+    _, content, _ = measured
+    names = [row["measure"] for row in content["rows"]]
+    assert len(names) == len(set(names)) == 9
+    for row in content["rows"]:
+        assert min(row["values"].values()) > 0, row["measure"]
+
+
+def test_the_table_says_on_what_it_was_measured(measured):
+    done, content, results = measured
+    text = results.with_suffix(".md").read_text()
+    for word in ("hardware: ", "jax ", "command: `python", "torch: "):
+        assert word in text
+    assert "Benchmark" in done.stdout
+    assert content["settings"]["batch_size"] == 16
+    assert results.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_stages_take_a_prepared_log(command):
+    results = command.folder / "stages"
+    script = dataclasses.replace(command, script="benchmark.py")
+    done = script(
+        *("--only", "stages", "--data", command.folder / "store", "--epochs", 1),
+        *("--stage-turns", 1, "--results", results),
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(results.with_suffix(".json").read_text())["rows"]
+    assert row["measure"] == "three stages end to end, store"
+    assert row["facts"]["stages"]["rowwise"].keys() == {"search", "cluster", "retrain"}
+
+
+def test_ratios_divide_by_our_side(measured):
+    _, content, _ = measured
+    row = next(row for row in content["rows"] if row["measure"] == "training step, criteo shape")
+    dense = row["values"]["dense"] / row["values"]["rowwise"]
+    assert row["ratios"]["dense"] == pytest.approx(dense)
+    assert "rowwise" not in row["ratios"]
+
+
+def test_the_profile_finds_every_part_of_a_step(measured):
+    _, content, _ = measured
+    (row,) = (row for row in content["rows"] if row["measure"].startswith("parts of"))
+    assert {"gather", "forward", "backward", "update"} <= row["values"].keys()
+
+
+def test_a_measure_without_its_input_is_left_out_and_says_what_it_needs(command):
+    script = dataclasses.replace(command, script="benchmark.py")
+    done = script("--only", "stages", "full", "--results", command.folder / "nothing")
+    assert done.returncode != 0
+    assert "--data" in done.stderr and "--full-rows" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_turns_alternate_and_the_first_does_not_count(bench):
+    calls = []
+
+    def side(name, *seconds):
+        left = list(seconds)
+
+        def turn():
+            calls.append(name)
+            return left.pop(0)
+
+        return turn
+
+    sides = {"a": side("a", 9.0, 1.0, 3.0, 2.0), "b": side("b", 9.0, 4.0, 4.0, 7.0)}
+    assert bench("common").take_turns(sides, 3) == {"a": 2.0, "b": 4.0}
+    assert calls == ["a", "b"] * 4
+
+
+def test_drawn_ids_fall_as_one_over_the_rank_and_move_the_clicks(bench):
+    workload = bench("workload")
+    sizes = (1000, 3, 50)
+    ids, labels = workload.draw_split(sizes, 200_000)
+    assert (ids >= 0).all() and (ids < np.array(sizes)).all()
+    counts = np.bincount(ids[:, 0], minlength=1000)
+    # the share of rank k is log(1 + 1/k) / log(1001)
+    expected = np.log1p(1 / np.arange(1, 11)) / np.log(1001)
+    np.testing.assert_allclose(counts[:10] / 200_000, expected, rtol=0.05)
+    rates = [labels[ids[:, 0] == value].mean() for value in range(5)]
+    assert np.ptp(rates) > 0.05
+    assert 0.1 < labels.mean() < 0.4
+    again, _ = workload.draw_split(sizes, 200_000)
+    np.testing.assert_array_equal(ids, again)
+
+
+def test_shapes_are_those_of_the_whole_logs(bench):
+    sizes = bench("workload").SIZES
+    assert (len(sizes["criteo"]), sum(sizes["criteo"])) == (39, 1_086_810)
+    assert (len(sizes["avazu"]), sum(sizes["avazu"])) == (22, 645_394)
+
+
+def test_the_comparison_of_table_updates_runs_and_goes_on(command):
+    results = command.folder / "updates"
+    script = dataclasses.replace(command, script="table_updates.py")
+    flags = (
+        *("--data", command.folder / "store", "--seeds", 2, "--results", results),
+        *("--output", command.folder / "updates_runs", "--preset", "small"),
+        *("--train.batch-size", 200, "--train.max-epochs", 1),
+    )
+    first, second = script(*flags), script(*flags)
+    assert first.returncode == 0, first.stderr
+    assert "| store | auc |" in first.stdout
+    (log,) = json.loads(results.with_suffix(".json").read_text())["logs"].values()
+    assert [len(runs) for runs in log["runs"].values()] == [2, 2]
+    numbers = [line for line in first.stdout.splitlines() if line.startswith("| store")]
+    assert numbers == [line for line in second.stdout.splitlines() if line.startswith("| store")]
