@@ -23,6 +23,7 @@ from ihas_jax.progress import log
 from ihas_jax.reporting.report import MODELS, provenance
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit
+from ihas_jax.stages.together import fit_together
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Arguments:
     """Folder of the runs, one folder per seed."""
     seeds: int = 3
     """How many seeds."""
+    together: bool = False
+    """Train the seeds of base and search side by side under vmap; needs --data, and tables of all
+    seeds in memory."""
     preset: PresetName | None = None
     """Values that the other flags start from, as in run.py."""
 
@@ -51,18 +55,7 @@ def main() -> None:
     arguments = tyro.cli(Arguments, default=Arguments(early_preset()))
     if arguments.seeds < 2:
         raise InputError(f"--seeds must be at least 2 for a paired test, not {arguments.seeds}.")
-    runs = []
-    for seed in range(arguments.config.seed, arguments.config.seed + arguments.seeds):
-        log(f"[Seed {seed}]")
-        config = dataclasses.replace(arguments.config, seed=seed)
-        data: Dataset = (
-            synthetic(SyntheticConfig(seed=seed))
-            if arguments.data is None
-            else open_store(arguments.data)
-        )
-        result = fit(config, data, arguments.output / f"seed_{seed}")
-        truth = recovered(data, result.workdir) if isinstance(data, SyntheticLog) else {}
-        runs.append(result.metrics | truth)
+    runs = run_seeds(arguments)
     name = "synthetic" if arguments.data is None else arguments.data.name
     summary = summarize(runs)
     lines = [
@@ -90,6 +83,39 @@ def main() -> None:
     }
     Path(f"{arguments.results}.json").write_text(json.dumps(content, indent=2) + "\n")
     print("\n".join(lines))
+
+
+def run_seeds(arguments: Arguments) -> list[dict[str, Any]]:
+    """The metrics of every seed, with what it found of a planted truth.
+
+    Raises:
+      InputError: seeds with logs of their own can't run side by side.
+    """
+    first = arguments.config.seed
+    folders = {
+        seed: arguments.output / f"seed_{seed}" for seed in range(first, first + arguments.seeds)
+    }
+    if arguments.together:
+        if arguments.data is None:
+            raise InputError(
+                "--together needs --data: synthetic logs are drawn anew for each seed, and seeds "
+                "train side by side on the same log only."
+            )
+        results = fit_together(arguments.config, open_store(arguments.data), folders)
+        return [result.metrics for result in results]
+    runs = []
+    for seed, folder in folders.items():
+        log(f"[Seed {seed}]")
+        config = dataclasses.replace(arguments.config, seed=seed)
+        data: Dataset = (
+            synthetic(SyntheticConfig(seed=seed))
+            if arguments.data is None
+            else open_store(arguments.data)
+        )
+        result = fit(config, data, folder)
+        truth = recovered(data, result.workdir) if isinstance(data, SyntheticLog) else {}
+        runs.append(result.metrics | truth)
+    return runs
 
 
 def recovered(data: SyntheticLog, workdir: Path) -> dict[str, Any]:

@@ -40,13 +40,24 @@ def streamed_predict(model: Model, description: str) -> Streamed:
 
 def train_base(run: Run) -> Fitted:
     """Trains the click model with every coordinate of every field, with early stopping."""
-    return train_model(run, "base", run.model())
+    model = run.model()
+    return fit(base_task(run, model), fresh_state(run, "base", model), run.event)
+
+
+def base_task(run: Run, model: Model) -> Task:
+    """The training of `train_base`, from `fresh_state(run, "base", model)`."""
+    return model_task(run, "base", model)
 
 
 def pretrain(run: Run) -> Fitted:
     """Trains `search.pretrain_epochs` epochs with open gates (Algorithm 1, line 2)."""
-    epochs = run.config.search.pretrain_epochs
-    return train_model(run, "search/pretrain", run.model(), epochs=epochs)
+    model = run.model()
+    return fit(pretrain_task(run, model), fresh_state(run, "search/pretrain", model), run.event)
+
+
+def pretrain_task(run: Run, model: Model) -> Task:
+    """The training of `pretrain`, from `fresh_state(run, "search/pretrain", model)`."""
+    return model_task(run, "search/pretrain", model, epochs=run.config.search.pretrain_epochs)
 
 
 def train_model(
@@ -56,10 +67,28 @@ def train_model(
     *,
     rows: np.ndarray | None = None,
     valid_rows: np.ndarray | None = None,
-    epochs: int | None = None,
     start: Callable[[TrainState], TrainState] = lambda state: state,
 ) -> Fitted:
-    """Trains a click model on (some of) the training rows.
+    """Trains the task of `model_task`; `start` changes the fresh state before training."""
+    task = model_task(run, name, model, rows=rows, valid_rows=valid_rows)
+    return fit(task, start(fresh_state(run, name, model)), run.event)
+
+
+def fresh_state(run: Run, name: str, model: Model) -> TrainState:
+    """What the training of a model called `name` starts from."""
+    return init_train(run.key(name), model, run.config.optimizer)
+
+
+def model_task(
+    run: Run,
+    name: str,
+    model: Model,
+    *,
+    rows: np.ndarray | None = None,
+    valid_rows: np.ndarray | None = None,
+    epochs: int | None = None,
+) -> Task:
+    """The training of a click model on (some of) the training rows.
 
     Args:
       run: the run it belongs to.
@@ -68,7 +97,6 @@ def train_model(
       rows: training rows to use; all by default.
       valid_rows: validation rows that decide when to stop; all by default.
       epochs: train exactly so long and keep the last epoch, instead of stopping early.
-      start: changes the fresh state before training.
     """
     predictor = streamed_predict(model, f"[{name}] validation")
     valid = run.data.valid
@@ -78,7 +106,7 @@ def train_model(
     def evaluate(params: Params, batch_stats: BatchStats) -> tuple[Scores, dict[str, float]]:
         return score(valid.labels, predictor((params, batch_stats), valid.ids)), {}
 
-    task = Task(
+    return Task(
         name=name,
         directory=run.workdir / name,
         rounds=run.rounds(name, rows=rows, epochs=epochs),
@@ -87,7 +115,6 @@ def train_model(
         config=run.config.train,
         early_stopping=epochs is None,
     )
-    return fit(task, start(init_train(run.key(name), model, run.config.optimizer)), run.event)
 
 
 def plain_round(config: OptimizerConfig, model: Model) -> Callable[..., tuple[TrainState, Metrics]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from ihas_jax.config import TrainConfig
 from ihas_jax.data.batches import Round, RoundIterator, Rounds
 from ihas_jax.data.store import Split
 from ihas_jax.errors import InputError
-from ihas_jax.progress import log, track
+from ihas_jax.progress import Tracker, log, track
 from ihas_jax.training.checkpoint import Checkpoints, Items
 from ihas_jax.training.metrics import Scores
 from ihas_jax.training.parallel import data_mesh, replicate, shard_rows
@@ -40,6 +41,7 @@ class Task:
       evaluate: `(params, batch_stats) -> (scores on validation rows, more facts to record)`.
       config: epochs, patience, checkpoints.
       early_stopping: whether to stop early and keep the best epoch, or run all and keep the last.
+      label: what tells it in logs from others of the same name.
     """
 
     name: str
@@ -49,6 +51,12 @@ class Task:
     evaluate: Callable[[Any, Any], tuple[Scores, dict[str, float]]]
     config: TrainConfig
     early_stopping: bool = True
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name and label."""
+        return f"{self.name}, {self.label}" if self.label else self.name
 
 
 @dataclass
@@ -110,23 +118,21 @@ def fit(task: Task, state: TrainState, event: Event) -> Fitted:
     Raises:
       InputError: the loss, a parameter or the validation logloss is not finite.
     """
-    trainer = _Trainer(task, state, event)
     with Checkpoints(task.directory) as checkpoints:
-        trainer.resume(checkpoints)
+        trainer = Trainer(task, state, event, checkpoints)
         if not trainer.progress.finished:
-            trainer.train(checkpoints)
-    progress = trainer.progress
-    best = trainer.best
-    return Fitted(
-        best["params"], best["batch_stats"], trainer.state, progress.history, progress.seconds
-    )
+            trainer.train()
+    return trainer.fitted()
 
 
-class _Trainer:
+class Trainer:
     """The changing parts of one `fit`: state, best parameters, progress, clock."""
 
-    def __init__(self, task: Task, state: TrainState, event: Event) -> None:
-        self.task, self.event = task, event
+    def __init__(
+        self, task: Task, state: TrainState, event: Event, checkpoints: Checkpoints
+    ) -> None:
+        """Takes up the newest checkpoint, if there is one."""
+        self.task, self.event, self._checkpoints = task, event, checkpoints
         self.mesh = data_mesh(task.config.batch_size)
         self.state: Any = replicate(state, self.mesh)
         self.best = _copy(self.state)
@@ -135,14 +141,19 @@ class _Trainer:
         self._cost = 0.0
         if self.mesh.size < jax.device_count():
             log(
-                f"[{task.name}] uses one of {jax.device_count()} devices, since they don't divide "
+                f"[{task.title}] uses one of {jax.device_count()} devices, since they don't divide "
                 f"a batch of {task.config.batch_size} evenly; change --train.batch-size."
             )
+        self._resume()
+        self.iterator = RoundIterator(task.rounds)
+        if self.progress.position is not None:
+            self.iterator.seek(self.progress.position)
 
-    def resume(self, checkpoints: Checkpoints) -> None:
-        """Takes up the newest checkpoint, if there is one."""
-        found = checkpoints.restore(self._items())
+    def _resume(self) -> None:
+        found = self._checkpoints.restore(self._items())
         if found is None:
+            # at the end from the start, if no epochs were asked for
+            self.progress.finished = not self.task.rounds.epochs
             return
         items, facts = found
         self.best = {"batch_stats": {}} | items["best"]
@@ -150,49 +161,55 @@ class _Trainer:
         self.progress = Progress(**facts)
         if not self.progress.finished:
             place = {"epoch": self.progress.epoch, "round": self.progress.round}
-            log(f"[{self.task.name}] goes on at epoch {place['epoch']}, round {place['round']}")
+            log(f"[{self.task.title}] goes on at epoch {place['epoch']}, round {place['round']}")
             self.event("resume", {"stage": self.task.name, **place})
 
-    def train(self, checkpoints: Checkpoints) -> None:
+    def fitted(self) -> Fitted:
+        """What training left."""
+        best, progress = self.best, self.progress
+        return Fitted(
+            best["params"], best["batch_stats"], self.state, progress.history, progress.seconds
+        )
+
+    def train(self) -> None:
         """Rounds and epochs until the end."""
-        rounds, config, progress = self.task.rounds, self.task.config, self.progress
-        progress.finished = progress.epoch >= rounds.epochs
-        if progress.finished:  # no epochs were asked for
-            return
+        rounds, progress = self.task.rounds, self.progress
         round_ = jax.jit(self.task.round_, donate_argnums=0)
-        resident = self._transfer(rounds.split, rounds.gate_split) if rounds.resident else None
-        iterator = RoundIterator(rounds)
-        if progress.position is not None:
-            iterator.seek(progress.position)
+        resident = self.transfer(rounds.split, rounds.gate_split) if rounds.resident else None
         while not progress.finished:
-            left = rounds.feed.batches_per_epoch - progress.round * rounds.length
-            description = f"[{self.task.name}] epoch {progress.epoch}"
-            with track(description, left * config.batch_size) as bar:
+            with self.track() as bar:
                 while progress.round < rounds.per_epoch:
-                    item = next(iterator)
-                    data, gate_data = resident or self._transfer(item.data, item.gate_data)
+                    item = next(self.iterator)
+                    data, gate_data = resident or self.transfer(item.data, item.gate_data)
                     rows, gate_rows = self._rows(item)
                     self.state, metrics = round_(
                         self.state, data, rows, gate_data, gate_rows, np.int32(item.batches)
                     )
-                    self._count(metrics, item.batches)
-                    bar.advance(item.batches * config.batch_size)
-                    if progress.round < rounds.per_epoch and self._due():
-                        self._save(checkpoints, iterator)
-            self._close_epoch()
-            if progress.finished or self._due():
-                self._save(checkpoints, iterator)
+                    self.count(jax.device_get(metrics), item.batches)
+                    bar.advance(item.batches * self.task.config.batch_size)
+                    if progress.round < rounds.per_epoch and self.due():
+                        self.save()
+            self.close_epoch()
+            if progress.finished or self.due():
+                self.save()
 
-    def _count(self, metrics: dict[str, Any], batches: int) -> None:
+    def track(self) -> AbstractContextManager[Tracker]:
+        """Shows the progress of what is left of the epoch."""
+        rounds, progress = self.task.rounds, self.progress
+        left = rounds.feed.batches_per_epoch - progress.round * rounds.length
+        description = f"[{self.task.title}] epoch {progress.epoch}"
+        return track(description, left * self.task.config.batch_size)
+
+    def count(self, metrics: dict[str, Any], batches: int) -> None:
         """Adds a round's mean metrics: the only values copied to the host in a round."""
         progress = self.progress
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        values = {name: float(value) for name, value in metrics.items()}
         self._require_finite("loss", values["loss"])
         for name, value in values.items():
             progress.sums[name] = progress.sums.get(name, 0.0) + batches * value
         progress.round += 1
 
-    def _close_epoch(self) -> None:
+    def close_epoch(self) -> None:
         """Validates, remembers the epoch of the best AUC, decides whether to stop.
 
         Note: the wait ends when the logloss improves too. A small MLP on tiny embeddings starts
@@ -209,7 +226,7 @@ class _Trainer:
         progress.history.append(facts)
         self.event("epoch", {"stage": task.name, **facts})
         losses = " - ".join(f"{name}: {value:.4f}" for name, value in means.items())
-        log(f"[{task.name}] epoch {progress.epoch} - {losses} - [Metrics] {scores}")
+        log(f"[{task.title}] epoch {progress.epoch} - {losses} - [Metrics] {scores}")
         best, lowest = progress.best, progress.lowest
         better = best is None or scores.objective > best
         falling = lowest is None or scores.logloss < lowest
@@ -223,7 +240,7 @@ class _Trainer:
         progress.finished = stop or progress.epoch >= task.rounds.epochs
         if stop:
             log(
-                f"[{task.name}] stops: neither AUC nor logloss improved for {progress.waited} "
+                f"[{task.title}] stops: neither AUC nor logloss improved for {progress.waited} "
                 f"epochs; keeps epoch {progress.best_epoch}"
             )
 
@@ -232,7 +249,7 @@ class _Trainer:
             return
         progress = self.progress
         raise InputError(
-            f"The {what} of '{self.task.name}' became {value} in epoch {progress.epoch}, round "
+            f"The {what} of '{self.task.title}' became {value} in epoch {progress.epoch}, round "
             f"{progress.round}. Checkpoints of the rounds before stay in {self.task.directory}. "
             "Try a smaller --optimizer.learning-rate, with a new --output."
         )
@@ -242,25 +259,32 @@ class _Trainer:
         state = self.state
         return {"params": state.params, "state": replace(state, params=None), "best": best}
 
-    def _due(self) -> bool:
+    def due(self, runs: int = 1) -> bool:
+        """Whether it is time for a checkpoint of each of so many runs."""
         # writing takes at most a twentieth of the time, unless every round was asked for
         least = self.task.config.checkpoint_seconds
-        least = max(least, 20 * self._cost) if least else 0.0
+        least = max(least, 20 * runs * self._cost) if least else 0.0
         return time.monotonic() - self._saved >= least
 
-    def _save(self, checkpoints: Checkpoints, iterator: RoundIterator) -> None:
+    def save(self) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+          InputError: a parameter is not finite.
+        """
         # the last update of a round shows in no loss yet
         for leaf in jax.tree.leaves(self.state.params):
             self._require_finite("largest weight", float(np.abs(np.asarray(leaf)).max()))
         now = time.monotonic()
         self.progress.seconds += now - self._clock
         self._clock = now
-        self.progress.position = iterator.position
-        checkpoints.save(self._items(), asdict(self.progress))
+        self.progress.position = self.iterator.position
+        self._checkpoints.save(self._items(), asdict(self.progress))
         self._saved = time.monotonic()
         self._cost = self._saved - now
 
-    def _transfer(self, data: Split | None, gate_data: Split | None) -> tuple[Batch, Batch]:
+    def transfer(self, data: Split | None, gate_data: Split | None) -> tuple[Batch, Batch]:
+        """Puts the rows of a task, and those of its gates if it has any, on its devices."""
         assert data is not None
         gate_data = gate_data or Split(data.ids[:0], data.labels[:0])
         return replicate((_batch(data), _batch(gate_data)), self.mesh)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from ihas_jax.config import (
+    ClusterConfig,
+    Config,
+    ModelConfig,
+    OptimizerConfig,
+    SearchConfig,
+    TrainConfig,
+)
+from ihas_jax.data.synthetic import SyntheticConfig, synthetic
+from ihas_jax.errors import InputError
+from ihas_jax.stages import together
+from ihas_jax.stages.pipeline import fit
+from ihas_jax.stages.together import fit_together
+
+pytestmark = pytest.mark.usefixtures("compiled")
+
+CONFIG = Config(
+    model=ModelConfig(dim=2, hidden=(4,)),
+    optimizer=OptimizerConfig(learning_rate=0.02),
+    train=TrainConfig(batch_size=50, round_batches=4, max_epochs=2),
+    search=SearchConfig(pretrain_epochs=1, gate_every=2),
+    # compact models of one shape compile once
+    cluster=ClusterConfig(clusters=1, majority=0.0, min_rows=10),
+)
+
+
+@pytest.fixture(scope="module")
+def log():
+    return synthetic(SyntheticConfig(rows=1000, own=2, noise=1, values=10))
+
+
+def events(workdir):
+    lines = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == "epoch"]
+
+
+def test_seeds_together_leave_what_each_leaves_alone(log, tmp_path, monkeypatch):
+    # the second seed's run is compared before its clusters
+    def short(config, data, workdir):
+        return fit(config, data, workdir, "all" if config.seed == 3 else "base")
+
+    monkeypatch.setattr(together, "fit", short)
+    results = fit_together(CONFIG, log, {seed: tmp_path / f"together{seed}" for seed in (3, 4)})
+    alone = [
+        short(dataclasses.replace(CONFIG, seed=seed), log, tmp_path / f"alone{seed}")
+        for seed in (3, 4)
+    ]
+    assert [result.workdir.name for result in results] == ["together3", "together4"]
+    # from two different seeds
+    assert events(alone[0].workdir)[0]["loss"] != events(alone[1].workdir)[0]["loss"]
+    for found, expected in zip(results, alone, strict=True):
+        for name in ("config.json", "schema.json"):
+            ours, theirs = ((run.workdir / name).read_text() for run in (found, expected))
+            assert ours == theirs
+        ours, theirs = events(found.workdir), events(expected.workdir)
+        shared = len(theirs) if expected.metrics else 2
+        for a, b in zip(ours[:shared], theirs[:shared], strict=True):
+            assert a.keys() == b.keys()
+            assert a["stage"] == b["stage"]
+            for name in a.keys() - {"stage", "event", "time"}:
+                # sums over a batch in another order, amplified by Adam over two epochs
+                assert a[name] == pytest.approx(b[name], rel=1e-3)
+    found, expected = results[0].metrics, alone[0].metrics
+    assert found.keys() == expected.keys()
+    for model in ("base", "search", "ihas"):
+        assert found[model]["auc"] == pytest.approx(expected[model]["auc"], abs=1e-3)
+        assert found[model]["logloss"] == pytest.approx(expected[model]["logloss"], abs=1e-3)
+        assert found[model]["parameters"] == expected[model]["parameters"]
+    assert all(seconds > 0 for seconds in found["seconds"].values())
+    # the second seed's search is finished too
+    before = (tmp_path / "together4" / "log.jsonl").read_text()
+    fit(dataclasses.replace(CONFIG, seed=4), log, tmp_path / "together4", "search")
+    after = (tmp_path / "together4" / "log.jsonl").read_text()
+    assert after.count('"event": "epoch"') == before.count('"event": "epoch"') == 5
+
+
+def test_rows_that_do_not_fit_the_device_are_refused(log, tmp_path):
+    train = dataclasses.replace(CONFIG.train, device_data_gb=0.0)
+    with pytest.raises(InputError, match=r"--train\.device-data-gb"):
+        fit_together(
+            dataclasses.replace(CONFIG, train=train),
+            log,
+            {seed: tmp_path / str(seed) for seed in (3, 4)},
+        )
