@@ -50,6 +50,9 @@ class Arguments:
     """Values that the other flags start from, as in run.py."""
 
 
+_TOGETHER = ["The seeds trained side by side: seconds of base and search are those of all.", ""]
+
+
 def main() -> None:
     """Parses the command line, runs every seed, writes the table."""
     arguments = tyro.cli(Arguments, default=Arguments(early_preset()))
@@ -68,6 +71,7 @@ def main() -> None:
         "",
         *_clusters(runs),
         "",
+        *(_TOGETHER if arguments.together else []),
         *_truth(runs),
         *provenance(arguments.config),
         "",

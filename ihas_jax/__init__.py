@@ -40,6 +40,7 @@ from ihas_jax.stages.search import (
     make_search_round,
     predict_selected,
 )
+from ihas_jax.stages.together import fit_together
 from ihas_jax.training.metrics import Scores, auc, logloss, score
 from ihas_jax.training.optimizers import l2_adam
 from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_rows
@@ -83,6 +84,7 @@ __all__ = [
     "data_mesh",
     "fit",
     "fit_clusters",
+    "fit_together",
     "flatten",
     "gate_penalty",
     "init_model",

@@ -62,7 +62,7 @@ def fit(config: Config, data: Dataset, workdir: str | Path, stage: Stage = "all"
       InputError: the folder belongs to something else, an earlier stage is missing, or the
         loss became NaN.
     """
-    _check_rows(config, data)
+    check_rows(config, data)
     with open_workdir(config, data, workdir) as path:
         return _run(Run(config, data, path), stage)
 
@@ -229,7 +229,8 @@ class _Pipeline:
         return seconds
 
 
-def _check_rows(config: Config, data: Dataset) -> None:
+def check_rows(config: Config, data: Dataset) -> None:
+    """Raises: InputError: the data have too few rows for the config."""
     for name in SPLITS:
         if not len(getattr(data, name).labels):
             raise InputError(

@@ -11,7 +11,7 @@ from ihas_jax.config import Config
 from ihas_jax.data.store import Dataset
 from ihas_jax.progress import log
 from ihas_jax.selectors.bernoulli import BernoulliGates
-from ihas_jax.stages.pipeline import Result, _check_rows, fit
+from ihas_jax.stages.pipeline import Result, check_rows, fit
 from ihas_jax.stages.pretrain import base_task, fresh_state, pretrain_task
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import init_search, search_task
@@ -39,7 +39,7 @@ def fit_together(config: Config, data: Dataset, workdirs: Mapping[int, str | Pat
     Raises:
       InputError: as `fit`, or the rows don't stay on the device.
     """
-    _check_rows(config, data)
+    check_rows(config, data)
     with ExitStack() as stack:
         runs = []
         for seed, workdir in workdirs.items():

@@ -63,7 +63,7 @@ def test_stages_take_a_prepared_log(command):
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(results.with_suffix(".json").read_text())["rows"]
     assert row["measure"] == "three stages end to end, store"
-    assert row["facts"]["stages"]["rowwise"].keys() == {"search", "cluster", "retrain"}
+    assert row["facts"]["stages"]["dense"].keys() == {"search", "cluster", "retrain"}
 
 
 def test_ratios_divide_by_our_side(measured):
