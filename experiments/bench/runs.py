@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -42,14 +41,15 @@ def measure_memory(settings: Settings, rows: int, shape: Shape = "criteo") -> Ro
     with tempfile.TemporaryDirectory() as folder:
         store, output = Path(folder) / "store", Path(folder) / "run"
         save_dataset(draw_log(sizes, rows), store, {"origin": "benchmark"})
+        here = Path(__file__).parent
         command = [
-            sys.executable, str(Path(__file__).parents[1] / "run.py"), "--data", str(store),
-            "--output", str(output), "--stage", "base", "--optimizer.tables", "rowwise",
-            "--train.max-epochs", "1",
+            sys.executable, str(here / "peak.py"), str(here.parent / "run.py"), "--data",
+            str(store), "--output", str(output), "--stage", "base", "--optimizer.tables",
+            "rowwise", "--train.max-epochs", "1",
         ]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         data = sum(path.stat().st_size for path in store.glob("*.npy"))
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    peak = int(done.stdout.split()[-1])
     tables = sum(sizes) * Config().model.dim * 4
     values = {"peak": peak / 1e9, "tables + moments + data + 1 GB": (3 * tables + data) / 1e9 + 1}
     facts = {"rows": rows, "tables GB": tables / 1e9, "data GB": data / 1e9}
