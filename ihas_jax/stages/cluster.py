@@ -21,6 +21,8 @@ from ihas_jax.progress import log
 from ihas_jax.selectors.base import Selected, Selector
 from ihas_jax.training.streaming import Streamed, Summed
 
+_KEPT_BYTES = 1 << 29
+
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
@@ -97,19 +99,18 @@ def fit_clusters(
     Returns:
       The clusters, and the curve of the mean squared distance.
     """
-    points = Streamed(
-        lambda params, ids: masked_embeddings(model, selector, params, ids).embeddings.reshape(
-            ids.shape[0], -1
-        ),
-        "[cluster] K-means",
-    )
+    points = _make_points(model, selector)
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(train_ids))
-    centroids, curve = _fit_centroids(
-        lambda: (p for _, p in points.chunks(params, train_ids, order, config.batch_rows)),
-        config,
-        len(train_ids),
-        seed,
-    )
+
+    def read() -> Iterator[np.ndarray]:
+        return (part for _, part in points.chunks(params, train_ids, order, config.batch_rows))
+
+    coordinates = len(model.embedding.sizes) * model.embedding.dim
+    if 4 * len(train_ids) * coordinates <= _KEPT_BYTES:
+        kept = list(read())  # so that later passes need not compute them again
+        centroids, curve = _fit_centroids(lambda: iter(kept), config, len(train_ids), seed)
+    else:
+        centroids, curve = _fit_centroids(read, config, len(train_ids), seed)
     weights = (params, jnp.asarray(centroids))
     train, sums = _make_assign_and_count(model, selector)(weights, train_ids)
     mean_masks = sums["open"] / np.maximum(sums["rows"], 1)[:, None]
@@ -121,6 +122,16 @@ def fit_clusters(
         valid=make_assign(model, selector)(weights, valid_ids),
     )
     return clusters, curve
+
+
+def _make_points(model: Model, selector: Selector) -> Streamed:
+    """What K-means clusters: masked embeddings `[n, K]`."""
+
+    def points(params: Params, ids: Array) -> Array:
+        embeddings = masked_embeddings(model, selector, params, ids).embeddings
+        return embeddings.reshape(ids.shape[0], -1)
+
+    return Streamed(points, "[cluster] K-means")
 
 
 def make_assign(model: Model, selector: Selector) -> Streamed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -35,7 +36,13 @@ def predict(model: Model, params: Params, batch_stats: BatchStats, ids: Array) -
 
 def streamed_predict(model: Model, description: str) -> Streamed:
     """`predict` over any number of rows; its parameters are `(params, batch_stats)`."""
-    return Streamed(lambda weights, ids: predict(model, weights[0], weights[1], ids), description)
+    return Streamed(_predict_with(model), description)
+
+
+@lru_cache(maxsize=8)
+def _predict_with(model: Model) -> Callable[[Any, Array], Array]:
+    """One function for each model, so that trainings of the same model compile it once."""
+    return lambda weights, ids: predict(model, weights[0], weights[1], ids)
 
 
 def train_base(run: Run) -> Fitted:
@@ -76,7 +83,8 @@ def train_model(
 
 def fresh_state(run: Run, name: str, model: Model) -> TrainState:
     """What the training of a model called `name` starts from."""
-    return init_train(run.key(name), model, run.config.optimizer)
+    # one program: operation by operation it would take longer to compile than a short training
+    return jax.jit(lambda key: init_train(key, model, run.config.optimizer))(run.key(name))
 
 
 def model_task(
@@ -117,8 +125,13 @@ def model_task(
     )
 
 
+@lru_cache(maxsize=8)
 def plain_round(config: OptimizerConfig, model: Model) -> Callable[..., tuple[TrainState, Metrics]]:
-    """A round of training steps in the form that `training.loop` calls."""
+    """A round of training steps in the form that `training.loop` calls.
+
+    The same config and model give the same function, so that pretraining takes the program of the
+    base model.
+    """
     round_ = make_round(make_train_step(config, model))
 
     def call(

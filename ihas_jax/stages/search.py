@@ -68,7 +68,7 @@ def init_search(
     model_key, selector_key, noise_key, train_key = jax.random.split(key, 4)
     if pretrained is None:
         pretrained = init_train(model_key, model, config.optimizer)
-    params = selector.init(selector_key)
+    params = jax.jit(selector.init)(selector_key)
     return SearchState(
         step=jnp.zeros((), jnp.int32),
         key=train_key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ class Streamed:
 
     def __init__(self, function: Callable[[Any, Array], Any], description: str) -> None:
         self._description = description
-        self._map = jax.jit(_mapped(lambda params, ids, valid: (function(params, ids), ())))
+        self._map = _compiled(function)
 
     def chunks(
         self,
@@ -64,6 +65,12 @@ class Summed:
             outputs.append(part)
             totals.append(sums)
         return _concatenate(outputs), jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), *totals)
+
+
+@lru_cache(maxsize=16)
+def _compiled(function: Callable[[Any, Array], Any]) -> Callable[..., Any]:
+    """One program for each function, however many stream it."""
+    return jax.jit(_mapped(lambda params, ids, valid: (function(params, ids), ())))
 
 
 def _mapped(function: Callable[[Any, Array, Array], Any]) -> Callable[..., Any]:

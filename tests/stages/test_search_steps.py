@@ -273,3 +273,25 @@ def test_prediction_is_the_network_on_the_selected_embeddings(tiny, trail):
     logits = hidden @ mlp["output"]["kernel"] + mlp["output"]["bias"]
     np.testing.assert_allclose(probs, 1 / (1 + np.exp(-logits[:, 0])), rtol=1e-5)
     assert 0 < selected.masks.mean() < 1
+
+
+@pytest.mark.parametrize(("connected", "products"), [(True, 2), (False, 1)])
+def test_the_product_of_the_gates_is_computed_once_and_its_gradient_only_for_tables(
+    tiny, parts, connected, products
+):
+    config = dataclasses.replace(
+        tiny.config, gates=dataclasses.replace(tiny.config.gates, gradient_to_tables=connected)
+    )
+    selector = BernoulliGates(config.gates, 6)
+    step = jax.jit(make_model_step(config, tiny.model, selector))
+    text = step.lower(parts.state, take(parts.data, np.arange(5))).as_text()
+    lines = [line for line in text.splitlines() if "dot_general" in line]
+    assert len([line for line in lines if "tensor<6x6xf32>" in line]) == products
+
+
+def test_a_gate_step_leaves_tables_alone_and_multiplies_twice(tiny, parts):
+    """Once for the probabilities and once for the gradient of the gates' kernel."""
+    step = jax.jit(make_gate_step(tiny.config, tiny.model, tiny.selector))
+    text = step.lower(parts.state, take(parts.data, np.arange(5))).as_text()
+    lines = [line for line in text.splitlines() if "dot_general" in line]
+    assert len([line for line in lines if "tensor<6x6xf32>" in line]) == 2

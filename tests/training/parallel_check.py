@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ihas_jax as ihas
+from ihas_jax.config import TableUpdates
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.training.loop import Task
 from ihas_jax.training.loop import fit as fit_task
@@ -50,8 +52,11 @@ def draw(rng, rows):
     return ihas.Batch(ids, (ids[:, 0] > rng.integers(7, size=rows)).astype(np.uint8))
 
 
-def check_steps(batch_norm: bool) -> dict[str, float]:
+def check_steps(batch_norm: bool, tables: TableUpdates = "dense") -> dict[str, float]:
     """A model step and a gate step: one device, a mesh, pmap."""
+    config = dataclasses.replace(
+        CONFIG, optimizer=dataclasses.replace(CONFIG.optimizer, tables=tables)
+    )
     model_config = ihas.ModelConfig(dim=4, hidden=(8, 4), batch_norm=batch_norm)
     selector = ihas.BernoulliGates(CONFIG.gates, len(SIZES) * 4)
     rng = np.random.default_rng(0)
@@ -59,7 +64,7 @@ def check_steps(batch_norm: bool) -> dict[str, float]:
 
     def steps(axis_name):
         model = ihas.build_model(model_config, SIZES, click_rate=0.4, axis_name=axis_name)
-        parts = (CONFIG, model, selector)
+        parts = (config, model, selector)
         return (
             ihas.init_search(jax.random.key(1), *parts),
             ihas.make_model_step(*parts, axis_name=axis_name),
@@ -204,6 +209,7 @@ if __name__ == "__main__":
         "devices": jax.device_count(),
         "plain": check_steps(batch_norm=False),
         "batch norm": check_steps(batch_norm=True),
+        "rowwise": check_steps(batch_norm=False, tables="rowwise"),
         "round": check_round(),
         "noise": check_noise(),
         "fit": check_fit(Path(sys.argv[1])),
