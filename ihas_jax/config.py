@@ -122,6 +122,8 @@ class ClusterConfig:
     """Number of clusters C (1: one compact model for all rows, ablation iHAS-2)."""
     batch_rows: int = 16384
     """Rows in one mini-batch of K-means, rounded up to a power of two."""
+    starts: int = 10
+    """K-means++ starts tried on the first mini-batch; that of the least distance goes on."""
     segment_rows: int = 262_144
     """Training rows, or all if there are fewer, between two checks whether K-means converged."""
     max_passes: int = 10
@@ -228,6 +230,7 @@ def _check(config: Config) -> None:
         "cluster.clusters": config.cluster.clusters,
         "cluster.batch-rows": config.cluster.batch_rows,
         "cluster.segment-rows": config.cluster.segment_rows,
+        "cluster.starts": config.cluster.starts,
         "cluster.max-passes": config.cluster.max_passes,
     }
     for flag, value in positive.items():

@@ -70,12 +70,14 @@ def test_gates_rank_the_fields_that_matter_to_a_group_above_the_rest(found, seed
     assert relevant.mean() > 1.5 * rest.mean()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_gates_differ_between_groups_where_relevance_does(found, seed):
-    matters, does_not = found[seed].share(True, "own"), found[seed].share(False, "own")
-    assert matters.mean() > does_not.mean() + 0.1
-    noise = found[seed].open_share[:, np.array(found[seed].log.roles) == "noise"]
-    np.testing.assert_allclose(noise[0], noise[1], atol=0.1)
+def test_gates_differ_between_groups_where_relevance_does(found):
+    # by how much varies widely between seeds
+    differences = [f.share(True, "own").mean() - f.share(False, "own").mean() for f in found]
+    assert min(differences) > 0.05
+    assert np.mean(differences) > 0.25
+    for f in found:
+        noise = f.open_share[:, np.array(f.log.roles) == "noise"]
+        np.testing.assert_allclose(noise[0], noise[1], atol=0.1)
 
 
 def test_retrained_models_spend_their_widths_on_the_fields_that_matter(found):
@@ -98,7 +100,7 @@ def test_retrained_models_spend_their_widths_on_the_fields_that_matter(found):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_clusters_agree_with_the_planted_groups(found, seed):
-    assert found[seed].agreement > 0.8
+    assert found[seed].agreement > 0.85
 
 
 def test_compact_models_hold_the_auc_of_the_base_model_with_fewer_parameters(found):

@@ -21,9 +21,11 @@ EMBEDDING = "embedding"
 """Name of the table that selection methods act on; every model has it."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Model:
     """A click model as static description; its parameters are passed in.
+
+    Equal descriptions are equal, so that what is compiled for one serves the others.
 
     Attributes:
       tables: shape of each table.
@@ -38,6 +40,10 @@ class Model:
     def embedding(self) -> EmbeddingSpec:
         """Shape of the table that selection methods act on."""
         return self.tables[EMBEDDING]
+
+    def __hash__(self) -> int:
+        """Hash of the tables' shapes and the network."""
+        return hash((tuple(self.tables.items()), self.network))
 
 
 def init_model(key: Array, model: Model) -> tuple[Params, BatchStats]:

@@ -100,16 +100,19 @@ def init_table(key: Array, spec: EmbeddingSpec) -> Table:
     compact, so that a field starts at the same scale whatever the widths.
     """
     bound = (6.0 / (sum(spec.sizes) + spec.dim)) ** 0.5
-    table = {}
-    for group, group_key in zip(spec.groups, _split(key, len(spec.groups)), strict=True):
-        shape = (group.rows, group.width)
-        if spec.init == "xavier":
-            table[group.name] = jax.random.uniform(group_key, shape, minval=-bound, maxval=bound)
-        elif spec.init == "normal":
-            table[group.name] = jax.random.normal(group_key, shape)
-        else:
-            table[group.name] = jnp.zeros(shape)
-    return table
+    ends = np.cumsum([group.rows * group.width for group in spec.groups])
+    key = jax.random.fold_in(key, 0)  # with which the recorded results were made
+    # one draw for all groups, since XLA takes long to compile each
+    if spec.init == "xavier":
+        values = jax.random.uniform(key, (spec.parameters,), minval=-bound, maxval=bound)
+    elif spec.init == "normal":
+        values = jax.random.normal(key, (spec.parameters,))
+    else:
+        values = jnp.zeros(spec.parameters)
+    return {
+        group.name: part.reshape(group.rows, group.width)
+        for group, part in zip(spec.groups, jnp.split(values, ends[:-1]), strict=True)
+    }
 
 
 def positions(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
@@ -173,7 +176,3 @@ def slice_table(source: EmbeddingSpec, table: Table, target: EmbeddingSpec) -> T
         )
         for group in target.groups
     }
-
-
-def _split(key: Array, number: int) -> list[Array]:
-    return [jax.random.fold_in(key, i) for i in range(number)]

@@ -82,7 +82,8 @@ def fit_clusters(
 ) -> tuple[Clusters, list[Convergence]]:
     """Fits centroids on training rows and assigns all training and validation rows.
 
-    Mini-batches come in an order shuffled once. After every `config.segment_rows` rows, or every
+    Mini-batches come in an order shuffled once; the best of `config.starts` fits to the first is
+    where fitting starts. After every `config.segment_rows` rows, or every
     pass where there are fewer, the mean squared distance is compared with the one before, and
     fitting ends when it fell by less than `config.tolerance` of it: a log of tens of millions of
     rows is not read to the end. Assignment is one matrix product on the device.
@@ -182,14 +183,13 @@ def _fit_centroids(
     read: Callable[[], Iterator[np.ndarray]], config: ClusterConfig, rows: int, seed: int
 ) -> tuple[np.ndarray, list[Convergence]]:
     """Centroids `[C, K]`; `read` starts a pass over all rows in mini-batches."""
-    from sklearn.cluster import MiniBatchKMeans  # takes seconds to import
-
-    kmeans = MiniBatchKMeans(config.clusters, random_state=seed % 2**32)
     segment = min(config.segment_rows, rows)
     curve: list[Convergence] = []
     seen = since = 0
     total = 0.0
+    kmeans: Any = None
     for points in (points for _ in range(config.max_passes) for points in read()):
+        kmeans = kmeans or _start_kmeans(points, config, seed)
         total += float(kmeans.partial_fit(points).inertia_)
         seen, since = seen + len(points), since + len(points)
         if since < segment:
@@ -202,3 +202,20 @@ def _fit_centroids(
             if before - now < config.tolerance * before:
                 break
     return np.asarray(kmeans.cluster_centers_, np.float32), curve
+
+
+def _start_kmeans(points: np.ndarray, config: ClusterConfig, seed: int) -> Any:
+    """K-means that starts from the best of several fits to the first mini-batch.
+
+    A single start often ends at a split whose distances are far from the least.
+    """
+    from sklearn.cluster import MiniBatchKMeans  # takes seconds to import
+
+    seeds = np.random.Generator(np.random.Philox(seed)).integers(2**32, size=config.starts)
+    tried = [
+        MiniBatchKMeans(config.clusters, n_init=1, random_state=int(s)).fit(points) for s in seeds
+    ]
+    best = min(tried, key=lambda kmeans: float(kmeans.inertia_))
+    return MiniBatchKMeans(
+        config.clusters, init=best.cluster_centers_, n_init=1, random_state=seed % 2**32
+    )

@@ -26,6 +26,9 @@ from ihas_jax.training.steps import (
 )
 from ihas_jax.training.streaming import Streamed
 
+# one program: operation by operation it would take longer to compile than a short training
+_init = jax.jit(init_train, static_argnums=(1, 2))
+
 
 def predict(model: Model, params: Params, batch_stats: BatchStats, ids: Array) -> Array:
     """Click probabilities `[B]` of a click model for ids `[B, N]`."""
@@ -83,8 +86,7 @@ def train_model(
 
 def fresh_state(run: Run, name: str, model: Model) -> TrainState:
     """What the training of a model called `name` starts from."""
-    # one program: operation by operation it would take longer to compile than a short training
-    return jax.jit(lambda key: init_train(key, model, run.config.optimizer))(run.key(name))
+    return _init(run.key(name), model, run.config.optimizer)
 
 
 def model_task(

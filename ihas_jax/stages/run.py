@@ -7,7 +7,6 @@ import math
 import time
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +40,6 @@ class Run:
 
     def model(self, kept: Kept | None = None, rows: np.ndarray | None = None) -> Model:
         """The click model for (some of) the training rows, with all or the kept coordinates."""
-        if kept is None and rows is None:
-            return self._uniform
-        return self._build(kept, rows)
-
-    @cached_property
-    def _uniform(self) -> Model:
-        return self._build(None, None)
-
-    def _build(self, kept: Kept | None, rows: np.ndarray | None) -> Model:
         labels = self.data.train.labels if rows is None else self.data.train.labels[rows]
         # a log without a single click (or other row) has no log-odds
         click_rate = float(np.clip(labels.mean(), 1e-4, 1 - 1e-4))
