@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import matplotlib
 import tyro
-from bench.common import HAS_TORCH, Row, Settings
+from bench.common import HAS_TORCH, Row, Settings, torch_threads
 from bench.limits import measure_breakdown, measure_limit
 from bench.runs import (
     measure_clusters,
@@ -21,7 +21,7 @@ from bench.runs import (
     measure_stages,
 )
 from bench.steps import measure_scaling, measure_search_step, measure_training_step
-from bench.workload import Shape
+from bench.workload import ROWS, Shape
 from matplotlib.figure import Figure
 from rich.table import Table
 
@@ -59,10 +59,10 @@ class Arguments:
     """Rows of the log of 'memory'."""
     cluster_rows: int = 1_000_000
     """Rows of the log of 'clusters'."""
+    full_shape: Shape | None = None
+    """Shape of the log of 'full', a whole run; left out without it."""
     full_rows: int | None = None
-    """Rows of the log of 'full', a whole run; left out without it (Avazu has 40428967)."""
-    full_shape: Shape = "avazu"
-    """Shape of the log of 'full'."""
+    """Rows of that log; by default as many as the real one has."""
     results: Path = Path("experiments/results/benchmark")
     """Where the results go: this path with .md, .json and .png at its end."""
 
@@ -76,7 +76,7 @@ def main() -> None:
     for name in arguments.only:
         measure = _measures(arguments)[name]
         if measure is None:
-            needs = "--data, a folder made by prepare.py" if name == "stages" else "--full-rows"
+            needs = "--data, a folder made by prepare.py" if name == "stages" else "--full-shape"
             missing.append(f"'{name}' needs {needs}")
             log(f"[{name}] left out: it needs {needs}")
             continue
@@ -84,12 +84,14 @@ def main() -> None:
         rows.append(measure())
     if not rows:
         raise InputError(f"Nothing was measured: {'; '.join(missing)}.")
+    for line in _about():
+        console.print(line)
     console.print(_table(rows))
     _write(rows, arguments)
 
 
 def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:
-    settings, data, rows = arguments.settings, arguments.data, arguments.full_rows
+    settings, data, shape = arguments.settings, arguments.data, arguments.full_shape
 
     def stages() -> Row:
         assert data is not None
@@ -98,8 +100,8 @@ def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:
         return measure_stages(open_store(data), name, arguments.epochs, turns)
 
     def full() -> Row:
-        assert rows is not None
-        return measure_full_run(settings, rows, arguments.full_shape)
+        assert shape is not None
+        return measure_full_run(settings, arguments.full_rows or ROWS[shape], shape)
 
     return {
         "criteo": lambda: measure_training_step("criteo", settings),
@@ -112,7 +114,7 @@ def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:
         "clusters": lambda: measure_clusters(settings, arguments.cluster_rows),
         "seeds": lambda: measure_seeds(settings),
         "stages": None if data is None else stages,
-        "full": None if rows is None else full,
+        "full": None if shape is None else full,
     }
 
 
@@ -143,10 +145,11 @@ def _write(rows: list[Row], arguments: Arguments) -> None:
     lines = [
         "# Benchmark",
         "",
-        *provenance(Config())[:-1],
-        f"- torch: {version('torch') if HAS_TORCH else 'not installed'}",
+        *_about(),
         "",
-        "Medians over the turns of each side. Ratio: how many times as long as the first side.",
+        f"Medians over {arguments.settings.turns} turns of each side ({arguments.stage_turns} of "
+        "whole stages; memory, the parts of a step, clustering and a whole run once). Ratio: how "
+        "many times as long as the first side. Goal: of the ratio.",
         "",
         "| measure | side | median | ratio | goal |",
         "|---|---|---:|---:|---:|",
@@ -156,8 +159,7 @@ def _write(rows: list[Row], arguments: Arguments) -> None:
         "",
     ]
     content = {
-        "provenance": provenance(Config())[:-1],
-        "torch": version("torch") if HAS_TORCH else None,
+        "provenance": _about(),
         "settings": asdict(arguments.settings),
         "rows": [asdict(row) | {"ratios": row.ratios} for row in rows],
     }
@@ -166,6 +168,12 @@ def _write(rows: list[Row], arguments: Arguments) -> None:
     with matplotlib.rc_context({"svg.hashsalt": "benchmark"}):
         _draw(rows).savefig(f"{arguments.results}.png", dpi=150)
     log(f"Results: {arguments.results}.md, .json and .png")
+
+
+def _about() -> list[str]:
+    """Hardware, versions and command, as list items."""
+    torch = f"{version('torch')}, {torch_threads()} threads" if HAS_TORCH else "not measured"
+    return [*provenance(Config())[:-1], f"- torch: {torch}"]
 
 
 def _sentence(row: Row) -> str:
@@ -179,7 +187,8 @@ def _draw(rows: list[Row]) -> Figure:
     """One panel of bars for each row of the table."""
     columns = 2
     height = -(-len(rows) // columns)
-    figure = Figure(figsize=(11, 0.6 + 2.1 * height), layout="constrained")
+    figure = Figure(figsize=(11, 1.4 + 2.1 * height), layout="constrained")
+    figure.suptitle("\n".join(line.replace("`", "") for line in _about()), fontsize=7)
     for i, row in enumerate(rows):
         axis = figure.add_subplot(height, columns, i + 1)
         names, values = list(row.values), list(row.values.values())

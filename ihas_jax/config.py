@@ -99,7 +99,7 @@ class GateConfig:
     gradient_to_tables: bool = True
     """Whether the model step lets gradients flow through the gates into the embedding tables."""
     matmul: MatmulDtype = "float32"
-    """Number format of the K x K product's factors; bfloat16 is faster on GPUs, not on CPUs."""
+    """Number format of the factors of the K x K products; bfloat16 is meant for GPUs."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class ClusterConfig:
     batch_rows: int = 16384
     """Rows in one mini-batch of K-means, rounded up to a power of two."""
     starts: int = 10
-    """K-means++ starts tried on the first mini-batch; that of the least distance goes on."""
+    """Fits to the first mini-batch, of which that of the least distance goes on."""
     segment_rows: int = 262_144
     """Training rows, or all if there are fewer, between two checks whether K-means converged."""
     max_passes: int = 10

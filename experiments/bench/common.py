@@ -85,6 +85,13 @@ def take_turns(sides: Mapping[str, Side], turns: int) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
+def torch_threads() -> int:
+    """Threads that torch computes with; ours take all cores."""
+    import torch
+
+    return torch.get_num_threads()
+
+
 def sizes_of(shape: Shape, shrink: int) -> tuple[int, ...]:
     """Vocabularies of a shape, divided by `shrink`."""
     return tuple(max(2, size // shrink) for size in SIZES[shape])

@@ -23,8 +23,6 @@ OptimizerKind = Literal["adam", "fused", "sparse"]
 Batch = tuple[Tensor, Tensor]
 """`ids [B, N]` int32, local to each field, and `labels [B]` float32."""
 
-_BATCH_ROWS = 4096
-
 
 class ClickModel(nn.Module):
     """Embeddings of equal size, flattened, into an MLP."""

@@ -43,7 +43,7 @@ class Model:
 
     def __hash__(self) -> int:
         """Hash of the tables' shapes and the network."""
-        return hash((tuple(self.tables.items()), self.network))
+        return hash((frozenset(self.tables.items()), self.network))
 
 
 def init_model(key: Array, model: Model) -> tuple[Params, BatchStats]:

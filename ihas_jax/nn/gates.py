@@ -10,6 +10,32 @@ from jax.typing import DTypeLike
 from ihas_jax.config import ThresholdRule
 
 
+@jax.custom_vjp
+def half_product(x: Array, y: Array) -> Array:
+    """`x @ y`, `[B, K] [K, L] -> [B, L]`, of factors rounded to bfloat16.
+
+    Sums and results are of the type of `x`; gradients are products of the same kind.
+    """
+    return _half_product(x, y)
+
+
+def _half_product(x: Array, y: Array) -> Array:
+    half = jnp.bfloat16
+    return jnp.matmul(x.astype(half), y.astype(half), preferred_element_type=x.dtype)
+
+
+def _half_product_forward(x: Array, y: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _half_product(x, y), (x, y)
+
+
+def _half_product_backward(factors: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, y = factors
+    return _half_product(gradient, y.T), _half_product(x.T, gradient)
+
+
+half_product.defvjp(_half_product_forward, _half_product_backward)
+
+
 def sample_gates(
     key: Array, logits: Array, *, temperature: float, first_row: Array | int = 0
 ) -> Array:

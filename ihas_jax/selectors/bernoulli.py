@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ihas_jax.config import GateConfig
-from ihas_jax.nn.gates import gate_penalty, sample_gates, select_gates
+from ihas_jax.nn.gates import gate_penalty, half_product, sample_gates, select_gates
 from ihas_jax.nn.mlp import Linear
 from ihas_jax.selectors.base import Selected, SelectorParams
 
@@ -47,11 +47,7 @@ class BernoulliGates:
         kernel, bias = params["linear"]["kernel"], params["linear"]["bias"]
         if self.config.matmul == "float32":
             return flat @ kernel + bias
-        half = jnp.bfloat16
-        product = jnp.matmul(
-            flat.astype(half), kernel.astype(half), preferred_element_type=flat.dtype
-        )
-        return product + bias
+        return half_product(flat, kernel) + bias
 
     def sample(
         self, params: SelectorParams, embeddings: Array, key: Array, first_row: Array | int = 0

@@ -39,13 +39,13 @@ def predict(model: Model, params: Params, batch_stats: BatchStats, ids: Array) -
 
 def streamed_predict(model: Model, description: str) -> Streamed:
     """`predict` over any number of rows; its parameters are `(params, batch_stats)`."""
-    return Streamed(_predict_with(model), description)
+    return _predictor(model).named(description)
 
 
 @lru_cache(maxsize=8)
-def _predict_with(model: Model) -> Callable[[Any, Array], Array]:
-    """One function for each model, so that trainings of the same model compile it once."""
-    return lambda weights, ids: predict(model, weights[0], weights[1], ids)
+def _predictor(model: Model) -> Streamed:
+    """One program for each model, however often it is trained and evaluated."""
+    return Streamed(lambda weights, ids: predict(model, weights[0], weights[1], ids), "predict")
 
 
 def train_base(run: Run) -> Fitted:

@@ -40,6 +40,8 @@ def fit_together(config: Config, data: Dataset, workdirs: Mapping[int, str | Pat
       InputError: as `fit`, or the rows don't stay on the device.
     """
     check_rows(config, data)
+    if not workdirs:
+        return []
     with ExitStack() as stack:
         runs = []
         for seed, workdir in workdirs.items():

@@ -103,6 +103,8 @@ def _train(trainers: list[Trainer]) -> None:
     rounds, mesh = trainers[0].task.rounds, trainers[0].mesh
     data, gate_data = trainers[0].transfer(rounds.split, rounds.gate_split)
     state = stack_seeds([trainer.state for trainer in trainers])
+    for trainer in trainers:
+        trainer.state = None  # its copy is in the stack
     round_ = jax.jit(
         over_seeds(trainers[0].task.round_, state, (None, 0, None, 0, None)), donate_argnums=0
     )
@@ -124,12 +126,16 @@ def _train(trainers: list[Trainer]) -> None:
                     for i, trainer in left.items():
                         trainer.state = one(state, i)
                         trainer.save()
+                        trainer.state = None
         for i, trainer in left.items():
             trainer.state = one(state, i)
             trainer.close_epoch()
         if first.due(len(left)) or any(trainer.progress.finished for trainer in left.values()):
             for trainer in left.values():
                 trainer.save()
+        for trainer in left.values():
+            if not trainer.progress.finished:
+                trainer.state = None
 
 
 def _stack_rows(parts: list[np.ndarray], mesh: Mesh) -> Array:

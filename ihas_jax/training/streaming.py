@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -27,7 +27,13 @@ class Streamed:
 
     def __init__(self, function: Callable[[Any, Array], Any], description: str) -> None:
         self._description = description
-        self._map = _compiled(function)
+        self._map = jax.jit(_mapped(lambda params, ids, valid: (function(params, ids), ())))
+
+    def named(self, description: str) -> Streamed:
+        """The same program under another description."""
+        other = copy.copy(self)
+        other._description = description
+        return other
 
     def chunks(
         self,
@@ -65,12 +71,6 @@ class Summed:
             outputs.append(part)
             totals.append(sums)
         return _concatenate(outputs), jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), *totals)
-
-
-@lru_cache(maxsize=16)
-def _compiled(function: Callable[[Any, Array], Any]) -> Callable[..., Any]:
-    """One program for each function, however many stream it."""
-    return jax.jit(_mapped(lambda params, ids, valid: (function(params, ids), ())))
 
 
 def _mapped(function: Callable[[Any, Array, Array], Any]) -> Callable[..., Any]:

@@ -29,6 +29,7 @@ def measured(command):
     measures = ("criteo", "search", "scaling", "limit", "breakdown", "memory", "clusters", "seeds")
     done = script(
         *TINY, *SHRINK, "--memory-rows", 3000, "--cluster-rows", 5000, "--full-rows", 3000,
+        "--full-shape", "avazu",
         "--results", results, "--only", *measures, "full",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -48,7 +49,8 @@ def test_the_table_says_on_what_it_was_measured(measured):
     text = results.with_suffix(".md").read_text()
     for word in ("hardware: ", "jax ", "command: `python", "torch: "):
         assert word in text
-    assert "Benchmark" in done.stdout
+    for word in ("Benchmark", "hardware: ", "jax ", "command: `python", "torch: "):
+        assert word in done.stdout
     assert content["settings"]["batch_size"] == 16
     assert results.with_suffix(".png").stat().st_size > 10_000
 
@@ -84,7 +86,7 @@ def test_a_measure_without_its_input_is_left_out_and_says_what_it_needs(command)
     script = dataclasses.replace(command, script="benchmark.py")
     done = script("--only", "stages", "full", "--results", command.folder / "nothing")
     assert done.returncode != 0
-    assert "--data" in done.stderr and "--full-rows" in done.stderr
+    assert "--data" in done.stderr and "--full-shape" in done.stderr
     assert "Traceback" not in done.stderr
 
 

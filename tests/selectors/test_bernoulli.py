@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit
 
 from ihas_jax.config import GateConfig
-from ihas_jax.nn.gates import select_gates
+from ihas_jax.nn.gates import half_product, select_gates
 from ihas_jax.selectors.bernoulli import BernoulliGates
 
 N, D, K = 3, 2, 6
@@ -132,3 +132,17 @@ def test_bfloat16_rounds_the_factors_of_the_product_and_nothing_else():
     found = select(gates, params, E)
     np.testing.assert_allclose(found.probs, expit(logits), rtol=1e-6)
     assert not np.allclose(found.probs, select(*make(), E).probs, rtol=1e-4)
+
+
+def test_bfloat16_rounds_the_factors_of_the_gradients_products_too():
+    rng = np.random.default_rng(3)
+    x, y, g = (rng.normal(size=shape) for shape in ((8, 6), (6, 5), (8, 5)))
+
+    def rounded(array):
+        return np.asarray(jnp.asarray(array, jnp.bfloat16), np.float64)
+
+    product, pull_back = jax.vjp(half_product, x, y)
+    np.testing.assert_allclose(product, rounded(x) @ rounded(y), rtol=1e-6)
+    for found, a, b in zip(pull_back(g), (g, x.T), (y.T, g), strict=True):
+        assert found.dtype == x.dtype
+        np.testing.assert_allclose(found, rounded(a) @ rounded(b), rtol=1e-6)
