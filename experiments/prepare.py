@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from rich.table import Table as Grid
 from ihas_jax.data import formats
 from ihas_jax.data.ingest import Summary, prepare
 from ihas_jax.data.logs import Log
-from ihas_jax.data.split import SPLITS
-from ihas_jax.errors import run_cli
+from ihas_jax.data.split import SPLITS, SplitRule
+from ihas_jax.data.store import open_store
+from ihas_jax.errors import InputError, run_cli
 from ihas_jax.progress import console, log
 
 
@@ -22,16 +24,41 @@ from ihas_jax.progress import console, log
 class Job(ABC):
     """What every format has in common."""
 
-    input: Path
-    """The raw log: plain text or gzip, or the file that the format names."""
+    input: tuple[Path, ...]
+    """The raw log: plain text or gzip, or the file that the format names. Several files, a
+    pattern in quotes such as 'day_*.gz', or a folder of parts are one log, by their names."""
     output: Path
     """The folder to make; it must not exist."""
     min_count: int = 10
     """Values seen in fewer rows share the field's "other" id."""
     seed: int = 0
     """Decides which rows are for training (80 %), validation (10 %) and test (10 %)."""
+    split: SplitRule = "random"
+    """At random, or the earliest 80 % for training and the latest 10 % for test (by the time
+    column of avazu, movielens and table --time, else in the order of the log), or all for test."""
+    sample: float = 1.0
+    """The share of the rows to take, at random."""
+    limit_rows: int | None = None
+    """Reads so many usable rows from the start of the log."""
+    schema: Path | None = None
+    """A store whose vocabularies are used, instead of counting new ones: for the next day's log."""
     on_bad_rows: Literal["error", "skip"] = "error"
     """A row that cannot be used stops the work, or is left out and counted."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of the log."""
+        found: list[Path] = []
+        for path in self.input:
+            if path.is_dir():
+                found += sorted(file for file in path.iterdir() if file.name[0] not in "._")
+            elif "*" in path.name or "?" in path.name:
+                found += sorted(path.parent.glob(path.name)) or [path]
+            else:
+                found.append(path)
+        if not found:
+            raise InputError(f"--input {self.input[0]} holds no files")
+        return tuple(found)
 
     @abstractmethod
     def open(self) -> Log:
@@ -44,7 +71,7 @@ class Criteo(Job):
 
     def open(self) -> Log:
         """The log to read."""
-        return formats.criteo(self.input)
+        return formats.criteo(*self.files)
 
 
 @dataclass(frozen=True)
@@ -53,7 +80,7 @@ class Avazu(Job):
 
     def open(self) -> Log:
         """The log to read."""
-        return formats.avazu(self.input)
+        return formats.avazu(*self.files)
 
 
 @dataclass(frozen=True)
@@ -62,12 +89,14 @@ class MovieLens(Job):
 
     def open(self) -> Log:
         """The log to read."""
-        return formats.movielens(self.input)
+        if len(self.files) > 1:
+            raise InputError("movielens is one file, ml-1m.zip; give it alone as --input")
+        return formats.movielens(self.files[0])
 
 
 @dataclass(frozen=True)
 class Table(Job):
-    """Any CSV with a header, plain or gzip, or Parquet file."""
+    """Any CSV with a header, plain or gzip, or Parquet."""
 
     label: str = tyro.MISSING
     """The column that is 0 or 1."""
@@ -76,11 +105,18 @@ class Table(Job):
     numeric: tuple[str, ...] = ()
     """The columns of numbers; the integer part v becomes the category int(ln(v)^2), or v - 2
     where v is at most 2."""
+    time: str | None = None
+    """The column that tells when a row was, for --split chronological: numbers, or text that
+    sorts, such as 2014-10-21 23:00."""
 
     def open(self) -> Log:
         """The log to read."""
         return formats.table(
-            self.input, label=self.label, categorical=self.categorical, numeric=self.numeric
+            *self.files,
+            label=self.label,
+            categorical=self.categorical,
+            numeric=self.numeric,
+            time=self.time,
         )
 
 
@@ -96,7 +132,7 @@ def report(summary: Summary, output: Path) -> None:
     """Prints what was made: the splits, the fields, and how long it took."""
     splits = Grid("split", "rows", "label rate", title=str(output))
     for name, rows, clicks in zip(SPLITS, summary.rows, summary.clicks, strict=True):
-        splits.add_row(name, f"{rows:,}", f"{clicks / rows:.4f}")
+        splits.add_row(name, f"{rows:,}", f"{clicks / rows:.4f}" if rows else "")
     fields = Grid("field", "kind", "ids", "other")
     for field, share in zip(summary.schema.fields, summary.other_shares, strict=True):
         fields.add_row(field.name, field.kind, f"{field.size:,}", f"{share:.2%}")
@@ -109,7 +145,8 @@ def report(summary: Summary, output: Path) -> None:
     rows = sum(summary.rows)
     log(
         f"{rows:,} rows, {len(summary.schema.fields)} fields, {sum(summary.schema.sizes):,} ids "
-        f"in {summary.seconds:.1f} s ({rows / summary.seconds:,.0f} rows/s)"
+        f"in {summary.seconds:.1f} s ({rows / summary.seconds:,.0f} rows/s), "
+        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
     )
 
 
@@ -122,9 +159,13 @@ def main() -> None:
         min_count=job.min_count,
         seed=job.seed,
         on_bad_rows=job.on_bad_rows,
+        split=job.split,
+        sample=job.sample,
+        limit_rows=job.limit_rows,
+        schema=open_store(job.schema).schema if job.schema else None,
     )
     report(summary, job.output)
 
 
 if __name__ == "__main__":
-    run_cli(main, interrupted="nothing was left behind; run the same command to start again")
+    run_cli(main)

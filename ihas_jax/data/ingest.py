@@ -1,29 +1,38 @@
-"""From a raw log to a store, in two passes and bounded memory: count the values, then encode."""
+"""From a raw log to a store: read it once, count its values, encode it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-import polars as pl
 
-from ihas_jax.data.logs import Chunk, Fields, Log, field_text
-from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.split import SPLITS, assign_splits
+from ihas_jax.data.encoder import Encoder
+from ihas_jax.data.logs import Chunk, Coded, Log
+from ihas_jax.data.schema import Schema
+from ihas_jax.data.split import (
+    SPLITS,
+    SplitRule,
+    assign_splits,
+    chronological_splits,
+    hash_rows,
+)
+from ihas_jax.data.spool import Read, Spool, remove_spool
 from ihas_jax.data.store import StoreWriter, new_store
+from ihas_jax.data.vocabulary import count_field, rank_column
 from ihas_jax.errors import InputError
+from ihas_jax.progress import log as say
 from ihas_jax.progress import track
 
 _FEWEST_ROWS = 10
-_MERGE_ROWS = 1 << 20
-
-Raw = pl.DataFrame | Mapping[str, Sequence[object]]
+_STEPS = 1000
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -56,218 +65,203 @@ def prepare(
     min_count: int = 10,
     seed: int = 0,
     on_bad_rows: Literal["error", "skip"] = "error",
+    split: SplitRule = "random",
+    sample: float = 1.0,
+    limit_rows: int | None = None,
+    schema: Schema | None = None,
 ) -> Summary:
-    """Encodes a raw log into a store: same log, `min_count` and `seed`, same bytes.
+    """Encodes a raw log into a store: same log and choices, same bytes.
 
     The vocabularies are counted on the whole log, validation and test rows included, as in
     pytorch-fm and the papers that build on it. Values are ordered by count, then by their
     bytes. An empty category is a value like any other.
 
+    The text is read once, into a spool beside the output; called again after a crash, it goes on
+    behind the last chunk that it read.
+
     Args:
       log: What to read; see `ihas_jax.data.formats`.
       output: The folder to make.
       min_count: Values seen in fewer rows become the field's "other".
-      seed: Decides which rows are for training, validation and test.
+      seed: Decides which rows are for training, validation and test, and which are sampled.
       on_bad_rows: Whether a row that cannot be used is an error, or left out and counted.
+      split: Which rows are for training, validation and test.
+      sample: The share of the rows to take, at random.
+      limit_rows: How many usable rows to read, from the start of the log; None for all.
+      schema: Vocabularies to use instead of counting, those of an older store.
 
     Raises:
       InputError: The log cannot be read or has a bad row, there are fewer than 10 rows,
-        `output` exists or cannot be written, or the log changed between the passes.
+        `output` exists or cannot be written, the schema has other fields than the log, or the
+        log changed while it was read.
     """
     if min_count < 1:
         raise InputError(f"min_count is {min_count}; it must be at least 1")
-    start, version = time.monotonic(), _version(log.path)
-    with new_store(output) as folder:
-        counts = _count(log, on_bad_rows)
-        if counts.rows < _FEWEST_ROWS:
-            left_out = f"; {counts.bad_rows} were left out, the first: {counts.complaint}"
-            raise InputError(
-                f"{log.path} holds {counts.rows} usable rows, a split of 80/10/10 needs "
-                f"{_FEWEST_ROWS}{left_out if counts.bad_rows else ''}"
-            )
-        schema = counts.schema(log.label, min_count)
-        splits = assign_splits(counts.rows, seed)
+    if not 0 < sample <= 1:
+        raise InputError(f"sample is {sample}; it must be above 0, and at most 1")
+    if limit_rows is not None and limit_rows < 1:
+        raise InputError(f"limit_rows is {limit_rows}; it must be at least 1")
+    if schema is not None and log.fields != tuple((f.name, f.kind) for f in schema.fields):
+        raise InputError(
+            f"the log's fields are {', '.join(name for name, _ in log.fields)}, those of the "
+            f"schema {', '.join(schema.names)}; names, kinds and order must be the same"
+        )
+    start, versions = time.monotonic(), _versions(log)
+    job = {"log": repr(log), "versions": versions, "seed": seed, "sample": sample}
+    job |= {"limit_rows": limit_rows, "polars": version("polars")}
+    columns = len(log.fields) + (log.time is not None)
+    with (
+        new_store(output, kept="spool") as folder,
+        _open_spool(folder / "spool", job, columns) as spool,
+    ):
+        _read(log, spool, on_bad_rows, sample, limit_rows, seed)
+        if _versions(log) != versions:
+            raise InputError(f"{log.name} changed while it was being read; prepare it again")
+        _check_rows(log, spool.read, split)
+        schema = schema or _count(log, spool, min_count)
+        splits = _assign(log, spool, split, seed)
         rows = tuple(np.bincount(splits, minlength=len(SPLITS)).tolist())
-        origin = {
-            "sources": [log.path.name],
-            "min_count": min_count,
-            "seed": seed,
-            "bad_rows": counts.bad_rows,
-        }
+        origin = {"sources": [path.name for path in log.paths], "min_count": min_count}
+        origin |= {"seed": seed, "bad_rows": spool.read.bad, "split": split, "sample": sample}
         with StoreWriter(folder, schema, rows, origin) as writer:
-            clicks, others = _encode(log, schema, splits, writer)
-            if _version(log.path) != version:
-                raise _changed(log)
-    return Summary(
-        schema,
-        rows,
-        tuple(clicks.tolist()),
-        tuple((others / counts.rows).tolist()),
-        counts.bad_rows,
-        counts.complaint,
-        time.monotonic() - start,
-    )
+            clicks, others = _encode(spool, schema, splits, writer)
+        read = spool.read
+    shares = tuple((others / read.kept).tolist())
+    seconds = time.monotonic() - start
+    return Summary(schema, rows, tuple(clicks.tolist()), shares, read.bad, read.complaint, seconds)
 
 
-def encode(schema: Schema, frame: Raw) -> np.ndarray:
-    """Encodes raw columns in memory, by the rule of `prepare`; see `Encoder`."""
-    return Encoder(schema)(frame)
+@contextmanager
+def _open_spool(folder: Path, job: Mapping[str, Any], columns: int) -> Iterator[Spool]:
+    """The spool of a job; it is left for another try where this one is cut short."""
+    try:
+        with Spool(folder, job, columns) as spool:
+            yield spool
+    except InputError:
+        remove_spool(folder)
+        raise
+    remove_spool(folder)
 
 
-class Encoder:
-    """Turns raw columns into ids; keeps the vocabularies ready, so make it once and call it often.
-
-    The rows of the log that a schema was counted on get the ids that `prepare` stored. So a
-    missing category (None) is the empty string, which has an id of its own where the log had it
-    often enough, and a missing number is the code "NULL". All values without an id of their
-    own, and numbers that are none, get the field's "other".
-    """
-
-    def __init__(self, schema: Schema) -> None:
-        """Builds the look-up tables of a schema."""
-        self._kinds: Fields = tuple((field.name, field.kind) for field in schema.fields)
-        self._ids = [
-            pl.col(field.name)
-            .cast(pl.Enum(field.values), strict=False)
-            .to_physical()
-            .cast(pl.Int32)
-            .fill_null(field.other)
-            for field in schema.fields
-        ]
-
-    def __call__(self, frame: Raw) -> np.ndarray:
-        """Encodes raw columns.
-
-        Args:
-          frame: A data frame, or lists by column name; other columns are ignored.
-
-        Returns:
-          [n, N] int32, ids local to each field.
-
-        Raises:
-          InputError: A column is missing, or the columns differ in length.
-        """
-        columns = frame.columns if isinstance(frame, pl.DataFrame) else list(frame)
-        names = [name for name, _ in self._kinds]
-        for name in names:
-            if name not in columns:
-                raise InputError(f"no column {name!r}; the columns are {', '.join(columns)}")
-        if not isinstance(frame, pl.DataFrame):
-            lengths = {name: len(frame[name]) for name in names}
-            if len(set(lengths.values())) > 1:
-                raise InputError(f"the columns differ in length: {lengths}")
-            frame = pl.DataFrame({n: pl.Series(n, frame[n], strict=False) for n in names})
-        return self.look_up(
-            frame.lazy().select(field_text(*field) for field in self._kinds).collect()
-        )
-
-    def look_up(self, frame: pl.DataFrame) -> np.ndarray:
-        """Returns the ids [n, N] int32 of text columns as `Log.chunks` yields them."""
-        return frame.lazy().select(self._ids).collect().to_numpy(order="c")
-
-
-class _Counts:
-    """How often each value of each field was seen.
-
-    New counts wait, and are merged when they outnumber the merged ones: a merge is then paid
-    for by the rows that came since, and memory stays within a few times the distinct values.
-    """
-
-    def __init__(self, fields: Fields) -> None:
-        self._kinds = fields
-        self._parts: dict[str, list[pl.DataFrame]] = {name: [] for name, _ in fields}
-        self.rows = self.bad_rows = 0
-        self.complaint: str | None = None
-
-    def add(self, chunk: Chunk) -> None:
-        """Counts the rows of a chunk."""
-        self.rows += chunk.frame.height
-        self.bad_rows += chunk.bad
-        self.complaint = self.complaint or chunk.complaint
-        counted = pl.collect_all(
-            chunk.frame.lazy()
-            .select(value=pl.col(name))
-            .group_by("value")
-            .agg(count=pl.len().cast(pl.Int64))
-            for name in self._parts
-        )
-        for parts, frame in zip(self._parts.values(), counted, strict=True):
-            parts.append(frame)
-            if sum(part.height for part in parts[1:]) > max(_MERGE_ROWS, parts[0].height):
-                parts[:] = [_merge(parts)]
-
-    def schema(self, label: str, min_count: int) -> Schema:
-        """The vocabularies: values by count, then by their bytes; counts are dropped."""
-        fields = []
-        for name, kind in self._kinds:
-            kept = _merge(self._parts.pop(name)).filter(pl.col("count") >= min_count)
-            values = kept.sort("count", "value", descending=[True, False])["value"]
-            fields.append(Field(name, tuple(values.to_list()), kind))
-        return Schema(label, tuple(fields))
-
-
-def _merge(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(parts).group_by("value").agg(pl.col("count").sum())
-
-
-def _count(log: Log, on_bad_rows: str) -> _Counts:
-    """First pass: counts the values of the usable rows."""
-    counts = _Counts(log.fields)
-    chunks = _ahead(log.chunks())
-    first = next(chunks, None)
-    if first is None:
-        raise InputError(f"{log.path} holds no rows")
-    with track("Counting", round(first.frame.height / first.share)) as progress:
-        for chunk in chain([first], chunks):
+def _read(
+    log: Log,
+    spool: Spool,
+    on_bad_rows: str,
+    sample: float,
+    limit_rows: int | None,
+    seed: int,
+) -> None:
+    """First pass: the usable rows, into the spool."""
+    if spool.read.rows:
+        say(f"Goes on behind row {spool.read.rows:,}")
+    if spool.read.bad and on_bad_rows == "error":
+        raise _bad(spool.read.complaint)
+    if limit_rows is not None and spool.read.rows >= limit_rows:
+        return
+    with track("Reading", _STEPS, "permille") as progress:
+        done = 0
+        for chunk in _ahead(log.chunks(spool.read.position)):
             if chunk.bad and on_bad_rows == "error":
-                raise InputError(
-                    f"{chunk.complaint}; mend it, or leave out such rows with --on-bad-rows skip"
-                )
-            counts.add(chunk)
-            progress.advance(chunk.frame.height)
-    return counts
+                raise _bad(chunk.complaint)
+            before = spool.read
+            left = len(chunk.labels) if limit_rows is None else limit_rows - before.rows
+            taken = _take(chunk, before.rows, left, sample, seed)
+            read = Read(
+                rows=before.rows + len(chunk.labels),
+                kept=before.kept + len(taken.labels),
+                bad=before.bad + chunk.bad,
+                complaint=before.complaint or chunk.complaint,
+                position=chunk.end,
+                share=chunk.share,
+            )
+            spool.append(taken, read)
+            progress.advance(int(_STEPS * chunk.share) - done)
+            done = int(_STEPS * chunk.share)
+            if limit_rows is not None and read.rows >= limit_rows:
+                break
+
+
+def _take(chunk: Chunk, first: int, left: int, sample: float, seed: int) -> Chunk:
+    """The first `left` rows of a chunk, a share of them; `first` is the number of its first row."""
+    rows = len(chunk.labels)
+    if left >= rows and sample == 1:
+        return chunk
+    taken = np.arange(rows) < left
+    # another seed than that of the splits, of which the sample must know nothing
+    highest = np.uint64(min(int(sample * 2.0**64), 2**64 - 1))
+    taken &= hash_rows(first, rows, ~seed) <= highest
+    columns = tuple(Coded(codes[taken], values) for codes, values in chunk.columns)
+    return replace(chunk, labels=chunk.labels[taken], columns=columns)
+
+
+def _check_rows(log: Log, read: Read, split: SplitRule) -> None:
+    """Raises: InputError: There are too few rows."""
+    if not read.share:
+        raise InputError(f"{log.name} holds no rows")
+    if read.kept < (1 if split == "test" else _FEWEST_ROWS):
+        left_out = f"; {read.bad} were left out, the first: {read.complaint}"
+        raise InputError(
+            f"{log.name} holds {read.kept} usable rows, a split of 80/10/10 needs "
+            f"{_FEWEST_ROWS}{left_out if read.bad else ''}"
+        )
+
+
+def _count(log: Log, spool: Spool, min_count: int) -> Schema:
+    """The vocabularies."""
+    fields = []
+    with track("Counting", len(log.fields), "fields") as progress:
+        for number, (name, kind) in enumerate(log.fields):
+            fields.append(count_field(spool, number, name, kind, min_count))
+            progress.advance(1)
+    return Schema(log.label, tuple(fields))
+
+
+def _assign(log: Log, spool: Spool, split: SplitRule, seed: int) -> np.ndarray:
+    """The split of each row, [n] uint8."""
+    rows = spool.read.kept
+    if split == "test":
+        return np.full(rows, SPLITS.index("test"), np.uint8)
+    if split == "random":
+        return assign_splits(rows, seed)
+    if log.time is None:
+        return chronological_splits(np.zeros(rows, np.uint8))
+    return chronological_splits(rank_column(spool, len(log.fields)))
 
 
 def _encode(
-    log: Log, schema: Schema, splits: np.ndarray, writer: StoreWriter
+    spool: Spool, schema: Schema, splits: np.ndarray, writer: StoreWriter
 ) -> tuple[np.ndarray, np.ndarray]:
     """Second pass: writes every row to its split; returns clicks per split, "other" per field."""
     encoder, done = Encoder(schema), 0
     clicks = np.zeros(len(SPLITS), np.int64)
     others = np.zeros(len(schema.fields), np.int64)
+    encoded = ((labels, encoder.look_up(columns)) for labels, columns in spool.chunks())
     with track("Encoding", len(splits)) as progress:
-        for chunk in _ahead(log.chunks()):
-            ids, labels = encoder.look_up(chunk.frame), chunk.labels.to_numpy()
+        for labels, ids in _ahead(encoded):
             where = splits[done : done + len(ids)]
-            if len(where) < len(ids):
-                raise _changed(log)
             for split in range(len(SPLITS)):
                 writer.append(split, ids[where == split], labels[where == split])
             clicks += np.bincount(where[labels == 1], minlength=len(SPLITS))
             others += (ids == np.array(schema.sizes) - 1).sum(0)
             done += len(ids)
             progress.advance(len(ids))
-    if done < len(splits):
-        raise _changed(log)
     return clicks, others
 
 
-def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Yields `chunks`, reading the next one in a thread while the last one is worked on."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, chunks, None)
-        while (chunk := coming.result()) is not None:
-            coming = reader.submit(next, chunks, None)
-            yield chunk
+def _ahead(items: Iterator[_T]) -> Iterator[_T]:
+    """Yields `items`, making the next one in a thread while the last one is worked on."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = maker.submit(next, items, None)
+            yield item
 
 
-def _version(path: Path) -> tuple[int, int] | None:
-    """What tells two states of a file apart; None where there is no file, for the log to say."""
-    if not path.exists():
-        return None
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
+def _bad(complaint: str | None) -> InputError:
+    return InputError(f"{complaint}; mend it, or leave out such rows with --on-bad-rows skip")
 
 
-def _changed(log: Log) -> InputError:
-    return InputError(f"{log.path} changed while it was being read; prepare it again")
+def _versions(log: Log) -> list[tuple[int, int] | None]:
+    """What tells two states of a log's files apart; None for a missing one, for the log to say."""
+    stats = [path.stat() if path.exists() else None for path in log.paths]
+    return [stat and (stat.st_size, stat.st_mtime_ns) for stat in stats]

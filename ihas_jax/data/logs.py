@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from ihas_jax.data.records import Complaint
@@ -17,23 +19,60 @@ Fields = tuple[tuple[str, FieldKind], ...]
 _LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
-@dataclass(frozen=True)
+class Position(NamedTuple):
+    """A place between two rows of a log: how much lies before it.
+
+    Attributes:
+      file: Files read to their end.
+      offset: Bytes (of text) or rows (of Parquet) of the next file.
+      line: Lines or rows of that file.
+    """
+
+    file: int = 0
+    offset: int = 0
+    line: int = 0
+
+
+class Coded(NamedTuple):
+    """A column as codes into its own values.
+
+    Attributes:
+      codes: [n] uint8, uint16 or uint32, an index into `values` for each row.
+      values: [m] text, not always distinct.
+    """
+
+    codes: np.ndarray
+    values: pl.Series
+
+
+@dataclass(frozen=True, eq=False)
 class Chunk:
     """Some rows of a log, in its order, those that cannot be used left out.
 
     Attributes:
-      labels: [n] UInt8, 0 or 1.
-      frame: A text column per field, as they are counted and looked up.
+      labels: [n] uint8, 0 or 1.
+      columns: A column of clean text per field, as they are counted and looked up; and the
+        column that tells the time, if the log has one, behind them.
       bad: How many rows were left out.
       complaint: About the first of these: the file, the line and what is wrong.
       share: The share of the log read so far, in (0, 1].
+      end: Where the next chunk begins.
     """
 
-    labels: pl.Series
-    frame: pl.DataFrame
+    labels: np.ndarray
+    columns: tuple[Coded, ...]
     bad: int
     complaint: str | None
     share: float
+    end: Position
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The text of each row, field by field."""
+        texts = [values.gather(codes).to_list() for codes, values in self.columns]
+        return list(zip(*texts, strict=True))
+
+
+START = Position()
 
 
 @dataclass(frozen=True)
@@ -41,21 +80,35 @@ class Log(ABC):
     """A raw log.
 
     Attributes:
-      path: Where it is.
+      paths: Its files, in order.
       label: The name of its label.
       fields: The names and kinds of the columns to encode.
+      time: The column that tells when a row was, for a chronological split.
     """
 
-    path: Path
+    paths: tuple[Path, ...]
     label: str
     fields: Fields
+    time: str | None = field(default=None, kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        more = len(self.paths) - 1
+        return f"{self.paths[0]} and {more} more" if more else str(self.paths[0])
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The columns that are read: the label, the fields, and the time if it is neither."""
+        names = (self.label, *(name for name, _ in self.fields))
+        return names if self.time is None or self.time in names else (*names, self.time)
 
     @abstractmethod
-    def chunks(self) -> Iterator[Chunk]:
-        """Reads the log from its start; every call gives the same chunks.
+    def chunks(self, start: Position = START) -> Iterator[Chunk]:
+        """Reads the log from its start, or from where a chunk ended.
 
         Raises:
-          InputError: The file cannot be read, is empty or damaged, or lacks a column.
+          InputError: A file cannot be read, is empty or damaged, or lacks a column.
         """
 
 
@@ -81,49 +134,83 @@ def field_text(name: str, kind: FieldKind) -> pl.Expr:
 def screen(
     log: Log,
     raw: pl.DataFrame,
-    places: pl.Series,
+    places: np.ndarray,
     share: float,
+    end: Position,
     *,
     unit: str = "line",
     bad: int = 0,
     complaint: Complaint | None = None,
 ) -> Chunk:
-    """Turns raw columns into labels and text, and leaves out rows that cannot be used.
+    """Turns raw columns into labels and coded text, and leaves out rows that cannot be used.
+
+    What a value means is found once for each distinct value, not for each row.
 
     Args:
-      log: The log; its label and field columns are in `raw`.
+      log: The log; the columns it uses are in `raw`.
       raw: The columns as they were read.
       places: [n], the line or row number of each row.
       share: The share of the log read so far.
+      end: Where the next chunk begins.
       unit: What `places` counts: "line" or "row".
       bad: Rows that the reader has left out already.
       complaint: About the first of these.
     """
-    label = (
-        pl.col(log.label)
-        .cast(pl.String)
-        .replace_strict(_LABELS, default=None, return_dtype=pl.UInt8)
-    )
-    text = (field_text(name, kind) for name, kind in log.fields)
-    # Lazily, because the lazy engine finds common subexpressions and is three times as fast.
-    clean = raw.lazy().select(label.alias(log.label), *text).collect()
-    usable = clean.select(pl.all_horizontal(pl.all().is_not_null())).to_series()
+    coded = encode_columns(raw, log.used)
+    label, *columns = (coded[name] for name in (log.label, *(name for name, _ in log.fields)))
+    lowered = label.values.replace_strict(_LABELS, default=None, return_dtype=pl.UInt8)
+    meanings = [lowered] + [
+        values.to_frame(name).select(field_text(name, kind)).to_series()
+        for (name, kind), (_, values) in zip(log.fields, columns, strict=True)
+    ]
+    usable = np.ones(raw.height, bool)
+    for (codes, _), meaning in zip((label, *columns), meanings, strict=True):
+        if meaning.null_count():
+            usable &= meaning.is_not_null().to_numpy()[codes]
     if not usable.all():
-        wrong = usable.not_().arg_true()
-        row = wrong[0]
-        first = Complaint(places[row], _reason(log, raw.row(row, named=True), clean[row]))
+        wrong = np.flatnonzero(~usable)
+        row = int(wrong[0])
+        means = [m[int(c.codes[row])] for c, m in zip((label, *columns), meanings, strict=True)]
+        first = Complaint(int(places[row]), _reason(log, raw.row(row, named=True), means))
         complaint = min(complaint, first) if complaint else first
         bad += len(wrong)
-        clean = clean.filter(usable)
-    where = f"{log.path}, {unit} {complaint.line}: {complaint.reason}" if complaint else None
-    return Chunk(clean[log.label], clean.drop(log.label), bad, where, share)
+        label = Coded(label.codes[usable], label.values)
+        columns = [Coded(codes[usable], values) for codes, values in columns]
+    where = None
+    if complaint:
+        where = f"{log.paths[end.file]}, {unit} {complaint.line}: {complaint.reason}"
+    labels = meanings[0].fill_null(0).to_numpy()[label.codes]
+    texts = [Coded(c.codes, m) for c, m in zip(columns, meanings[1:], strict=True)]
+    if log.time is not None:
+        codes, values = coded[log.time]
+        texts.append(Coded(codes[usable], values))
+    return Chunk(labels, tuple(texts), bad, where, share, end)
 
 
-def _reason(log: Log, raw: dict[str, object], clean: pl.DataFrame) -> str:
-    """Says what is wrong with a row: its values as read, and [1] cleaned with nulls."""
-    if clean[log.label][0] is None:
+def encode_columns(frame: pl.DataFrame, names: Iterable[str]) -> dict[str, Coded]:
+    """Columns as text, nulls as the empty string, coded by their distinct values."""
+    categories = {name: pl.Categories.random() for name in names}
+    coded = (
+        frame.lazy()
+        .select(
+            pl.col(name).cast(pl.String).fill_null("").cast(pl.Categorical(own))
+            for name, own in categories.items()
+        )
+        .collect()
+    )
+    columns = {}
+    for name, own in categories.items():
+        values = own.to_series() if frame.height else pl.Series([], dtype=pl.String)
+        codes = coded[name].to_physical().to_numpy()
+        columns[name] = Coded(codes.astype(np.min_scalar_type(max(len(values) - 1, 0))), values)
+    return columns
+
+
+def _reason(log: Log, raw: dict[str, object], means: list[object]) -> str:
+    """Says what is wrong with a row: its values as read, and what they mean, one of them None."""
+    if means[0] is None:
         return f"the label {log.label} is {_shown(raw[log.label])}, not 0 or 1"
-    name = next(name for name, _ in log.fields if clean[name][0] is None)
+    name = next(n for (n, _), mean in zip(log.fields, means[1:], strict=True) if mean is None)
     return f"{name} is {_shown(raw[name])}, not a number"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ihas_jax.data.logs import Chunk, Log
+from ihas_jax.data.logs import START, Chunk, Log, Position, encode_columns
 from ihas_jax.data.records import Complaint
 from ihas_jax.errors import InputError
 
@@ -25,8 +25,10 @@ MOVIELENS_FIELDS = (
 class MovieLensLog(Log):
     """MovieLens-1M as published: a zip of ratings, users and movies; small, so read whole."""
 
-    def chunks(self) -> Iterator[Chunk]:
+    def chunks(self, start: Position = START) -> Iterator[Chunk]:
         """See `Log.chunks`; the label is whether the rating is above 3, times are UTC."""
+        if start != START:
+            return
         ratings, bad, complaint = self._member("ratings.dat", ("user", "movie", "rating", "time"))
         users = self._lookup("users.dat", ("user", "gender", "age", "occupation", "zip"))
         movies = self._lookup("movies.dat", ("movie", "title", "genres")).select(
@@ -58,9 +60,11 @@ class MovieLensLog(Log):
         if wrong.height:
             first = Complaint(*wrong.row(0))
             complaint = min(complaint, first) if complaint else first
-        rows = rows.filter(pl.col("reason").is_null()).select("liked", *MOVIELENS_FIELDS)
+        rows = rows.filter(pl.col("reason").is_null()).select("liked", *MOVIELENS_FIELDS, "time")
         where = self._describe("ratings.dat", complaint) if complaint else None
-        yield Chunk(rows["liked"], rows.drop("liked"), bad + wrong.height, where, 1.0)
+        columns = tuple(encode_columns(rows, (*MOVIELENS_FIELDS, "time")).values())
+        end = Position(0, 1, 1)
+        yield Chunk(rows["liked"].to_numpy(), columns, bad + wrong.height, where, 1.0, end)
 
     def _lookup(self, name: str, columns: tuple[str, ...]) -> pl.DataFrame:
         """Reads users.dat or movies.dat, where nothing may be wrong."""
@@ -68,7 +72,7 @@ class MovieLensLog(Log):
         if complaint:
             raise InputError(self._describe(name, complaint))
         if frame[columns[0]].is_duplicated().any():
-            raise InputError(f"{name} in {self.path} lists a {columns[0]} twice")
+            raise InputError(f"{name} in {self.paths[0]} lists a {columns[0]} twice")
         return frame.drop("line")
 
     def _member(
@@ -76,19 +80,19 @@ class MovieLensLog(Log):
     ) -> tuple[pl.DataFrame, int, Complaint | None]:
         """Returns the well-formed lines of a file as columns, and what is wrong with others."""
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with zipfile.ZipFile(self.paths[0]) as archive:
                 paths = [path for path in archive.namelist() if Path(path).name == name]
                 if len(paths) != 1:
                     raise InputError(
-                        f"{self.path} does not hold one {name}; it holds "
+                        f"{self.paths[0]} does not hold one {name}; it holds "
                         f"{', '.join(archive.namelist())}. Give ml-1m.zip as it was published"
                     )
                 content = archive.read(paths[0])
         except FileNotFoundError:
-            raise InputError(f"{self.path}: no such file") from None
+            raise InputError(f"{self.paths[0]}: no such file") from None
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(
-                f"{self.path} is no zip file, or a damaged one ({error}); fetch it again"
+                f"{self.paths[0]} is no zip file, or a damaged one ({error}); fetch it again"
             ) from None
         text = io.BytesIO(content.decode("latin-1").encode())
         lines = (
@@ -109,4 +113,4 @@ class MovieLensLog(Log):
         return frame, wrong.height, complaint
 
     def _describe(self, name: str, complaint: Complaint) -> str:
-        return f"{name} in {self.path}, line {complaint.line}: {complaint.reason}"
+        return f"{name} in {self.paths[0]}, line {complaint.line}: {complaint.reason}"

@@ -46,6 +46,7 @@ class Block:
       bad: How many records were left out.
       complaint: About the first of these.
       share: The share of the file read so far, in (0, 1].
+      end: Bytes of unpacked text up to the end of the block, and the line that begins there.
     """
 
     text: bytes
@@ -53,6 +54,7 @@ class Block:
     bad: int
     complaint: Complaint | None
     share: float
+    end: tuple[int, int]
 
 
 def read_header(path: Path, separator: str) -> tuple[str, ...]:
@@ -73,7 +75,13 @@ def read_header(path: Path, separator: str) -> tuple[str, ...]:
 
 
 def read_blocks(
-    path: Path, *, columns: int, separator: str, quoted: bool, header: bool
+    path: Path,
+    *,
+    columns: int,
+    separator: str,
+    quoted: bool,
+    header: bool,
+    start: tuple[int, int] = (0, 0),
 ) -> Iterator[Block]:
     """Yields the records of a file in blocks of about `BLOCK_BYTES`.
 
@@ -86,6 +94,7 @@ def read_blocks(
       separator: The character between them.
       quoted: Whether a value in double quotes may hold separators and line ends.
       header: Whether the first line holds names and is left out.
+      start: The `end` of the block to go on behind; (0, 0) is the start of the file.
 
     Raises:
       InputError: The file cannot be read, is empty, a truncated gzip, not UTF-8, or its
@@ -93,16 +102,22 @@ def read_blocks(
     """
     layout = _Layout(path, columns, ord(separator), quoted)
     with _open_text(path) as (stream, share):
-        if header:
-            stream.readline()
-        carry, line = b"", 2 if header else 1
+        offset, line = start
+        if line:
+            stream.seek(offset)
+        else:
+            if header:
+                stream.readline()
+            offset, line = stream.tell(), 2 if header else 1
+        carry = b""
         while data := stream.read(BLOCK_BYTES):
             text = carry + data
             end = layout.last_end(text)
             text, carry = text[:end], text[end:]
             if text:
-                yield layout.block(text, line, share())
-                line += text.count(b"\n")
+                after = offset + len(text), line + text.count(b"\n")
+                yield layout.block(text, line, share(), after)
+                offset, line = after
             if len(carry) > _LONGEST_RECORD_BYTES:
                 raise InputError(
                     f"{path}, line {line}: a record of more than {_LONGEST_RECORD_BYTES >> 20} "
@@ -111,7 +126,7 @@ def read_blocks(
         if carry:
             if layout.last_end(carry + b"\n") == 0:
                 raise InputError(f"{path}, line {line}: a double quote is never closed")
-            yield layout.block(carry + b"\n", line, share())
+            yield layout.block(carry + b"\n", line, share(), (offset + len(carry), line + 1))
 
 
 @dataclass(frozen=True)
@@ -131,7 +146,7 @@ class _Layout:
         ends = np.flatnonzero((data == _NEWLINE) & ~_inside_quotes(data))
         return int(ends[-1]) + 1 if ends.size else 0
 
-    def block(self, text: bytes, line: int, share: float) -> Block:
+    def block(self, text: bytes, line: int, share: float, end: tuple[int, int]) -> Block:
         """Checks complete records, the first of which starts at `line`."""
         self._check_characters(text, line)
         data = np.frombuffer(text, np.uint8)
@@ -150,14 +165,14 @@ class _Layout:
         empty = (lengths == 1) | ((lengths == 2) & (data[starts] == _RETURN))
         good = (found == self.columns) & ~empty
         if good.all():
-            return Block(text, lines, 0, None, share)
+            return Block(text, lines, 0, None, share, end)
         wrong = np.flatnonzero(~good & ~empty)
         complaint = None
         if wrong.size:
             reason = f"has {found[wrong[0]]} columns, not {self.columns}"
             complaint = Complaint(int(lines[wrong[0]]), reason)
         kept = data[np.repeat(good, lengths)].tobytes()
-        return Block(kept, lines[good], wrong.size, complaint, share)
+        return Block(kept, lines[good], wrong.size, complaint, share, end)
 
     def _check_characters(self, text: bytes, line: int) -> None:
         if text.isascii():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 SPLITS = ("train", "valid", "test")
+SplitRule = Literal["random", "chronological", "test"]
+"""Every row at random; the first 80 % for training and the last 10 % for test; all for test."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _WORD = (1 << 64) - 1
@@ -35,11 +39,32 @@ def assign_splits(rows: int, seed: int) -> np.ndarray:
     """
     if rows < 10:
         raise ValueError(f"{rows} rows cannot be split 80/10/10; at least 10 are needed")
-    start = _splitmix64(np.array([seed & _WORD], np.uint64))
-    rank = _splitmix64(start + np.arange(rows, dtype=np.uint64) * _GOLDEN)
+    rank = hash_rows(0, rows, seed)
     train, valid, _ = split_counts(rows)
     cuts = np.partition(rank, (train, train + valid))[[train, train + valid]]
     return (rank >= cuts[0]).view(np.uint8) + (rank >= cuts[1])
+
+
+def chronological_splits(times: np.ndarray) -> np.ndarray:
+    """Puts the earliest 80 % of the rows into the first of `SPLITS`, the latest 10 % into the last.
+
+    Args:
+      times: [rows], anything that sorts; equal times keep the order of the rows.
+
+    Returns:
+      [rows] uint8, an index into `SPLITS` for each row.
+    """
+    splits = np.empty(len(times), np.uint8)
+    splits[np.argsort(times, kind="stable")] = np.repeat(
+        np.arange(len(SPLITS), dtype=np.uint8), split_counts(len(times))
+    )
+    return splits
+
+
+def hash_rows(first: int, count: int, seed: int) -> np.ndarray:
+    """A random 64-bit word for each of rows `first` to `first + count`, none twice."""
+    start = _splitmix64(np.array([seed & _WORD], np.uint64))
+    return _splitmix64(start + np.arange(first, first + count, dtype=np.uint64) * _GOLDEN)
 
 
 def _splitmix64(words: np.ndarray) -> np.ndarray:

@@ -133,11 +133,15 @@ def save_dataset(
 
 
 @contextmanager
-def new_store(path: str | Path) -> Iterator[Path]:
+def new_store(path: str | Path, kept: str | None = None) -> Iterator[Path]:
     """Yields an empty folder to fill; it gets the name `path` when the block ends well.
 
     A block that fails, or a process that is killed, leaves nothing under `path`. What a killed
     process left beside it is removed by the next one that writes to `path`.
+
+    Args:
+      path: The store to make.
+      kept: A folder inside that is left alone: what one process left there, the next one finds.
 
     Raises:
       InputError: `path` exists, or cannot be made or written (a full disk, for one), or
@@ -153,14 +157,15 @@ def new_store(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path} cannot be made: {error.strerror}") from None
     try:
-        _take(partial, handle)
+        _take(partial, handle, kept)
         try:
             yield partial
             os.fsync(handle)
             partial.rename(path)
         except BaseException as error:
-            _empty(partial)
-            partial.rmdir()
+            _empty(partial, kept)
+            if not any(partial.iterdir()):
+                partial.rmdir()
             if isinstance(error, OSError):
                 raise InputError(f"{path} cannot be written: {error.strerror}") from None
             raise
@@ -168,7 +173,7 @@ def new_store(path: str | Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def _take(partial: Path, handle: int) -> None:
+def _take(partial: Path, handle: int, kept: str | None) -> None:
     """Makes a folder this process's own and empty; the lock dies with the process."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -178,12 +183,12 @@ def _take(partial: Path, handle: int) -> None:
         mine = False
     if not mine:
         raise InputError(f"{partial} is being written by another process; wait until it has ended")
-    _empty(partial)
+    _empty(partial, kept)
 
 
-def _empty(partial: Path) -> None:
+def _empty(partial: Path, kept: str | None) -> None:
     """Deletes the files of an unfinished store, and refuses to delete any other."""
-    leftovers = list(partial.iterdir())
+    leftovers = [file for file in partial.iterdir() if file.name != kept]
     if strange := [file.name for file in leftovers if file.name not in _FILES]:
         raise InputError(f"{partial} holds {strange[0]}, which no store has; move it away")
     for file in leftovers:

@@ -31,7 +31,7 @@ from ihas_jax.training.streaming import Streamed
 if TYPE_CHECKING:
     import polars as pl
 
-    from ihas_jax.data.ingest import Encoder
+    from ihas_jax.data.encoder import Encoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class Bundle:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        from ihas_jax.data.ingest import Encoder  # polars is needed for raw rows only
+        from ihas_jax.data.encoder import Encoder  # polars is needed for raw rows only
 
         return Encoder(self.schema)
 

@@ -20,9 +20,9 @@ def read(log):
     """All usable rows as (label, *texts), and what was left out."""
     chunks = list(log.chunks())
     rows = [
-        (label, *row)
+        (label, *row[: len(log.fields)])
         for chunk in chunks
-        for label, row in zip(chunk.labels, chunk.frame.rows(), strict=True)
+        for label, row in zip(chunk.labels.tolist(), chunk.rows(), strict=True)
     ]
     complaints = [chunk.complaint for chunk in chunks if chunk.complaint]
     return rows, sum(chunk.bad for chunk in chunks), complaints[:1]
@@ -239,7 +239,7 @@ def test_table_from_parquet(tmp_path):
     rows, bad, complaints = read(log)
     assert rows == [(1, "a", "7", "0"), (0, "", "8", "NULL")]
     assert bad == 1
-    assert complaints == [f"{log.path}, row 3: the label y is None, not 0 or 1"]
+    assert complaints == [f"{log.paths[0]}, row 3: the label y is None, not 0 or 1"]
 
 
 def test_a_damaged_parquet_file_is_named(tmp_path):
@@ -324,7 +324,7 @@ def test_a_bad_rating_is_named_and_left_out(tmp_path, line, complaint):
     log = movielens(tmp_path, RATINGS + line + "\n" + RATINGS)
     rows, bad, complaints = read(log)
     assert (len(rows), bad) == (4, 1)
-    assert complaints == [f"ratings.dat in {log.path}, line 3: {complaint}"]
+    assert complaints == [f"ratings.dat in {log.paths[0]}, line 3: {complaint}"]
 
 
 def test_users_and_movies_must_be_whole(tmp_path):
@@ -335,7 +335,7 @@ def test_users_and_movies_must_be_whole(tmp_path):
 
 
 def test_a_zip_that_is_none(tmp_path):
-    whole = movielens(tmp_path).path.read_bytes()
+    whole = movielens(tmp_path).paths[0].read_bytes()
     write(tmp_path / "ml-1m.zip", whole[:100])
     with pytest.raises(InputError, match="no zip file, or a damaged one"):
         read(formats.movielens(tmp_path / "ml-1m.zip"))

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ihas_jax.data import formats, ingest, records
-from ihas_jax.data.ingest import Encoder, encode, prepare
+from ihas_jax.data import formats, ingest, records, vocabulary
+from ihas_jax.data.encoder import Encoder, encode
+from ihas_jax.data.ingest import prepare
+from ihas_jax.data.logs import field_text
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.split import assign_splits, split_counts
 from ihas_jax.data.store import open_store, verify_store
@@ -128,7 +130,7 @@ def test_a_store_is_what_counting_in_python_gives(rows, min_count, seed, block, 
     path = write_csv(folder / "log.csv", pl.DataFrame(columns, schema_overrides={"n": pl.Int64}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "BLOCK_BYTES", block)
-        patch.setattr(ingest, "_MERGE_ROWS", 2)
+        patch.setattr(vocabulary, "_PART_BYTES", 100)
         log = formats.table(path, label="y", categorical=["c"], numeric=["n"])
         prepare(log, folder / "store", min_count=min_count, seed=seed)
     data = open_store(folder / "store")
@@ -153,7 +155,7 @@ def test_a_store_is_what_counting_in_python_gives(rows, min_count, seed, block, 
 
 def formats_text(columns):
     numbers = pl.DataFrame({"n": columns["n"]}, schema={"n": pl.Int64})
-    return columns["c"], numbers.select(ingest.field_text("n", "integer"))["n"].to_list()
+    return columns["c"], numbers.select(field_text("n", "integer"))["n"].to_list()
 
 
 def test_the_same_log_and_seed_give_the_same_bytes(tmp_path, log, monkeypatch):
@@ -161,7 +163,7 @@ def test_the_same_log_and_seed_give_the_same_bytes(tmp_path, log, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     copy = tmp_path / "elsewhere" / "log.csv"
-    copy.write_bytes(log.path.read_bytes())
+    copy.write_bytes(log.paths[0].read_bytes())
     moved = formats.table(copy, label="click", categorical=["ad"], numeric=["price"])
     monkeypatch.setattr(records, "BLOCK_BYTES", 16)
     prepare(moved, "b", min_count=2, seed=1)
@@ -173,7 +175,7 @@ def test_the_same_log_and_seed_give_the_same_bytes(tmp_path, log, monkeypatch):
 
 def test_gzip_and_plain_text_give_the_same_rows(tmp_path, log):
     packed = tmp_path / "log.csv.gz"
-    packed.write_bytes(gzip.compress(log.path.read_bytes()))
+    packed.write_bytes(gzip.compress(log.paths[0].read_bytes()))
     prepare(log, tmp_path / "plain", min_count=2)
     other = formats.table(packed, label="click", categorical=["ad"], numeric=["price"])
     prepare(other, tmp_path / "packed", min_count=2)
@@ -185,7 +187,7 @@ def test_gzip_and_plain_text_give_the_same_rows(tmp_path, log):
 def test_bad_rows_are_an_error_or_left_out(tmp_path, log):
     clean = prepare(log, tmp_path / "clean", min_count=2)
     path = tmp_path / "bad.csv"
-    lines = log.path.read_text().splitlines(keepends=True)
+    lines = log.paths[0].read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:3], "too,many,columns,1\n", *lines[3:], '"a",1,7\n']))
     bad = formats.table(path, label="click", categorical=["ad"], numeric=["price"])
     with pytest.raises(InputError, match=r"line 4: has 4 columns, not 3; .*--on-bad-rows skip"):
@@ -238,16 +240,15 @@ def test_min_count_must_be_positive(tmp_path, log):
 
 @pytest.mark.parametrize("change", ['"a",1,1\n', '"a",1,1\n' * 40, ""])
 def test_a_log_that_changes_meanwhile(tmp_path, log, monkeypatch, change):
-    count = ingest._count
+    read = ingest._read
 
-    def count_and_change(*args):
-        counts = count(*args)
-        with log.path.open("a") as file:
+    def read_and_change(*args):
+        read(*args)
+        with log.paths[0].open("a") as file:
             file.write(change)
-            os.utime(log.path, ns=(0, 0))
-        return counts
+            os.utime(log.paths[0], ns=(0, 0))
 
-    monkeypatch.setattr(ingest, "_count", count_and_change)
+    monkeypatch.setattr(ingest, "_read", read_and_change)
     with pytest.raises(InputError, match="changed while it was being read"):
         prepare(log, tmp_path / "store")
     assert not (tmp_path / "store").exists()

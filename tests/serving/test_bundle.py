@@ -14,7 +14,7 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
-from ihas_jax.data.ingest import encode
+from ihas_jax.data.encoder import encode
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.serving.bundle import load_bundle

@@ -1,0 +1,125 @@
+"""Says what is in a store: rows, label rates, fields, and how often their values occur."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from rich.table import Table as Grid
+
+from ihas_jax.data.split import SPLITS
+from ihas_jax.data.store import Dataset, Split, open_store, read_description, verify_store
+from ihas_jax.errors import run_cli
+from ihas_jax.progress import console, log, track
+
+_BLOCK_ROWS = 1 << 18
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Describes a store that prepare.py made."""
+
+    store: tyro.conf.Positional[Path]
+    """The store's folder."""
+    verify: bool = False
+    """Compare every file with the checksum that was written with it."""
+    figure: Path | None = None
+    """Draw how often values occur into this file (.png, .pdf or .svg)."""
+
+
+def main() -> None:
+    """Reads the command line, prints tables, draws the figure."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    data = open_store(arguments.store)
+    if arguments.verify:
+        verify_store(arguments.store)
+        log("Every file has the checksum that was written with it.")
+    counts = count_values(data)
+    console.print(describe_splits(data, read_description(arguments.store)["origin"]))
+    console.print(describe_fields(data, counts))
+    if arguments.figure:
+        arguments.figure.parent.mkdir(parents=True, exist_ok=True)
+        draw_frequencies(data, counts).savefig(arguments.figure, dpi=150)
+        log(f"Figure: {arguments.figure}")
+
+
+def count_values(data: Dataset) -> list[np.ndarray]:
+    """How many rows hold each id of each field: N arrays `[size]`, over all splits."""
+    counts = [np.zeros(size, np.int64) for size in data.schema.sizes]
+    splits: list[Split] = [getattr(data, name) for name in SPLITS]
+    with track("Counting", sum(len(split.labels) for split in splits)) as progress:
+        for split in splits:
+            for start in range(0, len(split.labels), _BLOCK_ROWS):
+                block = np.asarray(split.ids[start : start + _BLOCK_ROWS])
+                for field, column in zip(counts, np.ascontiguousarray(block.T), strict=True):
+                    field += np.bincount(column, minlength=len(field))
+                progress.advance(len(block))
+    return counts
+
+
+def describe_splits(data: Dataset, origin: dict[str, object]) -> Grid:
+    """A table of rows and label rates."""
+    shown = ", ".join(f"{name} {value}" for name, value in origin.items())
+    table = Grid("split", "rows", "label rate", title=f"{data.schema.label} ({shown})")
+    parts: list[np.ndarray] = []
+    for name in SPLITS:
+        labels = np.asarray(getattr(data, name).labels)
+        parts.append(labels)
+        table.add_row(name, f"{len(labels):,}", f"{labels.mean():.4f}" if len(labels) else "")
+    labels = np.concatenate(parts)
+    table.add_section()
+    table.add_row("all", f"{len(labels):,}", f"{labels.mean():.4f}" if len(labels) else "")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def describe_fields(data: Dataset, counts: list[np.ndarray]) -> Grid:
+    """A table of vocabulary sizes, and of the rows that the other and the top value take."""
+    table = Grid("field", "kind", "ids", "other", "most frequent value", "its share")
+    for field, count in zip(data.schema.fields, counts, strict=True):
+        rows = max(int(count.sum()), 1)
+        top = int(count[:-1].argmax()) if field.values else None
+        table.add_row(
+            field.name,
+            field.kind,
+            f"{field.size:,}",
+            f"{count[-1] / rows:.2%}",
+            "" if top is None else _short(field.values[top]),
+            "" if top is None else f"{count[top] / rows:.2%}",
+        )
+    for column in (table.columns[2], table.columns[3], table.columns[5]):
+        column.justify = "right"
+    return table
+
+
+def draw_frequencies(data: Dataset, counts: list[np.ndarray]) -> Figure:
+    """Rows that hold each value, by rank, a line for each field, both axes logarithmic."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axis = figure.add_subplot()
+    order = sorted(range(len(counts)), key=lambda n: -len(counts[n]))
+    named = order[:10]
+    for n in reversed(order):
+        ranked = np.sort(counts[n][:-1])[::-1]
+        ranked = ranked[ranked > 0]
+        label = data.schema.fields[n].name if n in named else None
+        style = {"lw": 1.4, "zorder": 3} if n in named else {"lw": 0.7, "color": "0.8"}
+        axis.loglog(np.arange(1, len(ranked) + 1), ranked, label=label, **style)
+    axis.set_xlabel("rank of the value in its field")
+    axis.set_ylabel("rows that hold it")
+    axis.set_title('How often values occur, "other" left out', loc="left", fontsize=10)
+    axis.legend(frameon=False, fontsize=8, title="largest fields")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _short(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 24 else f"{shown[:24]}..."
+
+
+if __name__ == "__main__":
+    run_cli(main)
