@@ -117,7 +117,7 @@ def _digits(numbers: np.ndarray, empty: np.ndarray) -> np.ndarray:
 
 def _hexadecimal(ranks: np.ndarray, field: int) -> np.ndarray:
     """Eight hexadecimal digits `[n, 8]`, others for each rank of a field (murmur's last mix)."""
-    h = ranks + np.uint32(0x9E3779B9) * np.uint32(field)
+    h = ranks + np.uint32(0x9E3779B9 * field % 2**32)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         h = (h ^ (h >> np.uint32(shift))) * np.uint32(factor)
     h ^= h >> np.uint32(16)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from ihas_jax.data.ahead import ahead
 from ihas_jax.data.logs import START, Chunk, Fields, Log, Position, screen
 from ihas_jax.data.movielens import MOVIELENS_FIELDS, MovieLensLog
 from ihas_jax.data.records import Block, read_blocks, read_header
@@ -119,10 +120,8 @@ class TextLog(Log):
                 header=self.quoted,
                 start=start[1:] if file == start.file else START[1:],
             )
-            for block in blocks:
-                raw = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
-                if block.text:
-                    raw = self._parse(self.paths[file], block, places, names)
+            parsed = ((b, self._parse(self.paths[file], b, places, names)) for b in blocks)
+            for block, raw in ahead(parsed):
                 share = (sum(sizes[:file]) + block.share * sizes[file]) / sum(sizes)
                 end = Position(file, *block.end)
                 yield screen(
@@ -132,6 +131,8 @@ class TextLog(Log):
     def _parse(
         self, path: Path, block: Block, places: dict[str, pl.DataType], names: dict[str, str]
     ) -> pl.DataFrame:
+        if not block.text:
+            return pl.DataFrame(schema=dict.fromkeys(names.values(), pl.String))
         try:
             raw = pl.read_csv(
                 block.text,

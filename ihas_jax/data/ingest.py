@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
+from ihas_jax.data.ahead import ahead
 from ihas_jax.data.encoder import Encoder
 from ihas_jax.data.logs import Chunk, Coded, Log
 from ihas_jax.data.schema import Schema
@@ -32,7 +32,6 @@ from ihas_jax.progress import track
 
 _FEWEST_ROWS = 10
 _STEPS = 1000
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def _read(
         return
     with track("Reading", _STEPS, "permille") as progress:
         done = 0
-        for chunk in _ahead(log.chunks(spool.read.position)):
+        for chunk in ahead(log.chunks(spool.read.position)):
             if chunk.bad and on_bad_rows == "error":
                 raise _bad(chunk.complaint)
             before = spool.read
@@ -237,7 +236,7 @@ def _encode(
     others = np.zeros(len(schema.fields), np.int64)
     encoded = ((labels, encoder.look_up(columns)) for labels, columns in spool.chunks())
     with track("Encoding", len(splits)) as progress:
-        for labels, ids in _ahead(encoded):
+        for labels, ids in ahead(encoded):
             where = splits[done : done + len(ids)]
             for split in range(len(SPLITS)):
                 writer.append(split, ids[where == split], labels[where == split])
@@ -246,15 +245,6 @@ def _encode(
             done += len(ids)
             progress.advance(len(ids))
     return clicks, others
-
-
-def _ahead(items: Iterator[_T]) -> Iterator[_T]:
-    """Yields `items`, making the next one in a thread while the last one is worked on."""
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = maker.submit(next, items, None)
-            yield item
 
 
 def _bad(complaint: str | None) -> InputError:

@@ -21,7 +21,7 @@ import numpy as np
 
 from ihas_jax.errors import InputError
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 32 << 20
 _LONGEST_RECORD_BYTES = 64 << 20
 _LONGEST_HEADER_BYTES = 1 << 20
 _NEWLINE, _RETURN, _QUOTE = (ord(c) for c in '\n\r"')
