@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +32,6 @@ from ihas_jax.progress import log as say
 from ihas_jax.progress import track
 
 _FEWEST_ROWS = 10
-_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,18 @@ def _read(
         raise _bad(spool.read.complaint)
     if limit_rows is not None and spool.read.rows >= limit_rows:
         return
-    with track("Reading", _STEPS, "permille") as progress:
-        done = 0
-        for chunk in ahead(log.chunks(spool.read.position)):
+    chunks = ahead(log.chunks(spool.read.position))
+    first = next(chunks, None)
+    if first is None:
+        return
+    total = spool.read.rows + round(
+        len(first.labels) * (1 - spool.read.share) / max(first.share - spool.read.share, 1e-9)
+    )
+    if limit_rows is not None:
+        total = min(total, limit_rows)
+    with track("Reading", total) as progress:
+        progress.advance(spool.read.rows)
+        for chunk in chain([first], chunks):
             if chunk.bad and on_bad_rows == "error":
                 raise _bad(chunk.complaint)
             before = spool.read
@@ -174,8 +183,7 @@ def _read(
                 share=chunk.share,
             )
             spool.append(taken, read)
-            progress.advance(int(_STEPS * chunk.share) - done)
-            done = int(_STEPS * chunk.share)
+            progress.advance(len(chunk.labels))
             if limit_rows is not None and read.rows >= limit_rows:
                 break
 

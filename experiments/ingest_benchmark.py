@@ -1,0 +1,218 @@
+"""Measures `prepare` on generated logs of Criteo's shape, beside pandas and a Python loop."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import resource
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import tyro
+from generate import FULL_ROWS, lines
+from rich.table import Table
+
+from ihas_jax.config import Config
+from ihas_jax.data import formats
+from ihas_jax.data.ingest import prepare
+from ihas_jax.errors import run_cli
+from ihas_jax.progress import console, log, track
+from ihas_jax.reporting.report import provenance
+
+_MIN_COUNT = 10
+_NUMBERS = 13
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Writes a log of each size, prepares it, and deletes it.
+
+    The first one is also prepared in two plain ways: with pandas (if it is installed), and line
+    by line in Python, as pytorch-fm does.
+    """
+
+    rows: tuple[int, ...] = (1_000_000, 4_000_000, FULL_ROWS)
+    """Rows of each log; the full one needs 30 GB of disk."""
+    turns: int = 3
+    """Turns of ours and pandas on the first log; the loop has one."""
+    folder: Path | None = None
+    """Where logs and stores are written meanwhile; a temporary folder without it."""
+    results: Path = Path("experiments/results/ingest")
+    """Where the results go: this path with .md and .json at its end."""
+
+
+def main() -> None:
+    """Parses the command line, measures, writes the results."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    found = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        for number, rows in enumerate(arguments.rows):
+            path = Path(folder) / "train.txt"
+            _write(path, rows)
+            first = number == 0
+            sides: dict[str, Callable[[Path], dict[str, float]]] = {"ihas_jax": _ours}
+            if first and find_spec("pandas"):
+                sides["pandas"] = _with_pandas
+            if first:
+                sides["Python loop"] = _line_by_line
+            taken: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+            for turn in range(arguments.turns if first else 1):
+                for name, side in sides.items():
+                    if turn == 0 or name != "Python loop":
+                        taken[name].append(_measure(side, path))
+                        log(f"[{rows:,} rows] {name}: {taken[name][-1]['seconds']:.1f} s")
+            found += [_median(rows, path, name, runs) for name, runs in taken.items()]
+            path.unlink()
+    for row in found:
+        beside = row["rows"] == found[0]["rows"]
+        row["ratio"] = row["seconds"] / found[0]["seconds"] if beside else 0
+    console.print(_table(found))
+    _save(found, arguments.results)
+
+
+def _write(path: Path, rows: int) -> None:
+    with path.open("wb") as file, track(f"Writing {rows:,} rows", rows) as progress:
+        for count, text in lines(rows, 0):
+            file.write(text.data)
+            progress.advance(count)
+
+
+def _measure(side: Callable[[Path], dict[str, float]], path: Path) -> dict[str, float]:
+    """Runs one side in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as pool:
+        return pool.submit(_timed, side, path).result()
+
+
+def _timed(side: Callable[[Path], dict[str, float]], path: Path) -> dict[str, float]:
+    start = time.perf_counter()
+    facts = side(path)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {"seconds": seconds, "peak GB": peak} | facts
+
+
+def _ours(path: Path) -> dict[str, float]:
+    store = path.with_name("store")
+    summary = prepare(formats.criteo(path), store, min_count=_MIN_COUNT)
+    size = sum(file.stat().st_size for file in store.iterdir())
+    shutil.rmtree(store)
+    values = sum(summary.rows) * len(summary.schema.fields)
+    return {"ids": sum(summary.schema.sizes), "bytes per value": size / values}
+
+
+def _with_pandas(path: Path) -> dict[str, float]:
+    """The plain way: read everything, count each column, map it."""
+    import pandas  # type: ignore[import-untyped]
+
+    frame = pandas.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False)
+    columns = []
+    for column in range(1, frame.shape[1]):
+        values = frame[column]
+        if column <= _NUMBERS:
+            values = values.map(_squash)
+        counts = values.value_counts()
+        kept = counts.index[counts >= _MIN_COUNT]
+        ids = {value: number for number, value in enumerate(kept)}
+        columns.append(values.map(ids).fillna(len(kept)).astype(np.int32))
+    ids_of_rows = np.stack(columns, axis=1)
+    np.save(path.with_name("ids.npy"), ids_of_rows)
+    path.with_name("ids.npy").unlink()
+    return {"ids": float((ids_of_rows.max(axis=0) + 1).sum())}
+
+
+def _line_by_line(path: Path) -> dict[str, float]:
+    """pytorch-fm's way: two passes over the lines, a dictionary for each field."""
+    counts: list[Counter[str]] = []
+    with path.open() as file:
+        for line in file:
+            values = _values(line)
+            counts = counts or [Counter() for _ in values]
+            for counter, value in zip(counts, values, strict=True):
+                counter[value] += 1
+    tables = [
+        {v: i for i, v in enumerate(v for v, n in counter.items() if n >= _MIN_COUNT)}
+        for counter in counts
+    ]
+    with path.open() as file, path.with_name("ids.bin").open("wb") as out:
+        for line in file:
+            pairs = zip(tables, _values(line), strict=True)
+            ids = [table.get(value, len(table)) for table, value in pairs]
+            out.write(np.array(ids, np.int32).tobytes())
+    path.with_name("ids.bin").unlink()
+    return {"ids": float(sum(len(table) + 1 for table in tables))}
+
+
+def _values(line: str) -> list[str]:
+    values = line.rstrip("\n").split("\t")[1:]
+    return [*map(_squash, values[:_NUMBERS]), *values[_NUMBERS:]]
+
+
+def _squash(value: str) -> str:
+    if value == "":
+        return "NULL"
+    number = int(value)
+    return str(int(math.log(number) ** 2)) if number > 2 else str(number - 2)
+
+
+def _median(rows: int, path: Path, name: str, runs: list[dict[str, float]]) -> dict[str, float]:
+    facts = {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
+    size = path.stat().st_size / 1e9
+    return {"rows": rows, "side": name, "text GB": size, **facts}  # type: ignore[dict-item]
+
+
+def _cells(row: dict[str, float]) -> tuple[str, ...]:
+    return (
+        f"{row['rows']:,}",
+        str(row["side"]),
+        f"{row['seconds']:.1f}",
+        f"{row['rows'] / row['seconds']:,.0f}",
+        f"{row['peak GB']:.2f}",
+        f"{row['bytes per value']:.3f}" if "bytes per value" in row else "",
+        f"{row['ratio']:.1f}" if row["ratio"] else "",
+    )
+
+
+_HEADINGS = ("rows", "side", "seconds", "rows/s", "peak GB", "store bytes per value", "ratio")
+
+
+def _table(found: list[dict[str, float]]) -> Table:
+    table = Table(*_HEADINGS, title="Preparing a raw log")
+    for row in found:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _save(found: list[dict[str, float]], results: Path) -> None:
+    about = provenance(Config())[:-1]
+    lines_ = [
+        "# Preparing a raw log of Criteo's shape",
+        "",
+        *about,
+        "",
+        "Generated text (`experiments/generate.py`), from the file to the finished store, each in "
+        "a process of its own; medians. Ratio: to ours on the same file.",
+        "",
+        f"| {' | '.join(_HEADINGS)} |",
+        f"|{'---:|' * len(_HEADINGS)}",
+        *(f"| {' | '.join(_cells(row))} |" for row in found),
+        "",
+    ]
+    results.parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{results}.md").write_text("\n".join(lines_), encoding="utf-8")
+    content = {"provenance": about, "rows": found}
+    Path(f"{results}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    log(f"Results: {results}.md and .json")
+
+
+if __name__ == "__main__":
+    run_cli(main)
