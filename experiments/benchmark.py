@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import matplotlib
 import tyro
 from bench.common import HAS_TORCH, Row, Settings, torch_threads
+from bench.feeding import measure_feeding
 from bench.limits import measure_breakdown, measure_limit
 from bench.runs import (
     measure_clusters,
@@ -32,8 +33,8 @@ from ihas_jax.progress import console, log
 from ihas_jax.reporting.report import provenance
 
 Measure = Literal[
-    "criteo", "avazu", "search", "scaling", "limit", "breakdown", "memory", "clusters", "seeds",
-    "stages", "full",
+    "criteo", "avazu", "search", "scaling", "limit", "breakdown", "memory", "feeding", "clusters",
+    "seeds", "stages", "full",
 ]  # fmt: skip
 
 
@@ -57,6 +58,8 @@ class Arguments:
     """Turns of each side in 'stages'."""
     memory_rows: int = 2_000_000
     """Rows of the log of 'memory'."""
+    feeding_rows: int = 2_000_000
+    """Rows of the store of 'feeding'."""
     cluster_rows: int = 1_000_000
     """Rows of the log of 'clusters'."""
     full_shape: Shape | None = None
@@ -111,6 +114,7 @@ def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:
         "limit": lambda: measure_limit(settings),
         "breakdown": lambda: measure_breakdown(settings),
         "memory": lambda: measure_memory(settings, arguments.memory_rows),
+        "feeding": lambda: measure_feeding(settings, arguments.feeding_rows),
         "clusters": lambda: measure_clusters(settings, arguments.cluster_rows),
         "seeds": lambda: measure_seeds(settings),
         "stages": None if data is None else stages,

@@ -12,6 +12,7 @@ import tyro
 from rich.table import Table as Grid
 
 from ihas_jax.data import formats
+from ihas_jax.data.encoded import convert_encoded
 from ihas_jax.data.ingest import Summary, prepare
 from ihas_jax.data.logs import Log
 from ihas_jax.data.split import SPLITS, SplitRule
@@ -120,11 +121,22 @@ class Table(Job):
         )
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """Parquet of integer ids from another engine, as train, valid and test; see the README."""
+
+    input: Path
+    """The folder that holds train, valid and test, each NAME.parquet or NAME/*.parquet."""
+    output: Path
+    """The folder to make; it must not exist."""
+
+
 Command = (
     Annotated[Criteo, tyro.conf.subcommand("criteo")]
     | Annotated[Avazu, tyro.conf.subcommand("avazu")]
     | Annotated[MovieLens, tyro.conf.subcommand("movielens")]
     | Annotated[Table, tyro.conf.subcommand("table")]
+    | Annotated[Encoded, tyro.conf.subcommand("encoded")]
 )
 
 
@@ -153,6 +165,11 @@ def report(summary: Summary, output: Path) -> None:
 def main() -> None:
     """Reads the command line and prepares the log."""
     job = tyro.cli(Command, description=__doc__)
+    if isinstance(job, Encoded):
+        data = convert_encoded(job.input, job.output)
+        rows = sum(len(split.labels) for split in (data.train, data.valid, data.test))
+        log(f"{job.output}: {rows:,} rows, {len(data.schema.fields)} fields")
+        return
     summary = prepare(
         job.open(),
         job.output,

@@ -57,11 +57,18 @@ class Dataset:
 def open_store(path: str | Path) -> Dataset:
     """Opens a store without reading its rows: the arrays are views of the files.
 
+    A folder of encoded Parquet (see `ihas_jax.data.encoded`) is opened too, but read into memory;
+    `prepare.py encoded` makes a store of it where that is too much.
+
     Raises:
       InputError: `path` is no folder, or not a complete store of this version, or its files
         do not have the sizes that its description states.
     """
     path = Path(path)
+    if (path / "train").is_dir() or (path / "train.parquet").is_file():
+        from ihas_jax.data.encoded import open_encoded  # polars is needed for Parquet only
+
+        return open_encoded(path)
     about = read_description(path)
     schema = Schema.load(path / "schema.json")
     if list(schema.sizes) != about["sizes"]:

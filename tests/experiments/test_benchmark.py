@@ -26,11 +26,12 @@ def measured(command):
     """Measures at their smallest: what the process said, and the files it wrote."""
     results = command.folder / "benchmark"
     script = dataclasses.replace(command, script="benchmark.py")
-    measures = ("criteo", "search", "scaling", "limit", "breakdown", "memory", "clusters", "seeds")
+    measures = ("criteo", "search", "scaling", "limit", "breakdown", "memory")
+    more = ("feeding", "clusters", "seeds", "full")
     done = script(
         *TINY, *SHRINK, "--memory-rows", 3000, "--cluster-rows", 5000, "--full-rows", 3000,
-        "--full-shape", "avazu",
-        "--results", results, "--only", *measures, "full",
+        "--full-shape", "avazu", "--feeding-rows", 2000, "--results", results, "--only", *measures,
+        *more,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done, json.loads(results.with_suffix(".json").read_text()), results
@@ -39,7 +40,7 @@ def measured(command):
 def test_every_measure_gives_a_row_of_positive_numbers(measured):
     _, content, _ = measured
     names = [row["measure"] for row in content["rows"]]
-    assert len(names) == len(set(names)) == 9
+    assert len(names) == len(set(names)) == 10
     for row in content["rows"]:
         assert min(row["values"].values()) > 0, row["measure"]
 

@@ -1,0 +1,71 @@
+"""What it costs to feed a step from a store on disk instead of the device's memory."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ihas_jax as ihas
+from bench.common import Row, Settings, Side, configure, milliseconds, sizes_of, take_turns
+from bench.workload import Shape, draw_log
+from ihas_jax.data.batches import Feed, RoundIterator, Rounds
+from ihas_jax.data.store import Split, open_store, save_dataset
+
+_ROUNDS = 5
+
+
+def measure_feeding(settings: Settings, rows: int, shape: Shape = "avazu") -> Row:
+    """A row-wise step on shuffled rows of a memory-mapped store, and on rows of the device."""
+    sizes = sizes_of(shape, settings.shrink)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "store"
+        save_dataset(draw_log(sizes, rows), store, {"origin": "benchmark"})
+        start = time.perf_counter()
+        data = open_store(store)
+        opened = time.perf_counter() - start
+        sides = {
+            "resident": _training(data.train, sizes, True, settings),
+            "from disk": _training(data.train, sizes, False, settings),
+        }
+        values = milliseconds(take_turns(sides, settings.turns))
+    facts = {"rows": rows, "milliseconds to open the store": 1e3 * opened}
+    return Row(
+        f"feeding a training step, {shape} shape", "ms", values, {"from disk": 1.05}, "resident",
+        facts,
+    )  # fmt: skip
+
+
+def _training(split: Split, sizes: tuple[int, ...], resident: bool, settings: Settings) -> Side:
+    config = configure("rowwise")
+    model = ihas.build_model(config.model, sizes)
+    state = ihas.init_train(jax.random.key(0), model, config.optimizer)
+    round_ = jax.jit(
+        ihas.make_round(ihas.make_train_step(config.optimizer, model)), donate_argnums=0
+    )
+    feed = Feed(np.arange(len(split.labels), dtype=np.int32), settings.batch_size, seed=0)
+    turns = settings.turns + 1
+    epochs = -(-turns * _ROUNDS * settings.steps // feed.batches_per_epoch)
+    iterator = RoundIterator(Rounds(split, feed, settings.steps, epochs, resident))
+    on_device = _put(split) if resident else None
+
+    def turn() -> float:
+        nonlocal state
+        start = time.perf_counter()
+        for _ in range(_ROUNDS):
+            item = next(iterator)
+            batches = on_device or _put(item.data)
+            state, metrics = round_(state, batches, item.rows, np.int32(item.batches))
+            jax.device_get(metrics)
+        return (time.perf_counter() - start) / (_ROUNDS * settings.steps)
+
+    return turn
+
+
+def _put(split: Split | None) -> ihas.Batch:
+    assert split is not None
+    return ihas.Batch(jnp.asarray(split.ids), jnp.asarray(split.labels))
