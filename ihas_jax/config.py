@@ -72,6 +72,8 @@ class TrainConfig:
     """Batches in one jitted round (R); results do not depend on it, speed does."""
     device_data_gb: float = 8.0
     """A training split up to this size stays on the device; a larger one arrives round by round."""
+    block_rows: int = 1
+    """Above 1: rows are shuffled in blocks of so many neighbours, for data on a slow disk."""
     checkpoint_seconds: float = 10.0
     """Least time between two checkpoints, longer where writing one is slow (0: every round)."""
 
@@ -224,6 +226,7 @@ def _check(config: Config) -> None:
         "train.max-epochs": config.train.max_epochs,
         "train.patience": config.train.patience,
         "train.round-batches": config.train.round_batches,
+        "train.block-rows": config.train.block_rows,
         "gates.temperature": config.gates.temperature,
         "search.gate-every": config.search.gate_every,
         "search.gate-optimizer.learning-rate": config.search.gate_optimizer.learning_rate,

@@ -16,6 +16,8 @@ import numpy as np
 
 from ihas_jax.data.store import Split
 
+_WINDOW_BLOCKS = 64
+
 
 class Feed:
     """Endless batches of row numbers: each epoch is a fresh permutation of `rows`.
@@ -24,9 +26,18 @@ class Feed:
     that every batch has the same size and no row is left out.
     """
 
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int) -> None:
-        """Row numbers `[n]` (int32), rows in a batch, seed of the permutations."""
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, block_rows: int = 1) -> None:
+        """Prepares the stream.
+
+        Args:
+          rows: row numbers `[n]` (int32).
+          batch_size: rows in a batch, B.
+          seed: of the permutations.
+          block_rows: 1 permutes all rows. With more, blocks of so many neighbours are permuted,
+            and then the rows within every 64 blocks, so that a slow disk reads in long strips.
+        """
         self._rows, self._batch_size, self._seed = rows, batch_size, seed
+        self._block_rows = block_rows
         self.batches_per_epoch = -(-len(rows) // batch_size)
         self._order = lru_cache(maxsize=2)(self._shuffle)
 
@@ -42,7 +53,20 @@ class Feed:
     def _shuffle(self, epoch: int) -> np.ndarray:
         rng = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
         total = self.batches_per_epoch * self._batch_size
-        return np.resize(rng.permutation(self._rows), (total // self._batch_size, self._batch_size))
+        order = self._permute(rng)
+        return np.resize(order, (total // self._batch_size, self._batch_size))
+
+    def _permute(self, rng: np.random.Generator) -> np.ndarray:
+        rows, size = self._rows, self._block_rows
+        if size == 1:
+            return rng.permutation(rows)
+        blocks = rng.permutation(-(-len(rows) // size))
+        places = (blocks[:, None] * size + np.arange(size)).ravel()
+        places = places[places < len(rows)]
+        window = _WINDOW_BLOCKS * size
+        whole = len(places) // window * window
+        strips = rng.permuted(places[:whole].reshape(-1, window), axis=1).ravel()
+        return rows[np.concatenate([strips, rng.permutation(places[whole:])])]
 
 
 class Round(NamedTuple):
@@ -73,6 +97,7 @@ class Rounds:
       gate_feed: their batches.
       gate_every: training batches per gate update; 0 where there are no gates.
       resident: whether the splits stay on the device.
+      shard: `(i, n)`: only the i-th of n equal parts of each batch, for one of n processes.
     """
 
     split: Split
@@ -83,6 +108,7 @@ class Rounds:
     gate_split: Split | None = None
     gate_feed: Feed | None = None
     gate_every: int = 0
+    shard: tuple[int, int] = (0, 1)
 
     @property
     def length(self) -> int:
@@ -114,6 +140,11 @@ class Rounds:
         return Round(count, rows, gate_rows, data, gate_data)
 
     def _read(self, split: Split, rows: np.ndarray, length: int) -> tuple[np.ndarray, Split | None]:
+        index, shards = self.shard
+        if rows.shape[1] % shards:
+            raise ValueError(f"{shards} processes do not divide a batch of {rows.shape[1]} evenly")
+        share = rows.shape[1] // shards
+        rows = rows[:, index * share : (index + 1) * share]
         rows = np.pad(rows, ((0, length - len(rows)), (0, 0)))
         if self.resident:
             return rows, None

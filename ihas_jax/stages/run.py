@@ -70,7 +70,7 @@ class Run:
             gates = {"gate_split": valid, "gate_feed": feed, "gate_every": gate_every}
         return Rounds(
             split=train,
-            feed=Feed(rows, config.batch_size, self.seed(name)),
+            feed=Feed(rows, config.batch_size, self.seed(name), config.block_rows),
             round_batches=config.round_batches,
             epochs=config.max_epochs if epochs is None else epochs,
             resident=_fits(train, config),

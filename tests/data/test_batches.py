@@ -160,3 +160,39 @@ def test_a_saved_position_continues_where_the_iterator_stood(resident):
         equal(next(iterator), expected)
     with pytest.raises(StopIteration):
         next(resumed)
+
+
+@given(rows=st.integers(1, 900), block=st.integers(2, 9), epoch=st.integers(0, 3))
+def test_blocks_of_neighbours_are_permuted_and_no_row_is_left_out(rows, block, epoch):
+    numbers = np.arange(50, 50 + rows, dtype=np.int32)
+    feed = Feed(numbers, 10, seed=3, block_rows=block)
+    flat = feed(epoch * feed.batches_per_epoch, feed.batches_per_epoch).ravel()[:rows]
+    np.testing.assert_array_equal(np.sort(flat), numbers)
+    window = 64 * block
+    for start in range(0, rows, window):
+        blocks = np.unique((flat[start : start + window] - 50) // block)
+        assert len(blocks) <= 64 + 1  # a short last block moves the strips by a part of a block
+    again = Feed(numbers, 10, seed=3, block_rows=block)
+    first = epoch * feed.batches_per_epoch
+    np.testing.assert_array_equal(again(first, 1), feed(first, 1))
+    if rows > 100:
+        other = feed(first + feed.batches_per_epoch, 1)
+        assert not np.array_equal(other, feed(first, 1))
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_the_shards_of_all_processes_are_the_batch_of_one(resident):
+    whole = make_rounds(resident=resident)
+    parts = [dataclasses.replace(whole, shard=(i, 2)) for i in range(2)]
+    for index in range(len(whole)):
+        one, several = whole[index], [part[index] for part in parts]
+        for name in ("rows", "gate_rows"):
+            joined = np.concatenate([getattr(part, name) for part in several], axis=1)
+            if resident:
+                np.testing.assert_array_equal(joined, getattr(one, name))
+            assert joined.shape == getattr(one, name).shape
+        if not resident:
+            ids = np.concatenate([p.data.ids[p.rows] for p in several], axis=1)
+            np.testing.assert_array_equal(ids, one.data.ids[one.rows])
+    with pytest.raises(ValueError, match="3 processes do not divide a batch of 4"):
+        dataclasses.replace(whole, shard=(0, 3))[0]
