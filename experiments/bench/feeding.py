@@ -50,16 +50,17 @@ def _training(split: Split, sizes: tuple[int, ...], resident: bool, settings: Se
     feed = Feed(np.arange(len(split.labels), dtype=np.int32), settings.batch_size, seed=0)
     turns = settings.turns + 1
     epochs = -(-turns * _ROUNDS * settings.steps // feed.batches_per_epoch)
-    iterator = RoundIterator(Rounds(split, feed, settings.steps, epochs, resident))
+    rounds = Rounds(split, feed, settings.steps, epochs, resident)
+    iterator = RoundIterator(rounds, lambda item: (item, None if resident else _put(item.data)))
     on_device = _put(split) if resident else None
 
     def turn() -> float:
         nonlocal state
         start = time.perf_counter()
         for _ in range(_ROUNDS):
-            item = next(iterator)
-            batches = on_device or _put(item.data)
-            state, metrics = round_(state, batches, item.rows, np.int32(item.batches))
+            item, batches = next(iterator)
+            rows, count = item.rows, np.int32(item.batches)
+            state, metrics = round_(state, on_device or batches, rows, count)
             jax.device_get(metrics)
         return (time.perf_counter() - start) / (_ROUNDS * settings.steps)
 

@@ -7,9 +7,10 @@ with them the rows themselves where the split does not stay on the device.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import grain.python as grain
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from ihas_jax.data.store import Split
 
 _WINDOW_BLOCKS = 64
+_T = TypeVar("_T")
 
 
 class Feed:
@@ -153,15 +155,16 @@ class Rounds:
         return numbers, Split(split.ids[flat], split.labels[flat])
 
 
-class RoundIterator:
+class RoundIterator(Generic[_T]):
     """Rounds in order, prefetched by Grain; `position` is part of a checkpoint."""
 
-    def __init__(self, rounds: Rounds) -> None:
+    def __init__(self, rounds: Rounds, make: Callable[[Round], _T]) -> None:
+        """Iterates over `make(round)`, which is called in Grain's thread."""
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-        dataset = grain.MapDataset.source(rounds).to_iter_dataset(options)
+        dataset = grain.MapDataset.source(rounds).map(make).to_iter_dataset(options)
         self._iterator: Any = iter(dataset)
 
-    def __next__(self) -> Round:
+    def __next__(self) -> _T:
         return next(self._iterator)
 
     @property

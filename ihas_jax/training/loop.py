@@ -145,7 +145,7 @@ class Trainer:
                 f"a batch of {task.config.batch_size} evenly; change --train.batch-size."
             )
         self._resume()
-        self.iterator = RoundIterator(task.rounds)
+        self.iterator = RoundIterator(task.rounds, self._make)
         if self.progress.position is not None:
             self.iterator.seek(self.progress.position)
 
@@ -179,8 +179,8 @@ class Trainer:
         while not progress.finished:
             with self.track() as bar:
                 while progress.round < rounds.per_epoch:
-                    item = next(self.iterator)
-                    data, gate_data = resident or self.transfer(item.data, item.gate_data)
+                    item, transferred = next(self.iterator)
+                    data, gate_data = resident or transferred
                     rows, gate_rows = self._rows(item)
                     self.state, metrics = round_(
                         self.state, data, rows, gate_data, gate_rows, np.int32(item.batches)
@@ -288,6 +288,12 @@ class Trainer:
         assert data is not None
         gate_data = gate_data or Split(data.ids[:0], data.labels[:0])
         return replicate((_batch(data), _batch(gate_data)), self.mesh)
+
+    def _make(self, item: Round) -> tuple[Round, Any]:
+        """A round, and its rows on the devices if they come with it."""
+        if item.data is None:
+            return item, None
+        return item, self.transfer(item.data, item.gate_data)
 
     def _rows(self, item: Round) -> tuple[Any, Any]:
         if not item.gate_rows.size:

@@ -113,7 +113,7 @@ def _train(trainers: list[Trainer]) -> None:
         first = next(iter(left.values()))
         with first.track() as bar:
             while first.progress.round < rounds.per_epoch:
-                items = [next(trainer.iterator) for trainer in trainers]
+                items = [next(trainer.iterator)[0] for trainer in trainers]
                 rows = _stack_rows([item.rows for item in items], mesh)
                 gate_rows = _stack_rows([item.gate_rows for item in items], mesh)
                 batches = items[0].batches

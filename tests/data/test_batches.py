@@ -148,11 +148,11 @@ def equal(a, b):
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_saved_position_continues_where_the_iterator_stood(resident):
     rounds = make_rounds(resident=resident)
-    iterator = RoundIterator(rounds)
+    iterator = RoundIterator(rounds, lambda item: item)
     for index in range(4):
         equal(next(iterator), rounds[index])
     position = json.loads(json.dumps(iterator.position))
-    resumed = RoundIterator(make_rounds(resident=resident))
+    resumed = RoundIterator(make_rounds(resident=resident), lambda item: item)
     resumed.seek(position)
     for index in range(4, len(rounds)):
         expected = rounds[index]
