@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from ihas_jax.data.split import SPLITS
 from ihas_jax.data.store import Dataset, Split, open_store, read_description, verify_store
-from ihas_jax.errors import run_cli
+from ihas_jax.errors import InputError, run_cli
 from ihas_jax.progress import console, log, track
 
 _BLOCK_ROWS = 1 << 18
+_FIGURES = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,28 @@ class Arguments:
 def main() -> None:
     """Reads the command line, prints tables, draws the figure."""
     arguments = tyro.cli(Arguments, description=__doc__)
+    if arguments.figure and arguments.figure.suffix not in _FIGURES:
+        raise InputError(f"--figure {arguments.figure} must end in {', '.join(_FIGURES)}")
     data = open_store(arguments.store)
+    # encoded Parquet opens too, but has neither a description nor checksums
+    ours = (arguments.store / "store.json").exists()
     if arguments.verify:
+        if not ours:
+            raise InputError(
+                f"{arguments.store} is encoded Parquet, which has no checksums of ours"
+            )
         verify_store(arguments.store)
         log("Every file has the checksum that was written with it.")
     counts = count_values(data)
-    console.print(describe_splits(data, read_description(arguments.store)["origin"]))
+    origin = read_description(arguments.store)["origin"] if ours else {}
+    console.print(describe_splits(data, origin))
     console.print(describe_fields(data, counts))
     if arguments.figure:
-        arguments.figure.parent.mkdir(parents=True, exist_ok=True)
-        draw_frequencies(data, counts).savefig(arguments.figure, dpi=150)
+        try:
+            arguments.figure.parent.mkdir(parents=True, exist_ok=True)
+            draw_frequencies(data, counts).savefig(arguments.figure, dpi=150)
+        except OSError as error:
+            raise InputError(f"{arguments.figure} cannot be written: {error.strerror}") from None
         log(f"Figure: {arguments.figure}")
 
 
@@ -63,7 +77,7 @@ def count_values(data: Dataset) -> list[np.ndarray]:
 def describe_splits(data: Dataset, origin: dict[str, object]) -> Grid:
     """A table of rows and label rates."""
     shown = ", ".join(f"{name} {value}" for name, value in origin.items())
-    table = Grid("split", "rows", "label rate", title=f"{data.schema.label} ({shown})")
+    table = Grid("split", "rows", "label rate", title=escape(f"{data.schema.label} {shown}"))
     parts: list[np.ndarray] = []
     for name in SPLITS:
         labels = np.asarray(getattr(data, name).labels)
@@ -84,11 +98,11 @@ def describe_fields(data: Dataset, counts: list[np.ndarray]) -> Grid:
         rows = max(int(count.sum()), 1)
         top = int(count[:-1].argmax()) if field.values else None
         table.add_row(
-            field.name,
+            escape(field.name),
             field.kind,
             f"{field.size:,}",
             f"{count[-1] / rows:.2%}",
-            "" if top is None else _short(field.values[top]),
+            "" if top is None else escape(_short(field.values[top])),
             "" if top is None else f"{count[top] / rows:.2%}",
         )
     for column in (table.columns[2], table.columns[3], table.columns[5]):

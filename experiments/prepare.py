@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from ihas_jax.data import formats
@@ -142,12 +143,12 @@ Command = (
 
 def report(summary: Summary, output: Path) -> None:
     """Prints what was made: the splits, the fields, and how long it took."""
-    splits = Grid("split", "rows", "label rate", title=str(output))
+    splits = Grid("split", "rows", "label rate", title=escape(str(output)))
     for name, rows, clicks in zip(SPLITS, summary.rows, summary.clicks, strict=True):
         splits.add_row(name, f"{rows:,}", f"{clicks / rows:.4f}" if rows else "")
     fields = Grid("field", "kind", "ids", "other")
     for field, share in zip(summary.schema.fields, summary.other_shares, strict=True):
-        fields.add_row(field.name, field.kind, f"{field.size:,}", f"{share:.2%}")
+        fields.add_row(escape(field.name), field.kind, f"{field.size:,}", f"{share:.2%}")
     for grid in (fields, splits):
         for column in grid.columns[1:]:
             column.justify = "right"

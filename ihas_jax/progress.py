@@ -39,12 +39,14 @@ class _RateColumn(ProgressColumn):
 class Tracker:
     """Counts finished units of one piece of work; made by `track`."""
 
-    def __init__(self, description: str, total: int, unit: str, bar: Progress | None) -> None:
+    def __init__(
+        self, description: str, total: int, unit: str, bar: Progress | None, done: int
+    ) -> None:
         self._description, self._total, self._unit, self._bar = description, total, unit, bar
         self._start = self._last_line = time.monotonic()
-        self._done = 0
+        self._before = self._done = done
         if bar is not None:
-            self._task = bar.add_task(description, total=total, unit=unit)
+            self._task = bar.add_task(description, total=total, unit=unit, completed=done)
 
     def advance(self, units: int) -> None:
         """Adds `units` finished units and redraws at most a few times a second."""
@@ -55,21 +57,23 @@ class Tracker:
         now = time.monotonic()
         if now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
-            rate = self._done / (now - self._start)
+            rate = (self._done - self._before) / (now - self._start)
             share = f"{self._done / self._total:.0%}" if self._total else f"{self._done:,}"
             left = f", {(self._total - self._done) / rate:.0f} s left" if self._total else ""
             log(f"{self._description}: {share}, {rate:,.0f} {self._unit}/s{left}")
 
 
 @contextmanager
-def track(description: str, total: int, unit: str = "rows") -> Iterator[Tracker]:
+def track(description: str, total: int, unit: str = "rows", *, done: int = 0) -> Iterator[Tracker]:
     """Shows the progress of work of `total` units (0: unknown) while the block runs.
+
+    Units that were `done` before do not count in the rate.
 
     On a terminal a bar with units per second and time left; elsewhere a line every ten
     seconds, so that a log file of a short run stays short.
     """
     if not console.is_terminal:
-        yield Tracker(description, total, unit, None)
+        yield Tracker(description, total, unit, None, done)
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -79,4 +83,4 @@ def track(description: str, total: int, unit: str = "rows") -> Iterator[Tracker]
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        yield Tracker(description, total, unit, bar)
+        yield Tracker(description, total, unit, bar, done)

@@ -9,6 +9,7 @@ fields then have its names, and ids must be below its sizes
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,71 +23,94 @@ from ihas_jax.progress import track
 
 _LABEL = "label"
 _ROWS = 1 << 17
+_LARGEST = 1 << 28
 
 
 class EncodedLog:
-    """An encoded log; it is read in chunks of rows."""
+    """An encoded log; it is read in chunks of rows.
+
+    Attributes:
+      schema: the given one, or fields whose values are their ids as text.
+      rows: rows of each split.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Finds the parts, checks their columns and, without a schema, the largest ids.
+        """Finds the parts, and checks their columns and their ids.
 
         Raises:
           InputError: No parts of a split, no Parquet, other columns in some part, or a column
             that does not hold integers from 0 on.
         """
+        self._path = path
         self._parts = {name: _find_parts(path, name) for name in SPLITS}
-        first = self._parts["train"][0]
-        names = _integers(first)
         given = Schema.load(path / "schema.json") if (path / "schema.json").exists() else None
-        label = given.label if given else _LABEL
-        fields = given.names if given else tuple(name for name in names if name != label)
+        self._columns = (given.label, *given.names) if given else self._find_columns()
         for part in (part for parts in self._parts.values() for part in parts):
-            missing = [name for name in (label, *fields) if name not in _integers(part)]
-            if missing:
-                raise InputError(f"{part} has no column {missing[0]!r} of integers")
-        self._columns = (label, *fields)
-        self.rows = tuple(self._count(name) for name in SPLITS)
-        lowest, largest = self._range(path)
-        if min(lowest) < 0 or largest[0] > 1:
-            raise InputError(f"{path}: ids must not be negative, and {label!r} must be 0 or 1")
-        if given:
-            for name, size, found in zip(fields, given.sizes, largest[1:], strict=True):
-                if found >= size:
-                    raise InputError(
-                        f"{path}: {name!r} has id {found}, but schema.json only {size} ids"
-                    )
+            kinds = _kinds(part)
+            for name in self._columns:
+                if name not in kinds or not (kinds[name].is_integer() or kinds[name] == pl.Boolean):
+                    raise InputError(f"{part} has no column {name!r} of integers")
+        with _named(path):
+            self.rows = tuple(self._count(name) for name in SPLITS)
+            largest = self._check_range()
         self.schema = given or Schema(
-            label,
+            _LABEL,
             tuple(
                 Field(name, tuple(map(str, range(top + 1))))
-                for name, top in zip(fields, largest[1:], strict=True)
+                for name, top in zip(self._columns[1:], largest[1:], strict=True)
             ),
         )
+        for name, size, top in zip(self._columns[1:], self.schema.sizes, largest[1:], strict=True):
+            if top >= size:
+                raise InputError(f"{path}: {name!r} has id {top}, but schema.json only {size} ids")
 
     def chunks(self, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields ids [n, N] int32 and labels [n] uint8 of a split, in the order of its parts."""
+        """Yields ids [n, N] int32 and labels [n] uint8 of a split, in the order of its parts.
+
+        Raises:
+          InputError: A part cannot be read.
+        """
         label, *fields = self._columns
-        for part in self._parts[split]:
-            scan = pl.scan_parquet(part, glob=False).select(self._columns)
-            for frame in scan.collect_batches(chunk_size=_ROWS, maintain_order=True):
-                ids = frame.select(pl.col(fields).cast(pl.Int32)).to_numpy(order="c")
-                yield ids, frame[label].cast(pl.UInt8).to_numpy()
+        with _named(self._path):
+            for part in self._parts[split]:
+                scan = pl.scan_parquet(part, glob=False).select(self._columns)
+                for frame in scan.collect_batches(chunk_size=_ROWS, maintain_order=True):
+                    ids = frame.select(pl.col(fields).cast(pl.Int32)).to_numpy(order="c")
+                    yield ids, frame[label].cast(pl.UInt8).to_numpy()
+
+    def _find_columns(self) -> tuple[str, ...]:
+        """The label, and all columns of numbers of the first part."""
+        first = self._parts["train"][0]
+        numbers = [name for name, kind in _kinds(first).items() if kind.is_numeric()]
+        fields = [name for name in numbers if name != _LABEL]
+        if not fields:
+            raise InputError(f"{first} has no columns of ids")
+        return (_LABEL, *fields)
 
     def _count(self, split: str) -> int:
-        return int(pl.scan_parquet(self._parts[split]).select(pl.len()).collect().item())
+        parts = (pl.scan_parquet(p, glob=False).select(pl.len()) for p in self._parts[split])
+        return sum(frame.item() for frame in pl.collect_all(parts))
 
-    def _range(self, path: Path) -> tuple[list[int], list[int]]:
-        """The lowest and the largest value of each column, over all parts."""
+    def _check_range(self) -> list[int]:
+        """The largest value of each column, over all parts."""
         every = pl.concat(
             pl.scan_parquet(part, glob=False).select(pl.col(self._columns).cast(pl.Int64))
             for parts in self._parts.values()
             for part in parts
         )
         nulls, lowest, largest = pl.collect_all([every.null_count(), every.min(), every.max()])
-        for name, found in nulls.row(0, named=True).items():
-            if found:
-                raise InputError(f"{path}: {name!r} is missing in {found} rows")
-        return [value or 0 for value in lowest.row(0)], [value or 0 for value in largest.row(0)]
+        low, high = ([value or 0 for value in frame.row(0)] for frame in (lowest, largest))
+        for name, missing, least, most in zip(self._columns, nulls.row(0), low, high, strict=True):
+            if missing:
+                raise InputError(f"{self._path}: {name!r} is missing in {missing} rows")
+            if least < 0 or most >= _LARGEST:
+                raise InputError(
+                    f"{self._path}: {name!r} holds {least if least < 0 else most}; ids count from "
+                    "0 without large gaps, since each needs a row of the embedding table"
+                )
+        if high[0] > 1:
+            raise InputError(f"{self._path}: {self._columns[0]!r} holds {high[0]}, not 0 or 1")
+        return high
 
 
 def open_encoded(path: Path) -> Dataset:
@@ -135,9 +159,15 @@ def _find_parts(path: Path, split: str) -> list[Path]:
     return parts
 
 
-def _integers(part: Path) -> list[str]:
+def _kinds(part: Path) -> dict[str, pl.DataType]:
+    with _named(part):
+        return dict(pl.read_parquet_schema(part))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Names what cannot be read."""
     try:
-        schema = pl.read_parquet_schema(part)
+        yield
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{part} cannot be read as Parquet: {error}") from None
-    return [name for name, kind in schema.items() if kind.is_integer() or kind == pl.Boolean]
+        raise InputError(f"{path} cannot be read as Parquet: {error}") from None

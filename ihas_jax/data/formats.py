@@ -90,6 +90,7 @@ def table(
     if not fields:
         raise InputError(f"no columns to use; name some of {', '.join(names)}")
     if parquet:
+        _check_types(paths, [*(name for name, _ in fields), *([time] if time else [])])
         return ParquetLog(paths, label, fields, time=time)
     return TextLog(paths, label, fields, names, separator=",", quoted=True, time=time)
 
@@ -110,7 +111,10 @@ class TextLog(Log):
         wanted = self.used
         used = [f"column_{1 + self.columns.index(name)}" for name in wanted]
         names = dict(zip(used, wanted, strict=True))
-        sizes = [path.stat().st_size if path.exists() else 0 for path in self.paths]
+        for path in self.paths:
+            if not path.is_file():
+                raise InputError(f"{path}: no such file")
+        sizes = [path.stat().st_size for path in self.paths]
         for file in range(start.file, len(self.paths)):
             blocks = read_blocks(
                 self.paths[file],
@@ -201,6 +205,20 @@ def _columns(path: Path) -> tuple[bool, tuple[str, ...]]:
     with path.open("rb") as file:
         parquet = file.read(4) == _PARQUET_MAGIC
     return parquet, _parquet_columns(path) if parquet else read_header(path, ",")
+
+
+def _check_types(paths: tuple[Path, ...], names: list[str]) -> None:
+    """Raises: InputError: A column is written in other ways in some part: 1 is not 1.0 as text."""
+    kinds: dict[str, str] = {}
+    for path in paths:
+        schema = pl.read_parquet_schema(path)
+        for name in names:
+            kind = "integer" if schema[name].is_integer() else str(schema[name])
+            if kinds.setdefault(name, kind) != kind:
+                raise InputError(
+                    f"{path}: {name!r} is {kind}, but {kinds[name]} in {paths[0]}; write all parts "
+                    "with one type"
+                )
 
 
 def _parquet_columns(path: Path) -> tuple[str, ...]:

@@ -34,6 +34,15 @@ from ihas_jax.progress import track
 _FEWEST_ROWS = 10
 
 
+class BadRowError(InputError):
+    """A row that cannot be used."""
+
+    def __init__(self, complaint: str | None) -> None:
+        """Adds the remedy to the complaint."""
+        remedy = "mend it, or leave out such rows with --on-bad-rows skip"
+        super().__init__(f"{complaint}; {remedy}")
+
+
 @dataclass(frozen=True)
 class Summary:
     """What `prepare` made.
@@ -107,7 +116,7 @@ def prepare(
         )
     start, versions = time.monotonic(), _versions(log)
     job = {"log": repr(log), "versions": versions, "seed": seed, "sample": sample}
-    job |= {"limit_rows": limit_rows, "polars": version("polars")}
+    job |= {"limit_rows": limit_rows, "programs": [version("ihas_jax"), version("polars")]}
     columns = len(log.fields) + (log.time is not None)
     with (
         new_store(output, kept="spool") as folder,
@@ -132,12 +141,16 @@ def prepare(
 
 @contextmanager
 def _open_spool(folder: Path, job: Mapping[str, Any], columns: int) -> Iterator[Spool]:
-    """The spool of a job; it is left for another try where this one is cut short."""
+    """The spool of a job; it is left for another try where this one is cut short.
+
+    So it is at a bad row behind good ones, since the same command may leave out such rows.
+    """
     try:
         with Spool(folder, job, columns) as spool:
             yield spool
-    except InputError:
-        remove_spool(folder)
+    except InputError as error:
+        if not (isinstance(error, BadRowError) and spool.read.rows):
+            remove_spool(folder)
         raise
     remove_spool(folder)
 
@@ -154,7 +167,7 @@ def _read(
     if spool.read.rows:
         say(f"Goes on behind row {spool.read.rows:,}")
     if spool.read.bad and on_bad_rows == "error":
-        raise _bad(spool.read.complaint)
+        raise BadRowError(spool.read.complaint)
     if limit_rows is not None and spool.read.rows >= limit_rows:
         return
     chunks = ahead(log.chunks(spool.read.position))
@@ -166,19 +179,19 @@ def _read(
     )
     if limit_rows is not None:
         total = min(total, limit_rows)
-    with track("Reading", total) as progress:
-        progress.advance(spool.read.rows)
+    with track("Reading", total, done=spool.read.rows) as progress:
         for chunk in chain([first], chunks):
-            if chunk.bad and on_bad_rows == "error":
-                raise _bad(chunk.complaint)
             before = spool.read
-            left = len(chunk.labels) if limit_rows is None else limit_rows - before.rows
+            left = len(chunk.labels) + 1 if limit_rows is None else limit_rows - before.rows
+            bad = int((chunk.bad < left).sum())
+            if bad and on_bad_rows == "error":
+                raise BadRowError(chunk.complaint)
             taken = _take(chunk, before.rows, left, sample, seed)
             read = Read(
                 rows=before.rows + len(chunk.labels),
                 kept=before.kept + len(taken.labels),
-                bad=before.bad + chunk.bad,
-                complaint=before.complaint or chunk.complaint,
+                bad=before.bad + bad,
+                complaint=before.complaint or (chunk.complaint if bad else None),
                 position=chunk.end,
                 share=chunk.share,
             )
@@ -255,11 +268,7 @@ def _encode(
     return clicks, others
 
 
-def _bad(complaint: str | None) -> InputError:
-    return InputError(f"{complaint}; mend it, or leave out such rows with --on-bad-rows skip")
-
-
-def _versions(log: Log) -> list[tuple[int, int] | None]:
+def _versions(log: Log) -> list[tuple[int, ...] | None]:
     """What tells two states of a log's files apart; None for a missing one, for the log to say."""
     stats = [path.stat() if path.exists() else None for path in log.paths]
-    return [stat and (stat.st_size, stat.st_mtime_ns) for stat in stats]
+    return [stat and (stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats]

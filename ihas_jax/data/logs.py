@@ -53,7 +53,7 @@ class Chunk:
       labels: [n] uint8, 0 or 1.
       columns: A column of clean text per field, as they are counted and looked up; and the
         column that tells the time, if the log has one, behind them.
-      bad: How many rows were left out.
+      bad: [m], for each row that was left out, ascending, how many of the n stood before it.
       complaint: About the first of these: the file, the line and what is wrong.
       share: The share of the log read so far, in (0, 1].
       end: Where the next chunk begins.
@@ -61,18 +61,14 @@ class Chunk:
 
     labels: np.ndarray
     columns: tuple[Coded, ...]
-    bad: int
+    bad: np.ndarray
     complaint: str | None
     share: float
     end: Position
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """The text of each row, field by field."""
-        texts = [values.gather(codes).to_list() for codes, values in self.columns]
-        return list(zip(*texts, strict=True))
-
 
 START = Position()
+_NOWHERE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,7 @@ def screen(
     end: Position,
     *,
     unit: str = "line",
-    bad: int = 0,
+    bad: np.ndarray = _NOWHERE,
     complaint: Complaint | None = None,
 ) -> Chunk:
     """Turns raw columns into labels and coded text, and leaves out rows that cannot be used.
@@ -153,7 +149,7 @@ def screen(
       share: The share of the log read so far.
       end: Where the next chunk begins.
       unit: What `places` counts: "line" or "row".
-      bad: Rows that the reader has left out already.
+      bad: [m], the places of rows that the reader has left out already.
       complaint: About the first of these.
     """
     coded = encode_columns(raw, log.used)
@@ -173,7 +169,7 @@ def screen(
         means = [m[int(c.codes[row])] for c, m in zip((label, *columns), meanings, strict=True)]
         first = Complaint(int(places[row]), _reason(log, raw.row(row, named=True), means))
         complaint = min(complaint, first) if complaint else first
-        bad += len(wrong)
+        bad = np.concatenate([bad, places[wrong]])
         label = Coded(label.codes[usable], label.values)
         columns = [Coded(codes[usable], values) for codes, values in columns]
     where = None
@@ -184,7 +180,8 @@ def screen(
     if log.time is not None:
         codes, values = coded[log.time]
         texts.append(Coded(codes[usable], values))
-    return Chunk(labels, tuple(texts), bad, where, share, end)
+    before = np.searchsorted(places[usable], np.sort(bad))
+    return Chunk(labels, tuple(texts), before, where, share, end)
 
 
 def encode_columns(frame: pl.DataFrame, names: Iterable[str]) -> dict[str, Coded]:

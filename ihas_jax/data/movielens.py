@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from ihas_jax.data.logs import START, Chunk, Log, Position, encode_columns
@@ -60,11 +61,13 @@ class MovieLensLog(Log):
         if wrong.height:
             first = Complaint(*wrong.row(0))
             complaint = min(complaint, first) if complaint else first
-        rows = rows.filter(pl.col("reason").is_null()).select("liked", *MOVIELENS_FIELDS, "time")
+        places = np.sort(np.concatenate([bad, wrong["line"].to_numpy()]))
+        rows = rows.filter(pl.col("reason").is_null())
+        before = np.searchsorted(rows["line"].to_numpy(), places)
         where = self._describe("ratings.dat", complaint) if complaint else None
         columns = tuple(encode_columns(rows, (*MOVIELENS_FIELDS, "time")).values())
         end = Position(0, 1, 1)
-        yield Chunk(rows["liked"].to_numpy(), columns, bad + wrong.height, where, 1.0, end)
+        yield Chunk(rows["liked"].to_numpy(), columns, before, where, 1.0, end)
 
     def _lookup(self, name: str, columns: tuple[str, ...]) -> pl.DataFrame:
         """Reads users.dat or movies.dat, where nothing may be wrong."""
@@ -77,8 +80,8 @@ class MovieLensLog(Log):
 
     def _member(
         self, name: str, columns: tuple[str, ...]
-    ) -> tuple[pl.DataFrame, int, Complaint | None]:
-        """Returns the well-formed lines of a file as columns, and what is wrong with others."""
+    ) -> tuple[pl.DataFrame, np.ndarray, Complaint | None]:
+        """Returns the well-formed lines of a file as columns, and where and what others are."""
         try:
             with zipfile.ZipFile(self.paths[0]) as archive:
                 paths = [path for path in archive.namelist() if Path(path).name == name]
@@ -110,7 +113,7 @@ class MovieLensLog(Log):
         frame = lines.filter(pl.col("found") == len(columns)).select(
             "line", *(pl.col("parts").list.get(i).alias(c) for i, c in enumerate(columns))
         )
-        return frame, wrong.height, complaint
+        return frame, wrong["line"].to_numpy(), complaint
 
     def _describe(self, name: str, complaint: Complaint) -> str:
         return f"{name} in {self.paths[0]}, line {complaint.line}: {complaint.reason}"

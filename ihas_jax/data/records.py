@@ -43,7 +43,7 @@ class Block:
     Attributes:
       text: The n well-formed records.
       lines: [n] int64, the line, from 1, at which each of them starts.
-      bad: How many records were left out.
+      bad: [m] int64, the line at which each record that was left out starts.
       complaint: About the first of these.
       share: The share of the file read so far, in (0, 1].
       end: Bytes of unpacked text up to the end of the block, and the line that begins there.
@@ -51,7 +51,7 @@ class Block:
 
     text: bytes
     lines: np.ndarray
-    bad: int
+    bad: np.ndarray
     complaint: Complaint | None
     share: float
     end: tuple[int, int]
@@ -165,14 +165,14 @@ class _Layout:
         empty = (lengths == 1) | ((lengths == 2) & (data[starts] == _RETURN))
         good = (found == self.columns) & ~empty
         if good.all():
-            return Block(text, lines, 0, None, share, end)
+            return Block(text, lines, lines[:0], None, share, end)
         wrong = np.flatnonzero(~good & ~empty)
         complaint = None
         if wrong.size:
             reason = f"has {found[wrong[0]]} columns, not {self.columns}"
             complaint = Complaint(int(lines[wrong[0]]), reason)
         kept = data[np.repeat(good, lengths)].tobytes()
-        return Block(kept, lines[good], wrong.size, complaint, share, end)
+        return Block(kept, lines[good], lines[wrong], complaint, share, end)
 
     def _check_characters(self, text: bytes, line: int) -> None:
         if text.isascii():

@@ -89,6 +89,7 @@ class Spool:
         entry = {
             "rows": len(chunk.labels),
             "types": [c.codes.dtype.str for c in chunk.columns],
+            "bytes": [c.values.estimated_size() for c in chunk.columns],
             "ends": [self._files[name].tell() for name in self._names],
             "sums": [zlib.crc32(part) for part in parts],
             "read": read,
@@ -98,9 +99,9 @@ class Spool:
         self._chunks.append(entry)
         self.read = read
 
-    def sizes(self) -> list[int]:
-        """Bytes of the values of each field."""
-        return self._chunks[-1]["ends"][1:] if self._chunks else []
+    def size(self, number: int) -> int:
+        """Bytes that all values of a column take in memory."""
+        return sum(entry["bytes"][number] for entry in self._chunks)
 
     def counts(self, field: int) -> Iterator[pl.DataFrame]:
         """The `value` and `count` of a field's distinct values, chunk by chunk."""
@@ -137,8 +138,8 @@ class Spool:
             data = stream.read(self._chunks[number]["ends"][file] - start)
         if zlib.crc32(data) != self._chunks[number]["sums"][file]:
             raise InputError(
-                f"{self._folder / self._names[file]} is damaged; delete {self._folder.parent} and "
-                "prepare the log again"
+                f"{self._folder / self._names[file]} is damaged; run the same command again, it "
+                "starts from the beginning"
             )
         return data
 
@@ -159,8 +160,8 @@ class Spool:
             with (self._folder / name).open("ab") as file:
                 if file.tell() < end:
                     raise InputError(
-                        f"{self._folder / name} is damaged; delete {self._folder.parent} and "
-                        "prepare the log again"
+                        f"{self._folder / name} is damaged; run the same command again, it "
+                        "starts from the beginning"
                     )
                 os.truncate(file.fileno(), end)
 
@@ -175,7 +176,8 @@ def remove_spool(folder: Path) -> None:
     for file in files:
         if file.name not in ("job.json", "chunks.jsonl", "rows") and file.stem != "values":
             raise InputError(f"{folder} holds {file.name}, which no spool has; move it away")
-    for file in files:
+    # the job first: what is left when the process is killed here then belongs to none
+    for file in sorted(files, key=lambda file: file.name != "job.json"):
         file.unlink()
     if folder.exists():
         folder.rmdir()

@@ -99,7 +99,7 @@ def read_description(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a complete store: store.json is missing or damaged ({error}); "
-            "delete the folder and prepare the log again"
+            "prepare the log into another folder"
         ) from None
     raise InputError(
         f"{path} is a store of version {version}, this program reads version {_VERSION}; "

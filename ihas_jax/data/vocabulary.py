@@ -7,6 +7,7 @@ import polars as pl
 
 from ihas_jax.data.schema import Field, FieldKind
 from ihas_jax.data.spool import Spool
+from ihas_jax.errors import InputError
 
 _PART_BYTES = 1 << 28
 
@@ -16,7 +17,7 @@ def count_field(spool: Spool, number: int, name: str, kind: FieldKind, min_count
 
     A field with more values than fit in memory is counted in parts, by the values' hashes.
     """
-    parts = 1 + spool.sizes()[number] // _PART_BYTES
+    parts = 1 + spool.size(number) // _PART_BYTES
     kept = []
     for part in range(parts):
         seen = pl.concat(_part(frame, part, parts) for frame in spool.counts(number))
@@ -27,10 +28,25 @@ def count_field(spool: Spool, number: int, name: str, kind: FieldKind, min_count
 
 
 def rank_column(spool: Spool, number: int) -> np.ndarray:
-    """The place [n] uint32 of each row's value in the order of all: of numbers if all are."""
-    distinct = pl.concat(spool.counts(number))["value"].unique()
-    numbers = distinct.cast(pl.Float64, strict=False)
-    order = distinct if numbers.null_count() else numbers
+    """The place [n] uint32 of each row's value in the order of all: of numbers if all are.
+
+    Raises:
+      InputError: The values are numbers in some rows and text, or nothing, in others.
+    """
+    seen = pl.concat(spool.counts(number)).filter(pl.col("count") > 0)
+    distinct = seen["value"].unique()
+    # whole numbers first: nanoseconds since 1970 have more digits than a Float64
+    order = distinct.cast(pl.Int64, strict=False)
+    if order.null_count():
+        order = distinct.cast(pl.Float64, strict=False).fill_nan(None)
+    if 0 < order.null_count() < len(distinct) or (distinct == "").any():
+        odd = "" if (distinct == "").any() else distinct.filter(order.is_null())[0]
+        raise InputError(
+            f"the column of the time holds numbers, but also {odd!r}; a chronological split needs "
+            "numbers, or text that sorts, in every row"
+        )
+    if order.null_count():
+        order = distinct
     ranks = pl.DataFrame({"value": distinct, "rank": order.rank("dense").cast(pl.UInt32)})
     parts = []
     for codes, values in spool.column(number):
@@ -42,4 +58,6 @@ def rank_column(spool: Spool, number: int) -> np.ndarray:
 def _part(frame: pl.DataFrame, part: int, parts: int) -> pl.DataFrame:
     if parts == 1:
         return frame
-    return frame.filter(pl.col("value").hash(0) % parts == part)
+    own = frame.filter(pl.col("value").hash(0) % parts == part)
+    # text of its own, or the whole chunk's would stay in memory
+    return own.with_columns(pl.concat_str(pl.col("value"), pl.lit("")))

@@ -91,6 +91,23 @@ def test_a_folder_of_parquet_parts(tmp_path):
     assert data.schema.fields[0].values == ("a0", "a1", "a2", "a3")
 
 
+def test_parquet_parts_of_other_types_are_no_log(tmp_path):
+    pl.DataFrame({"ad": [1, 2], "y": [0, 1]}).write_parquet(tmp_path / "a.parquet")
+    pl.DataFrame({"ad": [1.0, None], "y": [0, 1]}).write_parquet(tmp_path / "b.parquet")
+    small = pl.DataFrame({"ad": [1, 2], "y": [0, 1]}, schema_overrides={"ad": pl.Int8})
+    small.write_parquet(tmp_path / "c.parquet")
+    paths = [tmp_path / f"{name}.parquet" for name in "abc"]
+    formats.table(paths[0], paths[2], label="y", categorical=["ad"])
+    with pytest.raises(InputError, match=r"b\.parquet: 'ad' is Float64, but integer in .*a\.par"):
+        formats.table(*paths, label="y", categorical=["ad"])
+
+
+def test_a_missing_file_is_named_before_the_others_are_read(tmp_path):
+    (tmp_path / "day_0").write_text("not Criteo\n")
+    with pytest.raises(InputError, match="day_1: no such file"):
+        next(formats.criteo(tmp_path / "day_0", tmp_path / "day_1").chunks())
+
+
 def test_the_first_rows(tmp_path, open_log):
     prepare(open_log(), tmp_path / "store", min_count=1, limit_rows=130)
     assert sorted(np.concatenate(rows_of(tmp_path / "store"))) == list(range(130))
@@ -136,6 +153,29 @@ def test_a_chronological_split_sorts_dates_as_text(tmp_path, open_log):
     train, valid, test = rows_of(tmp_path / "store")
     assert max(i % 28 for i in train) <= min(i % 28 for i in valid)
     assert max(i % 28 for i in valid) <= min(i % 28 for i in test)
+
+
+def test_values_that_no_row_has_do_not_change_the_order(tmp_path, open_log):
+    log = open_log([str(day) for day in range(ROWS)], time="day")
+    with log.paths[1].open("a") as file:
+        file.write("row,click,day\n")  # a header in the middle
+    prepare(log, tmp_path / "store", min_count=1, split="chronological", on_bad_rows="skip")
+    np.testing.assert_array_equal(np.concatenate(rows_of(tmp_path / "store")), np.arange(ROWS))
+
+
+@pytest.mark.parametrize("odd", ["", "noon", "nan"])
+def test_times_of_two_kinds_have_no_order(tmp_path, open_log, odd):
+    log = open_log([*map(str, range(ROWS - 1)), odd], time="day")
+    with pytest.raises(InputError, match=f"but also '{odd}'"):
+        prepare(log, tmp_path / "store", split="chronological")
+
+
+def test_times_keep_all_their_digits(tmp_path, open_log):
+    times = 1_700_000_000_000_000_000 + np.random.default_rng(0).permutation(ROWS)
+    log = open_log([str(time) for time in times], time="day")
+    prepare(log, tmp_path / "store", min_count=1, split="chronological")
+    test = rows_of(tmp_path / "store")[2]
+    np.testing.assert_array_equal(test, np.sort(np.argsort(times)[270:]))
 
 
 def test_without_a_time_the_order_of_the_log_counts(tmp_path, open_log):

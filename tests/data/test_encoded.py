@@ -93,8 +93,10 @@ def test_single_files(written):
         ({"label": [0, 1], "site": [1, 2]}, "no column 'ad' of integers"),
         ({"label": [0, 1], "site": [1, 2], "ad": ["a", "b"]}, "no column 'ad' of integers"),
         ({"label": [0, 1], "site": [1, 2], "ad": [1, None]}, "'ad' is missing in 1 rows"),
-        ({"label": [0, 1], "site": [1, 2], "ad": [1, -1]}, "must not be negative"),
-        ({"label": [0, 2], "site": [1, 2], "ad": [1, 1]}, "'label' must be 0 or 1"),
+        ({"label": [0, 1], "site": [1, 2], "ad": [1, -1]}, "'ad' holds -1"),
+        ({"label": [0, 1], "site": [1, 2], "ad": [1, 2**40]}, "'ad' holds 1099511627776"),
+        ({"label": [0, 2], "site": [1, 2], "ad": [1, 1]}, "'label' holds 2, not 0 or 1"),
+        ({"label": [0, 1], "site": [1, 2], "ad": [1.0, 2.0]}, "no column 'ad' of integers"),
     ],
 )
 def test_a_bad_part_is_an_error(written, columns, message):
@@ -115,3 +117,26 @@ def test_a_damaged_or_missing_part_is_named(written):
         part.unlink()
     with pytest.raises(InputError, match=r"holds no valid\.parquet"):
         ihas.open_store(folder)
+
+
+def test_a_column_of_other_numbers_is_not_left_out_silently(written):
+    folder, _ = written
+    for part in (folder / "train").glob("*.parquet"):
+        table = pyarrow.table({"label": [0, 1], "site": [1.0, None], "ad": [0, 1]})
+        parquet.write_table(table, part)
+    with pytest.raises(InputError, match="no column 'site' of integers"):
+        ihas.open_store(folder)
+    for part in (folder / "train").glob("*.parquet"):
+        parquet.write_table(pyarrow.table({"label": [0, 1]}), part)
+    with pytest.raises(InputError, match="has no columns of ids"):
+        ihas.open_store(folder)
+
+
+def test_parts_may_have_more_columns_and_other_integers(written):
+    folder, rows = written
+    ids, labels = rows["test"]
+    for part in (folder / "test").glob("*.parquet"):
+        part.unlink()
+    columns = {"day": [1] * 11, "ad": ids[:, 1], "label": labels == 1, "site": ids[:, 0]}
+    parquet.write_table(pyarrow.table(columns), folder / "test" / "part-9.parquet")
+    check(ihas.open_store(folder), rows)

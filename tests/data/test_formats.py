@@ -22,10 +22,14 @@ def read(log):
     rows = [
         (label, *row[: len(log.fields)])
         for chunk in chunks
-        for label, row in zip(chunk.labels.tolist(), chunk.rows(), strict=True)
+        for label, row in zip(chunk.labels.tolist(), texts(chunk), strict=True)
     ]
     complaints = [chunk.complaint for chunk in chunks if chunk.complaint]
-    return rows, sum(chunk.bad for chunk in chunks), complaints[:1]
+    return rows, sum(len(chunk.bad) for chunk in chunks), complaints[:1]
+
+
+def texts(chunk):
+    return zip(*(v.gather(codes).to_list() for codes, v in chunk.columns), strict=True)
 
 
 def write(path, text):

@@ -151,3 +151,69 @@ def test_a_full_disk_can_be_freed_and_the_work_goes_on(tmp_path, monkeypatch):
     assert (tmp_path / ".store.partial" / "spool" / "rows").stat().st_size
     prepare(log, tmp_path / "store")
     assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("limit", [300, 306, 320])
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_bad_rows_behind_the_limit_do_not_count(tmp_path, monkeypatch, after, limit):
+    lines = [f"a{i % 7},{i % 2}" for i in range(500)]
+    for row in (40, 298, 303, 310, 311, 330):
+        lines[row] = "broken"
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(["ad,y", *lines]) + "\n")
+    log = formats.table(path, label="y", categorical=["ad"])
+    choices = {"limit_rows": limit, "on_bad_rows": "skip"}
+    whole = prepare(log, tmp_path / "whole", **choices)
+    usable = np.flatnonzero([line != "broken" for line in lines])[:limit]
+    assert whole.bad_rows == sum(line == "broken" for line in lines[: usable[-1]])
+    assert sum(whole.rows) == limit
+    with monkeypatch.context() as patch:
+        interrupt(patch, after)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(log, tmp_path / "store", **choices)
+    prepare(log, tmp_path / "store", **choices)
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+
+
+def test_what_was_read_before_a_bad_row_is_not_read_again(tmp_path, monkeypatch):
+    paths = write(tmp_path, "text")
+    with paths[2].open("a") as file:
+        file.write('"a1",5,maybe,2\n')
+    log = open_log(paths)
+    with pytest.raises(InputError, match="is 'maybe', not 0 or 1"):
+        prepare(log, tmp_path / "store")
+    starts = []
+    chunks = type(log).chunks
+    monkeypatch.setattr(
+        type(log), "chunks", lambda self, start: starts.append(start) or chunks(self, start)
+    )
+    summary = prepare(log, tmp_path / "store", on_bad_rows="skip")
+    assert starts[0].file == 2
+    assert (summary.bad_rows, sum(summary.rows)) == (1, ROWS)
+    prepare(log, tmp_path / "whole", on_bad_rows="skip")
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+
+
+def test_a_spool_killed_while_it_was_deleted_starts_anew(tmp_path, monkeypatch):
+    log = open_log(write(tmp_path, "text"))
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(log, tmp_path / "store")
+    folder = tmp_path / ".store.partial" / "spool"
+    deleted = []
+    unlink = type(folder).unlink
+
+    def die(self):
+        if len(deleted) == 2:
+            raise KeyboardInterrupt
+        deleted.append(self.name)
+        unlink(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder), "unlink", die)
+        with pytest.raises(KeyboardInterrupt):
+            spool.remove_spool(folder)
+    prepare(log, tmp_path / "store")
+    prepare(log, tmp_path / "whole")
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from ihas_jax.data import formats
@@ -73,6 +74,28 @@ def test_a_store_is_described(command):
     assert done.returncode == 2
     assert "valid.ids.npy is damaged" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_text_is_shown_as_it_is_and_parquet_has_no_checksums(command):
+    folder = command.folder / "odd"
+    folder.mkdir()
+    path = folder / "log.csv"
+    path.write_text("ad[/x],y\n" + "[/home],1\n" * 20 + "[red]q,0\n" * 12)
+    flags = ("--label", "y", "--categorical", "ad[/x]", "--input", path)
+    script = dataclasses.replace(command, script="prepare.py")
+    done = script("table", *flags, "--output", folder / "store")
+    assert done.returncode == 0, done.stderr
+    assert "ad[/x]" in done.stdout
+    script = dataclasses.replace(command, script="describe.py")
+    assert "'[/home]'" in script(folder / "store").stdout
+    for split in ("train", "valid", "test"):
+        frame = pl.DataFrame({"label": [0, 1], "site": [0, 2]})
+        frame.write_parquet(folder / f"{split}.parquet")
+    assert "site" in script(folder).stdout
+    done = script(folder, "--verify")
+    assert done.returncode == 2
+    assert "has no checksums" in done.stderr
+    assert "must end in" in script(folder, "--figure", "x.txt").stderr
 
 
 def test_other_shares_and_top_values_are_those_of_the_log(generate, tmp_path):
