@@ -1,9 +1,10 @@
 """Encoded logs of other engines: folders of Parquet whose columns are ids.
 
-train/*.parquet   (or train.parquet) and likewise valid and test: an integer column `label` of
-0 and 1, and one integer column of ids from 0 on for each field
-schema.json       the vocabularies in our form, where somebody has them; the label and the
-fields then have its names, and ids must be below its sizes
+    train/*.parquet   (or train.parquet) and likewise valid and test: an integer column `label` of
+                      0 and 1, and one integer column of ids from 0 on for each field
+    schema.json       the vocabularies in our form, where somebody has them
+
+With a schema the label and the fields have its names, and ids must be below its sizes.
 """
 
 from __future__ import annotations

@@ -179,7 +179,8 @@ class ParquetLog(Log):
         # a truth value in a column of numbers is 0 or 1
         scan = pl.scan_parquet(path, glob=False).slice(skipped)
         numbers = [name for name, kind in self.fields if kind == "integer"]
-        truths = [name for name in numbers if pl.read_parquet_schema(path)[name] == pl.Boolean]
+        schema = pl.read_parquet_schema(path)
+        truths = [name for name in numbers if schema[name] == pl.Boolean]
         return (
             scan.select(self.used)
             .with_columns(pl.col(truths).cast(pl.UInt8))

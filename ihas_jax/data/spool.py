@@ -3,7 +3,7 @@
     job.json       what the spool belongs to
     chunks.jsonl   a line for each whole chunk: rows, where each file ends, checksums
     rows           labels and codes of all chunks
-    values.{f}     the distinct values of field f, chunk by chunk, with their counts
+    values.{f}     the distinct values of column f, chunk by chunk, with their counts
 
 A killed process leaves whole chunks, and perhaps the beginning of one more, which is cut off
 when the spool is opened again.
@@ -49,11 +49,11 @@ class Read(NamedTuple):
 class Spool:
     """Appends chunks to the files of a folder, and reads them back."""
 
-    def __init__(self, folder: Path, job: Mapping[str, Any], fields: int) -> None:
+    def __init__(self, folder: Path, job: Mapping[str, Any], columns: int) -> None:
         """Opens the spool of a job in `folder`; one of another job is started anew."""
         folder.mkdir(exist_ok=True)
         self._folder = folder
-        self._names = ("rows", *(f"values.{f}" for f in range(fields)))
+        self._names = ("rows", *(f"values.{f}" for f in range(columns)))
         self._chunks: list[dict[str, Any]] = []
         self.read = Read()
         about = json.dumps(job, sort_keys=True)
@@ -103,10 +103,10 @@ class Spool:
         """Bytes that all values of a column take in memory."""
         return sum(entry["bytes"][number] for entry in self._chunks)
 
-    def counts(self, field: int) -> Iterator[pl.DataFrame]:
-        """The `value` and `count` of a field's distinct values, chunk by chunk."""
+    def counts(self, column: int) -> Iterator[pl.DataFrame]:
+        """The `value` and `count` of a column's distinct values, chunk by chunk."""
         for number in range(len(self._chunks)):
-            yield pl.read_ipc_stream(io.BytesIO(self._part(number, 1 + field)))
+            yield pl.read_ipc_stream(io.BytesIO(self._part(number, 1 + column)))
 
     def column(self, number: int) -> Iterator[Coded]:
         """One column, chunk by chunk."""

@@ -68,6 +68,21 @@ def interrupt(monkeypatch, after):
     return append
 
 
+def cut_short(log, folder, monkeypatch, after, **choices):
+    """Prepares a log until it is interrupted."""
+    with monkeypatch.context() as patch:
+        interrupt(patch, after)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(log, folder / "store", **choices)
+
+
+def check(log, folder, **choices):
+    """Goes on, and compares with a store that was prepared in one go."""
+    prepare(log, folder / "store", **choices)
+    prepare(log, folder / "whole", **choices)
+    assert contents(folder / "store") == contents(folder / "whole")
+
+
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(records, "BLOCK_BYTES", 300)
@@ -81,10 +96,7 @@ def test_an_interrupted_prepare_goes_on(tmp_path, monkeypatch, kind, after, spli
     log = open_log(write(tmp_path, kind))
     choices = {"min_count": 3, "split": split, "sample": 0.7, "limit_rows": 390}
     prepare(log, tmp_path / "whole", **choices)
-    with monkeypatch.context() as patch:
-        interrupt(patch, after)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(log, tmp_path / "store", **choices)
+    cut_short(log, tmp_path, monkeypatch, after, **choices)
     assert not (tmp_path / "store").exists()
     starts = []
     chunks = type(log).chunks
@@ -100,29 +112,19 @@ def test_an_interrupted_prepare_goes_on(tmp_path, monkeypatch, kind, after, spli
 
 def test_another_job_starts_anew(tmp_path, monkeypatch):
     paths = write(tmp_path, "text")
-    with monkeypatch.context() as patch:
-        interrupt(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(open_log(paths), tmp_path / "store")
+    cut_short(open_log(paths), tmp_path, monkeypatch, 3)
     paths[0].write_bytes(paths[0].read_bytes() + b'"a1",5,1,2\n')
-    prepare(open_log(paths), tmp_path / "store")
-    prepare(open_log(paths), tmp_path / "whole")
-    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+    check(open_log(paths), tmp_path)
 
 
 def test_a_damaged_spool_is_an_error_and_then_gone(tmp_path, monkeypatch):
     log = open_log(write(tmp_path, "text"))
-    with monkeypatch.context() as patch:
-        interrupt(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(log, tmp_path / "store")
+    cut_short(log, tmp_path, monkeypatch, 3)
     rows = tmp_path / ".store.partial" / "spool" / "rows"
     rows.write_bytes(b"\1" + rows.read_bytes()[1:])
     with pytest.raises(InputError, match="rows is damaged"):
         prepare(log, tmp_path / "store")
-    prepare(log, tmp_path / "store")
-    prepare(log, tmp_path / "whole")
-    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+    check(log, tmp_path)
 
 
 def test_a_spool_holds_nothing_else(tmp_path):
@@ -167,10 +169,7 @@ def test_bad_rows_behind_the_limit_do_not_count(tmp_path, monkeypatch, after, li
     usable = np.flatnonzero([line != "broken" for line in lines])[:limit]
     assert whole.bad_rows == sum(line == "broken" for line in lines[: usable[-1]])
     assert sum(whole.rows) == limit
-    with monkeypatch.context() as patch:
-        interrupt(patch, after)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(log, tmp_path / "store", **choices)
+    cut_short(log, tmp_path, monkeypatch, after, **choices)
     prepare(log, tmp_path / "store", **choices)
     assert contents(tmp_path / "store") == contents(tmp_path / "whole")
 
@@ -196,10 +195,7 @@ def test_what_was_read_before_a_bad_row_is_not_read_again(tmp_path, monkeypatch)
 
 def test_a_spool_killed_while_it_was_deleted_starts_anew(tmp_path, monkeypatch):
     log = open_log(write(tmp_path, "text"))
-    with monkeypatch.context() as patch:
-        interrupt(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(log, tmp_path / "store")
+    cut_short(log, tmp_path, monkeypatch, 3)
     folder = tmp_path / ".store.partial" / "spool"
     deleted = []
     unlink = type(folder).unlink
@@ -214,6 +210,4 @@ def test_a_spool_killed_while_it_was_deleted_starts_anew(tmp_path, monkeypatch):
         patch.setattr(type(folder), "unlink", die)
         with pytest.raises(KeyboardInterrupt):
             spool.remove_spool(folder)
-    prepare(log, tmp_path / "store")
-    prepare(log, tmp_path / "whole")
-    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+    check(log, tmp_path)
