@@ -10,7 +10,9 @@ import json
 import math
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
 
 from ihas_jax.errors import InputError
 
@@ -18,6 +20,11 @@ ThresholdRule = Literal["guarded", "literal"]
 TableUpdates = Literal["dense", "rowwise"]
 MatmulDtype = Literal["float32", "bfloat16"]
 InitRule = Literal["balanced", "torch"]
+LinearInit = Literal["zeros", "normal"]
+ModelName = Literal[
+    "lr", "fm", "ffm", "hofm", "dnn", "wide_deep", "afm", "nfm", "ncf", "fnfm", "ipnn", "opnn",
+    "dcn", "deepfm", "xdeepfm", "autoint", "afn", "dcnv2", "finalmlp", "masknet", "gdcn",
+]  # fmt: skip
 PresetName = Literal["paper", "small"]
 T = TypeVar("T")
 
@@ -26,8 +33,8 @@ T = TypeVar("T")
 class ModelConfig:
     """The click model."""
 
-    name: Literal["dnn"] = "dnn"
-    """Which click model: dnn is an embedding followed by an MLP."""
+    name: Annotated[ModelName, tyro.conf.arg(name="model", prefix_name=False)] = "dnn"
+    """Which click model (see the README's table); dnn, an MLP on embeddings, is the paper's."""
     dim: int = 16
     """Embedding size D of every field before selection."""
     hidden: tuple[int, ...] = (16, 8)
@@ -38,6 +45,36 @@ class ModelConfig:
     """Dropout rate after each ReLU (0.2 in the reference library)."""
     init: InitRule = "balanced"
     """Initial weights of the MLP; with torch's a small MLP now and then fails to learn."""
+    linear_init: LinearInit = "zeros"
+    """Initial first-order weights; normal is the reference library's, and ruins small logs."""
+    hofm_order: int = 3
+    """hofm: the highest order of interactions, at least 2."""
+    ncf_pair: tuple[int, int] = (0, 1)
+    """ncf: places of the user's and the item's field, from 0 on."""
+    cross_layers: int = 3
+    """dcn, dcnv2, gdcn: layers of the cross network."""
+    xdeepfm_cin: tuple[int, ...] = (16, 16)
+    """xdeepfm: widths of the compressed interaction network."""
+    afm_attention: int = 16
+    """afm: width of the attention's hidden layer."""
+    autoint_width: int = 64
+    """autoint: width of the attention layers."""
+    autoint_heads: int = 2
+    """autoint: heads, which divide the width."""
+    autoint_layers: int = 3
+    """autoint: attention layers."""
+    afn_neurons: int = 1500
+    """afn: logarithmic neurons."""
+    finalmlp_heads: int = 1
+    """finalmlp: heads of the fusion, which divide the last hidden width."""
+    finalmlp_gate: int = 64
+    """finalmlp: width of the feature gates' hidden layer."""
+    masknet_blocks: int = 3
+    """masknet: parallel blocks."""
+    masknet_width: int = 64
+    """masknet: width of a block's output."""
+    masknet_ratio: float = 1.0
+    """masknet: width of a mask's hidden layer over that of its input."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +258,17 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
 def _check(config: Config) -> None:
     positive = {
         "model.dim": config.model.dim,
+        "model.cross-layers": config.model.cross_layers,
+        "model.afm-attention": config.model.afm_attention,
+        "model.autoint-width": config.model.autoint_width,
+        "model.autoint-heads": config.model.autoint_heads,
+        "model.autoint-layers": config.model.autoint_layers,
+        "model.afn-neurons": config.model.afn_neurons,
+        "model.finalmlp-heads": config.model.finalmlp_heads,
+        "model.finalmlp-gate": config.model.finalmlp_gate,
+        "model.masknet-blocks": config.model.masknet_blocks,
+        "model.masknet-width": config.model.masknet_width,
+        "model.masknet-ratio": config.model.masknet_ratio,
         "optimizer.learning-rate": config.optimizer.learning_rate,
         "train.batch-size": config.train.batch_size,
         "train.max-epochs": config.train.max_epochs,
@@ -257,8 +305,7 @@ def _check(config: Config) -> None:
         raise InputError(f"--seed must be less than 2^32, not {config.seed}.")
     if math.isnan(config.gates.l0_weight):
         raise InputError("--gates.l0-weight must be a number, not nan.")
-    if any(width <= 0 for width in config.model.hidden):
-        raise InputError(f"--model.hidden must be positive widths, not {config.model.hidden}.")
+    _check_model(config.model)
     if config.gates.bins is not None and config.gates.bins < 3:
         raise InputError(f"--gates.bins must be at least 3, not {config.gates.bins}.")
     for flag, share in {
@@ -267,3 +314,25 @@ def _check(config: Config) -> None:
     }.items():
         if not 0 <= share <= 1:
             raise InputError(f"--{flag} must lie between 0 and 1, not {share}.")
+
+
+def _check_model(model: ModelConfig) -> None:
+    for flag, widths in {"hidden": model.hidden, "xdeepfm-cin": model.xdeepfm_cin}.items():
+        if any(width <= 0 for width in widths):
+            raise InputError(f"--model.{flag} must be positive widths, not {widths}.")
+    if not model.xdeepfm_cin:
+        raise InputError("--model.xdeepfm-cin needs at least one width.")
+    if model.hofm_order < 2:
+        raise InputError(f"--model.hofm-order must be at least 2, not {model.hofm_order}.")
+    if model.autoint_width % model.autoint_heads:
+        raise InputError(
+            f"--model.autoint-heads {model.autoint_heads} must divide --model.autoint-width, "
+            f"which is {model.autoint_width}."
+        )
+    if model.name == "finalmlp" and (not model.hidden or model.hidden[-1] % model.finalmlp_heads):
+        raise InputError(
+            f"--model.finalmlp-heads {model.finalmlp_heads} must divide the last width of "
+            f"--model.hidden, which is {model.hidden}."
+        )
+    if min(model.ncf_pair) < 0 or model.ncf_pair[0] == model.ncf_pair[1]:
+        raise InputError(f"--model.ncf-pair must be two fields' places, not {model.ncf_pair}.")

@@ -3,13 +3,54 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from ihas_jax.config import ModelConfig
+from ihas_jax.config import ModelConfig, ModelName
+from ihas_jax.models.afm import build_afm
+from ihas_jax.models.afn import build_afn
+from ihas_jax.models.autoint import build_autoint
 from ihas_jax.models.base import Model
+from ihas_jax.models.dcn import build_dcn, build_dcnv2, build_gdcn
+from ihas_jax.models.deepfm import build_deepfm
 from ihas_jax.models.dnn import build_dnn
+from ihas_jax.models.ffm import build_ffm
+from ihas_jax.models.finalmlp import build_finalmlp
+from ihas_jax.models.fm import build_fm
+from ihas_jax.models.fnfm import build_fnfm
+from ihas_jax.models.hofm import build_hofm
+from ihas_jax.models.lr import build_lr
+from ihas_jax.models.masknet import build_masknet
+from ihas_jax.models.ncf import build_ncf
+from ihas_jax.models.nfm import build_nfm
+from ihas_jax.models.parts import Parts
+from ihas_jax.models.pnn import build_ipnn, build_opnn
+from ihas_jax.models.wide_deep import build_wide_deep
+from ihas_jax.models.xdeepfm import build_xdeepfm
 from ihas_jax.nn.embedding import Kept
 
-_BUILDERS = {"dnn": build_dnn}
+_BUILDERS: dict[ModelName, Callable[[Parts], Model]] = {
+    "lr": build_lr,
+    "fm": build_fm,
+    "ffm": build_ffm,
+    "hofm": build_hofm,
+    "dnn": build_dnn,
+    "wide_deep": build_wide_deep,
+    "afm": build_afm,
+    "nfm": build_nfm,
+    "ncf": build_ncf,
+    "fnfm": build_fnfm,
+    "ipnn": build_ipnn,
+    "opnn": build_opnn,
+    "dcn": build_dcn,
+    "deepfm": build_deepfm,
+    "xdeepfm": build_xdeepfm,
+    "autoint": build_autoint,
+    "afn": build_afn,
+    "dcnv2": build_dcnv2,
+    "finalmlp": build_finalmlp,
+    "masknet": build_masknet,
+    "gdcn": build_gdcn,
+}
 
 
 def build_model(
@@ -28,10 +69,10 @@ def build_model(
     Args:
       config: the model's choices.
       sizes: values of each field, N entries (`schema.sizes`).
-      kept: kept coordinates of each field in the embedding table; None keeps all.
+      kept: kept coordinates of each field in the embedding table; None keeps all. A model may
+        have more of them than `config.dim`, see `Model.embedding`.
       click_rate: share of clicks among the rows to train on, strictly between 0 and 1.
       axis_name: mapped axis over which batch-norm statistics are averaged.
     """
-    return _BUILDERS[config.name](
-        config, sizes, kept, math.log(click_rate / (1 - click_rate)), axis_name
-    )
+    prior = math.log(click_rate / (1 - click_rate))
+    return _BUILDERS[config.name](Parts(config, sizes, kept, prior, axis_name))

@@ -44,12 +44,15 @@ class EmbeddingSpec:
       kept: the kept coordinates of each field; None keeps all.
       init: 'xavier' uniform over the whole `[V, D]` table, as the reference library does,
         or standard 'normal', or 'zeros'.
+      slices: the table is so many tables of `[V, D / slices]` side by side, which matters for the
+        bound of 'xavier' alone.
     """
 
     sizes: tuple[int, ...]
     dim: int
     kept: Kept | None = None
     init: Literal["xavier", "normal", "zeros"] = "xavier"
+    slices: int = 1
 
     def __post_init__(self) -> None:
         """Raises: ValueError: `kept` does not fit `sizes` and `dim`."""
@@ -67,6 +70,11 @@ class EmbeddingSpec:
         if self.kept is None:
             return (self.dim,) * len(self.sizes)
         return tuple(len(coordinates) for coordinates in self.kept)
+
+    @property
+    def coordinates(self) -> int:
+        """K = N * D, kept or not."""
+        return len(self.sizes) * self.dim
 
     @property
     def parameters(self) -> int:
@@ -99,7 +107,7 @@ def init_table(key: Array, spec: EmbeddingSpec) -> Table:
     Note: the Xavier bound sqrt(6 / (V + D)) is that of the full table also where `spec` is
     compact, so that a field starts at the same scale whatever the widths.
     """
-    bound = (6.0 / (sum(spec.sizes) + spec.dim)) ** 0.5
+    bound = (6.0 / (sum(spec.sizes) + spec.dim // spec.slices)) ** 0.5
     ends = np.cumsum([group.rows * group.width for group in spec.groups])
     key = jax.random.fold_in(key, 0)  # with which the recorded results were made
     # one draw for all groups, since XLA takes long to compile each
@@ -157,6 +165,23 @@ def align(spec: EmbeddingSpec, rows: Rows) -> Array:
     full = jnp.zeros((flat.shape[0], len(spec.sizes) * spec.dim), flat.dtype)
     full = full.at[:, np.array(spec.columns)].set(flat)
     return full.reshape(-1, len(spec.sizes), spec.dim)
+
+
+def carry_kept(kept: Kept, source: EmbeddingSpec, target: EmbeddingSpec) -> Kept:
+    """The coordinates to keep in another model's table, given those kept in one.
+
+    Where the target has several vectors of the source's size side by side, each keeps the same
+    coordinates; where it has a single number for each field, fields that keep nothing lose it.
+
+    Raises:
+      ValueError: the target's size is neither 1 nor a multiple of the source's.
+    """
+    if target.dim == 1:
+        return tuple((0,) if field else () for field in kept)
+    vectors, rest = divmod(target.dim, source.dim)
+    if rest:
+        raise ValueError(f"{target.dim} coordinates are no multiple of {source.dim}")
+    return tuple(tuple(v * source.dim + j for v in range(vectors) for j in field) for field in kept)
 
 
 def slice_table(source: EmbeddingSpec, table: Table, target: EmbeddingSpec) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -18,6 +20,15 @@ def uniform_init(key: Array, shape: _Shape, fan_in: int) -> Array:
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
+def torch_uniform(fan_in: int) -> Callable[..., Array]:
+    """An initialiser as `uniform_init`, for a layer of so many inputs."""
+
+    def init(key: Array, shape: _Shape, dtype: object = None) -> Array:
+        return uniform_init(key, shape, fan_in)
+
+    return init
+
+
 class Linear(nn.Module):
     """Fully connected layer, `[..., F_in]` -> `[..., features]`, initialised as in torch."""
 
@@ -26,11 +37,47 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Applies the layer."""
-
-        def init(key: Array, shape: _Shape, dtype: object = None) -> Array:
-            return uniform_init(key, shape, x.shape[-1])
-
+        init = torch_uniform(x.shape[-1])
         return nn.Dense(self.features, kernel_init=init, bias_init=init, name="linear")(x)
+
+
+def batch_norm(name: str, x: Array, train: bool, axis_name: str | None) -> Array:
+    """Batch norm of the module that calls it, `[B, F]`: epsilon 1e-5, momentum 0.9.
+
+    Note: running variances use the batch's biased variance, torch's the unbiased one: a factor
+    of B / (B - 1).
+    """
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=axis_name, name=name
+    )(x)
+
+
+def dense(features: int, name: str, x: Array, rule: InitRule) -> Array:
+    """A fully connected layer of the module that calls it, `[..., F]` -> `[..., features]`.
+
+    Torch's initial weights and biases; with the rule 'balanced' the biases are zero.
+    """
+    uniform = torch_uniform(x.shape[-1])
+    bias_init = uniform if rule == "torch" else nn.initializers.zeros
+    return nn.Dense(features, kernel_init=uniform, bias_init=bias_init, name=name)(x)
+
+
+def to_logit(name: str, x: Array, rule: InitRule, prior: float) -> Array:
+    """The same to a logit, `[..., F]` -> `[...]`.
+
+    With the rule 'balanced' its bias is `prior` and the signs of its weights alternate.
+    """
+    fan_in = x.shape[-1]
+    uniform = torch_uniform(fan_in)
+
+    def alternating(key: Array, shape: _Shape, dtype: object = None) -> Array:
+        signs = 1.0 - 2.0 * (jnp.arange(fan_in) % 2)
+        return signs[:, None] * jnp.abs(uniform_init(key, shape, fan_in))
+
+    kernel_init, bias_init = uniform, uniform
+    if rule == "balanced":
+        kernel_init, bias_init = alternating, nn.initializers.constant(prior)
+    return nn.Dense(1, kernel_init=kernel_init, bias_init=bias_init, name=name)(x)[..., 0]
 
 
 class MLP(nn.Module):
@@ -46,12 +93,9 @@ class MLP(nn.Module):
     biases, the output bias at the log-odds of a click, and output weights of alternating sign;
     all else is the same.
 
-    Note: running variances use the batch's biased variance, torch's the unbiased one: a factor
-    of B / (B - 1).
-
     Attributes:
       hidden: widths of the hidden layers.
-      batch_norm: normalise before each ReLU (epsilon 1e-5, momentum 0.9).
+      batch_norm: normalise before each ReLU.
       dropout: rate after each ReLU; needs a 'dropout' rng in training.
       init_rule: 'balanced' or 'torch'.
       output: whether the last Linear(1) is there.
@@ -71,32 +115,17 @@ class MLP(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Applies the network; `train` selects batch statistics and dropout."""
         for i, width in enumerate(self.hidden):
-            x = self._linear(width, f"hidden_{i}", x, 0.0)
+            x = dense(width, f"hidden_{i}", x, self.init_rule)
             if self.batch_norm:
-                x = nn.BatchNorm(
-                    use_running_average=not train,
-                    momentum=0.9,
-                    epsilon=1e-5,
-                    axis_name=self.axis_name,
-                    name=f"norm_{i}",
-                )(x)
+                x = batch_norm(f"norm_{i}", x, train, self.axis_name)
             x = nn.relu(x)
             if self.dropout:
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return self._linear(1, "output", x, self.prior)[..., 0] if self.output else x
+        return to_logit("output", x, self.init_rule, self.prior) if self.output else x
 
-    def _linear(self, features: int, name: str, x: Array, bias: float) -> Array:
-        fan_in = x.shape[-1]
 
-        def uniform(key: Array, shape: _Shape, dtype: object = None) -> Array:
-            return uniform_init(key, shape, fan_in)
-
-        def alternating(key: Array, shape: _Shape, dtype: object = None) -> Array:
-            signs = 1.0 - 2.0 * (jnp.arange(fan_in) % 2)
-            return signs[:, None] * jnp.abs(uniform_init(key, shape, fan_in))
-
-        kernel_init, bias_init = uniform, uniform
-        if self.init_rule == "balanced":
-            kernel_init = alternating if name == "output" else uniform
-            bias_init = nn.initializers.constant(bias)
-        return nn.Dense(features, kernel_init=kernel_init, bias_init=bias_init, name=name)(x)
+def regularize(name: str, x: Array, mlp: MLP, train: bool) -> Array:
+    """The batch norm and the dropout of an MLP, if it has them, on another input `[B, F]`."""
+    if mlp.batch_norm:
+        x = batch_norm(name, x, train, mlp.axis_name)
+    return nn.Dropout(mlp.dropout, deterministic=not train)(x)

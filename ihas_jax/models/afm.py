@@ -1,0 +1,41 @@
+"""Attentional factorization machine (Xiao et al. 2017)."""
+
+from __future__ import annotations
+
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.config import InitRule
+from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.nn.interactions import pair_products
+from ihas_jax.nn.mlp import dense, to_logit
+
+
+class AFM(Network):
+    """logit = b + sum_n w[x_n] + v sum_(i<j) a_ij e_i * e_j + c.
+
+    a = softmax over pairs of u ReLU(W (e_i * e_j) + s) + t; dropout on a and on the sum.
+    """
+
+    wide: Wide
+    width: int
+    dropout: float
+    init_rule: InitRule
+
+    @nn.compact
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        products = pair_products(self.vectors(rows))
+        hidden = nn.relu(dense(self.width, "attention", products, self.init_rule))
+        weights = nn.softmax(dense(1, "projection", hidden, self.init_rule), axis=1)
+        weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
+        pooled = nn.Dropout(self.dropout, deterministic=not train)((weights * products).sum(axis=1))
+        return self.wide(rows) + to_logit("output", pooled, self.init_rule, 0.0)
+
+
+def build_afm(parts: Parts) -> Model:
+    """Builds the AFM."""
+    spec, config = parts.embedding(), parts.config
+    network = AFM(spec, parts.wide(), config.afm_attention, config.dropout, config.init)
+    return Model({EMBEDDING: spec, LINEAR: parts.linear()}, network)

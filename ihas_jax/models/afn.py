@@ -1,0 +1,38 @@
+"""Adaptive factorization network (Cheng et al. 2020)."""
+
+from __future__ import annotations
+
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.nn.interactions import logarithmic
+from ihas_jax.nn.mlp import MLP, torch_uniform
+
+
+class AFN(Network):
+    """logit = b + sum_n w[x_n] + MLP([ReLU(prod_n |e_n|^W_hn - 1) for each neuron h]).
+
+    Each logarithmic neuron is a product of all fields' embeddings in powers that it learns.
+    """
+
+    wide: Wide
+    mlp: MLP
+    neurons: int
+
+    @nn.compact
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        e = self.vectors(rows)
+        fields = e.shape[1]
+        weight = self.param("powers", torch_uniform(fields), (self.neurons, fields))
+        crossed = logarithmic(e, weight)
+        return self.wide(rows) + self.mlp(crossed.reshape(len(crossed), -1), train=train)
+
+
+def build_afn(parts: Parts) -> Model:
+    """Builds the AFN."""
+    spec = parts.embedding()
+    network = AFN(spec, parts.wide(), parts.mlp(), parts.config.afn_neurons)
+    return Model({EMBEDDING: spec, LINEAR: parts.linear()}, network)

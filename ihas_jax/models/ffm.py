@@ -1,0 +1,33 @@
+"""Field-aware factorization machine (Juan et al. 2016)."""
+
+from __future__ import annotations
+
+from jax import Array
+
+from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.nn.interactions import field_aware_products
+
+
+class FFM(Network):
+    """logit = b + sum_n w[x_n] + sum_(i<j) <T_j[x_i], T_i[x_j]>.
+
+    The N tables T_m `[V, D]` are one table of N D coordinates, so that a batch is one look-up.
+    """
+
+    wide: Wide
+
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        return self.wide(rows) + field_aware_products(by_field(self.vectors(rows))).sum((1, 2))
+
+
+def by_field(e: Array) -> Array:
+    """Side by side vectors `[B, N, N D]` -> `[B, N, N, D]`, of each field for each field."""
+    return e.reshape(*e.shape[:2], e.shape[1], -1)
+
+
+def build_ffm(parts: Parts) -> Model:
+    """Builds the FFM."""
+    spec = parts.embedding(len(parts.sizes))
+    return Model({EMBEDDING: spec, LINEAR: parts.linear()}, FFM(spec, parts.wide()))

@@ -1,0 +1,65 @@
+"""FinalMLP (Mao et al. 2023)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.parts import Network, Parts, RowsByTable
+from ihas_jax.nn.interactions import bilinear_fusion
+from ihas_jax.nn.mlp import MLP, dense, to_logit, torch_uniform
+
+
+class FeatureGate(nn.Module):
+    """x * 2 sigmoid(W_2 ReLU(W_1 c + b_1) + b_2), with a learnt context c (equation 4).
+
+    Note: the paper's context is a user's or an item's features, or learnt where there are none;
+    ours is learnt.
+    """
+
+    context: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """`[B, K]` -> `[B, K]`."""
+        context = self.param("context", nn.initializers.zeros, (self.context,))
+        hidden = nn.relu(dense(self.width, "hidden", context, "torch"))
+        return x * 2 * nn.sigmoid(dense(x.shape[1], "output", hidden, "torch"))
+
+
+class FinalMLP(Network):
+    """logit = b + w [o_1, o_2] + sum_h o_1h W_h o_2h, with o_s = MLP_s(gate_s([e_1, ..., e_N])).
+
+    Two streams whose gates weigh the coordinates differently, and a bilinear fusion in heads.
+    """
+
+    first: MLP
+    second: MLP
+    heads: int
+    gate_width: int
+    prior: float
+
+    @nn.compact
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        flat, dim = self.flat(rows), self.embedding.dim
+        x = self.first(FeatureGate(dim, self.gate_width, name="first_gate")(flat), train=train)
+        y = self.second(FeatureGate(dim, self.gate_width, name="second_gate")(flat), train=train)
+        rule = self.first.init_rule
+        shape = (self.heads, x.shape[1] // self.heads, y.shape[1] // self.heads)
+        kernel = self.param("fusion", torch_uniform(shape[1]), shape)
+        linear = to_logit("output", jnp.concatenate([x, y], axis=1), rule, self.prior)
+        return linear + bilinear_fusion(x, y, kernel)
+
+
+def build_finalmlp(parts: Parts) -> Model:
+    """Builds FinalMLP; both streams have the widths of `config.hidden`."""
+    spec, config = parts.embedding(), parts.config
+    first, second = parts.mlp(output=False), parts.mlp(output=False)
+    network = FinalMLP(
+        spec, first, second, config.finalmlp_heads, config.finalmlp_gate, parts.prior
+    )
+    return Model({EMBEDDING: spec}, network)

@@ -1,0 +1,37 @@
+"""Field-aware neural factorization machine (Zhang et al. 2019)."""
+
+from __future__ import annotations
+
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.ffm import by_field
+from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.nn.interactions import field_aware_products
+from ihas_jax.nn.mlp import MLP, regularize
+
+
+class FNFM(Network):
+    """logit = b + sum_n w[x_n] + MLP([T_j[x_i] * T_i[x_j] for i < j]).
+
+    The MLP's batch norm and dropout, if it has them, are applied to its input too. Tables as in
+    the FFM.
+    """
+
+    wide: Wide
+    mlp: MLP
+
+    @nn.compact
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        products = field_aware_products(by_field(self.vectors(rows)))
+        flat = regularize("pairs_norm", products.reshape(len(products), -1), self.mlp, train)
+        return self.wide(rows) + self.mlp(flat, train=train)
+
+
+def build_fnfm(parts: Parts) -> Model:
+    """Builds the FNFM."""
+    spec = parts.embedding(len(parts.sizes))
+    network = FNFM(spec, parts.wide(), parts.mlp())
+    return Model({EMBEDDING: spec, LINEAR: parts.linear()}, network)

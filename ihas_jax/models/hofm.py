@@ -1,0 +1,34 @@
+"""Higher-order factorization machine (Blondel et al. 2016)."""
+
+from __future__ import annotations
+
+from jax import Array
+
+from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.nn.interactions import anova
+
+
+class HOFM(Network):
+    """logit = b + sum_n w[x_n] + sum_(t=2..order) ANOVA_t of the t-th vectors.
+
+    ANOVA_t sums the products of t different fields' vectors; every order has vectors of its own,
+    side by side in one table `[V, (order - 1) D]`.
+    """
+
+    wide: Wide
+    order: int
+
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        e = self.vectors(rows)
+        slices = e.reshape(*e.shape[:2], self.order - 1, -1)
+        terms = (anova(slices[:, :, t - 2], t).sum(axis=1) for t in range(2, self.order + 1))
+        return self.wide(rows) + sum(terms)
+
+
+def build_hofm(parts: Parts) -> Model:
+    """Builds the HOFM."""
+    order = parts.config.hofm_order
+    spec = parts.embedding(order - 1, together=True)
+    return Model({EMBEDDING: spec, LINEAR: parts.linear()}, HOFM(spec, parts.wide(), order))

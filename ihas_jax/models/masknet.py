@@ -1,0 +1,71 @@
+"""MaskNet with parallel blocks (Wang, She & Zhang 2021)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.parts import Network, Parts, RowsByTable
+from ihas_jax.nn.mlp import MLP, dense
+
+
+class MaskBlock(nn.Module):
+    """ReLU(LayerNorm(W (V * mask))), with mask = W_2 ReLU(W_1 [e_1, ..., e_N] + b_1) + b_2.
+
+    Attributes:
+      width: of the output.
+      ratio: width of the mask's hidden layer over that of its input.
+    """
+
+    width: int
+    ratio: float
+
+    @nn.compact
+    def __call__(self, flat: Array, normed: Array) -> Array:
+        """Flat embeddings and the same normalised, both `[B, K]` -> `[B, width]`."""
+        size = flat.shape[1]
+        hidden = nn.relu(dense(max(1, round(self.ratio * size)), "aggregation", flat, "torch"))
+        mask = dense(size, "projection", hidden, "torch")
+        x = dense(self.width, "hidden", normed * mask, "torch")
+        return nn.relu(nn.LayerNorm(epsilon=1e-5, name="norm")(x))
+
+
+class MaskNet(Network):
+    """logit = MLP([block_1, ..., block_L]), all blocks on the layer-normalised embeddings.
+
+    Note: the paper does not say where the mask of a removed coordinate goes. Fields are normalised
+    over all D coordinates, zeros at removed ones included, so that a compact model computes what
+    the masked full one does.
+    """
+
+    mlp: MLP
+    blocks: int
+    width: int
+    ratio: float
+
+    @nn.compact
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        e = self.vectors(rows)
+        scale = self.param("scale", nn.initializers.ones, e.shape[1:])
+        shift = self.param("shift", nn.initializers.zeros, e.shape[1:])
+        mean, variance = e.mean(axis=2, keepdims=True), e.var(axis=2, keepdims=True)
+        normed = (e - mean) / jnp.sqrt(variance + 1e-5) * scale + shift
+        flat, normed = e.reshape(len(e), -1), normed.reshape(len(e), -1)
+        hidden = [
+            MaskBlock(self.width, self.ratio, name=f"block_{i}")(flat, normed)
+            for i in range(self.blocks)
+        ]
+        return self.mlp(jnp.concatenate(hidden, axis=1), train=train)
+
+
+def build_masknet(parts: Parts) -> Model:
+    """Builds MaskNet."""
+    spec, config = parts.embedding(), parts.config
+    network = MaskNet(
+        spec, parts.mlp(prior=parts.prior), config.masknet_blocks, config.masknet_width,
+        config.masknet_ratio,
+    )  # fmt: skip
+    return Model({EMBEDDING: spec}, network)

@@ -1,0 +1,34 @@
+"""Neural factorization machine (He & Chua 2017)."""
+
+from __future__ import annotations
+
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.nn.interactions import pooled_products
+from ihas_jax.nn.mlp import MLP, regularize
+
+
+class NFM(Network):
+    """logit = b + sum_n w[x_n] + MLP(sum_(i<j) e_i * e_j).
+
+    The MLP's batch norm and dropout, if it has them, are applied to its input too.
+    """
+
+    wide: Wide
+    mlp: MLP
+
+    @nn.compact
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        pooled = regularize("pooled_norm", pooled_products(self.vectors(rows)), self.mlp, train)
+        return self.wide(rows) + self.mlp(pooled, train=train)
+
+
+def build_nfm(parts: Parts) -> Model:
+    """Builds the NFM."""
+    spec = parts.embedding()
+    network = NFM(spec, parts.wide(), parts.mlp())
+    return Model({EMBEDDING: spec, LINEAR: parts.linear()}, network)

@@ -1,0 +1,96 @@
+"""What click models are put together from: tables, first-order terms, MLPs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.config import ModelConfig
+from ihas_jax.models.base import EMBEDDING
+from ihas_jax.nn.embedding import EmbeddingSpec, Kept, Rows, align, flatten
+from ihas_jax.nn.mlp import MLP
+
+LINEAR = "linear"
+"""Name of the table of first-order weights, `[V, 1]`; selection methods leave it alone."""
+RowsByTable = Mapping[str, Rows]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one click model.
+
+    Attributes:
+      config: the model's choices.
+      sizes: values of each field.
+      kept: kept coordinates of each field in the embedding table; None keeps all.
+      prior: log-odds of a click, where the output starts with `config.init` 'balanced'.
+      axis_name: mapped axis over which batch statistics are averaged.
+    """
+
+    config: ModelConfig
+    sizes: tuple[int, ...]
+    kept: Kept | None
+    prior: float
+    axis_name: str | None
+
+    def embedding(self, slices: int = 1, *, together: bool = False) -> EmbeddingSpec:
+        """The embedding table, of `slices` vectors of D coordinates side by side.
+
+        They start as tables of their own, or `together` as one wide table does.
+        """
+        dim = self.config.dim * slices
+        return EmbeddingSpec(self.sizes, dim, self.kept, slices=1 if together else slices)
+
+    def linear(self) -> EmbeddingSpec:
+        """The table of first-order weights."""
+        return EmbeddingSpec(self.sizes, 1, init=self.config.linear_init)
+
+    def wide(self) -> Wide:
+        """The first-order term; its bias is the model's."""
+        return Wide(self.prior if self.config.init == "balanced" else 0.0)
+
+    def mlp(self, *, output: bool = True, prior: float = 0.0) -> MLP:
+        """The MLP of `config`; `prior` is where its output starts, if it is the model's."""
+        config = self.config
+        return MLP(
+            config.hidden, config.batch_norm, config.dropout, config.init, output=output,
+            prior=prior, axis_name=self.axis_name,
+        )  # fmt: skip
+
+
+class Wide(nn.Module):
+    """sum_n w[x_n] + b: the first-order term of the model, `[B]`."""
+
+    prior: float
+
+    @nn.compact
+    def __call__(self, rows: RowsByTable) -> Array:
+        """Rows of the table of first-order weights -> `[B]`."""
+        return total(rows[LINEAR]) + self.param("bias", nn.initializers.constant(self.prior), ())
+
+
+def total(rows: Rows) -> Array:
+    """Sum of all looked-up numbers of each instance, `[B]`."""
+    return jnp.concatenate([part.sum(axis=2) for part in rows.values()], axis=1).sum(axis=1)
+
+
+class Network(nn.Module):
+    """A network over the rows of an embedding table.
+
+    Attributes:
+      embedding: the table's shape.
+    """
+
+    embedding: EmbeddingSpec
+
+    def vectors(self, rows: RowsByTable) -> Array:
+        """Embeddings `[B, N, D]`, zero at removed coordinates."""
+        return align(self.embedding, rows[EMBEDDING])
+
+    def flat(self, rows: RowsByTable) -> Array:
+        """The kept coordinates alone, `[B, sum(widths)]`."""
+        return flatten(self.embedding, rows[EMBEDDING])

@@ -1,0 +1,61 @@
+"""Product-based neural networks (Qu et al. 2016)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.parts import Network, Parts, RowsByTable
+from ihas_jax.nn.interactions import inner_products, outer_products
+from ihas_jax.nn.mlp import MLP
+
+
+class InnerPNN(Network):
+    """logit = MLP([e_1, ..., e_N, <e_i, e_j> for i < j]).
+
+    Note: the reference library's PNN also makes a first-order table `[V, D]` that it never uses;
+    ours does not.
+    """
+
+    mlp: MLP
+
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        products = inner_products(self.vectors(rows))
+        return self.mlp(jnp.concatenate([self.flat(rows), products], axis=1), train=train)
+
+
+class OuterPNN(Network):
+    """logit = MLP([e_1, ..., e_N, e_i' K_ij e_j for i < j]), with a matrix K_ij for each pair."""
+
+    mlp: MLP
+
+    @nn.compact
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        e = self.vectors(rows)
+        fields, dim = e.shape[1:]
+        shape = (dim, fields * (fields - 1) // 2, dim)
+        products = outer_products(e, self.param("kernel", _xavier, shape))
+        return self.mlp(jnp.concatenate([self.flat(rows), products], axis=1), train=train)
+
+
+def _xavier(key: Array, shape: tuple[int, int, int]) -> Array:
+    """Xavier uniform as torch reckons it for three axes: the last one is the receptive field."""
+    bound = (6.0 / (shape[2] * (shape[0] + shape[1]))) ** 0.5
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+def build_ipnn(parts: Parts) -> Model:
+    """Builds the PNN of inner products."""
+    spec = parts.embedding()
+    return Model({EMBEDDING: spec}, InnerPNN(spec, parts.mlp(prior=parts.prior)))
+
+
+def build_opnn(parts: Parts) -> Model:
+    """Builds the PNN of outer products."""
+    spec = parts.embedding()
+    return Model({EMBEDDING: spec}, OuterPNN(spec, parts.mlp(prior=parts.prior)))

@@ -1,0 +1,56 @@
+"""xDeepFM (Lian et al. 2018)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.nn.interactions import compress
+from ihas_jax.nn.mlp import MLP, to_logit, torch_uniform
+
+
+class CompressedInteractions(nn.Module):
+    """h <- ReLU(W (e outer h) + b) per coordinate; all layers, summed over coordinates.
+
+    `[B, N, D]` -> `[B, sum(widths)]`.
+    """
+
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, e: Array) -> Array:
+        """Applies the layers."""
+        h, sums = e, []
+        for i, width in enumerate(self.widths):
+            shape = (e.shape[1], h.shape[1], width)
+            uniform = torch_uniform(shape[0] * shape[1])
+            kernel = self.param(f"kernel_{i}", uniform, shape)
+            h = nn.relu(compress(e, h, kernel, self.param(f"bias_{i}", uniform, (width,))))
+            sums.append(h.sum(axis=2))
+        return jnp.concatenate(sums, axis=1)
+
+
+class XDeepFM(Network):
+    """logit = b + sum_n w[x_n] + v CIN(e_1, ..., e_N) + c + MLP([e_1, ..., e_N])."""
+
+    wide: Wide
+    mlp: MLP
+    cin: CompressedInteractions
+
+    @nn.compact
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        deep = self.mlp(self.flat(rows), train=train)
+        interactions = self.cin(self.vectors(rows))
+        return self.wide(rows) + deep + to_logit("output", interactions, self.mlp.init_rule, 0.0)
+
+
+def build_xdeepfm(parts: Parts) -> Model:
+    """Builds xDeepFM."""
+    spec = parts.embedding()
+    cin = CompressedInteractions(parts.config.xdeepfm_cin)
+    network = XDeepFM(spec, parts.wide(), parts.mlp(), cin)
+    return Model({EMBEDDING: spec, LINEAR: parts.linear()}, network)
