@@ -28,8 +28,8 @@ def closing_table(metrics: dict[str, Any]) -> None:
     table.add_column("model")
     for column in ("AUC", "logloss", "parameters", "vs base"):
         table.add_column(column, justify="right")
-    for key, name in MODELS.items():
-        table.add_row(name, *_cells(metrics, key))
+    for key in MODELS:
+        table.add_row(_name(metrics, key), *_cells(metrics, key))
     console.print(table)
 
 
@@ -39,7 +39,7 @@ def write_report(
     """Writes `report.md` from the content of metrics.json, beside `figures/`."""
     lines = ["# iHAS run", "", "## Test split", ""]
     lines += ["| model | AUC | logloss | parameters | AUC vs base |", "|---|---:|---:|---:|---:|"]
-    lines += [f"| {name} | {' | '.join(_cells(metrics, key))} |" for key, name in MODELS.items()]
+    lines += [f"| {_name(metrics, key)} | {' | '.join(_cells(metrics, key))} |" for key in MODELS]
     ihas = metrics["ihas"]
     lines += [
         "",
@@ -80,6 +80,12 @@ def write_report(
         "",
     ]
     (workdir / "report.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _name(metrics: dict[str, Any], key: str) -> str:
+    """With the click model's where a transfer has two of them."""
+    models = metrics.get("models", {})
+    return f"{MODELS[key]}, {models[key]}" if len(set(models.values())) > 1 else MODELS[key]
 
 
 def _cells(metrics: dict[str, Any], key: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ihas_jax.config import Config, from_json, to_json
+from ihas_jax.config import Config, ModelConfig, from_json, to_json
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.models.base import Model, init_model
-from ihas_jax.nn.embedding import Kept
+from ihas_jax.models.base import EMBEDDING, Model, init_model
+from ihas_jax.nn.embedding import Kept, init_table
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.stages.cluster import make_assign, masked_embeddings
 from ihas_jax.stages.evaluate import predict_routed
@@ -40,6 +41,7 @@ class Bundle:
 
     Attributes:
       config: the run's config.
+      searched: the click model whose gates route; the run's own, or another's in a transfer.
       schema: vocabularies of the fields.
       kept: kept coordinates of each compact model.
       routes: for each cluster the index of the model that serves it.
@@ -48,6 +50,7 @@ class Bundle:
     """
 
     config: Config
+    searched: ModelConfig
     schema: Schema
     kept: tuple[Kept, ...]
     routes: tuple[int, ...]
@@ -56,12 +59,11 @@ class Bundle:
 
     @cached_property
     def _base(self) -> Model:
-        return build_model(self.config.model, self.schema.sizes)
+        return build_model(self.searched, self.schema.sizes)
 
     @cached_property
     def _selector(self) -> BernoulliGates:
-        coordinates = len(self.schema.sizes) * self.config.model.dim
-        return BernoulliGates(self.config.gates, coordinates)
+        return BernoulliGates(self.config.gates, self._base.embedding.coordinates)
 
     @cached_property
     def _assign(self) -> Streamed:
@@ -125,7 +127,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     router = bundle.router["params"]
     arrays = {
         "router": {
-            "tables": router["tables"],
+            "tables": {EMBEDDING: router["tables"][EMBEDDING]},
             "selector": router["selector"],
             "centroids": bundle.router["centroids"],
         },
@@ -133,6 +135,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     }
     facts = {
         "config": to_json(bundle.config),
+        "searched": to_json(bundle.searched),
         "kept": bundle.kept,
         "routes": bundle.routes,
     }
@@ -154,6 +157,7 @@ def load_bundle(path: str | Path) -> Bundle:
     try:
         facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
         config = from_json(Config, facts["config"])
+        searched = from_json(ModelConfig, facts.get("searched", facts["config"]["model"]))
         kept = tuple(tuple(tuple(field) for field in model) for model in facts["kept"])
         routes = tuple(facts["routes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -161,14 +165,14 @@ def load_bundle(path: str | Path) -> Bundle:
             f"{path} holds no complete bundle ({error}). A run writes it in its last stage; run "
             "experiments/run.py to the end, then pass its --output folder."
         ) from None
-    bundle = Bundle(config, Schema.load(path / "schema.json"), kept, routes, {}, ())
+    bundle = Bundle(config, searched, Schema.load(path / "schema.json"), kept, routes, {}, ())
     key = jax.random.key(0)
 
     def shapes() -> Any:
         weights = [init_model(key, model) for model in bundle.models]
         return {
             "router": {
-                "tables": init_model(key, bundle._base)[0]["tables"],
+                "tables": {EMBEDDING: init_table(key, bundle._base.embedding)},
                 "selector": bundle._selector.init(key),
                 "centroids": jnp.zeros((len(bundle.routes), bundle._selector.coordinates)),
             },
@@ -184,16 +188,13 @@ def load_bundle(path: str | Path) -> Bundle:
         )
     router = found[0]["router"]
     models = (found[0]["models"][str(i)] for i in range(len(kept)))
-    return Bundle(
-        config,
-        bundle.schema,
-        kept,
-        bundle.routes,
-        {
+    return dataclasses.replace(
+        bundle,
+        router={
             "params": {"tables": router["tables"], "selector": router["selector"]},
             "centroids": router["centroids"],
         },
-        tuple((weights["params"], weights.get("batch_stats", {})) for weights in models),
+        weights=tuple((weights["params"], weights.get("batch_stats", {})) for weights in models),
     )
 
 

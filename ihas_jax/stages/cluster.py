@@ -19,6 +19,7 @@ from ihas_jax.models.base import EMBEDDING, Model, Params, lookup_rows
 from ihas_jax.nn.embedding import Kept
 from ihas_jax.progress import log
 from ihas_jax.selectors.base import Selected, Selector
+from ihas_jax.training.loop import Fitted
 from ihas_jax.training.streaming import Streamed, Summed
 
 _KEPT_BYTES = 1 << 29
@@ -41,6 +42,23 @@ class Clusters:
     counts: np.ndarray
     train: np.ndarray
     valid: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """What search and clustering leave: the gates' model, which routes, and its clusters.
+
+    Attributes:
+      model: the searched click model.
+      selector: its selector.
+      fitted: its training; `fitted.params` hold the selector's.
+      clusters: the clusters of its masked embeddings.
+    """
+
+    model: Model
+    selector: Selector
+    fitted: Fitted
+    clusters: Clusters
 
 
 class Convergence(NamedTuple):
@@ -106,8 +124,7 @@ def fit_clusters(
     def read() -> Iterator[np.ndarray]:
         return (part for _, part in points.chunks(params, train_ids, order, config.batch_rows))
 
-    coordinates = len(model.embedding.sizes) * model.embedding.dim
-    if 4 * len(train_ids) * coordinates <= _KEPT_BYTES:
+    if 4 * len(train_ids) * model.embedding.coordinates <= _KEPT_BYTES:
         kept = list(read())  # so that later passes need not compute them again
         centroids, curve = _fit_centroids(lambda: iter(kept), config, len(train_ids), seed)
     else:

@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import Array
 
-from ihas_jax.config import Config
-from ihas_jax.models.base import Model, count_parameters
-from ihas_jax.selectors.base import Selector
-from ihas_jax.stages.cluster import Clusters, make_assign
+from ihas_jax.models.base import EMBEDDING, Params, count_parameters
+from ihas_jax.stages.cluster import Clusters, Searched, make_assign, masked_embeddings
 from ihas_jax.stages.pretrain import streamed_predict
 from ihas_jax.stages.retrain import Plan, build_expert
 from ihas_jax.stages.run import Run
@@ -58,11 +56,8 @@ def predict_routed(
 
 def evaluate(
     run: Run,
-    model: Model,
-    selector: Selector,
     base: Fitted,
-    searched: Fitted,
-    clusters: Clusters,
+    searched: Searched,
     plan: Plan,
     retrained: list[Fitted],
 ) -> Evaluation:
@@ -71,8 +66,9 @@ def evaluate(
     `parameters` of `ihas` counts the compact models; what routing needs beside them (searched
     tables, gates, centroids) is `router_parameters`.
     """
-    test = run.data.test
-    base_probs = streamed_predict(model, "[evaluate] base")(
+    test, model, selector = run.data.test, searched.model, searched.selector
+    params, clusters = searched.fitted.params, searched.clusters
+    base_probs = streamed_predict(run.model(), "[evaluate] base")(
         (base.params, base.batch_stats), test.ids
     )
 
@@ -81,9 +77,9 @@ def evaluate(
         return probs, selected.masks.mean(axis=1)
 
     search_probs, search_kept = Streamed(searched_batch, "[evaluate] search")(
-        (searched.params, searched.batch_stats), test.ids
+        (params, searched.fitted.batch_stats), test.ids
     )
-    assigned = make_assign(model, selector)((searched.params, clusters.centroids), test.ids)
+    assigned = make_assign(model, selector)((params, clusters.centroids), test.ids)
     experts = [
         (
             streamed_predict(build_expert(run, expert), "[evaluate] routed models"),
@@ -92,22 +88,22 @@ def evaluate(
         for expert, fitted in zip(plan.experts, retrained, strict=True)
     ]
     routed = predict_routed(experts, plan.routes, assigned, test.ids)
-    gates = count_parameters(searched.params["selector"])
-    tables = count_parameters(searched.params["tables"])
+    gates = count_parameters(params["selector"])
+    tables = count_parameters(params["tables"][EMBEDDING])
     metrics = {
         "base": _scores(test.labels, base_probs, count_parameters(base.params)),
-        "search": _scores(test.labels, search_probs, count_parameters(searched.params))
+        "search": _scores(test.labels, search_probs, count_parameters(params))
         | {"kept": float(search_kept.mean())},
         "ihas": _scores(
             test.labels, routed, sum(count_parameters(weights[0]) for _, weights in experts)
         )
         | {"router_parameters": tables + gates + clusters.centroids.size},
         "clusters": [
-            _describe(run.config, run.data.schema.names, clusters, plan, c, assigned, routed, test)
+            _describe(run, clusters, plan, c, assigned, routed, test)
             for c in range(len(plan.routes))
         ],
     }
-    return Evaluation(metrics, _sample(model, selector, searched, test.ids))
+    return Evaluation(metrics, _sample(searched, test.ids))
 
 
 def _scores(labels: np.ndarray, probs: np.ndarray, parameters: int) -> dict[str, Any]:
@@ -116,8 +112,7 @@ def _scores(labels: np.ndarray, probs: np.ndarray, parameters: int) -> dict[str,
 
 
 def _describe(
-    config: Config,
-    names: tuple[str, ...],
+    run: Run,
     clusters: Clusters,
     plan: Plan,
     c: int,
@@ -131,8 +126,8 @@ def _describe(
     scores = score(test.labels[rows], routed[rows]) if rows.any() else None
     return {
         "share": float(clusters.counts[c] / clusters.counts.sum()),
-        "kept": sum(widths) / (len(names) * config.model.dim),
-        "widths": dict(zip(names, widths, strict=True)),
+        "kept": sum(widths) / run.model().embedding.coordinates,
+        "widths": dict(zip(run.data.schema.names, widths, strict=True)),
         "model": expert.name,
         "fallback": plan.reasons[c],
         "test": None
@@ -141,14 +136,10 @@ def _describe(
     }
 
 
-def _sample(
-    model: Model, selector: Selector, searched: Fitted, ids: np.ndarray, rows: int = 1000
-) -> dict[str, np.ndarray]:
-    def batch(weights: Any, ids: Array) -> tuple[Array, Array]:
-        _, selected = predict_selected(model, selector, weights[0], weights[1], ids)
+def _sample(searched: Searched, ids: np.ndarray, rows: int = 1000) -> dict[str, np.ndarray]:
+    def batch(params: Params, ids: Array) -> tuple[Array, Array]:
+        selected = masked_embeddings(searched.model, searched.selector, params, ids)
         return selected.probs, selected.thresholds
 
-    probs, thresholds = Streamed(batch, "[evaluate] sample")(
-        (searched.params, searched.batch_stats), ids[:rows]
-    )
+    probs, thresholds = Streamed(batch, "[evaluate] sample")(searched.fitted.params, ids[:rows])
     return {"probs": probs, "thresholds": thresholds}

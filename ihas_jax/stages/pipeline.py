@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +18,26 @@ from ihas_jax.reporting.figures import draw_figures
 from ihas_jax.reporting.report import closing_table, write_report
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.serving.bundle import Bundle, save_bundle
-from ihas_jax.stages.cluster import Clusters, fit_clusters
+from ihas_jax.stages.cluster import Clusters, Searched, fit_clusters
 from ihas_jax.stages.evaluate import evaluate
 from ihas_jax.stages.pretrain import train_base
 from ihas_jax.stages.retrain import Plan, plan_experts, retrain
-from ihas_jax.stages.run import Run, write_json
+from ihas_jax.stages.run import Run, read_json, write_json
 from ihas_jax.stages.search import search
+from ihas_jax.stages.transfer import read_seconds, require_clusters, searched_config
 from ihas_jax.stages.workdir import open_workdir
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.loop import Fitted
 
 Stage = Literal["all", "base", "search", "cluster", "retrain", "evaluate"]
 STAGES = ("base", "search", "cluster", "retrain", "evaluate")
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "base": (),
+    "search": (),
+    "cluster": ("search",),
+    "retrain": ("search", "cluster"),
+    "evaluate": ("base", "search", "cluster", "retrain"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,9 @@ def fit(config: Config, data: Dataset, workdir: str | Path, stage: Stage = "all"
     Args:
       config: every choice of the run.
       data: an opened store or a synthetic log.
-      workdir: the run's folder; new, or one of the same config and data.
+      workdir: the run's folder; new, or one of the same config and data. If it holds a run of
+        another click model that has come to its clusters, its gates, tables and clusters serve
+        this one's (the paper's transfer, Table 3), and results go to `transfer/NAME` in it.
       stage: one stage alone, whose predecessors must be finished; 'all' for what is missing.
 
     Raises:
@@ -63,18 +72,31 @@ def fit(config: Config, data: Dataset, workdir: str | Path, stage: Stage = "all"
         loss became NaN.
     """
     check_rows(config, data)
-    with open_workdir(config, data, workdir) as path:
-        return _run(Run(config, data, path), stage)
+    searched = searched_config(config, workdir)
+    with open_workdir(searched, data, workdir) as path:
+        source = Run(searched, data, path)
+        if searched == config:
+            return _run(source, source, stage)
+        require_clusters(source, config)
+        with open_workdir(config, data, path / "transfer" / config.model.name) as own:
+            return _run(Run(config, data, own), source, stage)
 
 
-def _run(run: Run, stage: Stage) -> Result:
+def _run(run: Run, source: Run, stage: Stage) -> Result:
     log(f"[Data] {_describe(run.data)}")
-    pipeline = _Pipeline(run)
+    if run is not source:
+        log(
+            f"[Transfer] {run.config.model.name} with the gates and clusters of {source.workdir}; "
+            f"results go to {run.workdir}"
+        )
+    pipeline = _Pipeline(run, source)
     if stage in ("all", "evaluate") and pipeline.read_metrics():
         return Result(pipeline.metrics, run.workdir)
-    wanted = STAGES if stage == "all" else (stage,)
-    for name in STAGES[: STAGES.index(wanted[-1]) + 1]:
-        if name not in wanted and name not in pipeline.seconds:
+    if stage != "all" and stage in pipeline.seconds:
+        log(f"[{stage}] is finished already")
+        return Result(pipeline.metrics, run.workdir)
+    for name in STAGES if stage == "all" else (*_NEEDS[stage], stage):
+        if name not in (stage, *pipeline.seconds) and stage != "all":
             raise InputError(
                 f"--stage {stage} needs the stage '{name}', which {run.workdir} does not hold "
                 f"yet. Run --stage {name} first, or leave --stage out to run all of them."
@@ -86,20 +108,20 @@ def _run(run: Run, stage: Stage) -> Result:
 class _Pipeline:
     """The results of the stages so far; a finished stage is read back instead of run."""
 
-    def __init__(self, run: Run) -> None:
-        config = run.config
-        self.run = run
-        self.model = run.model()
-        coordinates = len(run.data.schema.sizes) * config.model.dim
-        self.selector = BernoulliGates(config.gates, coordinates)
+    def __init__(self, run: Run, source: Run) -> None:
+        """`source` is the run whose folder holds search and clusters, most often the same."""
+        self.run, self.source = run, source
+        self.model = source.model()
+        self.selector = BernoulliGates(run.config.gates, self.model.embedding.coordinates)
         self._finished = run.workdir / "stages.json"
-        self.seconds: dict[str, float] = (
-            _read_json(self._finished) if self._finished.exists() else {}
-        )
+        self.seconds = read_seconds(run)
+        if source is not run:
+            shared = read_seconds(source)
+            self.seconds |= {name: shared[name] for name in ("search", "cluster")}
         self.metrics: dict[str, Any] = {}
         self.base: Fitted
-        self.searched: Fitted
-        self.clusters: Clusters
+        self.fitted: Fitted
+        self.searched: Searched
         self.curve: list[dict[str, float]]
         self.plan: Plan
         self.retrained: list[Fitted]
@@ -111,7 +133,7 @@ class _Pipeline:
         ]
         if "evaluate" not in self.seconds or not all(path.exists() for path in files):
             return False
-        self.metrics = _read_json(files[0])
+        self.metrics = read_json(files[0])
         for model in ("base", "search", "ihas"):
             if self.metrics[model]["auc"] is None:  # of a test split with one class
                 self.metrics[model]["auc"] = float("nan")
@@ -146,12 +168,12 @@ class _Pipeline:
         return self.base.seconds
 
     def _search(self) -> float:
-        pretrained, self.searched = search(self.run, self.selector)
-        return pretrained.seconds + self.searched.seconds
+        pretrained, self.fitted = search(self.source, self.selector)
+        return pretrained.seconds + self.fitted.seconds
 
     def _cluster(self) -> float:
         start = time.monotonic()
-        run, config = self.run, self.run.config
+        run, config = self.source, self.source.config
         n_train, n_valid = len(run.data.train.labels), len(run.data.valid.labels)
         coordinates = self.selector.coordinates
         shape = (config.cluster.clusters, coordinates)
@@ -167,59 +189,59 @@ class _Pipeline:
             if found is not None:
                 items, facts = found
                 arrays = {name: np.asarray(leaf) for name, leaf in items["clusters"].items()}
-                self.clusters = Clusters(**arrays)
-                self.curve = facts["curve"]
+                self._set_clusters(Clusters(**arrays), facts["curve"])
                 return float(facts["seconds"])
-            self.clusters, curve = fit_clusters(
+            clusters, curve = fit_clusters(
                 self.model,
                 self.selector,
-                self.searched.params,
+                self.fitted.params,
                 run.data.train.ids,
                 run.data.valid.ids,
                 config.cluster,
                 run.seed("cluster"),
             )
             seconds = time.monotonic() - start
-            self.curve = [point._asdict() for point in curve]
+            self._set_clusters(clusters, [point._asdict() for point in curve])
             facts = {"seconds": seconds, "curve": self.curve}
-            checkpoints.save({"clusters": vars(self.clusters)}, facts)
-        run.event("clusters", {"counts": self.clusters.counts.tolist(), "curve": self.curve})
+            checkpoints.save({"clusters": vars(clusters)}, facts)
+        run.event("clusters", {"counts": clusters.counts.tolist(), "curve": self.curve})
         return seconds
 
+    def _set_clusters(self, clusters: Clusters, curve: list[dict[str, float]]) -> None:
+        self.searched = Searched(self.model, self.selector, self.fitted, clusters)
+        self.curve = curve
+
     def _retrain(self) -> float:
-        labels = (self.run.data.train.labels, self.run.data.valid.labels)
-        self.plan = plan_experts(self.clusters, *labels, self.run.config)
-        self.retrained = retrain(self.run, self.plan, self.searched.params)
+        run, data = self.run, self.run.data
+        self.plan = plan_experts(
+            self.searched.clusters, data.train.labels, data.valid.labels, run.config.cluster,
+            self.model.embedding, run.model().embedding,
+        )  # fmt: skip
+        self.retrained = retrain(run, self.plan, self.model, self.fitted.params)
         return sum(fitted.seconds for fitted in self.retrained)
 
     def _evaluate(self) -> float:
         start = time.monotonic()
         run = self.run
-        evaluation = evaluate(
-            run,
-            self.model,
-            self.selector,
-            self.base,
-            self.searched,
-            self.clusters,
-            self.plan,
-            self.retrained,
-        )
+        evaluation = evaluate(run, self.base, self.searched, self.plan, self.retrained)
         bundle = Bundle(
             config=run.config,
+            searched=self.source.config.model,
             schema=run.data.schema,
             kept=tuple(expert.kept for expert in self.plan.experts),
             routes=self.plan.routes,
-            router={"params": self.searched.params, "centroids": self.clusters.centroids},
+            router={"params": self.fitted.params, "centroids": self.searched.clusters.centroids},
             weights=tuple((fitted.params, fitted.batch_stats) for fitted in self.retrained),
         )
         save_bundle(bundle, run.workdir / "bundle")
         seconds = time.monotonic() - start
+        names = {"base": run.config.model.name, "search": self.source.config.model.name}
         self.metrics = evaluation.metrics | {
+            "models": names | {"ihas": run.config.model.name},
             "kmeans": self.curve,
             "seconds": self.seconds | {"evaluate": round(seconds, 3)},
         }
-        histories = {"base": self.base.history, "search": self.searched.history} | {
+        histories = {"base": self.base.history, "search": self.fitted.history} | {
             f"retrain {expert.name}": fitted.history
             for expert, fitted in zip(self.plan.experts, self.retrained, strict=True)
         }
@@ -246,16 +268,6 @@ def check_rows(config: Config, data: Dataset) -> None:
             f"--cluster.clusters {config.cluster.clusters} is more than the {rows} rows of the "
             "first mini-batch of K-means; choose fewer, or raise --cluster.batch-rows."
         )
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} can't be read ({error}). Delete it: the same command makes it again from "
-            "the checkpoints."
-        ) from None
 
 
 def _describe(data: Dataset) -> str:

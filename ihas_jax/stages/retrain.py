@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from ihas_jax.config import Config
-from ihas_jax.models.base import EMBEDDING, Model, Params
-from ihas_jax.nn.embedding import Kept, slice_table
+from ihas_jax.config import ClusterConfig
+from ihas_jax.models.base import Model, Params
+from ihas_jax.nn.embedding import EmbeddingSpec, Kept, carry_kept, slice_table
 from ihas_jax.progress import log
 from ihas_jax.stages.cluster import Clusters, majority_coordinates
 from ihas_jax.stages.pretrain import train_model
@@ -48,33 +49,47 @@ class Plan:
 
 
 def plan_experts(
-    clusters: Clusters, train_labels: np.ndarray, valid_labels: np.ndarray, config: Config
+    clusters: Clusters,
+    train_labels: np.ndarray,
+    valid_labels: np.ndarray,
+    config: ClusterConfig,
+    searched: EmbeddingSpec,
+    target: EmbeddingSpec,
 ) -> Plan:
     """One expert per cluster; clusters that can't carry one share a model of all rows.
 
-    A cluster needs `cluster.min_rows` training rows, both classes among them, and validation
-    rows to stop by. The paper does not say what to do without.
+    A cluster needs `min_rows` training rows, both classes among them, and validation rows to
+    stop by. The paper does not say what to do without.
+
+    Args:
+      clusters: what the clustering stage found.
+      train_labels: `[n]`.
+      valid_labels: `[m]`.
+      config: the clustering stage's choices.
+      searched: table of the searched model, whose coordinates the gates open.
+      target: full-size table of the model to retrain; the same, or see `carry_kept`.
     """
+
+    def keep(mean_mask: np.ndarray) -> Kept:
+        kept = majority_coordinates(mean_mask, searched.dim, config.majority)
+        return kept if searched.dim == target.dim else carry_kept(kept, searched, target)
+
     experts: list[Expert] = []
     routes: list[int] = []
     reasons = []
     for c, mean_mask in enumerate(clusters.mean_masks):
         rows = np.flatnonzero(clusters.train == c).astype(np.int32)
         valid_rows = np.flatnonzero(clusters.valid == c).astype(np.int32)
-        reasons.append(_unfit(rows, valid_rows, train_labels, config.cluster.min_rows))
+        reasons.append(_unfit(rows, valid_rows, train_labels, config.min_rows))
         routes.append(-1 if reasons[-1] else len(experts))
         if reasons[-1] is None:
-            kept = majority_coordinates(mean_mask, config.model.dim, config.cluster.majority)
-            experts.append(Expert(f"cluster_{c}", rows, valid_rows, kept))
+            experts.append(Expert(f"cluster_{c}", rows, valid_rows, keep(mean_mask)))
     if -1 in routes:
         weights = clusters.counts / clusters.counts.sum()
-        kept = majority_coordinates(
-            weights @ clusters.mean_masks, config.model.dim, config.cluster.majority
+        rows, valid_rows = (
+            np.arange(len(labels), dtype=np.int32) for labels in (train_labels, valid_labels)
         )
-        everything = np.arange(len(train_labels), dtype=np.int32)
-        experts.append(
-            Expert("all", everything, np.arange(len(valid_labels), dtype=np.int32), kept)
-        )
+        experts.append(Expert("all", rows, valid_rows, keep(weights @ clusters.mean_masks)))
     last = len(experts) - 1
     return Plan(tuple(experts), tuple(last if r < 0 else r for r in routes), tuple(reasons))
 
@@ -84,28 +99,26 @@ def build_expert(run: Run, expert: Expert) -> Model:
     return run.model(expert.kept, expert.rows)
 
 
-def retrain(run: Run, plan: Plan, searched: Params) -> list[Fitted]:
+def retrain(run: Run, plan: Plan, searched: Model, params: Params) -> list[Fitted]:
     """Trains every expert of a plan on its own rows, with early stopping on its own rows.
 
-    Fresh weights, or with `retrain.warm_start` the kept coordinates of the searched tables.
+    Fresh weights, or with `retrain.warm_start` the kept coordinates of the tables in the searched
+    model's `params` that are shaped as the retrained model's own.
     """
+    start = _warm_start(run, searched, params) if run.config.retrain.warm_start else _cold
     for c, reason in enumerate(plan.reasons):
         if reason:
             log(f"[retrain] cluster {c} is served by the model of all rows: {reason}")
             run.event("fallback", {"cluster": c, "reason": reason})
     fitted = []
     for expert in plan.experts:
-        model = build_expert(run, expert)
+        model, name = build_expert(run, expert), f"retrain/{expert.name}"
         fitted.append(
             train_model(
-                run,
-                f"retrain/{expert.name}",
-                model,
-                rows=expert.rows,
-                valid_rows=expert.valid_rows,
-                start=_warm_start(run, model, searched) if run.config.retrain.warm_start else _cold,
+                run, name, model, rows=expert.rows, valid_rows=expert.valid_rows,
+                start=partial(start, model),
             )
-        )
+        )  # fmt: skip
     return fitted
 
 
@@ -119,16 +132,21 @@ def _unfit(
     return None if len(valid_rows) else "it has no validation rows"
 
 
-def _cold(state: TrainState) -> TrainState:
+def _cold(model: Model, state: TrainState) -> TrainState:
     return state
 
 
-def _warm_start(run: Run, model: Model, searched: Params) -> Callable[[TrainState], TrainState]:
-    uniform = run.model()
+def _warm_start(
+    run: Run, searched: Model, params: Params
+) -> Callable[[Model, TrainState], TrainState]:
+    full = run.model().tables
 
-    def start(state: TrainState) -> TrainState:
-        table = slice_table(uniform.embedding, searched["tables"][EMBEDDING], model.embedding)
-        tables = state.params["tables"] | {EMBEDDING: table}
+    def start(model: Model, state: TrainState) -> TrainState:
+        tables = dict(state.params["tables"])
+        for name, spec in model.tables.items():
+            source = searched.tables.get(name)
+            if source and (source.sizes, source.dim) == (full[name].sizes, full[name].dim):
+                tables[name] = slice_table(source, params["tables"][name], spec)
         optimizer = make_table_optimizer(run.config.optimizer)
         return dataclasses.replace(
             state, params=state.params | {"tables": tables}, table_optimizer=optimizer.init(tables)

@@ -17,6 +17,7 @@ from jax import Array
 from ihas_jax.config import Config, TrainConfig
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.store import Dataset, Split
+from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
 from ihas_jax.models.base import Model
 from ihas_jax.nn.embedding import Kept
@@ -87,6 +88,21 @@ def write_json(path: Path, content: Any) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(strict(content), indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads what `write_json` wrote.
+
+    Raises:
+      InputError: it can't be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} can't be read ({error}). Delete it: the same command makes it again from "
+            "the checkpoints."
+        ) from None
 
 
 def strict(content: Any) -> Any:

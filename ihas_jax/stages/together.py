@@ -58,8 +58,7 @@ def fit_together(config: Config, data: Dataset, workdirs: Mapping[int, str | Pat
 def _train(runs: list[Run]) -> None:
     """Leaves the finished checkpoints of base, pretraining and search in every folder."""
     config, model = runs[0].config, runs[0].model()
-    coordinates = len(runs[0].data.schema.sizes) * config.model.dim
-    selector = BernoulliGates(config.gates, coordinates)
+    selector = BernoulliGates(config.gates, model.embedding.coordinates)
 
     def train(task: Callable[[Run], Task], states: list[TrainState]) -> list[Fitted]:
         tasks = [task(run) for run in runs]

@@ -81,7 +81,7 @@ def _compare(path: Path, about: Path, config: Config, fresh_data: str) -> None:
         old, old_data = from_json(Config, found["config"]), found["data"]
     except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(f"{about} can't be read ({error}); choose another --output.") from None
-    changed = [line for line in differences(old, config) if not line.startswith(_FREE)]
+    changed = differences_that_matter(old, config)
     if changed:
         raise InputError(
             f"{path} holds a run of another config: {'; '.join(changed)}. Use the old values to "
@@ -92,6 +92,11 @@ def _compare(path: Path, about: Path, config: Config, fresh_data: str) -> None:
             f"{path} holds a run on other data ({old_data} there, {fresh_data} here). Use "
             "the same --data to go on with it, or choose another --output."
         )
+
+
+def differences_that_matter(old: Config, new: Config) -> list[str]:
+    """The values in which two configs differ, but for those that touch no number of a run."""
+    return [line for line in differences(old, new) if not line.startswith(_FREE)]
 
 
 def _left_by_a_killed_start(path: Path) -> bool:

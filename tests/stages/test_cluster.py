@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import MiniBatchKMeans
 
 from ihas_jax.config import ClusterConfig, Config, ModelConfig
+from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.stages.cluster import (
     Clusters,
     _start_kmeans,
@@ -176,7 +177,8 @@ VALID_LABELS = np.array([0, 1, 1])
 def plan(train=TRAIN, valid=VALID, labels=LABELS, config=CONFIG):
     counts = np.bincount(train, minlength=3)
     clusters = Clusters(np.zeros((3, 4), np.float32), MEAN_MASKS, counts, train, valid)
-    return plan_experts(clusters, labels, VALID_LABELS, config)
+    spec = EmbeddingSpec((3, 3), config.model.dim)
+    return plan_experts(clusters, labels, VALID_LABELS, config.cluster, spec, spec)
 
 
 def test_every_cluster_that_can_gets_a_model_of_its_own_rows_and_coordinates():
