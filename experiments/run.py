@@ -8,7 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from ihas_jax.config import Config, PresetName, preset
+from ihas_jax.cli import early_preset
+from ihas_jax.config import Config, PresetName
 from ihas_jax.data.store import open_store
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.errors import run_cli
@@ -40,18 +41,6 @@ def main() -> None:
     data = synthetic() if arguments.data is None else open_store(arguments.data)
     name = "synthetic" if arguments.data is None else arguments.data.resolve().name
     fit(arguments.config, data, arguments.output or Path("runs") / name, arguments.stage)
-
-
-def early_preset() -> Config:
-    """The preset that the command line names, read ahead since it sets the flags' defaults."""
-
-    @dataclass(frozen=True)
-    class Early:
-        data: str | None = None
-        preset: PresetName | None = None
-
-    early, _ = tyro.cli(Early, return_unknown_args=True, add_help=False)
-    return preset(early.preset or ("small" if early.data is None else "paper"))
 
 
 if __name__ == "__main__":

@@ -11,15 +11,15 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 import tyro
-from run import early_preset
-from scipy.stats import ttest_rel
 from sklearn.metrics import adjusted_rand_score
 
+from ihas_jax.cli import early_preset
 from ihas_jax.config import Config, PresetName, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.progress import log
+from ihas_jax.reporting.comparison import Gain, Spread, paired_gain, spread
 from ihas_jax.reporting.report import MODELS, provenance
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit
@@ -150,20 +150,14 @@ def summarize(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     for model in MODELS:
         row = {"parameters": float(np.mean([run[model]["parameters"] for run in runs]))}
         for metric in ("auc", "logloss"):
-            values = np.array([run[model][metric] for run in runs])
-            base = np.array([run["base"][metric] for run in runs])
-            row[metric] = float(values.mean())
-            row[f"{metric}_deviation"] = _deviation(values)
+            values = [run[model][metric] for run in runs]
+            row[metric], row[f"{metric}_deviation"] = spread(values)
             if model != "base":
-                row[f"{metric}_difference"] = float((values - base).mean())
-                row[f"{metric}_difference_deviation"] = _deviation(values - base)
-                row[f"{metric}_p"] = float(ttest_rel(values, base).pvalue)
+                gain = paired_gain(values, [run["base"][metric] for run in runs])
+                row[f"{metric}_difference"], row[f"{metric}_difference_deviation"] = gain.spread
+                row[f"{metric}_p"] = gain.p
         summary[model] = row
     return summary
-
-
-def _deviation(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
 def _table(summary: dict[str, dict[str, float]]) -> list[str]:
@@ -174,17 +168,19 @@ def _table(summary: dict[str, dict[str, float]]) -> list[str]:
     for model, name in MODELS.items():
         row = summary[model]
         cells = [
-            f"{row[metric]:.4f} ± {row[f'{metric}_deviation']:.4f}" for metric in ("auc", "logloss")
+            f"{Spread(row[metric], row[f'{metric}_deviation']):.4f}"
+            for metric in ("auc", "logloss")
         ]
         cells.append(f"{row['parameters']:,.0f}")
         for metric in ("auc", "logloss"):
             if model == "base":
                 cells += ["", ""]
             else:
-                spread = row[f"{metric}_difference_deviation"]
-                cells.append(f"{row[f'{metric}_difference']:+.4f} ± {spread:.4f}")
-                p = row[f"{metric}_p"]
-                cells.append("<0.001" if p < 0.001 else f"{p:.3f}")
+                difference, deviation = (
+                    row[f"{metric}_{name}"] for name in ("difference", "difference_deviation")
+                )
+                gain = Gain(Spread(difference, deviation), row[f"{metric}_p"])
+                cells += [f"{gain.spread:+.4f}", gain.p_text]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import numpy as np
 import tyro
-from run import early_preset
-from scipy.stats import ttest_rel
 
+from ihas_jax.cli import early_preset
 from ihas_jax.config import Config, PresetName, TableUpdates, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.progress import log
+from ihas_jax.reporting.comparison import Spread, paired_gain, spread
 from ihas_jax.reporting.report import provenance
 from ihas_jax.stages.pretrain import streamed_predict, train_base
 from ihas_jax.stages.run import Run
@@ -103,12 +102,10 @@ def summarize(runs: Runs) -> dict[str, Any]:
     """Mean and deviation of both updates, and of their difference."""
     summary: dict[str, Any] = {}
     for metric in ("auc", "logloss", "epochs"):
-        dense = np.array([run[metric] for run in runs["dense"]])
-        rowwise = np.array([run[metric] for run in runs["rowwise"]])
-        gain = rowwise - dense
-        for name, values in (("dense", dense), ("rowwise", rowwise), ("difference", gain)):
-            summary[f"{metric} {name}"] = [float(values.mean()), float(values.std(ddof=1))]
-        summary[f"{metric} p"] = float(ttest_rel(rowwise, dense).pvalue) if gain.any() else 1.0
+        dense, rowwise = ([run[metric] for run in runs[side]] for side in ("dense", "rowwise"))
+        gain = paired_gain(rowwise, dense)
+        summary[f"{metric} dense"], summary[f"{metric} rowwise"] = spread(dense), spread(rowwise)
+        summary[f"{metric} difference"], summary[f"{metric} p"] = gain
     return summary
 
 
@@ -120,8 +117,7 @@ def _table(table: dict[str, dict[str, Any]]) -> list[str]:
     for name, summary in table.items():
         for metric, digits in (("auc", 4), ("logloss", 4), ("epochs", 1)):
             cells = [
-                f"{summary[f'{metric} {side}'][0]:{sign}.{digits}f} ± "
-                f"{summary[f'{metric} {side}'][1]:.{digits}f}"
+                f"{Spread(*summary[f'{metric} {side}']):{sign}.{digits}f}"
                 for side, sign in (("dense", ""), ("rowwise", ""), ("difference", "+"))
             ]
             cells.append(f"{summary[f'{metric} p']:.3f}")

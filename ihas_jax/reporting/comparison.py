@@ -1,0 +1,53 @@
+"""Comparisons over seeds: means, deviations, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import ttest_rel
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation (n - 1) over seeds; nan for the deviation of a single one."""
+
+    mean: float
+    deviation: float
+
+    def __format__(self, digits: str) -> str:
+        """As `mean ± deviation`, by the format of a number, such as `.4f` or `+.4f`."""
+        return f"{self.mean:{digits}} ± {self.deviation:{digits.lstrip('+')}}"
+
+
+class Gain(NamedTuple):
+    """A difference of two methods, paired by seed.
+
+    Attributes:
+      spread: of the difference.
+      p: of a paired t-test that it is zero; nan for a single seed, 1 where nothing differs.
+    """
+
+    spread: Spread
+    p: float
+
+    @property
+    def p_text(self) -> str:
+        """The p-value to three digits."""
+        return "<0.001" if self.p < 0.001 else f"{self.p:.3f}"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and deviation of one value for each seed."""
+    numbers = np.asarray(values, float)
+    deviation = float(numbers.std(ddof=1)) if len(numbers) > 1 else float("nan")
+    return Spread(float(numbers.mean()), deviation)
+
+
+def paired_gain(values: Sequence[float], base: Sequence[float]) -> Gain:
+    """What `values` are above `base`, seed by seed."""
+    gains = np.asarray(values, float) - np.asarray(base, float)
+    if len(gains) < 2:
+        return Gain(spread(gains.tolist()), float("nan"))
+    p = float(ttest_rel(values, base).pvalue) if gains.any() else 1.0
+    return Gain(spread(gains.tolist()), p)
