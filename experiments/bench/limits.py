@@ -14,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+import ihas_jax as ihas
 from bench.common import (
     Row,
     Settings,
     Side,
+    configure,
     sizes_of,
     take_turns,
 )
@@ -111,7 +113,9 @@ def measure_breakdown(settings: Settings, shape: Shape = "criteo") -> Row:
 
     sizes = sizes_of(shape, settings.shrink)
     data = draw_split(sizes, settings.batch_size * settings.steps)
-    round_, state, arguments = our_round(sizes, data, "rowwise", settings)
+    config = configure("rowwise")
+    model = ihas.build_model(config.model, sizes)
+    round_, state, arguments = our_round(model, config.optimizer, data, settings)
     compiled = round_.lower(state, *arguments).compile()
     state, _ = jax.block_until_ready(compiled(state, *arguments))
     with tempfile.TemporaryDirectory() as folder:

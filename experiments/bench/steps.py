@@ -53,8 +53,16 @@ def measure_training_step(shape: Shape, settings: Settings) -> Row:
 def our_training(
     sizes: tuple[int, ...], data: Split, tables: TableUpdates, settings: Settings
 ) -> Side:
-    """A round of our training steps; a turn returns its seconds per step."""
-    round_, state, arguments = our_round(sizes, data, tables, settings)
+    """Training steps of the base model; a turn returns its seconds per step."""
+    config = configure(tables)
+    return time_training(ihas.build_model(config.model, sizes), config.optimizer, data, settings)
+
+
+def time_training(
+    model: ihas.Model, optimizer: ihas.OptimizerConfig, data: Split, settings: Settings
+) -> Side:
+    """Training steps of any model, in one round; a turn returns its seconds per step."""
+    round_, state, arguments = our_round(model, optimizer, data, settings)
 
     def turn() -> float:
         nonlocal state
@@ -67,13 +75,11 @@ def our_training(
 
 
 def our_round(
-    sizes: tuple[int, ...], data: Split, tables: TableUpdates, settings: Settings
+    model: ihas.Model, optimizer: ihas.OptimizerConfig, data: Split, settings: Settings
 ) -> tuple[Any, ihas.TrainState, tuple[Any, ...]]:
     """The jitted round, a fresh state, and the round's other arguments."""
-    config = configure(tables)
-    model = ihas.build_model(config.model, sizes)
-    state = ihas.init_train(jax.random.key(0), model, config.optimizer)
-    step = ihas.make_train_step(config.optimizer, model)
+    state = ihas.init_train(jax.random.key(0), model, optimizer)
+    step = ihas.make_train_step(optimizer, model)
     return jax.jit(ihas.make_round(step), donate_argnums=0), state, resident(data, settings)
 
 

@@ -10,13 +10,15 @@ from ihas_jax.models.afm import build_afm
 from ihas_jax.models.afn import build_afn
 from ihas_jax.models.autoint import build_autoint
 from ihas_jax.models.base import Model
-from ihas_jax.models.dcn import build_dcn, build_dcnv2, build_gdcn
+from ihas_jax.models.dcn import build_dcn
+from ihas_jax.models.dcnv2 import build_dcnv2
 from ihas_jax.models.deepfm import build_deepfm
 from ihas_jax.models.dnn import build_dnn
 from ihas_jax.models.ffm import build_ffm
 from ihas_jax.models.finalmlp import build_finalmlp
 from ihas_jax.models.fm import build_fm
 from ihas_jax.models.fnfm import build_fnfm
+from ihas_jax.models.gdcn import build_gdcn
 from ihas_jax.models.hofm import build_hofm
 from ihas_jax.models.lr import build_lr
 from ihas_jax.models.masknet import build_masknet
