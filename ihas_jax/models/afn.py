@@ -12,7 +12,7 @@ from ihas_jax.nn.mlp import MLP, torch_uniform
 
 
 class AFN(Network):
-    """logit = b + sum_n w[x_n] + MLP([ReLU(prod_n |e_n|^W_hn - 1) for each neuron h]).
+    """logit = b + sum_n w[x_n] + MLP([ReLU(prod_n (1 + |e_n|)^W_hn - 1) for h]).
 
     Each logarithmic neuron is a product of all fields' embeddings in powers that it learns.
     """

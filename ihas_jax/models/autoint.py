@@ -16,6 +16,9 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention over fields with biases, as in torch, `[B, N, A]` -> `[B, N, A]`.
 
     Xavier-uniform projections (the three of the input as one matrix `[A, 3 A]`), zero biases.
+
+    Note: the reference library's. The paper's attention is not scaled, has no biases and no
+    output projection, and adds its residual in each layer.
     """
 
     heads: int

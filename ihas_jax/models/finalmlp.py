@@ -13,7 +13,7 @@ from ihas_jax.nn.mlp import MLP, dense, to_logit, torch_uniform
 
 
 class FeatureGate(nn.Module):
-    """x * 2 sigmoid(W_2 ReLU(W_1 c + b_1) + b_2), with a learnt context c (equation 4).
+    """x * 2 sigmoid(W_2 ReLU(W_1 c + b_1) + b_2), with a learnt context c.
 
     Note: the paper's context is a user's or an item's features, or learnt where there are none;
     ours is learnt.

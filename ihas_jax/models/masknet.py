@@ -8,7 +8,7 @@ from jax import Array
 
 from ihas_jax.models.base import EMBEDDING, Model
 from ihas_jax.models.parts import Network, Parts, RowsByTable
-from ihas_jax.nn.mlp import MLP, dense
+from ihas_jax.nn.mlp import MLP, dense, torch_uniform
 
 
 class MaskBlock(nn.Module):
@@ -28,7 +28,11 @@ class MaskBlock(nn.Module):
         size = flat.shape[1]
         hidden = nn.relu(dense(max(1, round(self.ratio * size)), "aggregation", flat, "torch"))
         mask = dense(size, "projection", hidden, "torch")
-        x = dense(self.width, "hidden", normed * mask, "torch")
+        # no bias: the norm has one
+        kernel_init = torch_uniform(size)
+        x = nn.Dense(self.width, use_bias=False, kernel_init=kernel_init, name="hidden")(
+            normed * mask
+        )
         return nn.relu(nn.LayerNorm(epsilon=1e-5, name="norm")(x))
 
 

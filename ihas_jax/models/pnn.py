@@ -29,7 +29,10 @@ class InnerPNN(Network):
 
 
 class OuterPNN(Network):
-    """logit = MLP([e_1, ..., e_N, e_i' K_ij e_j for i < j]), with a matrix K_ij for each pair."""
+    """logit = MLP([e_1, ..., e_N, e_i' K_ij e_j for i < j]), with a matrix K_ij for each pair.
+
+    As in the reference library and in Qu et al. 2018; the paper of 2016 has outer products of sums.
+    """
 
     mlp: MLP
 

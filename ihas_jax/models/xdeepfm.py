@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from ihas_jax.config import InitRule
 from ihas_jax.models.base import EMBEDDING, Model
 from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
 from ihas_jax.nn.interactions import compress
@@ -16,9 +17,14 @@ class CompressedInteractions(nn.Module):
     """h <- ReLU(W (e outer h) + b) per coordinate; all layers, summed over coordinates.
 
     `[B, N, D]` -> `[B, sum(widths)]`.
+
+    Note: ReLU and biases are the reference library's, equation 6 of the paper has neither. With
+    the rule 'balanced' the biases start at zero, or those of either sign would leave a map dead
+    for every row, as in an MLP.
     """
 
     widths: tuple[int, ...]
+    init_rule: InitRule
 
     @nn.compact
     def __call__(self, e: Array) -> Array:
@@ -28,7 +34,8 @@ class CompressedInteractions(nn.Module):
             shape = (e.shape[1], h.shape[1], width)
             uniform = torch_uniform(shape[0] * shape[1])
             kernel = self.param(f"kernel_{i}", uniform, shape)
-            h = nn.relu(compress(e, h, kernel, self.param(f"bias_{i}", uniform, (width,))))
+            bias_init = uniform if self.init_rule == "torch" else nn.initializers.zeros
+            h = nn.relu(compress(e, h, kernel, self.param(f"bias_{i}", bias_init, (width,))))
             sums.append(h.sum(axis=2))
         return jnp.concatenate(sums, axis=1)
 
@@ -51,6 +58,6 @@ class XDeepFM(Network):
 def build_xdeepfm(parts: Parts) -> Model:
     """Builds xDeepFM."""
     spec = parts.embedding()
-    cin = CompressedInteractions(parts.config.xdeepfm_cin)
+    cin = CompressedInteractions(parts.config.xdeepfm_cin, parts.config.init)
     network = XDeepFM(spec, parts.wide(), parts.mlp(), cin)
     return Model({EMBEDDING: spec, LINEAR: parts.linear()}, network)

@@ -112,12 +112,12 @@ def cross_matrix(x0: Array, x: Array, kernel: Array, bias: Array) -> Array:
 
 
 def cross_gated(x0: Array, x: Array, kernel: Array, bias: Array, gate: Array) -> Array:
-    """x0 * (x W + b) * sigmoid(x G) + x, `[B, K]` (GDCN; Wang et al. 2023, equation 3)."""
+    """x0 * (x W + b) * sigmoid(x G) + x, `[B, K]` (GDCN; Wang et al. 2023)."""
     return x0 * (x @ kernel + bias) * sigmoid(x @ gate) + x
 
 
 def logarithmic(e: Array, weight: Array) -> Array:
-    """Products of powers of embeddings: exp(W log |e|) (AFN; Cheng et al. 2020, equation 6).
+    """Products of powers of embeddings: exp(W log |e|) (AFN; Cheng et al. 2020).
 
     Note: as the reference library has it: log1p(|e| + 1e-7) and expm1, and a ReLU after it.
 
@@ -133,7 +133,7 @@ def logarithmic(e: Array, weight: Array) -> Array:
 
 
 def bilinear_fusion(x: Array, y: Array, kernel: Array) -> Array:
-    """sum_h x_h W_h y_h over heads, that is parts of both (FinalMLP; Mao et al. 2023, eq. 10).
+    """sum_h x_h W_h y_h over heads, that is parts of both (FinalMLP; Mao et al. 2023).
 
     Args:
       x: `[B, H F]`.

@@ -42,7 +42,7 @@ def flags_of(config, prefix="--"):
             yield from flags_of(value, f"{name}.")
         else:
             text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            yield name, text
+            yield "--model" if name == "--model.name" else name, text
 
 
 def test_outputs_of_a_finished_run(finished):
@@ -232,6 +232,8 @@ def thesis(command):
         (("--outptu", "x"), ("--outptu", "mean", "--output {None}|PATH")),
         (("--train.batch-size", "many"), ("--train.batch-size", "'many'")),
         (("--stage", "serch"), ("'serch'", "--stage", "'search'")),
+        (("--model", "deepfn"), ("'deepfn'", "--model", "'deepfm'", "'autoint'", "'gdcn'")),
+        (("--model.autoint-heads", 3), ("error: --model.autoint-heads 3 must divide",)),
         (("--preset", "smal"), ("'smal'", "--preset", "'small'")),
         (("--gates.bins", 2), ("error: --gates.bins must be at least 3, not 2",)),
         (("--data", "nowhere"), ("error: nowhere: no such folder", "prepare.py")),

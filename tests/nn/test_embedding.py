@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ihas_jax.nn.embedding import (
     EmbeddingSpec,
     align,
+    carry_kept,
     flatten,
     init_table,
     lookup,
@@ -96,6 +97,7 @@ def test_shapes_follow_from_sizes_and_kept_coordinates(spec):
     assert sorted(spec.columns) == [n * spec.dim + j for n, js in enumerate(kept) for j in js]
     assert spec.parameters == sum(group.rows * group.width for group in spec.groups)
     assert spec.parameters == sum(s * len(js) for s, js in zip(spec.sizes, kept, strict=True))
+    assert spec.coordinates == len(spec.sizes) * spec.dim
     stored = [n for group in spec.groups for n in group.fields]
     assert sorted(stored) == [n for n, js in enumerate(kept) if js]
     assert all(spec.widths[n] == group.width for group in spec.groups for n in group.fields)
@@ -126,6 +128,20 @@ def test_xavier_fills_the_bound_of_the_whole_table():
     unit, n = values / bound, values.size
     assert abs(unit.mean()) < 4 * np.sqrt(1 / 3 / n)
     assert abs((unit**2).mean() - 1 / 3) < 4 * np.sqrt((1 / 5 - 1 / 9) / n)
+
+
+@pytest.mark.parametrize("kept", [None, ((0, 5, 7), tuple(range(8)))])
+def test_tables_side_by_side_start_as_tables_of_their_own(kept):
+    key, sizes = jax.random.key(0), (600, 396)
+    together, apart = (
+        np.concatenate([np.ravel(part) for part in init_table(key, spec).values()])
+        for spec in (EmbeddingSpec(sizes, 8, kept), EmbeddingSpec(sizes, 8, kept, slices=2))
+    )
+    bounds = np.sqrt(6 / (996 + 8)), np.sqrt(6 / (996 + 4))
+    for values, bound in zip((together, apart), bounds, strict=True):
+        assert 0.999 * bound < np.abs(values).max() <= bound * (1 + 1e-6)
+    # the same draw at another scale
+    np.testing.assert_allclose(apart, together * bounds[1] / bounds[0], rtol=1e-5)
 
 
 def test_a_compact_table_starts_at_the_scale_of_the_full_one():
@@ -176,3 +192,34 @@ def test_kept_coordinates_that_do_not_fit_are_refused(kept):
 def test_only_a_uniform_table_of_the_same_shape_is_sliced(source):
     with pytest.raises(ValueError, match="uniform source"):
         slice_table(source, init_table(jax.random.key(0), source), UNIFORM)
+
+
+KEPT = ((0, 2), (), (1,))
+
+
+def test_a_table_of_the_same_shape_keeps_what_another_keeps():
+    assert carry_kept(KEPT, UNIFORM, UNIFORM) == KEPT
+    one = EmbeddingSpec(SIZES, 1)
+    assert carry_kept(((0,), (), (0,)), one, one) == ((0,), (), (0,))
+
+
+def test_each_of_several_vectors_side_by_side_keeps_the_same_coordinates():
+    target = EmbeddingSpec(SIZES, 3 * DIM, slices=3)
+    carried = carry_kept(KEPT, UNIFORM, target)
+    assert carried == ((0, 2, 3, 5, 6, 8), (), (1, 4, 7))
+    mask, wide = (
+        np.array([[j in field for j in range(dim)] for field in kept])
+        for kept, dim in ((KEPT, DIM), (carried, 3 * DIM))
+    )
+    np.testing.assert_array_equal(wide.reshape(3, 3, DIM), np.stack([mask] * 3, axis=1))
+    assert EmbeddingSpec(SIZES, 3 * DIM, carried).parameters == 3 * (3 * 2 + 2)
+
+
+def test_a_field_that_keeps_nothing_loses_its_single_number():
+    assert carry_kept(KEPT, UNIFORM, EmbeddingSpec(SIZES, 1)) == ((0,), (), (0,))
+
+
+@pytest.mark.parametrize("dim", [2, 4, 5])
+def test_coordinates_are_not_carried_to_a_size_that_is_no_multiple(dim):
+    with pytest.raises(ValueError, match="no multiple of 3"):
+        carry_kept(KEPT, UNIFORM, EmbeddingSpec(SIZES, dim))

@@ -132,7 +132,7 @@ def test_noise_depends_on_the_row_not_on_how_the_batch_is_split():
     assert (whole[:4] != whole[4:]).any()
 
 
-# deterministic selection, methods.md 4.2
+# deterministic selection
 
 
 def literal(counts):

@@ -1,0 +1,69 @@
+"""The scripts that put the click models side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+MODELS = ("fm", "dnn")
+
+
+@pytest.fixture(scope="module")
+def table3(command):
+    """Table 3 of two models on a tiny log, and what the same command says again."""
+    script = dataclasses.replace(command, script="paper/table3_transfer.py")
+    results, output = command.folder / "table3", command.folder / "table3_runs"
+    flags = ("--models", *MODELS, "--seeds", 2, "--train.max-epochs", 1, "--results", results)
+    done = script(*flags, output=output)
+    assert done.returncode == 0, done.stderr
+    return done, results, output, lambda: script(*flags, output=output)
+
+
+def test_every_model_has_scores_of_every_seed_as_it_is_and_with_ihas(table3):
+    _, results, output, _ = table3
+    (models,) = json.loads(results.with_suffix(".json").read_text())["logs"].values()
+    assert tuple(models) == MODELS
+    for name, scores in models.items():
+        assert set(scores) == {"original", "ihas"}
+        for seed in range(2):
+            folder = output / "store" / f"seed_{seed}"
+            folder = folder if name == "dnn" else folder / "transfer" / name
+            metrics = json.loads((folder / "metrics.json").read_text())
+            assert scores["original"][seed] == metrics["base"]
+            assert scores["ihas"][seed] == metrics["ihas"]
+
+
+def test_the_table_stands_beside_the_papers_numbers(table3):
+    done, results, _, _ = table3
+    text = results.with_suffix(".md").read_text()
+    assert "0.7766 0.7799 0.7826" in text
+    for word in ("| fm | AUC |", "| dnn | AUC |", "## store", "hardware: ", "command: `python"):
+        assert word in text
+    assert "| fm | AUC |" in done.stdout
+    assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_command_trains_nothing_again(table3):
+    _, results, _, again = table3
+    before = results.with_suffix(".json").read_bytes()
+    done = again()
+    assert done.returncode == 0, done.stderr
+    assert " epoch " not in done.stdout
+    assert results.with_suffix(".json").read_bytes() == before
+
+
+def test_models_are_measured_beside_the_dnn(command, table3):
+    script = dataclasses.replace(command, script="models.py")
+    results = command.folder / "models"
+    done = script(
+        *("--models", *MODELS, "--table3", f"{table3[1]}.json", "--results", results),
+        *("--batch-size", 16, "--steps", 2, "--turns", 1, "--shrink", 20_000),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(results.with_suffix(".json").read_text())["models"]
+    assert [row["name"] for row in rows] == list(MODELS)
+    assert rows[0]["equation"] == "logit = b + sum_n w[x_n] + sum_(i<j) <e_i, e_j>"
+    assert all(row["parameters"] > 0 and row["ratio"] > 0 for row in rows)
+    assert "| store |" in results.with_suffix(".md").read_text()

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import get_args
+
+import jax
+import pytest
+
+from ihas_jax.config import ModelConfig, ModelName
+
+MODELS = get_args(ModelName)
+
+
+@pytest.fixture(scope="session")
+def quick_jit():
+    """`jax.jit` for programs that run a few times: the same numbers, compiled five times faster."""
+    options = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": "False"}
+    return partial(jax.jit, compiler_options=options)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def small(request):
+    """A small configuration of each model."""
+    return ModelConfig(
+        name=request.param, dim=3, hidden=(8,), cross_layers=2, xdeepfm_cin=(3, 2),
+        afm_attention=3, autoint_width=4, autoint_layers=1, afn_neurons=3, finalmlp_gate=8,
+        finalmlp_heads=2, masknet_blocks=2, masknet_width=3,
+    )  # fmt: skip

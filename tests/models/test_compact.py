@@ -1,0 +1,211 @@
+"""A compact model is its full-size twin with masked rows, for every click model."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ihas_jax.models import build_model
+from ihas_jax.models.base import EMBEDDING, apply_network, count_parameters, init_model, lookup_rows
+from ihas_jax.nn.embedding import slice_table
+
+SIZES, DRAWS = (3, 4, 2, 5, 3), 2
+MLP = {"mlp/hidden_0/kernel"}
+CROSS = MLP | {"output/kernel", "crosses/bias_0", "crosses/bias_1"}
+MATRIX = CROSS | {"crosses/kernel_0", "crosses/kernel_1"}
+# weights that a compact model has fewer of, beside its embedding table
+SHRINK = {
+    "lr": set(),
+    "fm": set(),
+    "ffm": set(),
+    "hofm": set(),
+    "dnn": MLP,
+    "wide_deep": MLP,
+    "afm": set(),
+    "nfm": set(),
+    "ncf": MLP,
+    "fnfm": set(),
+    "ipnn": MLP,
+    "opnn": MLP,
+    "dcn": CROSS | {"crosses/weight_0", "crosses/weight_1"},
+    "deepfm": MLP,
+    "xdeepfm": MLP,
+    "autoint": MLP,
+    "afn": set(),
+    "dcnv2": MATRIX,
+    "finalmlp": {
+        f"{name}/{leaf}"
+        for stream in ("first", "second")
+        for name, leaf in (
+            (stream, "hidden_0/kernel"),
+            (f"{stream}_gate", "output/kernel"),
+            (f"{stream}_gate", "output/bias"),
+        )
+    },
+    "masknet": set(),
+    "gdcn": MATRIX | {"crosses/gate_0", "crosses/gate_1"},
+}
+
+
+def draw_kept(rng, spec):
+    """One field removed, one whole, the others ragged."""
+    removed, whole, *_ = rng.permutation(len(spec.sizes))
+    kept = []
+    for n in range(len(spec.sizes)):
+        # vectors of one number can't be ragged
+        number = rng.integers(1, spec.dim) if spec.dim > 1 else rng.integers(2)
+        number = {removed: 0, whole: spec.dim}.get(n, number)
+        kept.append(tuple(sorted(rng.permutation(spec.dim)[:number].tolist())))
+    return tuple(kept)
+
+
+def draw_weights(rng, model):
+    """Weights without a zero, and statistics of batch norm, from float64 normals."""
+
+    def draw(path, leaf):
+        numbers = rng.normal(size=leaf.shape)
+        return abs(numbers) + 0.5 if path[-1].key == "var" else numbers
+
+    shapes = jax.eval_shape(lambda key: init_model(key, model), jax.random.key(0))
+    return jax.tree.map_with_path(draw, shapes)
+
+
+def names(tree):
+    return ["/".join(entry.key for entry in path) for path, _ in jax.tree.leaves_with_path(tree)]
+
+
+def cut(spec, network, shapes):
+    """A full-size network without removed coordinates; what is cut holds all K of them first."""
+
+    def cut_leaf(leaf, shape):
+        for axis in range(leaf.ndim):
+            if leaf.shape[axis] != shape.shape[axis]:
+                rest = np.arange(spec.coordinates, leaf.shape[axis])
+                leaf = np.take(leaf, np.append(spec.columns, rest).astype(int), axis)
+        return leaf
+
+    return jax.tree.map(cut_leaf, network, shapes)
+
+
+@pytest.fixture(scope="module")
+def twins(small, quick_jit):
+    """A full-size model with random weights, compact ones with their share, what both compute."""
+    config = dataclasses.replace(small, batch_norm=True)
+    full = build_model(config, SIZES)
+    rng = np.random.default_rng(7)
+    ids = np.stack([rng.integers(size, size=16) for size in SIZES], axis=1).astype(np.int32)
+    weights = rng.normal(size=16)
+
+    def compute(model, params, stats, mask):
+        def objective(params):
+            rows = lookup_rows(model, params["tables"], ids)
+            if mask is not None:
+                (group,) = rows[EMBEDDING]
+                rows[EMBEDDING] = {group: rows[EMBEDDING][group] * mask}
+            key = jax.random.key(0)
+            trained, after = apply_network(model, params["network"], stats, rows, dropout_key=key)
+            evaluated, _ = apply_network(model, params["network"], stats, rows)
+            return trained @ weights, (evaluated, trained, after)
+
+        gradients, (evaluated, trained, after) = jax.grad(objective, has_aux=True)(params)
+        return {"evaluated": evaluated, "trained": trained, "stats": after, "grads": gradients}
+
+    compute = quick_jit(compute, static_argnums=0)
+    draws = []
+    with jax.enable_x64(True):
+        for _ in range(DRAWS):
+            kept = draw_kept(rng, full.embedding)
+            compact = build_model(config, SIZES, kept=kept)
+            spec, dim = compact.embedding, full.embedding.dim
+            mask = np.array([[j in field for j in range(dim)] for field in kept], float)
+            shapes, stat_shapes = jax.eval_shape(
+                lambda key, compact=compact: init_model(key, compact), jax.random.key(0)
+            )
+            params, stats = draw_weights(rng, full)
+            found = {}
+            if config.name == "dcn":
+                found["biased"] = compute(full, params, stats, mask)
+                for i in range(config.cross_layers):
+                    params["network"]["crosses"][f"bias_{i}"] *= mask.ravel()
+            tables = dict(params["tables"])
+            tables[EMBEDDING] = slice_table(full.embedding, tables[EMBEDDING], spec)
+            network = cut(spec, params["network"], shapes["network"])
+            twin = {"tables": tables, "network": network}
+            assert jax.tree.map(jnp.shape, (twin, stats)) == jax.tree.map(
+                jnp.shape, (shapes, stat_shapes)
+            )
+            found["full"] = compute(full, params, stats, mask)
+            found["compact"] = compute(compact, twin, stats, None)
+            found = jax.tree.map(np.asarray, found)
+            draws.append(SimpleNamespace(spec=spec, shapes=shapes, mask=mask, **found))
+        shapes = jax.eval_shape(lambda key: init_model(key, full), jax.random.key(0))[0]
+    return SimpleNamespace(name=config.name, full=full, shapes=shapes, draws=draws)
+
+
+def assert_close(found, expected):
+    """Equal but for the order of additions."""
+    assert names(found) == names(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype == np.float64
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["evaluated", "trained"])
+def test_a_compact_model_has_the_logits_of_its_masked_full_size_twin(twins, mode):
+    for draw in twins.draws:
+        assert np.std(draw.full[mode]) > 0.01
+        assert_close({"": draw.compact[mode]}, {"": draw.full[mode]})
+
+
+def test_training_leaves_a_compact_model_the_batch_statistics_of_its_twin(twins):
+    for draw in twins.draws:
+        assert_close(draw.compact["stats"], draw.full["stats"])
+
+
+def test_kept_coordinates_get_the_gradients_that_they_get_in_the_twin(twins):
+    for draw in twins.draws:
+        found, expected = (dict(side["grads"]["tables"]) for side in (draw.compact, draw.full))
+        (table,) = expected[EMBEDDING].values()
+        removed = np.repeat(draw.mask == 0, SIZES, axis=0)
+        assert removed.any() and not table[removed].any()
+        with jax.enable_x64(True):
+            sliced = slice_table(twins.full.embedding, expected[EMBEDDING], draw.spec)
+        expected[EMBEDDING] = jax.tree.map(np.asarray, sliced)
+        assert_close(found, expected)
+        assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(found))
+
+
+def test_network_weights_get_the_gradients_that_they_get_in_the_twin(twins):
+    for draw in twins.draws:
+        expected = cut(draw.spec, draw.full["grads"]["network"], draw.shapes["network"])
+        assert_close(draw.compact["grads"]["network"], expected)
+
+
+def test_a_compact_table_is_smaller_and_so_are_the_weights_that_meet_its_coordinates(twins):
+    shapes, dim = twins.shapes, twins.full.embedding.dim
+    assert count_parameters(shapes["tables"][EMBEDDING]) == sum(SIZES) * dim
+    for draw in twins.draws:
+        widths = draw.mask.sum(axis=1).astype(int)
+        assert min(widths) == 0 and max(widths) == dim
+        number = count_parameters(draw.shapes["tables"][EMBEDDING])
+        assert number == np.dot(SIZES, widths) == draw.spec.parameters
+        networks = shapes["network"], draw.shapes["network"]
+        pairs = zip(*map(jax.tree.leaves, networks), names(networks[0]), strict=True)
+        assert {name for full, compact, name in pairs if full.size > compact.size} == SHRINK[
+            twins.name
+        ]
+        tables, fewer = dict(shapes["tables"]), dict(draw.shapes["tables"])
+        assert tables.pop(EMBEDDING) != fewer.pop(EMBEDDING)
+        assert tables == fewer
+
+
+@pytest.mark.parametrize("small", ["dcn"], indirect=True)
+@pytest.mark.parametrize("mode", ["evaluated", "trained"])
+def test_a_cross_network_with_biases_at_removed_coordinates_has_no_compact_twin(twins, mode):
+    for draw in twins.draws:
+        assert np.abs(draw.biased[mode] - draw.compact[mode]).min() > 1e-3
