@@ -9,10 +9,11 @@ from typing import Annotated
 import tyro
 
 from ihas_jax.cli import early_preset
-from ihas_jax.config import Config, PresetName
+from ihas_jax.config import Config
 from ihas_jax.data.store import open_store
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.errors import run_cli
+from ihas_jax.presets import PresetName
 from ihas_jax.stages.pipeline import Stage, fit
 
 
@@ -31,8 +32,8 @@ class Arguments:
     stage: Stage = "all"
     """One stage alone, from what is already there, or all that are missing."""
     preset: PresetName | None = None
-    """Values that the other flags start from: paper, or small for logs of up to a few million rows
-    (the default without --data)."""
+    """Values that the other flags start from: paper, small for logs of up to a few million rows
+    (the default without --data), or reference for the model choices of pytorch-fm's examples."""
 
 
 def main() -> None:

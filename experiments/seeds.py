@@ -14,10 +14,11 @@ import tyro
 from sklearn.metrics import adjusted_rand_score
 
 from ihas_jax.cli import early_preset
-from ihas_jax.config import Config, PresetName, to_json
+from ihas_jax.config import Config, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import Gain, Spread, paired_gain, spread
 from ihas_jax.reporting.report import MODELS, provenance

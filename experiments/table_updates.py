@@ -12,9 +12,10 @@ from typing import Annotated, Any, get_args
 import tyro
 
 from ihas_jax.cli import early_preset
-from ihas_jax.config import Config, PresetName, TableUpdates, to_json
+from ihas_jax.config import Config, TableUpdates, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import Spread, paired_gain, spread
 from ihas_jax.reporting.report import provenance

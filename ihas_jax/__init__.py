@@ -12,11 +12,11 @@ from ihas_jax.config import (
     Config,
     GateConfig,
     ModelConfig,
+    ModelName,
     OptimizerConfig,
     RetrainConfig,
     SearchConfig,
     TrainConfig,
-    preset,
 )
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.store import Dataset, Split, open_store
@@ -26,6 +26,7 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import Model, apply_network, count_parameters, init_model, lookup_rows
 from ihas_jax.nn.embedding import EmbeddingSpec, align, flatten, init_table, lookup
 from ihas_jax.nn.gates import gate_penalty, sample_gates, search_threshold, select_gates
+from ihas_jax.presets import preset
 from ihas_jax.selectors.base import Selected, Selector
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.serving.bundle import Bundle, load_bundle
@@ -61,6 +62,7 @@ __all__ = [
     "InputError",
     "Model",
     "ModelConfig",
+    "ModelName",
     "OptimizerConfig",
     "Result",
     "RetrainConfig",

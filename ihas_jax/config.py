@@ -25,7 +25,6 @@ ModelName = Literal[
     "lr", "fm", "ffm", "hofm", "dnn", "wide_deep", "afm", "nfm", "ncf", "fnfm", "ipnn", "opnn",
     "dcn", "deepfm", "xdeepfm", "autoint", "afn", "dcnv2", "finalmlp", "masknet", "gdcn",
 ]  # fmt: skip
-PresetName = Literal["paper", "small"]
 T = TypeVar("T")
 
 
@@ -200,24 +199,6 @@ class Config:
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
         _check(self)
-
-
-def preset(name: PresetName) -> Config:
-    """The starting values of a run.
-
-    `paper` is the paper's setting for logs of tens of millions of rows. `small` is for logs of
-    up to a few million: smaller batches, so that an epoch has enough steps to learn from; gate
-    updates every second batch, since one per 100 would leave the gates where they started; two
-    epochs of pretraining, since a small log is soon fitted; and one more epoch of patience.
-    """
-    config = Config()
-    if name == "small":
-        return dataclasses.replace(
-            config,
-            train=dataclasses.replace(config.train, batch_size=512, patience=3),
-            search=dataclasses.replace(config.search, gate_every=2, pretrain_epochs=2),
-        )
-    return config
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import get_args
 
 import pytest
 
@@ -11,16 +12,18 @@ from ihas_jax.config import (
     Config,
     GateConfig,
     ModelConfig,
+    ModelName,
     OptimizerConfig,
     RetrainConfig,
     SearchConfig,
     TrainConfig,
     differences,
     from_json,
-    preset,
     to_json,
 )
 from ihas_jax.errors import InputError
+from ihas_jax.models import build_model
+from ihas_jax.presets import preset
 
 OTHER = Config(
     model=ModelConfig(dim=4, hidden=(8, 4, 2), batch_norm=True, dropout=0.2, init="torch"),
@@ -110,3 +113,20 @@ def test_a_value_out_of_range_names_its_flag(flag, value):
         replaced(Config(), flag.replace("-", "_").split("."), value)
     assert str(error.value).startswith(f"--{flag} must ")
     assert str(value) in str(error.value)
+
+
+def test_the_reference_preset_has_the_choices_of_each_model():
+    nfm, fm, autoint = (preset("reference", name).model for name in ("nfm", "fm", "autoint"))
+    assert (nfm.name, nfm.dim, nfm.hidden, nfm.dropout) == ("nfm", 64, (64,), 0.2)
+    assert (fm.name, fm.dim, fm.linear_init, fm.init) == ("fm", 16, "normal", "torch")
+    assert (autoint.hidden, autoint.dropout, autoint.batch_norm) == ((400, 400), 0.0, True)
+    assert preset("small", "fm").model == ModelConfig("fm")
+    for name in get_args(ModelName):
+        build_model(preset("reference", name).model, (3, 4, 5))
+
+
+def test_an_unknown_model_lists_the_known_ones():
+    with pytest.raises(InputError, match=r"no click model 'deepfn'; there are lr, fm, .*gdcn"):
+        build_model(ModelConfig("deepfn"), (3, 4))
+    with pytest.raises(InputError, match=r"--model\.ncf-pair 0 2 names a place behind"):
+        build_model(ModelConfig("ncf", ncf_pair=(0, 2)), (3, 4))

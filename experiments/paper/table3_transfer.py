@@ -18,9 +18,10 @@ import tyro
 from matplotlib.figure import Figure
 
 from ihas_jax.cli import early_preset
-from ihas_jax.config import Config, ModelName, PresetName, to_json
+from ihas_jax.config import Config, ModelName, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import paired_gain, spread
 from ihas_jax.reporting.report import provenance

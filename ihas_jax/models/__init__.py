@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from ihas_jax.config import ModelConfig, ModelName
+from ihas_jax.errors import InputError
 from ihas_jax.models.afm import build_afm
 from ihas_jax.models.afn import build_afn
 from ihas_jax.models.autoint import build_autoint
@@ -75,6 +76,11 @@ def build_model(
         have more of them than `config.dim`, see `Model.embedding`.
       click_rate: share of clicks among the rows to train on, strictly between 0 and 1.
       axis_name: mapped axis over which batch-norm statistics are averaged.
+
+    Raises:
+      InputError: there is no such model, or its choices don't fit the fields.
     """
+    if config.name not in _BUILDERS:
+        raise InputError(f"no click model {config.name!r}; there are {', '.join(_BUILDERS)}")
     prior = math.log(click_rate / (1 - click_rate))
     return _BUILDERS[config.name](Parts(config, sizes, kept, prior, axis_name))

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from ihas_jax.config import preset
+from ihas_jax.presets import preset
 from ihas_jax.serving.bundle import load_bundle
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "run.py"

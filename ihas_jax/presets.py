@@ -1,0 +1,45 @@
+"""Where the choices of a run start from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from ihas_jax.config import Config, ModelConfig, ModelName
+
+PresetName = Literal["paper", "small", "reference"]
+
+_REFERENCE: dict[ModelName, dict[str, Any]] = {
+    "ffm": {"dim": 4},
+    "nfm": {"dim": 64, "hidden": (64,)},
+    "fnfm": {"dim": 4, "hidden": (64,)},
+    "ipnn": {"hidden": (16,)},
+    "opnn": {"hidden": (16,)},
+    "autoint": {"hidden": (400, 400), "dropout": 0.0},
+    "afn": {"hidden": (400, 400, 400), "dropout": 0.0},
+}
+
+
+def preset(name: PresetName, model: ModelName = "dnn") -> Config:
+    """The starting values of a run with a click model.
+
+    `paper` is the paper's setting for logs of tens of millions of rows. `small` is for logs of
+    up to a few million: smaller batches, so that an epoch has enough steps to learn from; gate
+    updates every second batch, since one per 100 would leave the gates where they started; two
+    epochs of pretraining, since a small log is soon fitted; and one more epoch of patience.
+    `reference` has the sizes, batch norm, dropout and initial weights that the examples of the
+    library which the paper builds on, pytorch-fm, give the model (to models that it does not have,
+    those it gives most).
+    """
+    config = Config(model=ModelConfig(model))
+    if name == "reference":
+        usual: dict[str, Any] = {"hidden": (16, 16), "batch_norm": True, "dropout": 0.2}
+        usual |= {"init": "torch", "linear_init": "normal"} | _REFERENCE.get(model, {})
+        return dataclasses.replace(config, model=dataclasses.replace(config.model, **usual))
+    if name == "small":
+        return dataclasses.replace(
+            config,
+            train=dataclasses.replace(config.train, batch_size=512, patience=3),
+            search=dataclasses.replace(config.search, gate_every=2, pretrain_epochs=2),
+        )
+    return config
