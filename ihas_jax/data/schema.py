@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,6 +15,39 @@ from ihas_jax.errors import InputError
 FieldKind = Literal["categorical", "integer"]
 
 _VERSION = 1
+
+
+class StoredValues(Sequence[str]):
+    """Values of a known number that are read when first asked for; else the tuple of them."""
+
+    def __init__(self, size: int, read: Callable[[], tuple[str, ...]]) -> None:
+        """Values that `read` returns, `size` of them."""
+        self._size, self._read = size, read
+
+    @cached_property
+    def _values(self) -> tuple[str, ...]:
+        return self._read()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._values[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, tuple | StoredValues) and self._values == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (self._values,)
 
 
 @dataclass(frozen=True)
@@ -27,7 +62,7 @@ class Field:
     """
 
     name: str
-    values: tuple[str, ...]
+    values: tuple[str, ...] | StoredValues
     kind: FieldKind = "categorical"
 
     @property
@@ -61,7 +96,7 @@ class Schema:
     def save(self, path: Path) -> None:
         """Writes the schema as JSON: equal schemas give equal bytes, and never half a file."""
         fields = [
-            {"name": field.name, "kind": field.kind, "values": field.values}
+            {"name": field.name, "kind": field.kind, "values": tuple(field.values)}
             for field in self.fields
         ]
         content = {"version": _VERSION, "label": self.label, "fields": fields}
@@ -92,6 +127,39 @@ class Schema:
             raise InputError(
                 f"{path} is not a schema this version can read ({error}); prepare the log again"
             ) from None
+
+    @classmethod
+    def outline(
+        cls, path: Path, label: str, fields: Sequence[tuple[str, FieldKind, int]]
+    ) -> Schema:
+        """The schema that `save` wrote, its values read when first asked for.
+
+        Asking for them raises InputError where `load` does, and where the file holds another
+        label or other fields.
+
+        Args:
+          path: The file.
+          label: The label in it.
+          fields: The name, kind and size of each field in it.
+        """
+
+        @cache
+        def whole() -> Schema:
+            schema = cls.load(path)
+            found = [(field.name, field.kind, field.size) for field in schema.fields]
+            if (schema.label, found) != (label, list(fields)):
+                raise InputError(
+                    f"{path} holds other fields than its description says; prepare the log again"
+                )
+            return schema
+
+        def values(number: int, size: int) -> StoredValues:
+            return StoredValues(size - 1, lambda: tuple(whole().fields[number].values))
+
+        described = enumerate(fields)
+        return cls(
+            label, tuple(Field(name, values(n, size), kind) for n, (name, kind, size) in described)
+        )
 
     @classmethod
     def _from_json(cls, content: dict[str, Any]) -> Schema:

@@ -1,7 +1,7 @@
 """The encoded log on disk: a folder of plain NumPy arrays that opens in milliseconds.
 
-    store.json            version, rows, sizes, checksums, and where the log came from
-    schema.json           the label and the vocabularies
+    store.json            version, rows, label, fields, sizes, checksums, where the log came from
+    schema.json           the label, the fields and their vocabularies
     {split}.ids.npy       [n, N] int32, ids local to each field
     {split}.labels.npy    [n] uint8, 0 or 1
 
@@ -55,7 +55,9 @@ class Dataset:
 
 
 def open_store(path: str | Path) -> Dataset:
-    """Opens a store without reading its rows: the arrays are views of the files.
+    """Opens a store, reading neither its rows nor its vocabularies, which takes milliseconds.
+
+    The arrays are views of the files, and the values of the fields are read when first asked for.
 
     A folder of encoded Parquet (see `ihas_jax.data.encoded`) is opened too, but read into memory;
     `prepare.py encoded` makes a store of it where that is too much.
@@ -70,9 +72,7 @@ def open_store(path: str | Path) -> Dataset:
 
         return open_encoded(path)
     about = read_description(path)
-    schema = Schema.load(path / "schema.json")
-    if list(schema.sizes) != about["sizes"]:
-        raise InputError(f"{path}: schema.json and store.json disagree; prepare the log again")
+    schema = _open_schema(path, about)
     splits = [
         Split(
             _open_array(path / f"{name}.ids.npy", (about["rows"][name], len(schema.fields))),
@@ -81,6 +81,25 @@ def open_store(path: str | Path) -> Dataset:
         for name in SPLITS
     ]
     return Dataset(schema, *splits)
+
+
+def _open_schema(path: Path, about: Mapping[str, Any]) -> Schema:
+    """The schema of a store, its values yet to be read, where store.json says all but these."""
+    file = (path / "schema.json").absolute()
+    if not file.exists():
+        raise InputError(f"{file}: no such file; prepare the log again")
+    if "fields" not in about:
+        schema = Schema.load(file)
+        if list(schema.sizes) != about["sizes"]:
+            raise InputError(f"{path}: schema.json and store.json disagree; prepare the log again")
+        return schema
+    try:
+        named = zip(about["fields"], about["sizes"], strict=True)
+        return Schema.outline(file, about["label"], [(*field, size) for field, size in named])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: store.json is damaged ({error}); prepare the log again"
+        ) from None
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -251,6 +270,8 @@ class StoreWriter:
         about = {
             "version": _VERSION,
             "rows": dict(zip(SPLITS, self._rows, strict=True)),
+            "label": self._schema.label,
+            "fields": [[field.name, field.kind] for field in self._schema.fields],
             "sizes": self._schema.sizes,
             "origin": dict(self._origin),
             "sha256": checksums,

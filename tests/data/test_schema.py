@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ihas_jax.data.schema import Field, Schema
+from ihas_jax.data.schema import Field, Schema, StoredValues
 from ihas_jax.errors import InputError
 
 SCHEMA = Schema("click", (Field("site", ("a", "", "ü")), Field("I1", ("NULL", "-2"), "integer")))
@@ -41,6 +42,31 @@ def test_the_bytes_are_fixed_and_nothing_is_left_beside_them(tmp_path):
         '{"name":"I1","kind":"integer","values":["NULL","-2"]}]}\n'
     )
     assert [file.name for file in tmp_path.iterdir()] == ["schema.json"]
+
+
+def test_an_outline_is_the_schema_it_was_taken_from(tmp_path):
+    SCHEMA.save(tmp_path / "schema.json")
+    parts = [(field.name, field.kind, field.size) for field in SCHEMA.fields]
+    outline = Schema.outline(tmp_path / "schema.json", "click", parts)
+    for one, other in ((outline, SCHEMA), (SCHEMA, outline)):
+        assert one == other and hash(one) == hash(other)
+    assert repr(outline) == repr(SCHEMA)
+    assert outline != Schema("click", (Field("site", ("a", "", "u")), SCHEMA.fields[1]))
+    sent = pickle.dumps(outline)
+    outline.save(tmp_path / "again.json")
+    (tmp_path / "schema.json").unlink()
+    assert pickle.loads(sent) == SCHEMA
+    assert Schema.load(tmp_path / "again.json") == SCHEMA
+
+
+def test_stored_values_know_their_number_and_are_read_once():
+    read = []
+    values = StoredValues(3, lambda: read.append(1) or ("a", "b", "a"))
+    assert len(values) == 3 and Field("x", values).size == 4 and read == []
+    assert (values[1], values[-1], values[:2], values.count("a")) == ("b", "a", ("a", "b"), 2)
+    assert values == ("a", "b", "a") and values != ("a", "b")
+    assert values == StoredValues(3, lambda: ("a", "b", "a"))
+    assert [*values] == ["a", "b", "a"] and read == [1]
 
 
 def damaged(**changes):

@@ -80,13 +80,57 @@ def rewrite(store, **changes):
         (lambda s: np.save(s / "train.labels.npy", np.zeros(3, np.uint8)), r"store\.json says"),
         (lambda s: np.save(s / "valid.ids.npy", np.zeros((2, 2))), "float64"),
         (lambda s: rewrite(s, version=2), "version 2, this program reads version 1"),
-        (lambda s: rewrite(s, sizes=[3, 3]), "disagree"),
-        (lambda s: SCHEMA.__class__("y", ()).save(s / "schema.json"), "disagree"),
+        (lambda s: rewrite(s, sizes=[3]), r"store\.json is damaged"),
+        (lambda s: rewrite(s, fields=[["site"], ["ad"]]), r"store\.json is damaged"),
+        (lambda s: rewrite(s, fields=None), r"store\.json is damaged"),
     ],
 )
 def test_a_store_that_is_not_whole_does_not_open(store, damage, message):
     damage(store)
     with pytest.raises(InputError, match=message):
+        open_store(store)
+
+
+def test_vocabularies_are_read_when_they_are_asked_for(store, monkeypatch):
+    read = []
+    load = Schema.load
+    monkeypatch.setattr(Schema, "load", lambda path: read.append(path.name) or load(path))
+    monkeypatch.chdir(store.parent)
+    schema = open_store("store").schema
+    monkeypatch.chdir(store)
+    assert (schema.label, schema.names, schema.sizes) == ("click", ("site", "ad"), (3, 2))
+    assert read == []
+    assert [list(field.values) for field in schema.fields] == [["a", "b"], ["x"]]
+    assert read == ["schema.json"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda s: (s / "schema.json").write_text('{"version":1,"fie'), "not a readable schema"),
+        (
+            lambda s: Schema("click", ()).save(s / "schema.json"),
+            "other fields than its description",
+        ),
+        (lambda s: rewrite(s, sizes=[3, 3]), "other fields than its description"),
+        (lambda s: rewrite(s, label="y"), "other fields than its description"),
+    ],
+)
+def test_vocabularies_that_are_not_the_stores_are_named(store, damage, message):
+    damage(store)
+    schema = open_store(store).schema
+    with pytest.raises(InputError, match=message):
+        schema.fields[0].values[0]
+
+
+def test_a_store_that_does_not_name_its_fields_opens(store, dataset):
+    """As stores were written at first."""
+    about = json.loads((store / "store.json").read_text())
+    del about["label"], about["fields"]
+    (store / "store.json").write_text(json.dumps(about))
+    assert open_store(store).schema == dataset.schema
+    rewrite(store, sizes=[3, 3])
+    with pytest.raises(InputError, match="disagree"):
         open_store(store)
 
 
