@@ -19,6 +19,7 @@ import polars as pl
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.split import SPLITS
 from ihas_jax.data.store import Dataset, Split, StoreWriter, new_store, open_store
+from ihas_jax.data.versions import file_versions
 from ihas_jax.errors import InputError
 from ihas_jax.progress import track
 
@@ -44,9 +45,11 @@ class EncodedLog:
         """
         self._path = path
         self._parts = {name: _find_parts(path, name) for name in SPLITS}
+        every = [part for parts in self._parts.values() for part in parts]
+        self._versions = dict(zip(every, file_versions(every), strict=True))
         given = Schema.load(path / "schema.json") if (path / "schema.json").exists() else None
         self._columns = (given.label, *given.names) if given else self._find_columns()
-        for part in (part for parts in self._parts.values() for part in parts):
+        for part in every:
             kinds = _kinds(part)
             for name in self._columns:
                 if name not in kinds or not (kinds[name].is_integer() or kinds[name] == pl.Boolean):
@@ -69,15 +72,21 @@ class EncodedLog:
         """Yields ids [n, N] int32 and labels [n] uint8 of a split, in the order of its parts.
 
         Raises:
-          InputError: A part cannot be read.
+          InputError: A part cannot be read, or is not what it was when its ids were checked.
         """
         label, *fields = self._columns
         with _named(self._path):
             for part in self._parts[split]:
                 scan = pl.scan_parquet(part, glob=False).select(self._columns)
                 for frame in scan.collect_batches(chunk_size=_ROWS, maintain_order=True):
+                    self._check_version(part)
                     ids = frame.select(pl.col(fields).cast(pl.Int32)).to_numpy(order="c")
                     yield ids, frame[label].cast(pl.UInt8).to_numpy()
+                self._check_version(part)
+
+    def _check_version(self, part: Path) -> None:
+        if file_versions([part]) != [self._versions[part]]:
+            raise InputError(f"{part} changed while it was being read; open it again")
 
     def _find_columns(self) -> tuple[str, ...]:
         """The label, and all columns of numbers of the first part."""
@@ -96,8 +105,7 @@ class EncodedLog:
         """The largest value of each column, over all parts."""
         every = pl.concat(
             pl.scan_parquet(part, glob=False).select(pl.col(self._columns).cast(pl.Int64))
-            for parts in self._parts.values()
-            for part in parts
+            for part in self._versions
         )
         nulls, lowest, largest = pl.collect_all([every.null_count(), every.min(), every.max()])
         low, high = ([value or 0 for value in frame.row(0)] for frame in (lowest, largest))

@@ -26,6 +26,7 @@ from ihas_jax.data.split import (
 )
 from ihas_jax.data.spool import Read, Spool, remove_spool
 from ihas_jax.data.store import StoreWriter, new_store
+from ihas_jax.data.versions import file_versions
 from ihas_jax.data.vocabulary import count_field, rank_column
 from ihas_jax.errors import InputError
 from ihas_jax.progress import log as say
@@ -114,7 +115,7 @@ def prepare(
             f"the log's fields are {', '.join(name for name, _ in log.fields)}, those of the "
             f"schema {', '.join(schema.names)}; names, kinds and order must be the same"
         )
-    start, versions = time.monotonic(), _versions(log)
+    start, versions = time.monotonic(), file_versions(log.paths)
     job = {"log": repr(log), "versions": versions, "seed": seed, "sample": sample}
     job |= {"limit_rows": limit_rows, "programs": [version("ihas_jax"), version("polars")]}
     columns = len(log.fields) + (log.time is not None)
@@ -123,7 +124,7 @@ def prepare(
         _open_spool(folder / "spool", job, columns) as spool,
     ):
         _read(log, spool, on_bad_rows, sample, limit_rows, seed)
-        if _versions(log) != versions:
+        if file_versions(log.paths) != versions:
             raise InputError(f"{log.name} changed while it was being read; prepare it again")
         _check_rows(log, spool.read, split)
         schema = schema or _count(log, spool, min_count)
@@ -266,9 +267,3 @@ def _encode(
             done += len(ids)
             progress.advance(len(ids))
     return clicks, others
-
-
-def _versions(log: Log) -> list[tuple[int, ...] | None]:
-    """What tells two states of a log's files apart; None for a missing one, for the log to say."""
-    stats = [path.stat() if path.exists() else None for path in log.paths]
-    return [stat and (stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats]

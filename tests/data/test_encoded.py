@@ -119,6 +119,29 @@ def test_a_damaged_or_missing_part_is_named(written):
         ihas.open_store(folder)
 
 
+@pytest.mark.parametrize("rows", [0, 2, 30, 31])
+def test_a_part_that_changes_meanwhile(written, tmp_path, monkeypatch, rows):
+    """Also by rows that look good, and as many as there were."""
+    folder, _ = written
+    part = folder / "train" / "part-00002.snappy.parquet"
+    check_range = encoded.EncodedLog._check_range
+
+    def check_and_change(self):
+        found = check_range(self)
+        columns = {"label": [1] * rows, "site": [6] * rows, "ad": [2] * rows}
+        kinds = pyarrow.schema([(name, pyarrow.int64()) for name in columns])
+        parquet.write_table(pyarrow.table(columns, schema=kinds), part)
+        return found
+
+    monkeypatch.setattr(encoded.EncodedLog, "_check_range", check_and_change)
+    message = r"part-00002\.snappy\.parquet changed while it was being read"
+    with pytest.raises(InputError, match=message):
+        ihas.open_store(folder)
+    with pytest.raises(InputError, match=message):
+        convert_encoded(folder, tmp_path / "store")
+    assert [path.name for path in tmp_path.iterdir()] == ["encoded"]
+
+
 def test_a_column_of_other_numbers_is_not_left_out_silently(written):
     folder, _ = written
     for part in (folder / "train").glob("*.parquet"):

@@ -139,12 +139,13 @@ def test_no_such_folder(tmp_path):
         open_store(tmp_path / "nowhere")
 
 
-def test_a_changed_byte_is_found(store):
-    with (store / "valid.ids.npy").open("r+b") as file:
+@pytest.mark.parametrize("name", ["train.labels.npy", "valid.ids.npy", "schema.json"])
+def test_a_changed_byte_is_found(store, name):
+    with (store / name).open("r+b") as file:
         file.seek(-1, os.SEEK_END)
-        file.write(b"\x01")
+        file.write(b"\x20")
     open_store(store)
-    with pytest.raises(InputError, match=r"valid\.ids\.npy is damaged"):
+    with pytest.raises(InputError, match=rf"{name} is damaged"):
         verify_store(store)
 
 
