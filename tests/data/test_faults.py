@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -114,3 +118,37 @@ def test_an_output_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/store cannot be made: Not a directory"):
         prepare(log, tmp_path / "file" / "store")
+
+
+@contextmanager
+def ordinary_user():
+    """Permissions bind even where the tests run as root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user can reach, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("output", ["store", "deeper/store"])
+def test_a_read_only_folder(open_folder, output):
+    log = write(open_folder / "log.csv", ["v"] * 20)
+    locked = open_folder / "locked"
+    locked.mkdir(mode=0o555)
+    with (
+        ordinary_user(),
+        pytest.raises(InputError, match=f"locked/{output} cannot be made: Permission denied"),
+    ):
+        prepare(log, locked / output)
+    assert list(locked.iterdir()) == []
