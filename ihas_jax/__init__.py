@@ -18,6 +18,7 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
+from ihas_jax.data.batches import Feed, RoundIterator, Rounds
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.store import Dataset, Split, open_store
 from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
@@ -57,6 +58,7 @@ __all__ = [
     "Config",
     "Dataset",
     "EmbeddingSpec",
+    "Feed",
     "Field",
     "GateConfig",
     "InputError",
@@ -66,6 +68,8 @@ __all__ = [
     "OptimizerConfig",
     "Result",
     "RetrainConfig",
+    "RoundIterator",
+    "Rounds",
     "Schema",
     "Scores",
     "SearchConfig",

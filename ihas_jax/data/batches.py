@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import grain.python as grain
 import numpy as np
@@ -38,8 +38,8 @@ class Feed:
           block_rows: 1 permutes all rows. With more, blocks of so many neighbours are permuted,
             and then the rows within every 64 blocks, so that a slow disk reads in long strips.
         """
-        self._rows, self._batch_size, self._seed = rows, batch_size, seed
-        self._block_rows = block_rows
+        self.batch_size = batch_size
+        self._rows, self._seed, self._block_rows = rows, seed, block_rows
         self.batches_per_epoch = -(-len(rows) // batch_size)
         self._order = lru_cache(maxsize=2)(self._shuffle)
 
@@ -54,9 +54,9 @@ class Feed:
 
     def _shuffle(self, epoch: int) -> np.ndarray:
         rng = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
-        total = self.batches_per_epoch * self._batch_size
+        total = self.batches_per_epoch * self.batch_size
         order = self._permute(rng)
-        return np.resize(order, (total // self._batch_size, self._batch_size))
+        return np.resize(order, (total // self.batch_size, self.batch_size))
 
     def _permute(self, rng: np.random.Generator) -> np.ndarray:
         rows, size = self._rows, self._block_rows
@@ -90,6 +90,8 @@ class Round(NamedTuple):
 class Rounds:
     """The rounds of a training run, by number.
 
+    Raises ValueError where the batches do not divide evenly between the processes.
+
     Attributes:
       split: the training rows.
       feed: its batches.
@@ -111,6 +113,14 @@ class Rounds:
     gate_feed: Feed | None = None
     gate_every: int = 0
     shard: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        index, shards = self.shard
+        if not 0 <= index < shards:
+            raise ValueError(f"there is no part {index} of {shards}; parts count from 0")
+        for feed in (self.feed, self.gate_feed):
+            if feed is not None and feed.batch_size % shards:
+                raise ValueError(f"{shards} processes do not divide a batch of {feed.batch_size}")
 
     @property
     def length(self) -> int:
@@ -143,8 +153,6 @@ class Rounds:
 
     def _read(self, split: Split, rows: np.ndarray, length: int) -> tuple[np.ndarray, Split | None]:
         index, shards = self.shard
-        if rows.shape[1] % shards:
-            raise ValueError(f"{shards} processes do not divide a batch of {rows.shape[1]} evenly")
         share = rows.shape[1] // shards
         rows = rows[:, index * share : (index + 1) * share]
         rows = np.pad(rows, ((0, length - len(rows)), (0, 0)))
@@ -163,6 +171,9 @@ class RoundIterator(Generic[_T]):
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
         dataset = grain.MapDataset.source(rounds).map(make).to_iter_dataset(options)
         self._iterator: Any = iter(dataset)
+
+    def __iter__(self) -> Self:
+        return self
 
     def __next__(self) -> _T:
         return next(self._iterator)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ihas_jax.data.batches import Feed, RoundIterator, Rounds
-from ihas_jax.data.store import Split
+from ihas_jax.data.schema import Field, Schema
+from ihas_jax.data.store import Dataset, Split, open_store, save_dataset
 
 
 def make_split(rows, start=0):
@@ -194,5 +195,41 @@ def test_the_shards_of_all_processes_are_the_batch_of_one(resident):
         if not resident:
             ids = np.concatenate([p.data.ids[p.rows] for p in several], axis=1)
             np.testing.assert_array_equal(ids, one.data.ids[one.rows])
-    with pytest.raises(ValueError, match="3 processes do not divide a batch of 4"):
-        dataclasses.replace(whole, shard=(0, 3))[0]
+
+
+@pytest.mark.parametrize("shard", [(0, 3), (2, 2), (-1, 2)])
+def test_a_batch_is_for_a_number_of_processes_that_divides_it(shard):
+    with pytest.raises(ValueError, match=r"3 processes do not divide a batch of 4|no part"):
+        dataclasses.replace(make_rounds(), shard=shard)
+
+
+def open_shard(store, *shard):
+    data = open_store(store)
+    rounds = dataclasses.replace(
+        make_rounds(resident=False), split=data.train, gate_split=data.valid, shard=shard
+    )
+    return RoundIterator(rounds, lambda item: item)
+
+
+@pytest.mark.parametrize(("rows", "data"), [("rows", "data"), ("gate_rows", "gate_data")])
+def test_processes_that_read_one_store_see_one_batch_also_after_a_resume(tmp_path, rows, data):
+    schema = Schema("y", (Field("a", ("x",) * 2000), Field("b", ("x",) * 4000)))
+    store = tmp_path / "store"
+    save_dataset(Dataset(schema, TRAIN, VALID, make_split(0)), store)
+
+    def batches(items):
+        found = [(getattr(item, data), getattr(item, rows)) for item in items]
+        ids = np.concatenate([split.ids[numbers] for split, numbers in found])
+        labels = np.concatenate([split.labels[numbers] for split, numbers in found])
+        return np.concatenate([ids, labels[..., None]], axis=-1)
+
+    whole = batches(open_shard(store, 0, 1))
+    parts = []
+    for index in range(2):
+        iterator = open_shard(store, index, 2)
+        begun = [next(iterator) for _ in range(4)]
+        resumed = open_shard(store, index, 2)
+        resumed.seek(json.loads(json.dumps(iterator.position)))
+        parts.append(batches([*begun, *resumed]))
+    assert len(np.unique(whole)) > 10
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
