@@ -160,7 +160,7 @@ class _Layout:
             ends = np.flatnonzero(newline & ~inside)
         starts = np.concatenate(([0], ends[:-1] + 1))
         lines = line + np.searchsorted(newlines, starts)
-        found = np.add.reduceat(separator, starts, dtype=np.int32) + 1
+        found = _sums(separator, starts) + 1
         lengths = ends + 1 - starts
         empty = (lengths == 1) | ((lengths == 2) & (data[starts] == _RETURN))
         good = (found == self.columns) & ~empty
@@ -199,6 +199,15 @@ class _Layout:
                 f"{self.path}, line {line}: a double quote in the middle of a value; "
                 "put the whole value in quotes and double the quotes inside it"
             )
+
+
+def _sums(marks: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """How many of `marks` [n] bool are set from each of `starts` to the next."""
+    # bytes are summed ten times as fast, and none has wrapped if the total is right
+    found = np.add.reduceat(marks.view(np.uint8), starts, dtype=np.uint8).astype(np.int32)
+    if found.sum() == np.count_nonzero(marks):
+        return found
+    return np.add.reduceat(marks, starts, dtype=np.int32)
 
 
 def _inside_quotes(data: np.ndarray) -> np.ndarray:

@@ -108,6 +108,16 @@ def test_a_bad_line_is_named_and_left_out(tmp_path, monkeypatch, line, complaint
     assert len(complaints[0]) < 300
 
 
+@pytest.mark.parametrize("more", [255, 256, 257, 65536])
+def test_a_line_with_any_number_of_columns_too_many_is_bad(tmp_path, more):
+    path = tmp_path / "log.csv"
+    path.write_text("a,y\nu,0\nv,1" + ",1" * more + "\nw,0\n")
+    log = formats.table(path, label="y", categorical=["a"])
+    (chunk,) = log.chunks()
+    assert chunk.complaint == f"{path}, line 3: has {2 + more} columns, not 2"
+    assert chunk.labels.tolist() == [0, 0]
+
+
 def test_the_first_bad_line_is_the_one_named(tmp_path):
     for lines in (["x\n", criteo_line("7")], [criteo_line("7"), "x\n"]):
         path = write(tmp_path / "train.txt", criteo_line() + "".join(lines))
