@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -18,6 +19,7 @@ from ihas_jax.progress import console, log, track
 
 _BLOCK_ROWS = 1 << 18
 _FIGURES = (".png", ".pdf", ".svg")
+_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,11 @@ def count_values(data: Dataset) -> list[np.ndarray]:
 
 def describe_splits(data: Dataset, origin: dict[str, object]) -> Grid:
     """A table of rows and label rates."""
-    shown = ", ".join(f"{name} {value}" for name, value in origin.items())
-    table = Grid("split", "rows", "label rate", title=escape(f"{data.schema.label} {shown}"))
+    shown = [f"label: {data.schema.label}"]
+    for name, value in origin.items():
+        text = " ".join(map(str, value)) if isinstance(value, list) else value
+        shown.append(f"{name.replace('_', ' ')}: {text}")
+    table = Grid("split", "rows", "label rate", title=escape(", ".join(shown)))
     parts: list[np.ndarray] = []
     for name in SPLITS:
         labels = np.asarray(getattr(data, name).labels)
@@ -115,17 +120,21 @@ def draw_frequencies(data: Dataset, counts: list[np.ndarray]) -> Figure:
     figure = Figure(figsize=(9, 5), layout="constrained")
     axis = figure.add_subplot()
     order = sorted(range(len(counts)), key=lambda n: -len(counts[n]))
-    named = order[:10]
-    for n in reversed(order):
+    for place, n in enumerate(order):
         ranked = np.sort(counts[n][:-1])[::-1]
         ranked = ranked[ranked > 0]
-        label = data.schema.fields[n].name if n in named else None
-        style = {"lw": 1.4, "zorder": 3} if n in named else {"lw": 0.7, "color": "0.8"}
-        axis.loglog(np.arange(1, len(ranked) + 1), ranked, label=label, **style)
+        if place < _NAMED:
+            name = data.schema.fields[n].name.replace("$", r"\$")  # a dollar begins a formula
+            label = f"{name} ({len(counts[n]):,} ids)"
+            style: dict[str, Any] = {"lw": 1.0, "zorder": 3, "label": label}
+        else:
+            style = {"lw": 0.7, "color": "0.8", "label": "the others" if place == _NAMED else None}
+        axis.loglog(np.arange(1, len(ranked) + 1), ranked, **style)
     axis.set_xlabel("rank of the value in its field")
     axis.set_ylabel("rows that hold it")
     axis.set_title('How often values occur, "other" left out', loc="left", fontsize=10)
-    axis.legend(frameon=False, fontsize=8, title="largest fields")
+    axis.set_xlim(left=0.9)
+    axis.legend(frameon=False, fontsize=8, title="fields, the largest first", title_fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 

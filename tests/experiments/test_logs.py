@@ -13,7 +13,8 @@ import pytest
 
 from ihas_jax.data import formats
 from ihas_jax.data.ingest import prepare
-from ihas_jax.data.store import open_store
+from ihas_jax.data.schema import Field, Schema
+from ihas_jax.data.store import Dataset, Split, open_store
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -87,7 +88,9 @@ def test_text_is_shown_as_it_is_and_parquet_has_no_checksums(command):
     assert done.returncode == 0, done.stderr
     assert "ad[/x]" in done.stdout
     script = dataclasses.replace(command, script="describe.py")
-    assert "'[/home]'" in script(folder / "store").stdout
+    shown = script(folder / "store").stdout
+    assert "'[/home]'" in shown
+    assert "label: y, sources: log.csv, min count: 10, seed: 0" in shown
     for split in ("train", "valid", "test"):
         frame = pl.DataFrame({"label": [0, 1], "site": [0, 2]})
         frame.write_parquet(folder / f"{split}.parquet")
@@ -108,6 +111,22 @@ def test_other_shares_and_top_values_are_those_of_the_log(generate, tmp_path):
     prepare(log, tmp_path / "store", min_count=3)
     (counts,) = describe.count_values(open_store(tmp_path / "store"))
     assert counts.tolist() == [12, 6, 2]
+
+
+def test_the_figure_names_the_largest_fields():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXPERIMENTS)
+        describe = importlib.import_module("describe")
+    fields = tuple(Field(f"f{n}$", tuple(map(str, range(10 * n)))) for n in range(12))
+    none = Split(np.zeros((0, 12), np.int32), np.zeros(0, np.uint8))
+    counts = [np.arange(field.size, 0, -1) for field in fields]
+    figure = describe.draw_frequencies(Dataset(Schema("y", fields), none, none, none), counts)
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    names = [text.get_text() for text in axis.get_legend().get_texts()]
+    named = [rf"f{n}\$ ({10 * n + 1} ids)" for n in range(11, 1, -1)]
+    assert names == [*named, "the others"]
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), counts[11][:-1])
 
 
 def test_the_benchmark_of_preparing(command):
