@@ -90,8 +90,6 @@ class Round(NamedTuple):
 class Rounds:
     """The rounds of a training run, by number.
 
-    Raises ValueError where the batches do not divide evenly between the processes.
-
     Attributes:
       split: the training rows.
       feed: its batches.
@@ -102,6 +100,9 @@ class Rounds:
       gate_every: training batches per gate update; 0 where there are no gates.
       resident: whether the splits stay on the device.
       shard: `(i, n)`: only the i-th of n equal parts of each batch, for one of n processes.
+
+    Raises:
+      ValueError: There is no such part, or batches do not divide into so many.
     """
 
     split: Split

@@ -126,7 +126,7 @@ def open_encoded(path: Path) -> Dataset:
     """Reads an encoded log into memory.
 
     Raises:
-      InputError: As `EncodedLog`.
+      InputError: As `EncodedLog` and its chunks.
     """
     log = EncodedLog(path)
     splits = []
@@ -145,7 +145,7 @@ def convert_encoded(path: Path, output: Path) -> Dataset:
     """Makes a store of an encoded log in bounded memory, and opens it.
 
     Raises:
-      InputError: As `EncodedLog`; or `output` exists or cannot be written.
+      InputError: As `EncodedLog` and its chunks; or `output` exists or cannot be written.
     """
     log = EncodedLog(path)
     with (

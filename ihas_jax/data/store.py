@@ -88,7 +88,7 @@ def _open_schema(path: Path, about: Mapping[str, Any]) -> Schema:
     file = (path / "schema.json").absolute()
     if not file.exists():
         raise InputError(f"{file}: no such file; prepare the log again")
-    if "fields" not in about:
+    if "fields" not in about:  # as stores were written at first
         schema = Schema.load(file)
         if list(schema.sizes) != about["sizes"]:
             raise InputError(f"{path}: schema.json and store.json disagree; prepare the log again")

@@ -189,7 +189,8 @@ def test_equal_times_keep_their_order():
 
 
 def test_the_next_days_log_takes_the_old_vocabularies(tmp_path, open_log):
-    schema = prepare(open_log(), tmp_path / "old", min_count=1, limit_rows=200).schema
+    prepare(open_log(), tmp_path / "old", min_count=1, limit_rows=200)
+    schema = open_store(tmp_path / "old").schema
     summary = prepare(open_log(), tmp_path / "new", schema=schema, split="test")
     data = open_store(tmp_path / "new")
     assert data.schema == schema
