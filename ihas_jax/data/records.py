@@ -110,7 +110,8 @@ def read_blocks(
                 stream.readline()
             offset, line = stream.tell(), 2 if header else 1
         carry = b""
-        while data := stream.read(BLOCK_BYTES):
+        # a block that ends with its line need not be copied to be cut
+        while data := stream.read(BLOCK_BYTES) + stream.readline(_LONGEST_RECORD_BYTES):
             text = carry + data
             end = layout.last_end(text)
             text, carry = text[:end], text[end:]

@@ -85,7 +85,7 @@ def check(log, folder, **choices):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(records, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(records, "BLOCK_BYTES", 250)
     monkeypatch.setattr(formats, "_PARQUET_ROWS", 40)
 
 
