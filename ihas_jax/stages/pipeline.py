@@ -92,7 +92,7 @@ def _run(run: Run, source: Run, stage: Stage) -> Result:
     pipeline = _Pipeline(run, source)
     if stage in ("all", "evaluate") and pipeline.read_metrics():
         return Result(pipeline.metrics, run.workdir)
-    if stage != "all" and stage in pipeline.seconds:
+    if stage not in ("all", "evaluate") and stage in pipeline.seconds:
         log(f"[{stage}] is finished already")
         return Result(pipeline.metrics, run.workdir)
     for name in STAGES if stage == "all" else (*_NEEDS[stage], stage):
