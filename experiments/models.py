@@ -1,27 +1,31 @@
 """All click models side by side: equation, parameters, time of a step, test AUC on real logs.
 
-Times and parameters are those at the shape of the full Avazu log with the
-default choices and row-wise updates; each model takes turns with the DNN. The AUC is read from the
-results of `paper/table3_transfer.py --models all`.
+Times and parameters are those at the shape of the full Avazu log with the default choices and
+row-wise updates; each model takes turns with the DNN. On each log the models are trained as they
+are, without selection, with several seeds.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import jax
 import tyro
 from bench.common import Settings, configure, sizes_of, take_turns
 from bench.steps import time_training
 from bench.workload import draw_split
+from table_updates import train
 
 import ihas_jax as ihas
-from ihas_jax.config import Config, ModelConfig, ModelName
+from ihas_jax.cli import early_preset
+from ihas_jax.config import Config, ModelConfig, ModelName, to_json
+from ihas_jax.data.store import open_store
 from ihas_jax.errors import run_cli
 from ihas_jax.models.base import count_parameters
+from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import spread
 from ihas_jax.reporting.report import provenance
@@ -29,47 +33,70 @@ from ihas_jax.reporting.report import provenance
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measures the click models and writes their table."""
+    """Trains and measures the click models. Run the same command again to go on."""
 
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    data: tuple[Path, ...] = ()
+    """Folders made by prepare.py."""
     models: tuple[ModelName, ...] = get_args(ModelName)
     """Which models."""
-    table3: Path = Path("experiments/results/table3.json")
-    """Where the test AUC of each model stands."""
+    seeds: int = 3
+    """How many seeds, from --seed on."""
+    output: Path = Path("runs/models")
+    """Folder of the trainings, one folder for each log, model and seed."""
     results: Path = Path("experiments/results/models")
     """Where the table goes: this path with .md and .json at its end."""
+    preset: PresetName | None = None
+    """Values that the other flags start from, as in run.py."""
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(
         default_factory=lambda: Settings(steps=5, turns=5)
     )
-    """How large and how often."""
 
 
 def main() -> None:
-    """Reads the command line, measures, writes the table."""
-    arguments = tyro.cli(Arguments)
-    rows = []
-    for name in arguments.models:
-        log(f"[Models] {name}")
-        rows.append(measure(ModelConfig(name), arguments.settings))
-    scores: dict[str, Any] = {}
-    if arguments.table3.exists():
-        scores = json.loads(arguments.table3.read_text(encoding="utf-8"))["logs"]
+    """Reads the command line, trains and measures, writes the table."""
+    arguments = tyro.cli(Arguments, default=Arguments(early_preset()))
+    rows = [
+        measure(replace(arguments.config.model, name=name), arguments.settings)
+        for name in arguments.models
+    ]
+    for path in arguments.data:
+        for row in rows:
+            row[path.resolve().name] = scores(arguments, path, row["name"])
+    logs = [path.resolve().name for path in arguments.data]
     lines = [
         "# Click models",
         "",
-        *_table(rows, scores),
+        *_table(rows, logs),
         "",
-        "Parameters and the time of a training step (row-wise, batch "
-        f"{arguments.settings.batch_size}) at the shape of the full Avazu log, as a multiple of "
-        "the DNN's in the same process, medians of turns; test AUC of the model as it is, mean ± "
-        "standard deviation over seeds, from the results of table3_transfer.py.",
+        "Parameters, and the time of a training step (row-wise updates, batch "
+        f"{arguments.settings.batch_size}) as a multiple of the DNN's in the same process, "
+        "medians of turns: at the shape of the full Avazu log. Test AUC over "
+        f"{arguments.seeds} seeds, mean ± standard deviation.",
         "",
-        *provenance(Config()),
+        *provenance(arguments.config),
         "",
     ]
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
-    Path(f"{arguments.results}.json").write_text(json.dumps({"models": rows}, indent=2) + "\n")
+    content = {"models": rows, "config": to_json(arguments.config)}
+    Path(f"{arguments.results}.json").write_text(json.dumps(content, indent=2) + "\n")
     print("\n".join(lines))
+
+
+def scores(arguments: Arguments, path: Path, name: ModelName) -> list[dict[str, float]]:
+    """Test scores of a model's trainings on a log, one for each seed; none of NCF without users."""
+    model = replace(arguments.config.model, name=name)
+    data = open_store(path)
+    if name == "ncf" and data.schema.names[model.ncf_pair[0]] != "user":
+        return []
+    first, runs = arguments.config.seed, []
+    for seed in range(first, first + arguments.seeds):
+        log(f"[{path.resolve().name}] {name}, seed {seed}")
+        config = replace(arguments.config, model=model, seed=seed)
+        workdir = arguments.output / path.resolve().name / f"{name}_{seed}"
+        runs.append(train(config, data, workdir))
+    return runs
 
 
 def equation(model: ihas.Model) -> str:
@@ -80,11 +107,12 @@ def equation(model: ihas.Model) -> str:
 
 def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     """Equation, parameters, and milliseconds of a step beside the DNN's, at Avazu's shape."""
+    log(f"[Models] {config.name}")
     sizes = sizes_of("avazu", settings.shrink)
     data = draw_split(sizes, settings.batch_size * settings.steps)
     optimizer = configure("rowwise").optimizer
     sides = {}
-    for side, choices in (("model", config), ("dnn", ModelConfig())):
+    for side, choices in (("model", config), ("dnn", replace(config, name="dnn"))):
         model = ihas.build_model(choices, sizes)
         sides[side] = time_training(model, optimizer, data, settings)
     seconds = take_turns(sides, settings.turns)
@@ -100,16 +128,16 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]], scores: dict[str, Any]) -> list[str]:
+def _table(rows: list[dict[str, Any]], logs: list[str]) -> list[str]:
     lines = [
-        f"| model | equation | parameters | step |{''.join(f' {name} |' for name in scores)}",
-        f"|---|---|---:|---:|{'---:|' * len(scores)}",
+        f"| model | equation | parameters | step |{''.join(f' {name} |' for name in logs)}",
+        f"|---|---|---:|---:|{'---:|' * len(logs)}",
     ]
     for row in rows:
         cells = [row["name"], row["equation"], f"{row['parameters']:,}", f"{row['ratio']:.2f}"]
-        for models in scores.values():
-            runs = models.get(row["name"], {}).get("original")
-            cells.append(f"{spread([run['auc'] for run in runs]):.4f}" if runs else "")
+        for name in logs:
+            runs = [run["auc"] for run in row[name]]
+            cells.append(f"{spread(runs):.4f}" if runs else "")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

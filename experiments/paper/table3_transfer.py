@@ -47,7 +47,7 @@ class Arguments:
     """Folders made by prepare.py."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     models: tuple[ModelName | Literal["all"], ...] = ("fm", "wide_deep", "deepfm")
-    """The click models, or all; ncf is left out where its two fields are no user and item."""
+    """The click models, or all; then ncf only where the first of its two fields is called user."""
     seeds: int = 3
     """How many seeds, from --seed on."""
     output: Path = Path("runs/table3")
@@ -83,8 +83,8 @@ def models_of(arguments: Arguments, data: Dataset) -> list[ModelName]:
     """The models to train on a log."""
     if "all" not in arguments.models:
         return [model for model in arguments.models if model != "all"]
-    pair = tuple(data.schema.names[i] for i in arguments.config.model.ncf_pair)
-    return [m for m in get_args(ModelName) if m != "ncf" or pair == ("user", "item")]
+    first = data.schema.names[arguments.config.model.ncf_pair[0]]
+    return [model for model in get_args(ModelName) if model != "ncf" or first == "user"]
 
 
 def scores_of(

@@ -54,16 +54,21 @@ def test_the_same_command_trains_nothing_again(table3):
     assert results.with_suffix(".json").read_bytes() == before
 
 
-def test_models_are_measured_beside_the_dnn(command, table3):
+def test_models_are_trained_and_measured_beside_the_dnn(command):
     script = dataclasses.replace(command, script="models.py")
     results = command.folder / "models"
     done = script(
-        *("--models", *MODELS, "--table3", f"{table3[1]}.json", "--results", results),
+        *("--models", *MODELS, "--data", command.folder / "store", "--seeds", 2),
+        *("--output", command.folder / "models_runs", "--results", results),
+        *("--preset", "small", "--train.max-epochs", 1),
         *("--batch-size", 16, "--steps", 2, "--turns", 1, "--shrink", 20_000),
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads(results.with_suffix(".json").read_text())["models"]
     assert [row["name"] for row in rows] == list(MODELS)
     assert rows[0]["equation"] == "logit = b + sum_n w[x_n] + sum_(i<j) <e_i, e_j>"
-    assert all(row["parameters"] > 0 and row["ratio"] > 0 for row in rows)
-    assert "| store |" in results.with_suffix(".md").read_text()
+    for row in rows:
+        assert row["parameters"] > 0
+        assert row["ratio"] > 0
+        assert [0.2 < run["auc"] < 1 for run in row["store"]] == [True, True]
+    assert " step | store |" in results.with_suffix(".md").read_text()
