@@ -14,7 +14,7 @@ from ihas_jax.data.store import open_store
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.errors import run_cli
 from ihas_jax.presets import PresetName
-from ihas_jax.stages.pipeline import Stage, fit
+from ihas_jax.stages.pipeline import Stage, transfer
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Arguments:
     data: Path | None = None
     """Folder made by prepare.py; without it a synthetic log with planted truth is drawn."""
     output: Path | None = None
-    """Folder of the run; new, or one to go on with (default: runs/ and the name of --data)."""
+    """Folder of the run; new, or one to go on with (default: runs/ and the name of --data). The
+    gates and clusters of a finished run of another --model serve this one's, in transfer/ there."""
     stage: Stage = "all"
     """One stage alone, from what is already there, or all that are missing."""
     preset: PresetName | None = None
@@ -41,7 +42,7 @@ def main() -> None:
     arguments = tyro.cli(Arguments, default=Arguments(config=early_preset()))
     data = synthetic() if arguments.data is None else open_store(arguments.data)
     name = "synthetic" if arguments.data is None else arguments.data.resolve().name
-    fit(arguments.config, data, arguments.output or Path("runs") / name, arguments.stage)
+    transfer(arguments.config, data, arguments.output or Path("runs") / name, arguments.stage)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from ihas_jax.selectors.base import Selected, Selector
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.serving.bundle import Bundle, load_bundle
 from ihas_jax.stages.cluster import assign_clusters, fit_clusters, majority_coordinates
-from ihas_jax.stages.pipeline import Result, fit
+from ihas_jax.stages.pipeline import Result, fit, transfer
 from ihas_jax.stages.pretrain import predict
 from ihas_jax.stages.search import (
     SearchState,
@@ -122,5 +122,6 @@ __all__ = [
     "shard_rows",
     "stack_seeds",
     "synthetic",
+    "transfer",
     "unstack_seed",
 ]

@@ -1,4 +1,4 @@
-"""Every choice of a run as frozen dataclasses, one per stage, with presets and a JSON round trip.
+"""Every choice of a run as frozen dataclasses, one per stage, with a JSON round trip.
 
 The command line is made from these classes, so a field's docstring is its `--help` text.
 """
@@ -74,6 +74,10 @@ class ModelConfig:
     """masknet: width of a block's output."""
     masknet_ratio: float = 1.0
     """masknet: width of a mask's hidden layer over that of its input."""
+
+    def __post_init__(self) -> None:
+        """Raises: InputError: a value is out of range; the message names its flag."""
+        _check_model(self)
 
 
 @dataclass(frozen=True)
@@ -238,18 +242,6 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
 
 def _check(config: Config) -> None:
     positive = {
-        "model.dim": config.model.dim,
-        "model.cross-layers": config.model.cross_layers,
-        "model.afm-attention": config.model.afm_attention,
-        "model.autoint-width": config.model.autoint_width,
-        "model.autoint-heads": config.model.autoint_heads,
-        "model.autoint-layers": config.model.autoint_layers,
-        "model.afn-neurons": config.model.afn_neurons,
-        "model.finalmlp-heads": config.model.finalmlp_heads,
-        "model.finalmlp-gate": config.model.finalmlp_gate,
-        "model.masknet-blocks": config.model.masknet_blocks,
-        "model.masknet-width": config.model.masknet_width,
-        "model.masknet-ratio": config.model.masknet_ratio,
         "optimizer.learning-rate": config.optimizer.learning_rate,
         "train.batch-size": config.train.batch_size,
         "train.max-epochs": config.train.max_epochs,
@@ -286,21 +278,28 @@ def _check(config: Config) -> None:
         raise InputError(f"--seed must be less than 2^32, not {config.seed}.")
     if math.isnan(config.gates.l0_weight):
         raise InputError("--gates.l0-weight must be a number, not nan.")
-    _check_model(config.model)
     if config.gates.bins is not None and config.gates.bins < 3:
         raise InputError(f"--gates.bins must be at least 3, not {config.gates.bins}.")
-    for flag, share in {
-        "model.dropout": config.model.dropout,
-        "cluster.majority": config.cluster.majority,
-    }.items():
-        if not 0 <= share <= 1:
-            raise InputError(f"--{flag} must lie between 0 and 1, not {share}.")
+    if not 0 <= config.cluster.majority <= 1:
+        raise InputError(
+            f"--cluster.majority must lie between 0 and 1, not {config.cluster.majority}."
+        )
 
 
 def _check_model(model: ModelConfig) -> None:
+    for name in (
+        "dim", "cross_layers", "afm_attention", "autoint_width", "autoint_heads", "autoint_layers",
+        "afn_neurons", "finalmlp_heads", "finalmlp_gate", "masknet_blocks", "masknet_width",
+        "masknet_ratio",
+    ):  # fmt: skip
+        if not getattr(model, name) > 0:
+            flag = f"--model.{name.replace('_', '-')}"
+            raise InputError(f"{flag} must be positive, not {getattr(model, name)}.")
     for flag, widths in {"hidden": model.hidden, "xdeepfm-cin": model.xdeepfm_cin}.items():
         if any(width <= 0 for width in widths):
             raise InputError(f"--model.{flag} must be positive widths, not {widths}.")
+    if not 0 <= model.dropout <= 1:
+        raise InputError(f"--model.dropout must lie between 0 and 1, not {model.dropout}.")
     if not model.xdeepfm_cin:
         raise InputError("--model.xdeepfm-cin needs at least one width.")
     if model.hofm_order < 2:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ihas_jax.config import Config, ModelConfig, ModelName
+from ihas_jax.errors import InputError
 
 PresetName = Literal["paper", "small", "reference"]
 
@@ -30,7 +31,12 @@ def preset(name: PresetName, model: ModelName = "dnn") -> Config:
     `reference` has the sizes, batch norm, dropout and initial weights that the examples of the
     library which the paper builds on, pytorch-fm, give the model (to models that it does not have,
     those it gives most).
+
+    Raises:
+      InputError: there is no such preset.
     """
+    if name not in get_args(PresetName):
+        raise InputError(f"no preset {name!r}; there are {', '.join(get_args(PresetName))}")
     config = Config(model=ModelConfig(model))
     if name == "reference":
         usual: dict[str, Any] = {"hidden": (16, 16), "batch_norm": True, "dropout": 0.2}

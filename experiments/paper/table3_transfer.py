@@ -25,7 +25,7 @@ from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import paired_gain, spread
 from ihas_jax.reporting.report import provenance
-from ihas_jax.stages.pipeline import fit
+from ihas_jax.stages.pipeline import fit, transfer
 
 Scores = dict[str, list[dict[str, float]]]
 """Test scores of each seed, by method."""
@@ -97,7 +97,7 @@ def scores_of(
     for stage in ("search", "cluster") if model != searching.model.name else ():
         fit(searching, data, workdir, stage)
     own = dataclasses.replace(searching.model, name=model)
-    metrics = fit(dataclasses.replace(searching, model=own), data, workdir).metrics
+    metrics = transfer(dataclasses.replace(searching, model=own), data, workdir).metrics
     return {method: metrics[key] for method, key in (("original", "base"), ("ihas", "ihas"))}
 
 

@@ -54,6 +54,7 @@ _BUILDERS: dict[ModelName, Callable[[Parts], Model]] = {
     "masknet": build_masknet,
     "gdcn": build_gdcn,
 }
+_PAIRS = ("afm", "fnfm", "ipnn", "opnn")
 
 
 def build_model(
@@ -82,5 +83,7 @@ def build_model(
     """
     if config.name not in _BUILDERS:
         raise InputError(f"no click model {config.name!r}; there are {', '.join(_BUILDERS)}")
+    if config.name in _PAIRS and len(sizes) < 2:
+        raise InputError(f"{config.name} needs two fields or more, to have a pair of them")
     prior = math.log(click_rate / (1 - click_rate))
     return _BUILDERS[config.name](Parts(config, sizes, kept, prior, axis_name))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import jax
 from flax import linen as nn
 from jax import Array
 
 from ihas_jax.models.base import EMBEDDING, Model
 from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
 from ihas_jax.nn.interactions import attend, attention_weights
-from ihas_jax.nn.mlp import MLP, dense, to_logit, torch_uniform
+from ihas_jax.nn.mlp import MLP, dense, to_logit, torch_uniform, uniform
 
 
 class SelfAttention(nn.Module):
@@ -28,11 +27,7 @@ class SelfAttention(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Applies the layer."""
         width = x.shape[-1]
-        bound = (6.0 / (4 * width)) ** 0.5
-
-        def xavier(key: Array, shape: tuple[int, ...], dtype: object = None) -> Array:
-            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-
+        xavier = uniform((6.0 / (4 * width)) ** 0.5)
         query, key, value = (
             nn.Dense(width, kernel_init=xavier, name=name)(x) for name in ("query", "key", "value")
         )

@@ -12,7 +12,8 @@ from ihas_jax.nn.interactions import field_aware_products
 class FFM(Network):
     """logit = b + sum_n w[x_n] + sum_(i<j) <T_j[x_i], T_i[x_j]>.
 
-    The N tables T_m `[V, D]` are one table of N D coordinates, so that a batch is one look-up.
+    The N tables T_m `[V, D]` are one table of N D coordinates, so that a batch is one look-up. As
+    in the reference library, T_n has rows for the field n itself, which nothing reads.
     """
 
     wide: Wide
@@ -29,5 +30,5 @@ def by_field(e: Array) -> Array:
 
 def build_ffm(parts: Parts) -> Model:
     """Builds the FFM."""
-    spec = parts.embedding(len(parts.sizes))
+    spec = parts.embedding(len(parts.sizes), apart=True)
     return Model({EMBEDDING: spec, LINEAR: parts.linear()}, FFM(spec, parts.wide()))

@@ -32,6 +32,6 @@ class FNFM(Network):
 
 def build_fnfm(parts: Parts) -> Model:
     """Builds the FNFM."""
-    spec = parts.embedding(len(parts.sizes))
+    spec = parts.embedding(len(parts.sizes), apart=True)
     network = FNFM(spec, parts.wide(), parts.mlp())
     return Model({EMBEDDING: spec, LINEAR: parts.linear()}, network)

@@ -30,5 +30,5 @@ class HOFM(Network):
 def build_hofm(parts: Parts) -> Model:
     """Builds the HOFM."""
     order = parts.config.hofm_order
-    spec = parts.embedding(order - 1, together=True)
+    spec = parts.embedding(order - 1)
     return Model({EMBEDDING: spec, LINEAR: parts.linear()}, HOFM(spec, parts.wide(), order))

@@ -28,4 +28,4 @@ class LR(nn.Module):
 def build_lr(parts: Parts) -> Model:
     """Builds LR."""
     spec = EmbeddingSpec(parts.sizes, 1, parts.kept, init=parts.config.linear_init)
-    return Model({EMBEDDING: spec}, LR(parts.wide().prior))
+    return Model({EMBEDDING: spec}, LR(parts.bias))

@@ -37,21 +37,23 @@ class Parts:
     prior: float
     axis_name: str | None
 
-    def embedding(self, slices: int = 1, *, together: bool = False) -> EmbeddingSpec:
-        """The embedding table, of `slices` vectors of D coordinates side by side.
-
-        They start as tables of their own, or `together` as one wide table does.
-        """
-        dim = self.config.dim * slices
-        return EmbeddingSpec(self.sizes, dim, self.kept, slices=1 if together else slices)
+    def embedding(self, vectors: int = 1, *, apart: bool = False) -> EmbeddingSpec:
+        """The embedding table, of `vectors` of D coordinates side by side; see `EmbeddingSpec`."""
+        dim = self.config.dim * vectors
+        return EmbeddingSpec(self.sizes, dim, self.kept, vectors=vectors, apart=apart)
 
     def linear(self) -> EmbeddingSpec:
         """The table of first-order weights."""
         return EmbeddingSpec(self.sizes, 1, init=self.config.linear_init)
 
+    @property
+    def bias(self) -> float:
+        """Where a bias outside the MLP starts, if it is the model's."""
+        return self.prior if self.config.init == "balanced" else 0.0
+
     def wide(self) -> Wide:
         """The first-order term; its bias is the model's."""
-        return Wide(self.prior if self.config.init == "balanced" else 0.0)
+        return Wide(self.bias)
 
     def mlp(self, *, output: bool = True, prior: float = 0.0) -> MLP:
         """The MLP of `config`; `prior` is where its output starts, if it is the model's."""

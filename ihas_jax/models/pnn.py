@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -10,7 +9,7 @@ from jax import Array
 from ihas_jax.models.base import EMBEDDING, Model
 from ihas_jax.models.parts import Network, Parts, RowsByTable
 from ihas_jax.nn.interactions import inner_products, outer_products
-from ihas_jax.nn.mlp import MLP
+from ihas_jax.nn.mlp import MLP, uniform
 
 
 class InnerPNN(Network):
@@ -42,14 +41,10 @@ class OuterPNN(Network):
         e = self.vectors(rows)
         fields, dim = e.shape[1:]
         shape = (dim, fields * (fields - 1) // 2, dim)
-        products = outer_products(e, self.param("kernel", _xavier, shape))
+        # Xavier as torch reckons it for three axes: the last one is the receptive field
+        xavier = uniform((6.0 / (dim * (shape[0] + shape[1]))) ** 0.5)
+        products = outer_products(e, self.param("kernel", xavier, shape))
         return self.mlp(jnp.concatenate([self.flat(rows), products], axis=1), train=train)
-
-
-def _xavier(key: Array, shape: tuple[int, int, int]) -> Array:
-    """Xavier uniform as torch reckons it for three axes: the last one is the receptive field."""
-    bound = (6.0 / (shape[2] * (shape[0] + shape[1]))) ** 0.5
-    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 def build_ipnn(parts: Parts) -> Model:

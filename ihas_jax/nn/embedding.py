@@ -44,15 +44,16 @@ class EmbeddingSpec:
       kept: the kept coordinates of each field; None keeps all.
       init: 'xavier' uniform over the whole `[V, D]` table, as the reference library does,
         or standard 'normal', or 'zeros'.
-      slices: the table is so many tables of `[V, D / slices]` side by side, which matters for the
-        bound of 'xavier' alone.
+      vectors: each row is so many vectors of D / vectors coordinates side by side.
+      apart: each of these vectors starts as a table `[V, D / vectors]` of its own does.
     """
 
     sizes: tuple[int, ...]
     dim: int
     kept: Kept | None = None
     init: Literal["xavier", "normal", "zeros"] = "xavier"
-    slices: int = 1
+    vectors: int = 1
+    apart: bool = False
 
     def __post_init__(self) -> None:
         """Raises: ValueError: `kept` does not fit `sizes` and `dim`."""
@@ -107,7 +108,8 @@ def init_table(key: Array, spec: EmbeddingSpec) -> Table:
     Note: the Xavier bound sqrt(6 / (V + D)) is that of the full table also where `spec` is
     compact, so that a field starts at the same scale whatever the widths.
     """
-    bound = (6.0 / (sum(spec.sizes) + spec.dim // spec.slices)) ** 0.5
+    width = spec.dim // spec.vectors if spec.apart else spec.dim
+    bound = (6.0 / (sum(spec.sizes) + width)) ** 0.5
     ends = np.cumsum([group.rows * group.width for group in spec.groups])
     key = jax.random.fold_in(key, 0)  # with which the recorded results were made
     # one draw for all groups, since XLA takes long to compile each
@@ -161,10 +163,11 @@ def align(spec: EmbeddingSpec, rows: Rows) -> Array:
     """Rows as `[B, N, D]` with zeros at removed coordinates."""
     if spec.kept is None:
         return rows[spec.groups[0].name]
-    flat = flatten(spec, rows)
-    full = jnp.zeros((flat.shape[0], len(spec.sizes) * spec.dim), flat.dtype)
-    full = full.at[:, np.array(spec.columns)].set(flat)
-    return full.reshape(-1, len(spec.sizes), spec.dim)
+    # reading each place is cheaper than writing it, a column of zeros serves removed ones
+    flat = jnp.pad(flatten(spec, rows), ((0, 0), (0, 1)))
+    places = np.full(spec.coordinates, len(spec.columns))
+    places[np.array(spec.columns)] = np.arange(len(spec.columns))
+    return flat[:, places].reshape(-1, len(spec.sizes), spec.dim)
 
 
 def carry_kept(kept: Kept, source: EmbeddingSpec, target: EmbeddingSpec) -> Kept:
@@ -174,14 +177,22 @@ def carry_kept(kept: Kept, source: EmbeddingSpec, target: EmbeddingSpec) -> Kept
     coordinates; where it has a single number for each field, fields that keep nothing lose it.
 
     Raises:
-      ValueError: the target's size is neither 1 nor a multiple of the source's.
+      ValueError: the source has several vectors and the target not the same, or the target's
+        vectors are of another size.
     """
     if target.dim == 1:
         return tuple((0,) if field else () for field in kept)
-    vectors, rest = divmod(target.dim, source.dim)
-    if rest:
-        raise ValueError(f"{target.dim} coordinates are no multiple of {source.dim}")
-    return tuple(tuple(v * source.dim + j for v in range(vectors) for j in field) for field in kept)
+    if (source.dim, source.vectors) == (target.dim, target.vectors):
+        return kept
+    if source.vectors > 1:
+        raise ValueError(f"it has {source.vectors} vectors for each field, not one")
+    if source.dim * target.vectors != target.dim:
+        raise ValueError(
+            f"its vectors have {source.dim} coordinates, not {target.dim // target.vectors}"
+        )
+    return tuple(
+        tuple(v * source.dim + j for v in range(target.vectors) for j in field) for field in kept
+    )
 
 
 def slice_table(source: EmbeddingSpec, table: Table, target: EmbeddingSpec) -> Table:

@@ -96,7 +96,10 @@ def compress(x0: Array, h: Array, kernel: Array, bias: Array) -> Array:
     Returns:
       `[B, F, D]`: sum_nh kernel_nhf x0_n h_h + bias_f, coordinate by coordinate.
     """
-    # the outer product [B, N, H, D] is never stored
+    # of the two orders that whose intermediate, [B, N, H, D] or [B, N, F, D], is smaller
+    if h.shape[1] < kernel.shape[2]:
+        outer = x0[:, :, None] * h[:, None]
+        return jnp.einsum("bnhd,nhf->bfd", outer, kernel) + bias[:, None]
     mixed = jnp.einsum("bhd,nhf->bnfd", h, kernel)
     return jnp.einsum("bnd,bnfd->bfd", x0, mixed) + bias[:, None]
 

@@ -1,4 +1,4 @@
-"""The multi-layer perceptron of the reference library."""
+"""Fully connected layers as in the reference library: initial weights, layers, the MLP."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from ihas_jax.config import InitRule
 _Shape = tuple[int, ...]
 
 
-def uniform_init(key: Array, shape: _Shape, fan_in: int) -> Array:
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): torch's initial weights and biases of a Linear layer."""
-    bound = fan_in**-0.5
-    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+def uniform(bound: float) -> Callable[..., Array]:
+    """An initialiser that draws from U(-bound, bound)."""
+
+    def init(key: Array, shape: _Shape, dtype: object = None) -> Array:
+        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+    return init
 
 
 def torch_uniform(fan_in: int) -> Callable[..., Array]:
-    """An initialiser as `uniform_init`, for a layer of so many inputs."""
-
-    def init(key: Array, shape: _Shape, dtype: object = None) -> Array:
-        return uniform_init(key, shape, fan_in)
-
-    return init
+    """Torch's initial weights and biases of a layer of so many inputs, bound 1 / sqrt(fan_in)."""
+    return uniform(fan_in**-0.5)
 
 
 class Linear(nn.Module):
@@ -57,9 +56,9 @@ def dense(features: int, name: str, x: Array, rule: InitRule) -> Array:
 
     Torch's initial weights and biases; with the rule 'balanced' the biases are zero.
     """
-    uniform = torch_uniform(x.shape[-1])
-    bias_init = uniform if rule == "torch" else nn.initializers.zeros
-    return nn.Dense(features, kernel_init=uniform, bias_init=bias_init, name=name)(x)
+    init = torch_uniform(x.shape[-1])
+    bias_init = init if rule == "torch" else nn.initializers.zeros
+    return nn.Dense(features, kernel_init=init, bias_init=bias_init, name=name)(x)
 
 
 def to_logit(name: str, x: Array, rule: InitRule, prior: float) -> Array:
@@ -67,14 +66,13 @@ def to_logit(name: str, x: Array, rule: InitRule, prior: float) -> Array:
 
     With the rule 'balanced' its bias is `prior` and the signs of its weights alternate.
     """
-    fan_in = x.shape[-1]
-    uniform = torch_uniform(fan_in)
+    init = torch_uniform(x.shape[-1])
 
     def alternating(key: Array, shape: _Shape, dtype: object = None) -> Array:
-        signs = 1.0 - 2.0 * (jnp.arange(fan_in) % 2)
-        return signs[:, None] * jnp.abs(uniform_init(key, shape, fan_in))
+        signs = 1.0 - 2.0 * (jnp.arange(shape[0]) % 2)
+        return signs[:, None] * jnp.abs(init(key, shape))
 
-    kernel_init, bias_init = uniform, uniform
+    kernel_init, bias_init = init, init
     if rule == "balanced":
         kernel_init, bias_init = alternating, nn.initializers.constant(prior)
     return nn.Dense(1, kernel_init=kernel_init, bias_init=bias_init, name=name)(x)[..., 0]

@@ -89,8 +89,9 @@ def _name(metrics: dict[str, Any], key: str) -> str:
 
 
 def _cells(metrics: dict[str, Any], key: str) -> list[str]:
-    row = metrics[key]
-    gain = "" if key == "base" else f"{row['auc'] - metrics['base']['auc']:+.4f}"
+    row, models = metrics[key], metrics.get("models", {})
+    same = models.get(key) == models.get("base")  # a gain over another click model says nothing
+    gain = f"{row['auc'] - metrics['base']['auc']:+.4f}" if same and key != "base" else ""
     return [f"{row['auc']:.4f}", f"{row['logloss']:.4f}", f"{row['parameters']:,}", gain]
 
 

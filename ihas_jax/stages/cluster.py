@@ -15,8 +15,8 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import ClusterConfig
-from ihas_jax.models.base import EMBEDDING, Model, Params, lookup_rows
-from ihas_jax.nn.embedding import Kept
+from ihas_jax.models.base import EMBEDDING, Model, Params
+from ihas_jax.nn.embedding import Kept, lookup
 from ihas_jax.progress import log
 from ihas_jax.selectors.base import Selected, Selector
 from ihas_jax.training.loop import Fitted
@@ -75,7 +75,7 @@ class Convergence(NamedTuple):
 
 def masked_embeddings(model: Model, selector: Selector, params: Params, ids: Array) -> Selected:
     """The deterministic selection for ids `[B, N]`."""
-    rows = lookup_rows(model, {EMBEDDING: params["tables"][EMBEDDING]}, ids)[EMBEDDING]
+    rows = lookup(model.embedding, params["tables"][EMBEDDING], ids)
     (group,) = rows
     return selector.select(params["selector"], rows[group])
 

@@ -22,9 +22,9 @@ from ihas_jax.stages.cluster import Clusters, Searched, fit_clusters
 from ihas_jax.stages.evaluate import evaluate
 from ihas_jax.stages.pretrain import train_base
 from ihas_jax.stages.retrain import Plan, plan_experts, retrain
-from ihas_jax.stages.run import Run, read_json, write_json
+from ihas_jax.stages.run import Run, read_json, read_seconds, write_json, write_seconds
 from ihas_jax.stages.search import search
-from ihas_jax.stages.transfer import read_seconds, require_clusters, searched_config
+from ihas_jax.stages.transfer import require_clusters, searched_config
 from ihas_jax.stages.workdir import open_workdir
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.loop import Fitted
@@ -62,9 +62,7 @@ def fit(config: Config, data: Dataset, workdir: str | Path, stage: Stage = "all"
     Args:
       config: every choice of the run.
       data: an opened store or a synthetic log.
-      workdir: the run's folder; new, or one of the same config and data. If it holds a run of
-        another click model that has come to its clusters, its gates, tables and clusters serve
-        this one's (the paper's transfer, Table 3), and results go to `transfer/NAME` in it.
+      workdir: the run's folder; new, or one of the same config and data.
       stage: one stage alone, whose predecessors must be finished; 'all' for what is missing.
 
     Raises:
@@ -72,13 +70,43 @@ def fit(config: Config, data: Dataset, workdir: str | Path, stage: Stage = "all"
         loss became NaN.
     """
     check_rows(config, data)
+    with open_workdir(config, data, workdir) as path:
+        run = Run(config, data, path)
+        return _run(run, run, stage)
+
+
+def transfer(config: Config, data: Dataset, workdir: str | Path, stage: Stage = "all") -> Result:
+    """Trains a click model as it is, and compactly by the gates and clusters of another (Table 3).
+
+    Gates, base tables and clusters are those of the run in `workdir`, which is left alone; results
+    go to the folder `transfer/NAME` in it, NAME being the model's. Where `workdir` holds no run
+    of a model of another name, this is `fit`.
+
+    Args:
+      config: as of that run, but for the model.
+      data: the data of that run.
+      workdir: the folder of a run that has come to its clusters.
+      stage: 'base', 'retrain' or 'evaluate' alone; 'all' for what is missing.
+
+    Raises:
+      InputError: as `fit`; or that run has no clusters yet, or they don't fit the model, or
+        `stage` is one of those that are that run's.
+    """
     searched = searched_config(config, workdir)
+    if searched == config:
+        return fit(config, data, workdir, stage)
+    if stage in ("search", "cluster"):
+        raise InputError(
+            f"{workdir} holds a run of the model {searched.model.name}, whose gates and clusters "
+            f"serve {config.model.name} too: there is no --stage {stage}. For gates of its own "
+            "choose another --output."
+        )
+    check_rows(config, data)
     with open_workdir(searched, data, workdir) as path:
         source = Run(searched, data, path)
-        if searched == config:
-            return _run(source, source, stage)
         require_clusters(source, config)
-        with open_workdir(config, data, path / "transfer" / config.model.name) as own:
+        folder = path / "transfer" / config.model.name
+        with open_workdir(config, data, folder, searched=searched.model) as own:
             return _run(Run(config, data, own), source, stage)
 
 
@@ -113,11 +141,9 @@ class _Pipeline:
         self.run, self.source = run, source
         self.model = source.model()
         self.selector = BernoulliGates(run.config.gates, self.model.embedding.coordinates)
-        self._finished = run.workdir / "stages.json"
-        self.seconds = read_seconds(run)
-        if source is not run:
-            shared = read_seconds(source)
-            self.seconds |= {name: shared[name] for name in ("search", "cluster")}
+        self._own = read_seconds(run)
+        shared = read_seconds(source) if source is not run else {}
+        self._shared = {name: shared[name] for name in ("search", "cluster") if name in shared}
         self.metrics: dict[str, Any] = {}
         self.base: Fitted
         self.fitted: Fitted
@@ -125,6 +151,11 @@ class _Pipeline:
         self.curve: list[dict[str, float]]
         self.plan: Plan
         self.retrained: list[Fitted]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each finished stage, those that are another run's included."""
+        return self._shared | self._own
 
     def read_metrics(self) -> bool:
         """Whether the run is finished; if so, shows what it left and changes nothing."""
@@ -159,8 +190,8 @@ class _Pipeline:
         # a stage that was cut short took longer than this process knows
         seconds = max(trained, time.monotonic() - start)
         if fresh:
-            self.seconds[name] = round(seconds, 3)
-            write_json(self._finished, self.seconds)
+            self._own[name] = round(seconds, 3)
+            write_seconds(self.run, self._own)
             self.run.event("stage", {"stage": name, "state": "done", "seconds": seconds})
 
     def _base(self) -> float:

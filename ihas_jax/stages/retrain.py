@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from ihas_jax.config import ClusterConfig
-from ihas_jax.models.base import Model, Params
+from ihas_jax.models.base import EMBEDDING, Model, Params
 from ihas_jax.nn.embedding import EmbeddingSpec, Kept, carry_kept, slice_table
 from ihas_jax.progress import log
 from ihas_jax.stages.cluster import Clusters, majority_coordinates
@@ -140,6 +140,8 @@ def _warm_start(
     run: Run, searched: Model, params: Params
 ) -> Callable[[Model, TrainState], TrainState]:
     full = run.model().tables
+    if full[EMBEDDING].dim != searched.embedding.dim:
+        log("[retrain] starts cold: the searched tables are of another shape")
 
     def start(model: Model, state: TrainState) -> TrainState:
         tables = dict(state.params["tables"])

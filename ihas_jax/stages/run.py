@@ -22,6 +22,8 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import Model
 from ihas_jax.nn.embedding import Kept
 
+_SECONDS = "stages.json"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -81,6 +83,17 @@ class Run:
 
 def _fits(split: Split, config: TrainConfig) -> bool:
     return split.ids.nbytes + split.labels.nbytes <= config.device_data_gb * 1e9
+
+
+def read_seconds(run: Run) -> dict[str, float]:
+    """Seconds of each finished stage of a run."""
+    path = run.workdir / _SECONDS
+    return read_json(path) if path.exists() else {}
+
+
+def write_seconds(run: Run, seconds: dict[str, float]) -> None:
+    """Records the finished stages of a run."""
+    write_json(run.workdir / _SECONDS, seconds)
 
 
 def write_json(path: Path, content: Any) -> None:

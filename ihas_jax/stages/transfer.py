@@ -10,15 +10,14 @@ from ihas_jax.config import Config, from_json
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
 from ihas_jax.nn.embedding import carry_kept
-from ihas_jax.stages.run import Run, read_json
+from ihas_jax.stages.run import Run, read_seconds
 from ihas_jax.stages.workdir import differences_that_matter
 
 
 def searched_config(config: Config, workdir: str | Path) -> Config:
-    """The config whose search serves `config` in a folder: mostly `config` itself.
+    """The config of the run in a folder, if it searched another click model than `config` names.
 
-    If the folder holds a run of a click model of another name, it is that run's, and all that
-    differs must be the model.
+    Otherwise, and where anything but the model differs, it is `config` itself.
     """
     about = Path(workdir) / "config.json"
     try:
@@ -34,26 +33,24 @@ def searched_config(config: Config, workdir: str | Path) -> Config:
 
 def require_clusters(source: Run, config: Config) -> None:
     """Raises: InputError: the run has no clusters yet, or they don't fit the model."""
+    ours, theirs = source.config.model, config.model
     if "cluster" not in read_seconds(source):
         raise InputError(
-            f"{source.workdir} holds a run of the model {source.config.model.name} that has not "
-            f"come to its clusters yet, so they can't serve {config.model.name}. Finish it first "
-            f"(--model {source.config.model.name}), or choose another --output."
+            f"{source.workdir} holds a run of the model {ours.name} that has not come to its "
+            f"clusters yet, so they can't serve {theirs.name}. Finish it first (--model "
+            f"{ours.name}), or choose another --output."
+        )
+    if ours.dim != theirs.dim:
+        raise InputError(
+            f"{ours.name} was searched with --model.dim {ours.dim}, and {theirs.name} with "
+            f"--model.dim {theirs.dim} can't keep the same coordinates. Choose {ours.dim}."
         )
     sizes = source.data.schema.sizes
-    ours, target = (
-        build_model(model, sizes).embedding for model in (source.config.model, config.model)
-    )
     try:
-        carry_kept((), ours, target)
+        carry_kept((), *(build_model(model, sizes).embedding for model in (ours, theirs)))
     except ValueError as error:
         raise InputError(
-            f"The coordinates that {source.config.model.name} keeps can't serve "
-            f"{config.model.name}: {error}. Choose another --model.dim."
+            f"The coordinates that {ours.name} keeps can't serve {theirs.name}: {error}. Search "
+            f"a model with one vector for each field, such as dnn, or choose another --output for "
+            f"a run of {theirs.name} by its own gates."
         ) from None
-
-
-def read_seconds(run: Run) -> dict[str, float]:
-    """Seconds of each finished stage of a run."""
-    path = run.workdir / "stages.json"
-    return read_json(path) if path.exists() else {}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ihas_jax.config import Config, differences, from_json, to_json
+from ihas_jax.config import Config, ModelConfig, differences, from_json, to_json
 from ihas_jax.data.store import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.stages.run import write_json
@@ -25,8 +25,16 @@ _FREE = ("train.checkpoint_seconds", "train.device_data_gb")
 
 
 @contextmanager
-def open_workdir(config: Config, data: Dataset, workdir: str | Path) -> Iterator[Path]:
+def open_workdir(
+    config: Config, data: Dataset, workdir: str | Path, *, searched: ModelConfig | None = None
+) -> Iterator[Path]:
     """Makes the folder, or checks that it is a run of this config and data; keeps others out.
+
+    Args:
+      config: every choice of the run.
+      data: its data.
+      workdir: the folder.
+      searched: the click model whose gates serve the run's, in the folder of a transfer.
 
     Raises:
       InputError: it exists and is no run, or is one of another config or other data (the
@@ -49,11 +57,13 @@ def open_workdir(config: Config, data: Dataset, workdir: str | Path) -> Iterator
     try:
         _lock(path, handle)
         if about.exists():
-            _compare(path, about, config, identity)
+            _compare(path, about, config, identity, searched)
         else:
             try:
                 data.schema.save(path / "schema.json")
-                write_json(about, {"config": to_json(config), "data": identity})
+                content = {"config": to_json(config), "data": identity}
+                content |= {"searched": to_json(searched)} if searched else {}
+                write_json(about, content)
             except OSError as error:
                 raise _unusable(path, error) from None
         yield path
@@ -74,18 +84,28 @@ def _lock(path: Path, handle: int) -> None:
         raise _unusable(path, error) from None
 
 
-def _compare(path: Path, about: Path, config: Config, fresh_data: str) -> None:
-    """Raises: InputError: the folder is a run of another config or other data."""
+def _compare(
+    path: Path, about: Path, config: Config, fresh_data: str, searched: ModelConfig | None
+) -> None:
+    """Raises: InputError: the folder is a run of another kind, config or data."""
     try:
         found = json.loads(about.read_text(encoding="utf-8"))
         old, old_data = from_json(Config, found["config"]), found["data"]
     except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(f"{about} can't be read ({error}); choose another --output.") from None
+    if "searched" in found and searched is None:
+        raise InputError(
+            f"{path} holds {old.model.name} by the gates of another run; to go on with it pass "
+            f"that run's folder, {path.parent.parent}, as --output."
+        )
+    if searched is not None and found.get("searched") != to_json(searched):
+        raise InputError(f"{path} holds {old.model.name} by other gates; remove that folder.")
     changed = differences_that_matter(old, config)
     if changed:
+        remedy = "remove that folder" if searched else "choose another --output"
         raise InputError(
             f"{path} holds a run of another config: {'; '.join(changed)}. Use the old values to "
-            "go on with it, or choose another --output."
+            f"go on with it, or {remedy}."
         )
     if old_data != fresh_data:
         raise InputError(

@@ -135,7 +135,10 @@ def test_tables_side_by_side_start_as_tables_of_their_own(kept):
     key, sizes = jax.random.key(0), (600, 396)
     together, apart = (
         np.concatenate([np.ravel(part) for part in init_table(key, spec).values()])
-        for spec in (EmbeddingSpec(sizes, 8, kept), EmbeddingSpec(sizes, 8, kept, slices=2))
+        for spec in (
+            EmbeddingSpec(sizes, 8, kept),
+            EmbeddingSpec(sizes, 8, kept, vectors=2, apart=True),
+        )
     )
     bounds = np.sqrt(6 / (996 + 8)), np.sqrt(6 / (996 + 4))
     for values, bound in zip((together, apart), bounds, strict=True):
@@ -204,7 +207,7 @@ def test_a_table_of_the_same_shape_keeps_what_another_keeps():
 
 
 def test_each_of_several_vectors_side_by_side_keeps_the_same_coordinates():
-    target = EmbeddingSpec(SIZES, 3 * DIM, slices=3)
+    target = EmbeddingSpec(SIZES, 3 * DIM, vectors=3)
     carried = carry_kept(KEPT, UNIFORM, target)
     assert carried == ((0, 2, 3, 5, 6, 8), (), (1, 4, 7))
     mask, wide = (
@@ -219,7 +222,16 @@ def test_a_field_that_keeps_nothing_loses_its_single_number():
     assert carry_kept(KEPT, UNIFORM, EmbeddingSpec(SIZES, 1)) == ((0,), (), (0,))
 
 
-@pytest.mark.parametrize("dim", [2, 4, 5])
-def test_coordinates_are_not_carried_to_a_size_that_is_no_multiple(dim):
-    with pytest.raises(ValueError, match="no multiple of 3"):
-        carry_kept(KEPT, UNIFORM, EmbeddingSpec(SIZES, dim))
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        (UNIFORM, EmbeddingSpec(SIZES, 4), "vectors have 3 coordinates, not 4"),
+        (UNIFORM, EmbeddingSpec(SIZES, 2 * DIM), "vectors have 3 coordinates, not 6"),
+        (UNIFORM, EmbeddingSpec(SIZES, 4 * DIM, vectors=6), "vectors have 3 coordinates, not 2"),
+        (EmbeddingSpec(SIZES, 6), EmbeddingSpec(SIZES, 6, vectors=2), "6 coordinates, not 3"),
+        (EmbeddingSpec(SIZES, 6, vectors=2), UNIFORM, "has 2 vectors for each field"),
+    ],
+)  # fmt: skip
+def test_coordinates_are_not_carried_to_vectors_of_another_size(source, target, words):
+    with pytest.raises(ValueError, match=words):
+        carry_kept(KEPT, source, target)

@@ -25,7 +25,7 @@ from ihas_jax.models.base import EMBEDDING, init_model
 from ihas_jax.models.parts import LINEAR
 from ihas_jax.nn.embedding import carry_kept, slice_table
 from ihas_jax.serving.bundle import load_bundle
-from ihas_jax.stages.pipeline import fit
+from ihas_jax.stages.pipeline import fit, transfer
 from ihas_jax.stages.pretrain import fresh_state
 from ihas_jax.stages.retrain import _warm_start
 from ihas_jax.stages.run import Run
@@ -61,7 +61,7 @@ def searched(log, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def deepfm(searched, log):
-    return fit(with_model(name="deepfm"), log, searched)
+    return transfer(with_model(name="deepfm"), log, searched)
 
 
 def files(folder):
@@ -74,7 +74,7 @@ def files(folder):
 
 def test_a_transfer_leaves_a_run_of_its_own_and_the_searched_one_alone(searched, log):
     before = files(searched)
-    result = fit(with_model(name="fm"), log, searched)
+    result = transfer(with_model(name="fm"), log, searched)
     assert files(searched) == before
     assert result.workdir == searched / "transfer" / "fm"
     metrics = json.loads((result.workdir / "metrics.json").read_text())
@@ -110,7 +110,7 @@ def test_the_bundle_of_a_transfer_predicts_what_its_metrics_say(log, deepfm):
 
 def test_the_same_command_again_changes_nothing(searched, log, deepfm):
     before = {path: path.stat().st_mtime_ns for path in deepfm.workdir.rglob("*")}
-    assert fit(with_model(name="deepfm"), log, searched).metrics == deepfm.metrics
+    assert transfer(with_model(name="deepfm"), log, searched).metrics == deepfm.metrics
     assert {path: path.stat().st_mtime_ns for path in deepfm.workdir.rglob("*")} == before
 
 
@@ -118,14 +118,14 @@ def test_stage_by_stage_retraining_comes_first(searched, log, deepfm, tmp_path):
     shutil.copytree(searched, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "transfer")
     config = with_model(name="deepfm")
-    result = fit(config, log, tmp_path / "run", "retrain")
+    result = transfer(config, log, tmp_path / "run", "retrain")
     assert sorted(path.name for path in (result.workdir / "retrain").iterdir()) == [
         "cluster_0", "cluster_1"
     ]  # fmt: skip
     with pytest.raises(InputError, match="--stage evaluate needs the stage 'base'"):
-        fit(config, log, tmp_path / "run", "evaluate")
-    fit(config, log, tmp_path / "run", "base")
-    metrics = fit(config, log, tmp_path / "run", "evaluate").metrics
+        transfer(config, log, tmp_path / "run", "evaluate")
+    transfer(config, log, tmp_path / "run", "base")
+    metrics = transfer(config, log, tmp_path / "run", "evaluate").metrics
     for model in ("base", "search", "ihas"):
         assert metrics[model] == deepfm.metrics[model]
 
@@ -133,7 +133,7 @@ def test_stage_by_stage_retraining_comes_first(searched, log, deepfm, tmp_path):
 @pytest.mark.parametrize("name", ["hofm", "ffm", "lr"])
 def test_models_with_other_tables_keep_the_same_coordinates(searched, log, deepfm, name):
     config = with_model(name=name)
-    bundle = load_bundle(fit(config, log, searched).workdir)
+    bundle = load_bundle(transfer(config, log, searched).workdir)
     source, target = (build_model(c.model, log.schema.sizes).embedding for c in (DNN, config))
     expected = tuple(carry_kept(kept, source, target) for kept in load_bundle(deepfm.workdir).kept)
     assert bundle.kept == expected
@@ -155,15 +155,69 @@ def test_a_warm_start_takes_the_tables_that_fit(searched, log, tmp_path):
 def test_a_run_without_clusters_can_not_serve_another_model(log, tmp_path):
     fit(DNN, log, tmp_path / "run", "base")
     with pytest.raises(InputError, match=r"has not come to its clusters yet.*--model dnn"):
-        fit(with_model(name="fm"), log, tmp_path / "run")
+        transfer(with_model(name="fm"), log, tmp_path / "run")
 
 
-def test_a_model_of_another_dimension_is_refused(searched, log):
-    with pytest.raises(InputError, match=r"can't serve fm: 6 coordinates.*--model\.dim"):
-        fit(with_model(name="fm", dim=6), log, searched)
+@pytest.mark.parametrize("name", ["fm", "lr", "hofm", "ffm"])
+@pytest.mark.parametrize("dim", [1, 8, 12])
+def test_a_model_of_another_dimension_is_refused(searched, log, name, dim):
+    with pytest.raises(InputError, match=r"dnn was searched with --model\.dim 4.*Choose 4"):
+        transfer(with_model(name=name, dim=dim), log, searched)
 
 
 def test_any_other_difference_is_refused(searched, log):
     config = dataclasses.replace(with_model(name="fm"), seed=1)
     with pytest.raises(InputError, match=r"holds a run of another config: model\.name: dnn -> fm"):
-        fit(config, log, searched)
+        transfer(config, log, searched)
+
+
+@pytest.mark.parametrize("stage", ["search", "cluster"])
+def test_search_and_clusters_are_those_of_the_run(searched, log, stage):
+    with pytest.raises(InputError, match=f"there is no --stage {stage}.*choose another --output"):
+        transfer(with_model(name="fm"), log, searched, stage)
+
+
+def test_a_plain_fit_does_not_transfer(searched, log):
+    with pytest.raises(InputError, match=r"holds a run of another config: model\.name: dnn -> fm"):
+        fit(with_model(name="fm"), log, searched)
+
+
+def test_the_folder_of_a_transfer_is_no_run_of_its_own(searched, log, deepfm):
+    words = f"deepfm by the gates of another run.* {searched}, as --output"
+    for start in (fit, transfer):
+        with pytest.raises(InputError, match=words):
+            start(with_model(name="deepfm"), log, deepfm.workdir)
+    assert not (deepfm.workdir / "search").exists()
+
+
+def test_a_second_transfer_with_other_choices_is_told_what_to_do(searched, log, deepfm):
+    with pytest.raises(InputError, match=r"model\.hidden: .* or remove that folder"):
+        transfer(with_model(name="deepfm", hidden=(3,)), log, searched)
+
+
+@pytest.mark.parametrize("name", ["deepfm", "hofm", "ffm", "lr"])
+def test_a_model_is_searched_clustered_and_retrained_by_its_own_gates(log, tmp_path, name):
+    config = with_model(name=name)
+    config = dataclasses.replace(
+        config,
+        train=dataclasses.replace(config.train, max_epochs=1),
+        search=dataclasses.replace(config.search, pretrain_epochs=1),
+    )
+    result = fit(config, log, tmp_path / "run")
+    assert result.metrics["models"] == dict.fromkeys(("base", "search", "ihas"), name)
+    bundle = load_bundle(result.workdir)
+    spec = build_model(config.model, log.schema.sizes).embedding
+    assert bundle.masks(log.test.ids).shape == (200, spec.coordinates)
+    probs, labels = bundle.predict_ids(log.test.ids), log.test.labels
+    logloss = -np.mean(np.where(labels == 1, np.log(probs), np.log1p(-probs)))
+    assert logloss == pytest.approx(result.metrics["ihas"]["logloss"], rel=1e-5)
+    for cluster, model in zip(result.metrics["clusters"], bundle.models, strict=True):
+        assert list(cluster["widths"].values()) == list(model.embedding.widths)
+        assert cluster["kept"] == pytest.approx(sum(model.embedding.widths) / spec.coordinates)
+
+
+def test_a_searched_model_with_several_vectors_serves_no_other(log, tmp_path):
+    for stage in ("search", "cluster"):
+        fit(with_model(name="hofm"), log, tmp_path / "run", stage)
+    with pytest.raises(InputError, match=r"has 2 vectors for each field.*such as dnn"):
+        transfer(with_model(name="fm"), log, tmp_path / "run")
