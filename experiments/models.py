@@ -7,7 +7,6 @@ are, without selection, with several seeds.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -29,6 +28,7 @@ from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import spread
 from ihas_jax.reporting.report import provenance
+from ihas_jax.stages.run import write_json
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def main() -> None:
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
     content = {"models": rows, "config": to_json(arguments.config)}
-    Path(f"{arguments.results}.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_json(Path(f"{arguments.results}.json"), content)
     print("\n".join(lines))
 
 

@@ -8,7 +8,6 @@ cluster keeps ("iHAS"). Finished parts are kept, so the same command goes on whe
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -26,6 +25,7 @@ from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import paired_gain, spread
 from ihas_jax.reporting.report import provenance
 from ihas_jax.stages.pipeline import fit, transfer
+from ihas_jax.stages.run import read_json, write_json
 
 Scores = dict[str, list[dict[str, float]]]
 """Test scores of each seed, by method."""
@@ -63,10 +63,10 @@ def main() -> None:
     arguments = tyro.cli(Arguments, default=Arguments((), early_preset()))
     if arguments.seeds < 2 or not arguments.data:
         raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
-    table: dict[str, dict[str, Scores]] = {}
+    table = earlier(arguments)
     for path in arguments.data:
         data, name = open_store(path), path.resolve().name
-        table[name] = {}
+        table.setdefault(name, {})
         for model in models_of(arguments, data):
             runs = [
                 scores_of(arguments, data, arguments.output / name, model, seed)
@@ -77,6 +77,16 @@ def main() -> None:
             }
             write(arguments, table)
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
+
+
+def earlier(arguments: Arguments) -> dict[str, dict[str, Scores]]:
+    """What the results hold of the same config and number of seeds already."""
+    path = Path(f"{arguments.results}.json")
+    if not path.exists():
+        return {}
+    found = read_json(path)
+    same = (found["config"], found["seeds"]) == (to_json(arguments.config), arguments.seeds)
+    return found["logs"] if same else {}
 
 
 def models_of(arguments: Arguments, data: Dataset) -> list[ModelName]:
@@ -104,15 +114,16 @@ def scores_of(
 def write(arguments: Arguments, table: dict[str, dict[str, Scores]]) -> None:
     """Writes the table as Markdown and JSON, and its figure."""
     logs = "".join(f"\n## {name}\n\n{_table(models)}\n" for name, models in table.items())
+    searched = arguments.config.model.name
     lines = [
-        "# Table 3: other click models with the gates and clusters of a searched DNN",
+        f"# Table 3: other click models with the gates and clusters of a searched {searched}",
         logs,
         f"Test split, {arguments.seeds} seeds: mean ± standard deviation. Gain: iHAS minus "
-        "original of the same seed, with the p-value of a paired t-test. Size: parameters of the "
-        "compact models together over those of the original (without the router, which is the "
-        "searched DNN's tables and gates). AdaFS-soft is not there yet. Paper: its numbers on the "
-        "full Avazu log (original, AdaFS-soft, iHAS); ours are from logs a hundredth that size or "
-        "less.",
+        "original of the same seed, with the p-value of a paired t-test, which is not corrected "
+        "for the number of rows. Size: parameters of the compact models together over those of "
+        "the original (without the router, which is the searched model's tables and gates). "
+        "AdaFS-soft is not there yet. Paper: its numbers on the full Avazu log (original, "
+        "AdaFS-soft, iHAS), for models searched by a DNN.",
         "",
         f"![Gain of iHAS in test AUC]({arguments.results.name}.png)",
         "",
@@ -121,8 +132,9 @@ def write(arguments: Arguments, table: dict[str, dict[str, Scores]]) -> None:
     ]
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
-    content = {"logs": table, "paper": PAPER, "config": to_json(arguments.config)}
-    Path(f"{arguments.results}.json").write_text(json.dumps(content, indent=2) + "\n")
+    content = {"logs": table, "paper": PAPER, "seeds": arguments.seeds}
+    content |= {"config": to_json(arguments.config)}
+    write_json(Path(f"{arguments.results}.json"), content)
     draw(table).savefig(f"{arguments.results}.png", dpi=150)
 
 

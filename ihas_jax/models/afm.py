@@ -1,4 +1,4 @@
-"""Attentional factorization machine (Xiao et al. 2017)."""
+"""Attentional factorization machine (Xiao et al. 2017, arXiv 1708.04617)."""
 
 from __future__ import annotations
 

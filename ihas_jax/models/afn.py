@@ -1,4 +1,4 @@
-"""Adaptive factorization network (Cheng et al. 2020)."""
+"""Adaptive factorization network (Cheng et al. 2020, arXiv 1909.03276)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AutoInt with a deep part, AutoInt+ (Song et al. 2019)."""
+"""AutoInt with a deep part, AutoInt+ (Song et al. 2019, arXiv 1810.11921)."""
 
 from __future__ import annotations
 

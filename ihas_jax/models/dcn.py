@@ -1,4 +1,4 @@
-"""Deep & cross network (Wang et al. 2017)."""
+"""Deep & cross network (Wang et al. 2017, arXiv 1708.05123)."""
 
 from __future__ import annotations
 

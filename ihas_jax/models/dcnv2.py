@@ -1,4 +1,4 @@
-"""DCN-v2, its cross network of full rank (Wang et al. 2021)."""
+"""DCN-v2, its cross network of full rank (Wang et al. 2021, arXiv 2008.13535)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DeepFM (Guo et al. 2017)."""
+"""DeepFM (Guo et al. 2017, arXiv 1703.04247)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Field-aware factorization machine (Juan et al. 2016)."""
+"""Field-aware factorization machine (Juan et al. 2016, doi 10.1145/2959100.2959134)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FinalMLP (Mao et al. 2023)."""
+"""FinalMLP (Mao et al. 2023, arXiv 2304.00902)."""
 
 from __future__ import annotations
 

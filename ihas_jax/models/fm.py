@@ -1,4 +1,4 @@
-"""Factorization machine (Rendle 2010)."""
+"""Factorization machine (Rendle 2010, "Factorization Machines")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Field-aware neural factorization machine (Zhang et al. 2019)."""
+"""Field-aware neural factorization machine (Zhang et al. 2019, arXiv 1902.09096)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gated deep & cross network (Wang et al. 2023)."""
+"""Gated deep & cross network (Wang et al. 2023, arXiv 2311.04635)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Higher-order factorization machine (Blondel et al. 2016)."""
+"""Higher-order factorization machine (Blondel et al. 2016, arXiv 1607.07195)."""
 
 from __future__ import annotations
 

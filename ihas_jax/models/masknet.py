@@ -1,4 +1,4 @@
-"""MaskNet with parallel blocks (Wang, She & Zhang 2021)."""
+"""MaskNet with parallel blocks (Wang, She & Zhang 2021, arXiv 2102.07619)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neural collaborative filtering (He et al. 2017)."""
+"""Neural collaborative filtering (He et al. 2017, arXiv 1708.05031)."""
 
 from __future__ import annotations
 

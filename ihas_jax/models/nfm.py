@@ -1,4 +1,4 @@
-"""Neural factorization machine (He & Chua 2017)."""
+"""Neural factorization machine (He & Chua 2017, arXiv 1708.05027)."""
 
 from __future__ import annotations
 

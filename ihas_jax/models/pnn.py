@@ -1,4 +1,4 @@
-"""Product-based neural networks (Qu et al. 2016)."""
+"""Product-based neural networks (Qu et al. 2016, arXiv 1611.00144)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class InnerPNN(Network):
 class OuterPNN(Network):
     """logit = MLP([e_1, ..., e_N, e_i' K_ij e_j for i < j]), with a matrix K_ij for each pair.
 
-    As in the reference library and in Qu et al. 2018; the paper of 2016 has outer products of sums.
+    As in the reference library and in Qu et al. 2018 (arXiv 1807.00311); the paper of 2016 has
+    outer products of sums.
     """
 
     mlp: MLP

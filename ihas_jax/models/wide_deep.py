@@ -1,4 +1,4 @@
-"""Wide & Deep (Cheng et al. 2016)."""
+"""Wide & Deep (Cheng et al. 2016, arXiv 1606.07792)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""xDeepFM (Lian et al. 2018)."""
+"""xDeepFM (Lian et al. 2018, arXiv 1803.05170)."""
 
 from __future__ import annotations
 
