@@ -39,6 +39,7 @@ from ihas_jax.training.steps import (
 from ihas_jax.training.streaming import Streamed
 
 _FEW_UPDATES = 20
+_LARGE_GATES = 1e9
 
 
 @struct.dataclass
@@ -233,6 +234,13 @@ def search_task(run: Run, model: Model, selector: Selector) -> Task:
         log(
             f"[search] only {updates} gate updates per epoch: the gates will hardly move. For a "
             "log of this size use --preset small, or a smaller --search.gate-every."
+        )
+    gate_bytes = 4 * model.embedding.coordinates**2
+    if config.gates.instance_wise and gate_bytes > _LARGE_GATES:
+        log(
+            f"[search] the gates' layer takes {gate_bytes / 1e9:.1f} GB, and with its optimiser "
+            f"three times as much, for {model.embedding.coordinates:,} coordinates. A model with "
+            "one vector for each field, or a smaller --model.dim, takes far less."
         )
     return Task(
         name="search",
