@@ -28,7 +28,10 @@ from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import spread
 from ihas_jax.reporting.report import provenance
-from ihas_jax.stages.run import write_json
+from ihas_jax.stages.run import read_json, write_json
+
+Trained = dict[str, dict[str, list[dict[str, float]]]]
+"""Test scores of each seed, by log and model."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,43 @@ class Arguments:
 def main() -> None:
     """Reads the command line, trains and measures, writes the table."""
     arguments = tyro.cli(Arguments, default=Arguments(early_preset()))
+    trained = earlier(arguments)
+    for path in arguments.data:
+        for name in arguments.models:
+            models = trained.setdefault(path.resolve().name, {})
+            if name not in models:
+                models[name] = scores(arguments, path, name)
+                write(arguments, [], trained)
     rows = [
         measure(replace(arguments.config.model, name=name), arguments.settings)
         for name in arguments.models
     ]
-    for path in arguments.data:
-        for row in rows:
-            row[path.resolve().name] = scores(arguments, path, row["name"])
-    logs = [path.resolve().name for path in arguments.data]
+    write(arguments, rows, trained)
+    print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
+
+
+def earlier(arguments: Arguments) -> Trained:
+    """What the results hold of the same config and number of seeds already."""
+    path = Path(f"{arguments.results}.json")
+    if not path.exists():
+        return {}
+    found = read_json(path)
+    same = (found["config"], found["seeds"]) == (to_json(arguments.config), arguments.seeds)
+    return found["logs"] if same else {}
+
+
+def write(arguments: Arguments, rows: list[dict[str, Any]], trained: Trained) -> None:
+    """Writes what is trained as JSON, and once models are measured the table as Markdown."""
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    content = {"models": rows, "logs": trained, "seeds": arguments.seeds}
+    content |= {"config": to_json(arguments.config)}
+    write_json(Path(f"{arguments.results}.json"), content)
+    if not rows:
+        return
     lines = [
         "# Click models",
         "",
-        *_table(rows, logs),
+        *_table(rows, trained),
         "",
         "Parameters, and the time of a training step (row-wise updates, batch "
         f"{arguments.settings.batch_size}) as a multiple of the DNN's in the same process, "
@@ -77,11 +105,7 @@ def main() -> None:
         *provenance(arguments.config),
         "",
     ]
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
-    content = {"models": rows, "config": to_json(arguments.config)}
-    write_json(Path(f"{arguments.results}.json"), content)
-    print("\n".join(lines))
 
 
 def scores(arguments: Arguments, path: Path, name: ModelName) -> list[dict[str, float]]:
@@ -128,15 +152,15 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]], logs: list[str]) -> list[str]:
+def _table(rows: list[dict[str, Any]], trained: Trained) -> list[str]:
     lines = [
-        f"| model | equation | parameters | step |{''.join(f' {name} |' for name in logs)}",
-        f"|---|---|---:|---:|{'---:|' * len(logs)}",
+        f"| model | equation | parameters | step |{''.join(f' {name} |' for name in trained)}",
+        f"|---|---|---:|---:|{'---:|' * len(trained)}",
     ]
     for row in rows:
         cells = [row["name"], row["equation"], f"{row['parameters']:,}", f"{row['ratio']:.2f}"]
-        for name in logs:
-            runs = [run["auc"] for run in row[name]]
+        for models in trained.values():
+            runs = [run["auc"] for run in models.get(row["name"], [])]
             cells.append(f"{spread(runs):.4f}" if runs else "")
         lines.append(f"| {' | '.join(cells)} |")
     return lines

@@ -10,7 +10,10 @@ from ihas_jax.nn.mlp import MLP
 
 
 class DNN(Network):
-    """logit = MLP([e_1, ..., e_N]); FNN in the reference library."""
+    """logit = MLP([e_1, ..., e_N]).
+
+    FNN in the reference library.
+    """
 
     mlp: MLP
 

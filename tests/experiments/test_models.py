@@ -64,11 +64,13 @@ def test_models_are_trained_and_measured_beside_the_dnn(command):
         *("--batch-size", 16, "--steps", 2, "--turns", 1, "--shrink", 20_000),
     )
     assert done.returncode == 0, done.stderr
-    rows = json.loads(results.with_suffix(".json").read_text())["models"]
+    content = json.loads(results.with_suffix(".json").read_text())
+    rows = content["models"]
     assert [row["name"] for row in rows] == list(MODELS)
     assert rows[0]["equation"] == "logit = b + sum_n w[x_n] + sum_(i<j) <e_i, e_j>"
     for row in rows:
         assert row["parameters"] > 0
         assert row["ratio"] > 0
-        assert [0.2 < run["auc"] < 1 for run in row["store"]] == [True, True]
+        runs = content["logs"]["store"][row["name"]]
+        assert [0.2 < run["auc"] < 1 for run in runs] == [True, True]
     assert " step | store |" in results.with_suffix(".md").read_text()
