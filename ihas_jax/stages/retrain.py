@@ -72,7 +72,7 @@ def plan_experts(
 
     def keep(mean_mask: np.ndarray) -> Kept:
         kept = majority_coordinates(mean_mask, searched.dim, config.majority)
-        return kept if searched.dim == target.dim else carry_kept(kept, searched, target)
+        return carry_kept(kept, searched, target)
 
     experts: list[Expert] = []
     routes: list[int] = []
