@@ -29,7 +29,7 @@ class Arguments:
     """Folder made by prepare.py; without it a synthetic log with planted truth is drawn."""
     output: Path | None = None
     """Folder of the run; new, or one to go on with (default: runs/ and the name of --data). The
-    gates and clusters of a finished run of another --model serve this one's, in transfer/ there."""
+    gates and clusters of a run of another click model serve this one, in transfer/ there."""
     stage: Stage = "all"
     """One stage alone, from what is already there, or all that are missing."""
     preset: PresetName | None = None

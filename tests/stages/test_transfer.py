@@ -130,7 +130,7 @@ def test_stage_by_stage_retraining_comes_first(searched, log, deepfm, tmp_path):
         assert metrics[model] == deepfm.metrics[model]
 
 
-@pytest.mark.parametrize("name", ["hofm", "ffm", "lr"])
+@pytest.mark.parametrize("name", ["hofm", "lr"])
 def test_models_with_other_tables_keep_the_same_coordinates(searched, log, deepfm, name):
     config = with_model(name=name)
     bundle = load_bundle(transfer(config, log, searched).workdir)
@@ -195,7 +195,7 @@ def test_a_second_transfer_with_other_choices_is_told_what_to_do(searched, log, 
         transfer(with_model(name="deepfm", hidden=(3,)), log, searched)
 
 
-@pytest.mark.parametrize("name", ["deepfm", "hofm", "ffm", "lr"])
+@pytest.mark.parametrize("name", ["deepfm", "ffm"])
 def test_a_model_is_searched_clustered_and_retrained_by_its_own_gates(log, tmp_path, name):
     config = with_model(name=name)
     config = dataclasses.replace(
