@@ -158,7 +158,8 @@ def _table(rows: list[dict[str, Any]], trained: Trained) -> list[str]:
         f"|---|---|---:|---:|{'---:|' * len(trained)}",
     ]
     for row in rows:
-        cells = [row["name"], row["equation"], f"{row['parameters']:,}", f"{row['ratio']:.2f}"]
+        equation = row["equation"].replace("|", "\\|")
+        cells = [row["name"], f"`{equation}`", f"{row['parameters']:,}", f"{row['ratio']:.2f}"]
         for models in trained.values():
             runs = [run["auc"] for run in models.get(row["name"], [])]
             cells.append(f"{spread(runs):.4f}" if runs else "")

@@ -6,7 +6,7 @@ from jax import Array
 
 from ihas_jax.models.base import EMBEDDING, Model
 from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
-from ihas_jax.nn.interactions import anova
+from ihas_jax.nn.interactions import anova, pooled_products
 
 
 class HOFM(Network):
@@ -23,8 +23,10 @@ class HOFM(Network):
         """Looked-up rows -> logits `[B]`."""
         e = self.vectors(rows)
         slices = e.reshape(*e.shape[:2], self.order - 1, -1)
-        terms = (anova(slices[:, :, t - 2], t).sum(axis=1) for t in range(2, self.order + 1))
-        return self.wide(rows) + sum(terms)
+        pooled = pooled_products(slices[:, :, 0])
+        for t in range(3, self.order + 1):
+            pooled += anova(slices[:, :, t - 2], t)
+        return self.wide(rows) + pooled.sum(axis=1)
 
 
 def build_hofm(parts: Parts) -> Model:
