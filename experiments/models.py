@@ -19,7 +19,7 @@ from bench.workload import draw_split
 from table_updates import train
 
 import ihas_jax as ihas
-from ihas_jax.cli import early_preset
+from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, ModelConfig, ModelName, to_json
 from ihas_jax.data.store import open_store
 from ihas_jax.errors import run_cli
@@ -28,7 +28,7 @@ from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import spread
 from ihas_jax.reporting.report import provenance
-from ihas_jax.stages.run import read_json, write_json
+from ihas_jax.stages.run import write_json
 
 Trained = dict[str, dict[str, list[dict[str, float]]]]
 """Test scores of each seed, by log and model."""
@@ -59,7 +59,7 @@ class Arguments:
 def main() -> None:
     """Reads the command line, trains and measures, writes the table."""
     arguments = tyro.cli(Arguments, default=Arguments(early_preset()))
-    trained = earlier(arguments)
+    trained = earlier_logs(arguments.results, arguments.config, arguments.seeds)
     for path in arguments.data:
         for name in arguments.models:
             models = trained.setdefault(path.resolve().name, {})
@@ -72,16 +72,6 @@ def main() -> None:
     ]
     write(arguments, rows, trained)
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
-
-
-def earlier(arguments: Arguments) -> Trained:
-    """What the results hold of the same config and number of seeds already."""
-    path = Path(f"{arguments.results}.json")
-    if not path.exists():
-        return {}
-    found = read_json(path)
-    same = (found["config"], found["seeds"]) == (to_json(arguments.config), arguments.seeds)
-    return found["logs"] if same else {}
 
 
 def write(arguments: Arguments, rows: list[dict[str, Any]], trained: Trained) -> None:

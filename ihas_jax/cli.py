@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast, get_args
+from pathlib import Path
+from typing import Any, cast, get_args
 
 import tyro
 
-from ihas_jax.config import Config, ModelName
+from ihas_jax.config import Config, ModelName, to_json
 from ihas_jax.presets import PresetName, preset
+from ihas_jax.stages.run import read_json
 
 
 def early_preset() -> Config:
@@ -26,3 +28,14 @@ def early_preset() -> Config:
     early, _ = tyro.cli(Early, return_unknown_args=True, add_help=False)
     model = cast(ModelName, early.model) if early.model in get_args(ModelName) else "dnn"
     return preset(early.preset or ("small" if early.data is None else "paper"), model)
+
+
+def earlier_logs(results: Path, config: Config, seeds: int) -> dict[str, Any]:
+    """The `logs` of a script's results (`results` with .json at its end), to go on from.
+
+    Empty where there are none yet, or those there are of another config or number of seeds.
+    """
+    path = Path(f"{results}.json")
+    found = read_json(path) if path.exists() else {}
+    same = (found.get("config"), found.get("seeds")) == (to_json(config), seeds)
+    return found["logs"] if same else {}

@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
-from ihas_jax.cli import early_preset
+from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, ModelName, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError, run_cli
@@ -25,7 +25,7 @@ from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import paired_gain, spread
 from ihas_jax.reporting.report import provenance
 from ihas_jax.stages.pipeline import fit, transfer
-from ihas_jax.stages.run import read_json, write_json
+from ihas_jax.stages.run import write_json
 
 Scores = dict[str, list[dict[str, float]]]
 """Test scores of each seed, by method."""
@@ -63,7 +63,7 @@ def main() -> None:
     arguments = tyro.cli(Arguments, default=Arguments((), early_preset()))
     if arguments.seeds < 2 or not arguments.data:
         raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
-    table = earlier(arguments)
+    table = earlier_logs(arguments.results, arguments.config, arguments.seeds)
     for path in arguments.data:
         data, name = open_store(path), path.resolve().name
         table.setdefault(name, {})
@@ -77,16 +77,6 @@ def main() -> None:
             }
             write(arguments, table)
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
-
-
-def earlier(arguments: Arguments) -> dict[str, dict[str, Scores]]:
-    """What the results hold of the same config and number of seeds already."""
-    path = Path(f"{arguments.results}.json")
-    if not path.exists():
-        return {}
-    found = read_json(path)
-    same = (found["config"], found["seeds"]) == (to_json(arguments.config), arguments.seeds)
-    return found["logs"] if same else {}
 
 
 def models_of(arguments: Arguments, data: Dataset) -> list[ModelName]:
