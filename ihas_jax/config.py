@@ -15,6 +15,17 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from ihas_jax.errors import InputError
+from ihas_jax.method_config import (
+    AdaFSConfig,
+    AutoDimConfig,
+    AutoFieldConfig,
+    DimRegConfig,
+    MethodName,
+    OptEmbedConfig,
+    OptFSConfig,
+    PepConfig,
+    SsedsConfig,
+)
 
 ThresholdRule = Literal["guarded", "literal"]
 TableUpdates = Literal["dense", "rowwise"]
@@ -190,6 +201,8 @@ class RetrainConfig:
 class Config:
     """A whole run."""
 
+    method: MethodName = "ihas"
+    """How embeddings are selected (see the README's table); none trains the click model alone."""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -197,6 +210,14 @@ class Config:
     search: SearchConfig = field(default_factory=SearchConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    autofield: AutoFieldConfig = field(default_factory=AutoFieldConfig)
+    adafs: AdaFSConfig = field(default_factory=AdaFSConfig)
+    autodim: AutoDimConfig = field(default_factory=AutoDimConfig)
+    pep: PepConfig = field(default_factory=PepConfig)
+    optembed: OptEmbedConfig = field(default_factory=OptEmbedConfig)
+    optfs: OptFSConfig = field(default_factory=OptFSConfig)
+    sseds: SsedsConfig = field(default_factory=SsedsConfig)
+    dimreg: DimRegConfig = field(default_factory=DimRegConfig)
     seed: int = 0
     """Seed of initial weights, shuffling, gate noise and clustering."""
 

@@ -19,6 +19,10 @@ BatchStats = dict[str, Any]
 
 EMBEDDING = "embedding"
 """Name of the table that selection methods act on; every model has it."""
+SELECTOR = "selector"
+"""Name of what a selection method adds to parameters, network and statistics in a search."""
+FACTORS = "factors"
+"""Name of constants among the statistics that multiply embeddings: see `factored`."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +80,35 @@ def apply_network(
     """Logits `[B]` and new batch-norm statistics.
 
     A `dropout_key` means training: batch statistics and dropout. Without one the running
-    statistics are used and returned unchanged.
+    statistics are used and returned unchanged. What a selection method adds to either tree is
+    left alone.
     """
-    variables = {"params": network, "batch_stats": batch_stats}
+    added = {name: batch_stats[name] for name in (SELECTOR, FACTORS) if name in batch_stats}
+    variables = {
+        "params": {name: tree for name, tree in network.items() if name != SELECTOR},
+        "batch_stats": {name: tree for name, tree in batch_stats.items() if name not in added},
+    }
     if dropout_key is None:
         return cast(Any, model.network).apply(variables, rows, train=False), batch_stats
     logits, updated = cast(Any, model.network).apply(
         variables, rows, train=True, rngs={"dropout": dropout_key}, mutable=["batch_stats"]
     )
-    return logits, updated.get("batch_stats", {})
+    return logits, updated.get("batch_stats", {}) | added
+
+
+def factored(
+    model: Model, rows: Mapping[str, Rows], batch_stats: BatchStats, ids: Array
+) -> Mapping[str, Rows]:
+    """Rows of the embedding table times the factors of their values, where a model has any.
+
+    `batch_stats["factors"]` is a table like the embedding table, `[V_g, d_g]` or `[V_g, 1]` by
+    width group; a factor of 0 removes a coordinate or a value. Gradients at the looked-up rows
+    are then zero too, so that what is removed stays so.
+    """
+    if FACTORS not in batch_stats:
+        return rows
+    factors = lookup(model.embedding, batch_stats[FACTORS], ids)
+    return {**rows, EMBEDDING: {name: r * factors[name] for name, r in rows[EMBEDDING].items()}}
 
 
 def count_parameters(params: Any) -> int:

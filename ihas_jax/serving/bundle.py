@@ -173,7 +173,7 @@ def load_bundle(path: str | Path) -> Bundle:
         return {
             "router": {
                 "tables": {EMBEDDING: init_table(key, bundle._base.embedding)},
-                "selector": bundle._selector.init(key),
+                "selector": bundle._selector.init(key).gates,
                 "centroids": jnp.zeros((len(bundle.routes), bundle._selector.coordinates)),
             },
             "models": {str(i): named for i, named in enumerate(_named(weights))},

@@ -15,10 +15,11 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import ClusterConfig
-from ihas_jax.models.base import EMBEDDING, Model, Params
+from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, Params
 from ihas_jax.nn.embedding import Kept, lookup
 from ihas_jax.progress import log
-from ihas_jax.selectors.base import Selected, Selector
+from ihas_jax.selectors.base import Looked, Selected, Selector, Weights, looked_up
+from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.training.loop import Fitted
 from ihas_jax.training.streaming import Streamed, Summed
 
@@ -50,13 +51,13 @@ class Searched:
 
     Attributes:
       model: the searched click model.
-      selector: its selector.
+      selector: its gates.
       fitted: its training; `fitted.params` hold the selector's.
       clusters: the clusters of its masked embeddings.
     """
 
     model: Model
-    selector: Selector
+    selector: BernoulliGates
     fitted: Fitted
     clusters: Clusters
 
@@ -73,11 +74,14 @@ class Convergence(NamedTuple):
     inertia: float
 
 
+def look_up(model: Model, params: Params, ids: Array) -> Looked:
+    """The embedding table's rows for ids `[B, N]`, as a selector sees them."""
+    return looked_up(model, lookup(model.embedding, params["tables"][EMBEDDING], ids), ids)[1]
+
+
 def masked_embeddings(model: Model, selector: Selector, params: Params, ids: Array) -> Selected:
     """The deterministic selection for ids `[B, N]`."""
-    rows = lookup(model.embedding, params["tables"][EMBEDDING], ids)
-    (group,) = rows
-    return selector.select(params["selector"], rows[group])
+    return selector.select(Weights(params[SELECTOR]), look_up(model, params, ids))
 
 
 def assign_clusters(points: Array, centroids: Array) -> Array:

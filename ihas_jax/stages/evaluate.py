@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Params, count_parameters
-from ihas_jax.stages.cluster import Clusters, Searched, make_assign, masked_embeddings
+from ihas_jax.models.base import EMBEDDING, SELECTOR, Params, count_parameters
+from ihas_jax.selectors.base import Weights
+from ihas_jax.stages.cluster import Clusters, Searched, look_up, make_assign
 from ihas_jax.stages.pretrain import streamed_predict
 from ihas_jax.stages.retrain import Plan, build_expert
 from ihas_jax.stages.run import Run
@@ -88,7 +89,7 @@ def evaluate(
         for expert, fitted in zip(plan.experts, retrained, strict=True)
     ]
     routed = predict_routed(experts, plan.routes, assigned, test.ids)
-    gates = count_parameters(params["selector"])
+    gates = count_parameters(params[SELECTOR])
     tables = count_parameters(params["tables"][EMBEDDING])
     metrics = {
         "base": _scores(test.labels, base_probs, count_parameters(base.params)),
@@ -138,8 +139,9 @@ def _describe(
 
 def _sample(searched: Searched, ids: np.ndarray, rows: int = 1000) -> dict[str, np.ndarray]:
     def batch(params: Params, ids: Array) -> tuple[Array, Array]:
-        selected = masked_embeddings(searched.model, searched.selector, params, ids)
-        return selected.probs, selected.thresholds
+        embeddings = look_up(searched.model, params, ids).embeddings
+        gates = searched.selector.gates(Weights(params[SELECTOR]), embeddings)
+        return gates.probs, gates.thresholds
 
     probs, thresholds = Streamed(batch, "[evaluate] sample")(searched.fitted.params, ids[:rows])
     return {"probs": probs, "thresholds": thresholds}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -12,10 +13,21 @@ from jax import Array
 
 from ihas_jax.config import OptimizerConfig
 from ihas_jax.data.store import Split
-from ihas_jax.models.base import BatchStats, Model, Params, apply_network, lookup_rows
+from ihas_jax.models.base import (
+    EMBEDDING,
+    SELECTOR,
+    BatchStats,
+    Model,
+    Params,
+    apply_network,
+    factored,
+    lookup_rows,
+)
+from ihas_jax.selectors.base import Selector, Weights, looked_up, weights_of
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Fitted, Task, fit
 from ihas_jax.training.metrics import Scores, score
+from ihas_jax.training.optimizers import l2_adam
 from ihas_jax.training.steps import (
     Batch,
     Metrics,
@@ -32,7 +44,7 @@ _init = jax.jit(init_train, static_argnums=(1, 2))
 
 def predict(model: Model, params: Params, batch_stats: BatchStats, ids: Array) -> Array:
     """Click probabilities `[B]` of a click model for ids `[B, N]`."""
-    rows = lookup_rows(model, params["tables"], ids)
+    rows = factored(model, lookup_rows(model, params["tables"], ids), batch_stats, ids)
     logits, _ = apply_network(model, params["network"], batch_stats, rows)
     return jax.nn.sigmoid(logits)
 
@@ -59,15 +71,57 @@ def base_task(run: Run, model: Model) -> Task:
     return model_task(run, "base", model)
 
 
-def pretrain(run: Run) -> Fitted:
-    """Trains `search.pretrain_epochs` epochs with open gates (Algorithm 1, line 2)."""
+def pretrain(run: Run, selector: Selector) -> Fitted:
+    """Trains `search.pretrain_epochs` epochs with nothing selected (Algorithm 1, line 2)."""
     model = run.model()
-    return fit(pretrain_task(run, model), fresh_state(run, "search/pretrain", model), run.event)
+    state = pretrain_state(run, model, selector)
+    return fit(pretrain_task(run, model, selector), state, run.event)
 
 
-def pretrain_task(run: Run, model: Model) -> Task:
-    """The training of `pretrain`, from `fresh_state(run, "search/pretrain", model)`."""
-    return model_task(run, "search/pretrain", model, epochs=run.config.search.pretrain_epochs)
+def pretrain_task(run: Run, model: Model, selector: Selector) -> Task:
+    """The training of `pretrain`, from `pretrain_state`."""
+    task = model_task(run, "search/pretrain", model, epochs=run.config.search.pretrain_epochs)
+    if not jax.eval_shape(selector.init, run.key("layers")).layers:
+        return task
+    step = make_train_step(run.config.optimizer, model, select=selector.open)
+
+    def predict_open(weights: tuple[Params, BatchStats], ids: Array) -> Array:
+        params, batch_stats = weights
+        rows = lookup_rows(model, params["tables"], ids)
+        group, looked = looked_up(model, rows[EMBEDDING], ids)
+        embeddings = selector.pass_through(weights_of(params, batch_stats), looked)
+        rows = rows | {EMBEDDING: {group: embeddings}}
+        return jax.nn.sigmoid(apply_network(model, params["network"], batch_stats, rows)[0])
+
+    predictor = Streamed(predict_open, "[search/pretrain] validation")
+
+    def evaluate(params: Params, batch_stats: BatchStats) -> tuple[Scores, dict[str, float]]:
+        valid = run.data.valid
+        return score(valid.labels, predictor((params, batch_stats), valid.ids)), {}
+
+    return dataclasses.replace(task, round_=without_gates(make_round(step)), evaluate=evaluate)
+
+
+def pretrain_state(run: Run, model: Model, selector: Selector) -> TrainState:
+    """What `pretrain` starts from: a fresh state, with the selector's layers if it has any."""
+    state = fresh_state(run, "search/pretrain", model)
+    return add_layers(state, jax.jit(selector.init)(run.key("layers")), run.config.optimizer)
+
+
+def add_layers(state: TrainState, weights: Weights, config: OptimizerConfig) -> TrainState:
+    """A state whose network has a selector's layers, which are learnt with it.
+
+    A selector without layers changes nothing.
+    """
+    if not weights.layers:
+        return state
+    network = state.params["network"] | {SELECTOR: weights.layers}
+    return dataclasses.replace(
+        state,
+        params=state.params | {"network": network},
+        batch_stats=state.batch_stats | ({SELECTOR: weights.stats} if weights.stats else {}),
+        network_optimizer=l2_adam(config).init(network),
+    )
 
 
 def train_model(
@@ -134,7 +188,13 @@ def plain_round(config: OptimizerConfig, model: Model) -> Callable[..., tuple[Tr
     The same config and model give the same function, so that pretraining takes the program of the
     base model.
     """
-    round_ = make_round(make_train_step(config, model))
+    return without_gates(make_round(make_train_step(config, model)))
+
+
+def without_gates(
+    round_: Callable[..., tuple[TrainState, Metrics]],
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """A round that is called with a search's batches for gates, and has no use for them."""
 
     def call(
         state: TrainState, data: Batch, rows: Array, gate_data: Any, gate_rows: Any, count: Array

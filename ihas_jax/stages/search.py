@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,21 @@ from flax import struct
 from jax import Array, lax
 
 from ihas_jax.config import Config
-from ihas_jax.models.base import EMBEDDING, BatchStats, Model, Params, apply_network, lookup_rows
+from ihas_jax.models.base import (
+    EMBEDDING,
+    SELECTOR,
+    BatchStats,
+    Model,
+    Params,
+    apply_network,
+    lookup_rows,
+)
 from ihas_jax.progress import log
-from ihas_jax.selectors.base import Selected, Selector
-from ihas_jax.stages.pretrain import pretrain
+from ihas_jax.selectors.base import Selected, Selector, looked_up, weights_of
+from ihas_jax.stages.pretrain import add_layers, pretrain
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Fitted, Task, fit
 from ihas_jax.training.metrics import Scores, score
-from ihas_jax.training.optimizers import l2_adam
 from ihas_jax.training.steps import (
     Batch,
     Metrics,
@@ -64,20 +71,23 @@ def init_search(
 ) -> SearchState:
     """A fresh selector beside a pretrained model with its optimiser state, or a fresh model.
 
-    Steps are counted anew and noise is drawn from keys of the search's own.
+    Steps are counted anew and noise is drawn from keys of the search's own. A selector with
+    layers has them from pretraining.
     """
     model_key, selector_key, noise_key, train_key = jax.random.split(key, 4)
+    weights = jax.jit(selector.init)(selector_key)
     if pretrained is None:
-        pretrained = init_train(model_key, model, config.optimizer)
-    params = jax.jit(selector.init)(selector_key)
+        fresh = init_train(model_key, model, config.optimizer)
+        pretrained = add_layers(fresh, weights, config.optimizer)
+    stats = weights.stats | pretrained.batch_stats.get(SELECTOR, {})
     return SearchState(
         step=jnp.zeros((), jnp.int32),
         key=train_key,
-        params=pretrained.params | {"selector": params},
-        batch_stats=pretrained.batch_stats,
+        params=pretrained.params | {SELECTOR: weights.gates},
+        batch_stats=pretrained.batch_stats | ({SELECTOR: stats} if stats else {}),
         table_optimizer=pretrained.table_optimizer,
         network_optimizer=pretrained.network_optimizer,
-        selector_optimizer=l2_adam(config.search.gate_optimizer).init(params),
+        selector_optimizer=selector.optimizer(config.search.gate_optimizer).init(weights.gates),
         selector_key=noise_key,
     )
 
@@ -85,16 +95,15 @@ def init_search(
 def make_model_step(
     config: Config, model: Model, selector: Selector, *, axis_name: str | None = None
 ) -> Callable[[SearchState, Batch], tuple[SearchState, Metrics]]:
-    """A step of `{tables, network}` on a training batch under stochastic gates (line 5)."""
-    train_step = make_train_step(config.optimizer, model, axis_name=axis_name)
+    """A step of `{tables, network}` on a training batch under stochastic selection (line 5).
 
-    def step(state: SearchState, batch: Batch) -> tuple[SearchState, Metrics]:
-        def select(embeddings: Array, key: Array, first: Array | int) -> tuple[Array, Array]:
-            return selector.sample(state.params["selector"], embeddings, key, first)
-
-        return train_step(state, batch, select)
-
-    return step
+    It moves the gates too where the selector's recipe learns them on training batches.
+    """
+    joint = selector.recipe.gates == "training"
+    gates = selector.optimizer(config.search.gate_optimizer) if joint else None
+    return make_train_step(
+        config.optimizer, model, select=selector.sample, gates=gates, axis_name=axis_name
+    )
 
 
 def make_gate_step(
@@ -104,36 +113,31 @@ def make_gate_step(
 
     Batch norm uses the batch's statistics and leaves the running ones alone.
     """
-    optimizer = l2_adam(config.search.gate_optimizer)
+    optimizer = selector.optimizer(config.search.gate_optimizer)
 
     def step(state: SearchState, batch: Batch) -> tuple[SearchState, Metrics]:
         rows = lookup_rows(model, state.params["tables"], batch.ids)
         key = jax.random.fold_in(state.selector_key, state.step)
 
-        def loss_of(params: Params) -> tuple[Array, tuple[Array, Array]]:
-            def select(embeddings: Array, key: Array, first: Array | int) -> tuple[Array, Array]:
-                return selector.sample(params, embeddings, key, first)
-
+        def loss_of(gates: Params) -> tuple[Array, tuple[Array, Array]]:
             loss, (penalty, _) = click_loss(
-                model, state.params["network"], state.batch_stats, rows, batch, key, select,
-                axis_name,
+                model, state.params | {SELECTOR: gates}, state.batch_stats, rows, batch, key,
+                selector.sample, axis_name,
             )  # fmt: skip
-            if axis_name is not None and config.gates.reduction == "sum":
+            if axis_name is not None and selector.summed_penalty:
                 # gradients are averaged over the axis, a sum over the whole batch is not
                 penalty *= lax.psum(1, axis_name)
             return loss + penalty, (loss, penalty)
 
-        grads, (loss, penalty) = jax.grad(loss_of, has_aux=True)(state.params["selector"])
+        grads, (loss, penalty) = jax.grad(loss_of, has_aux=True)(state.params[SELECTOR])
         if axis_name is not None:
             grads, loss, penalty = lax.pmean((grads, loss, penalty), axis_name)
         updates, optimizer_state = optimizer.update(
-            grads, state.selector_optimizer, state.params["selector"]
+            grads, state.selector_optimizer, state.params[SELECTOR]
         )
-        selector_params = optax.apply_updates(state.params["selector"], updates)
+        gates = optax.apply_updates(state.params[SELECTOR], updates)
         state = dataclasses.replace(
-            state,
-            params=state.params | {"selector": selector_params},
-            selector_optimizer=optimizer_state,
+            state, params=state.params | {SELECTOR: gates}, selector_optimizer=optimizer_state
         )
         return state, {"gate_loss": loss, "penalty": penalty}
 
@@ -143,7 +147,9 @@ def make_gate_step(
 def make_search_round(
     config: Config, model: Model, selector: Selector, *, axis_name: str | None = None
 ) -> Callable[..., tuple[SearchState, Metrics]]:
-    """A round of the bi-level search as one loop on the device.
+    """A round of the search as one loop on the device.
+
+    Without gate steps where the recipe does not learn on validation batches.
 
     Returns:
       `round_(state, data, rows, gate_data, gate_rows, count=None) -> (state, {"loss": []})`: a
@@ -154,6 +160,7 @@ def make_search_round(
     model_step = make_model_step(config, model, selector, axis_name=axis_name)
     gate_step = make_gate_step(config, model, selector, axis_name=axis_name)
     every = config.search.gate_every
+    bilevel = selector.recipe.gates == "validation"
 
     def round_(
         state: SearchState,
@@ -168,18 +175,20 @@ def make_search_round(
         def update(state: SearchState) -> tuple[Any, Any]:
             batch = take(gate_data, jnp.asarray(gate_rows)[state.step // every - 1 - first_update])
             state, _ = gate_step(state, batch)
-            return state.params["selector"], state.selector_optimizer
+            return state.params[SELECTOR], state.selector_optimizer
 
         def keep(state: SearchState) -> tuple[Any, Any]:
-            return state.params["selector"], state.selector_optimizer
+            return state.params[SELECTOR], state.selector_optimizer
 
         def body(state: SearchState, batch_rows: Array) -> tuple[SearchState, Metrics]:
             state, metrics = model_step(state, take(data, batch_rows))
+            if not bilevel:
+                return state, metrics
             # only the selector passes through the branch, so that no table is copied
             params, optimizer_state = lax.cond(state.step % every == 0, update, keep, state)
             state = dataclasses.replace(
                 state,
-                params=state.params | {"selector": params},
+                params=state.params | {SELECTOR: params},
                 selector_optimizer=optimizer_state,
             )
             return state, metrics
@@ -192,61 +201,114 @@ def make_search_round(
 def predict_selected(
     model: Model, selector: Selector, params: Params, batch_stats: BatchStats, ids: Array
 ) -> tuple[Array, Selected]:
-    """Click probabilities `[B]` of the searched model with deterministic gates (iHAS-1)."""
+    """Click probabilities `[B]` of the searched model with deterministic selection (iHAS-1)."""
     rows = lookup_rows(model, params["tables"], ids)
-    (group,) = rows[EMBEDDING]
-    selected = selector.select(params["selector"], rows[EMBEDDING][group])
+    group, looked = looked_up(model, rows[EMBEDDING], ids)
+    selected = selector.select(weights_of(params, batch_stats), looked)
     rows = rows | {EMBEDDING: {group: selected.embeddings}}
     logits, _ = apply_network(model, params["network"], batch_stats, rows)
     return jax.nn.sigmoid(logits), selected
 
 
-def search(run: Run, selector: Selector) -> tuple[Fitted, Fitted]:
-    """Pretrains, then searches until the validation score with deterministic gates stalls.
+class Searches(NamedTuple):
+    """The trainings of a searching stage.
 
-    Returns:
-      The pretrained model and the searched one.
+    Attributes:
+      pretrained: with nothing selected.
+      rewound: the first `recipe.rewind` epochs of the search, where retraining goes back to them.
+      fitted: the search.
     """
-    model = run.model()
-    pretrained = pretrain(run)
+
+    pretrained: Fitted
+    rewound: Fitted | None
+    fitted: Fitted
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in all of them."""
+        return sum(fitted.seconds for fitted in self if fitted is not None)
+
+
+def search(run: Run, selector: Selector) -> Searches:
+    """Pretrains, then searches as the selector's recipe says.
+
+    Without a length in the recipe the search ends when the validation score with deterministic
+    selection stalls.
+    """
+    model, recipe = run.model(), selector.recipe
+    _warn(run, model, selector)
+    pretrained = pretrain(run, selector)
     state = init_search(run.key("search"), run.config, model, selector, pretrained.state)
-    return pretrained, fit(search_task(run, model, selector), state, run.event)
+    rewound = None
+    if recipe.rewind:
+        first = search_task(run, model, selector, "search/rewind", recipe.rewind)
+        rewound = fit(first, state, run.event)
+        state = rewound.state
+    epochs = None if recipe.epochs is None else recipe.epochs - recipe.rewind
+    task = search_task(run, model, selector, epochs=epochs)
+    return Searches(pretrained, rewound, fit(task, state, run.event))
 
 
-def search_task(run: Run, model: Model, selector: Selector) -> Task:
-    """The training of a search, without its pretraining."""
-    config, data = run.config, run.data
+def search_task(
+    run: Run, model: Model, selector: Selector, name: str = "search", epochs: int | None = None
+) -> Task:
+    """The training of a search, without its pretraining.
+
+    Args:
+      run: the run it belongs to.
+      model: the click model.
+      selector: its selector.
+      name: its folder within the run, and the name of its seeds.
+      epochs: train exactly so long and keep the last epoch, instead of stopping early.
+    """
+    config, data, recipe = run.config, run.data, selector.recipe
 
     def evaluate_batch(weights: tuple[Params, BatchStats], ids: Array) -> tuple[Array, Array]:
         probs, selected = predict_selected(model, selector, weights[0], weights[1], ids)
         return probs, selected.masks.mean(axis=1)
 
-    predictor = Streamed(evaluate_batch, "[search] validation")
+    predictor = Streamed(evaluate_batch, f"[{name}] validation")
+    kept_of_table = jax.jit(lambda params, stats: selector.kept(weights_of(params, stats), params))
 
     def evaluate(params: Params, batch_stats: BatchStats) -> tuple[Scores, dict[str, float]]:
         probs, kept = predictor((params, batch_stats), data.valid.ids)
         facts = {"kept": float(kept.mean()), "kept_deviation": float(kept.std())}
+        if recipe.until is not None:
+            facts["kept_of_table"] = float(kept_of_table(params, batch_stats))
         return score(data.valid.labels, probs), facts
 
-    rounds = run.rounds("search", gate_every=config.search.gate_every)
-    updates = rounds.feed.batches_per_epoch // config.search.gate_every
-    if updates < _FEW_UPDATES:
+    def ended(facts: dict[str, float]) -> bool:
+        return recipe.until is not None and facts["kept_of_table"] <= recipe.until
+
+    bilevel = recipe.gates == "validation"
+    return Task(
+        name=name,
+        directory=run.workdir / name,
+        rounds=run.rounds(
+            name, epochs=epochs, gate_every=config.search.gate_every if bilevel else 0
+        ),
+        round_=make_search_round(config, model, selector),
+        evaluate=evaluate,
+        config=config.train,
+        early_stopping=epochs is None and recipe.until is None,
+        ended=ended,
+    )
+
+
+def _warn(run: Run, model: Model, selector: Selector) -> None:
+    """Says so where gates can't move or take much memory."""
+    batches = -(-len(run.data.train.labels) // run.config.train.batch_size)
+    updates = batches // run.config.search.gate_every
+    if selector.recipe.gates == "validation" and updates < _FEW_UPDATES:
         log(
             f"[search] only {updates} gate updates per epoch: the gates will hardly move. For a "
             "log of this size use --preset small, or a smaller --search.gate-every."
         )
-    gate_bytes = 4 * model.embedding.coordinates**2
-    if config.gates.instance_wise and gate_bytes > _LARGE_GATES:
+    gates = jax.eval_shape(selector.init, run.key("search")).gates
+    gate_bytes = sum(4 * leaf.size for leaf in jax.tree.leaves(gates))
+    if gate_bytes > _LARGE_GATES:
         log(
-            f"[search] the gates' layer takes {gate_bytes / 1e9:.1f} GB, and with its optimiser "
+            f"[search] the gates take {gate_bytes / 1e9:.1f} GB, and with their optimiser "
             f"three times as much, for {model.embedding.coordinates:,} coordinates. A model with "
             "one vector for each field, or a smaller --model.dim, takes far less."
         )
-    return Task(
-        name="search",
-        directory=run.workdir / "search",
-        rounds=rounds,
-        round_=make_search_round(config, model, selector),
-        evaluate=evaluate,
-        config=config.train,
-    )

@@ -71,7 +71,7 @@ def _train(runs: list[Run]) -> None:
 
     train(lambda run: base_task(run, model), [fresh_state(run, "base", model) for run in runs])
     pretrained = train(
-        lambda run: pretrain_task(run, model),
+        lambda run: pretrain_task(run, model, selector),
         [fresh_state(run, "search/pretrain", model) for run in runs],
     )
     starts: list[TrainState] = [

@@ -42,6 +42,7 @@ class Task:
       config: epochs, patience, checkpoints.
       early_stopping: whether to stop early and keep the best epoch, or run all and keep the last.
       label: what tells it in logs from others of the same name.
+      ended: whether the facts of an epoch mean that it is the last.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Task:
     config: TrainConfig
     early_stopping: bool = True
     label: str = ""
+    ended: Callable[[dict[str, float]], bool] = lambda facts: False
 
     @property
     def title(self) -> str:
@@ -237,7 +239,7 @@ class Trainer:
             self.best = _copy(self.state)
         stop = task.early_stopping and progress.waited >= task.config.patience
         progress.epoch, progress.round, progress.sums = progress.epoch + 1, 0, {}
-        progress.finished = stop or progress.epoch >= task.rounds.epochs
+        progress.finished = stop or task.ended(facts) or progress.epoch >= task.rounds.epochs
         if stop:
             log(
                 f"[{task.title}] stops: neither AUC nor logloss improved for {progress.waited} "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,20 +19,21 @@ from jax import Array, lax
 from ihas_jax.config import OptimizerConfig
 from ihas_jax.models.base import (
     EMBEDDING,
+    SELECTOR,
     BatchStats,
     Model,
     Params,
     apply_network,
+    factored,
     init_model,
     lookup_rows,
 )
 from ihas_jax.nn.embedding import Rows, positions
+from ihas_jax.selectors.base import Select, looked_up, weights_of
 from ihas_jax.training.optimizers import l2_adam, make_table_optimizer
 
 Metrics = dict[str, Array]
 State = TypeVar("State")
-Select = Callable[[Array, Array, Array | int], tuple[Array, Array]]
-"""(embeddings [B, N, D], key, first_row) -> (embeddings, penalty [])."""
 
 
 class Batch(NamedTuple):
@@ -49,7 +50,7 @@ class TrainState:
     Attributes:
       step: `[]` int32, batches seen.
       key: base PRNG key; step t draws from `fold_in(key, t)`.
-      params: `{"tables", "network"}`; a search adds a third subtree.
+      params: `{"tables", "network"}`; a search adds a third subtree, "selector".
       batch_stats: running statistics of batch norm.
       table_optimizer: optimiser state of the tables.
       network_optimizer: optimiser state of the network.
@@ -67,11 +68,9 @@ AnyTrainState = TypeVar("AnyTrainState", bound=TrainState)
 
 
 class TrainStep(Protocol):
-    """`step(state, batch, select=None) -> (state, metrics)`."""
+    """`step(state, batch) -> (state, metrics)`, for a `TrainState` of any kind."""
 
-    def __call__(
-        self, state: AnyTrainState, batch: Batch, select: Select | None = None
-    ) -> tuple[AnyTrainState, Metrics]:
+    def __call__(self, state: AnyTrainState, batch: Batch) -> tuple[AnyTrainState, Metrics]:
         """One update."""
 
 
@@ -96,7 +95,7 @@ def first_row(batch: Batch, axis_name: str | None) -> Array | int:
 
 def click_loss(
     model: Model,
-    network: Params,
+    params: Params,
     batch_stats: BatchStats,
     rows: dict[str, Rows],
     batch: Batch,
@@ -106,56 +105,68 @@ def click_loss(
 ) -> tuple[Array, tuple[Array, BatchStats]]:
     """Mean binary cross-entropy of a batch (equation 3), then `(penalty, batch_stats)`.
 
-    `select` transforms the embedding table's rows, which must be uniform.
+    Of `params` the tables are not used: `rows` were looked up in them. `select` transforms the
+    embedding table's rows, which must be uniform.
     """
     penalty = jnp.zeros(())
     select_key, dropout_key = jax.random.split(key)
     if select is not None:
-        (group,) = rows[EMBEDDING]
-        embeddings, penalty = select(
-            rows[EMBEDDING][group], select_key, first_row(batch, axis_name)
-        )
+        first = first_row(batch, axis_name)
+        group, looked = looked_up(model, rows[EMBEDDING], batch.ids, first)
+        embeddings, penalty, stats = select(weights_of(params, batch_stats), looked, select_key)
         rows = rows | {EMBEDDING: {group: embeddings}}
+        batch_stats = batch_stats | ({SELECTOR: stats} if stats else {})
+    inputs = factored(model, rows, batch_stats, batch.ids)
     if axis_name is not None:
         dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
-    logits, batch_stats = apply_network(model, network, batch_stats, rows, dropout_key=dropout_key)
+    logits, batch_stats = apply_network(
+        model, params["network"], batch_stats, inputs, dropout_key=dropout_key
+    )
     labels = batch.labels.astype(logits.dtype)
     loss = optax.sigmoid_binary_cross_entropy(logits, labels).mean()
     return loss, (penalty, batch_stats)
 
 
 def make_train_step(
-    config: OptimizerConfig, model: Model, *, axis_name: str | None = None
+    config: OptimizerConfig,
+    model: Model,
+    *,
+    select: Select | None = None,
+    gates: optax.GradientTransformation | None = None,
+    axis_name: str | None = None,
 ) -> TrainStep:
     """A step of `{tables, network}` on the click loss.
 
     Args:
       config: the optimiser's choices.
       model: the click model, built with the same `axis_name`.
+      select: a selection method's transform of the embeddings.
+      gates: optimiser of its gates, `params["selector"]`, to learn them on the same batch, with
+        its state in `state.selector_optimizer`; the penalty is then part of the loss.
       axis_name: mapped axis (pmap, vmap, shard_map) over which gradients are averaged.
 
     Returns:
-      `step(state, batch, select=None) -> (state, {"loss": []})`.
+      `step(state, batch) -> (state, {"loss": []})`.
     """
     optimizer = l2_adam(config)
     tables_optimizer = make_table_optimizer(config, axis_name)
 
-    def step(
-        state: AnyTrainState, batch: Batch, select: Select | None = None
-    ) -> tuple[AnyTrainState, Metrics]:
-        tables, network = state.params["tables"], state.params["network"]
+    def step(state: AnyTrainState, batch: Batch) -> tuple[AnyTrainState, Metrics]:
+        tables = state.params["tables"]
         key = jax.random.fold_in(state.key, state.step)
+        learnt = {name: state.params[name] for name in ("network", *([SELECTOR] if gates else []))}
 
-        def loss_of(rows: dict[str, Rows], network: Params) -> tuple[Array, Any]:
-            return click_loss(
-                model, network, state.batch_stats, rows, batch, key, select, axis_name
+        def loss_of(rows: dict[str, Rows], learnt: Params) -> tuple[Array, Any]:
+            loss, (penalty, batch_stats) = click_loss(
+                model, state.params | learnt, state.batch_stats, rows, batch, key, select, axis_name
             )
+            return loss + penalty if gates else loss, (loss, batch_stats)
 
         with jax.named_scope("gather"):
             rows = lookup_rows(model, tables, batch.ids)
-        (loss, (_, batch_stats)), (row_grads, grads) = jax.value_and_grad(
+        (_, (loss, batch_stats)), (row_grads, grads) = jax.value_and_grad(
             loss_of, argnums=(0, 1), has_aux=True
-        )(rows, network)
+        )(rows, learnt)
         if axis_name is not None:
             loss, grads = lax.pmean((loss, grads), axis_name)
         with jax.named_scope("update"):
@@ -163,15 +174,23 @@ def make_train_step(
             tables, table_state = tables_optimizer.update(
                 tables, state.table_optimizer, places, row_grads
             )
-            updates, network_state = optimizer.update(grads, state.network_optimizer, network)
+            updates = {}
+            updates["network"], network_state = optimizer.update(
+                grads["network"], state.network_optimizer, learnt["network"]
+            )
+            more: dict[str, Any] = {}
+            if gates:
+                updates[SELECTOR], more["selector_optimizer"] = gates.update(
+                    grads[SELECTOR], cast(Any, state).selector_optimizer, learnt[SELECTOR]
+                )
         state = dataclasses.replace(
             state,
             step=state.step + 1,
-            params=state.params
-            | {"tables": tables, "network": optax.apply_updates(network, updates)},
+            params=state.params | {"tables": tables} | optax.apply_updates(learnt, updates),
             batch_stats=batch_stats,
             table_optimizer=table_state,
             network_optimizer=network_state,
+            **more,
         )
         return state, {"loss": loss}
 

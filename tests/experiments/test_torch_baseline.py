@@ -114,7 +114,7 @@ def test_loss_and_gradients_of_the_click_model(baseline, batch):
     def loss_of(params):
         rows = lookup_rows(model, params["tables"], batch.ids)
         key = jax.random.key(0)
-        return click_loss(model, params["network"], {}, rows, batch, key, None, None)[0]
+        return click_loss(model, params, {}, rows, batch, key, None, None)[0]
 
     ours, gradients = jax.jit(jax.value_and_grad(loss_of))(state.params)
     ids, labels = tensors(batch)
@@ -212,7 +212,7 @@ def gates(baseline):
     """The same gates over wide embeddings twice: ours with parameters, and theirs."""
     config = GateConfig(weight=0.1)
     selector = BernoulliGates(config, len(SIZES) * SHAPE.dim)
-    params = selector.init(jax.random.key(5))
+    params = selector.init(jax.random.key(5)).gates
     module = baseline.Gates(len(SIZES) * SHAPE.dim, config)
     with torch.no_grad():
         module.linear.weight.copy_(torch.tensor(np.asarray(params["linear"]["kernel"]).T))

@@ -107,7 +107,7 @@ def model(request, golden):
     def compute(params):
         def loss_of(params):
             rows = lookup_rows(ours, params["tables"], batch.ids)
-            loss, _ = click_loss(ours, params["network"], stats, rows, batch, key, None, None)
+            loss, _ = click_loss(ours, params, stats, rows, batch, key, None, None)
             return loss
 
         rows = lookup_rows(ours, params["tables"], batch.ids)

@@ -204,7 +204,7 @@ def test_dropout_is_noise_in_training_and_absent_from_evaluation(setting, quick_
     @quick_jit
     def compute(params, key):
         rows = lookup_rows(model, params["tables"], DATA.ids)
-        loss, _ = click_loss(model, params["network"], {}, rows, DATA, key, None, None)
+        loss, _ = click_loss(model, params, {}, rows, DATA, key, None, None)
         evaluated, _ = apply_network(model, params["network"], {}, rows)
         expected, _ = apply_network(setting.model, params["network"], {}, rows)
         return loss, evaluated, expected

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,21 +12,36 @@ from scipy.special import expit
 
 from ihas_jax.config import GateConfig
 from ihas_jax.nn.gates import half_product, select_gates
+from ihas_jax.selectors.base import Looked, Weights
 from ihas_jax.selectors.bernoulli import BernoulliGates
 
 N, D, K = 3, 2, 6
 E = np.random.default_rng(0).normal(size=(8, N, D))
 KEY = jax.random.key(1)
-sample = jax.jit(BernoulliGates.sample, static_argnums=0)
-select = jax.jit(BernoulliGates.select, static_argnums=0)
 pytestmark = pytest.mark.usefixtures("float64")
+
+
+@partial(jax.jit, static_argnums=0)
+def sample(gates, params, embeddings, key, first_row=0):
+    """Embeddings after a stochastic selection, and the penalty."""
+    places = jnp.zeros(embeddings.shape[:2], jnp.int32)
+    return gates.sample(Weights(params), Looked(embeddings, places, first_row), key)[:2]
+
+
+def select(gates, params, embeddings):
+    """The deterministic selection: embeddings and masks, and what is behind them."""
+    weights = Weights(params)
+    places = jnp.zeros(embeddings.shape[:2], jnp.int32)
+    selected = jax.jit(gates.select)(weights, Looked(embeddings, places))
+    found = jax.jit(gates.gates)(weights, embeddings)
+    return SimpleNamespace(**(found._asdict() | selected._asdict()))
 
 
 def make(**options):
     """A selector, and parameters of its shapes with numbers of size one."""
     gates = BernoulliGates(GateConfig(**options), K)
     rng = np.random.default_rng(2)
-    fresh = jax.eval_shape(gates.init, KEY)
+    fresh = jax.eval_shape(gates.init, KEY).gates
     return gates, jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), fresh)
 
 
@@ -59,7 +76,7 @@ def test_without_instance_wise_all_instances_have_one_vector():
 
 
 def test_the_global_vector_starts_small_and_uniform():
-    start = BernoulliGates(GateConfig(instance_wise=False), 400).init(KEY)["vector"]
+    start = BernoulliGates(GateConfig(instance_wise=False), 400).init(KEY).gates["vector"]
     assert 0.99 / 20 < np.abs(start).max() <= 1 / 20
     assert abs(start.mean()) < 4 / 20 * np.sqrt(1 / 3 / 400)
 

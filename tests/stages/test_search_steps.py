@@ -137,11 +137,8 @@ def test_a_gate_step_is_adam_on_click_loss_plus_penalty(tiny, parts):
     key = jax.random.fold_in(state.selector_key, state.step)
 
     def objective(selector):
-        def select(embeddings, key, first):
-            return tiny.selector.sample(selector, embeddings, key, first)
-
-        network = state.params["network"]
-        loss, (penalty, _) = click_loss(tiny.model, network, {}, rows, batch, key, select, None)
+        params, select = state.params | {"selector": selector}, tiny.selector.sample
+        loss, (penalty, _) = click_loss(tiny.model, params, {}, rows, batch, key, select, None)
         return loss + penalty
 
     @jax.jit

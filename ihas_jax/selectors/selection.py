@@ -1,0 +1,91 @@
+"""What a selection method chose: structure where it is structure, a mask where it is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jax import Array
+
+from ihas_jax.data.store import Split
+from ihas_jax.models.base import BatchStats, Model, Params
+from ihas_jax.nn.embedding import EmbeddingSpec, Kept
+
+
+class Found(NamedTuple):
+    """What a search left, and what to choose by.
+
+    Attributes:
+      model: the searched click model.
+      params: its parameters with the selector's.
+      batch_stats: its statistics with the selector's.
+      valid: validation rows.
+      key: PRNG key.
+    """
+
+    model: Model
+    params: Params
+    batch_stats: BatchStats
+    valid: Split
+    key: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Kept coordinates of each field, and factors of the rest.
+
+    Attributes:
+      kept: kept coordinates of each field; those of the others are no part of the model.
+      factors: `[V, 1]` or `[V, D]` by which the embeddings are multiplied, 0 where a value or a
+        coordinate of it is removed; None for ones.
+    """
+
+    kept: Kept
+    factors: np.ndarray | None = None
+
+    def parameters(self, spec: EmbeddingSpec) -> int:
+        """Numbers left in a table of so many values, not counting removed ones.
+
+        Args:
+          spec: the table before selection.
+        """
+        if self.factors is None:
+            return sum(size * len(field) for size, field in zip(spec.sizes, self.kept, strict=True))
+        starts = np.concatenate([[0], np.cumsum(spec.sizes)])
+        shared = self.factors.shape[1] == 1
+        return sum(
+            int(np.count_nonzero(self._of_field(starts[n], starts[n + 1], field)))
+            * (len(field) if shared else 1)
+            for n, field in enumerate(self.kept)
+        )
+
+    def bytes(self, spec: EmbeddingSpec) -> int:
+        """Bytes to store them: 4 for each number, and one bit for each factor that may be 0."""
+        bits = 0 if self.factors is None else self.factors.size
+        return 4 * self.parameters(spec) + -(-bits // 8)
+
+    def factor_table(self, target: EmbeddingSpec) -> dict[str, np.ndarray]:
+        """The factors as arrays `[V_g, 1]` or `[V_g, d_g]`, one for each group of a table.
+
+        Args:
+          target: the compact table.
+        """
+        starts = np.concatenate([[0], np.cumsum(target.sizes)])
+        return {
+            group.name: np.concatenate(
+                [self._of_field(starts[n], starts[n + 1], self.kept[n]) for n in group.fields]
+            )
+            for group in target.groups
+        }
+
+    def _of_field(self, start: int, stop: int, kept: tuple[int, ...]) -> np.ndarray:
+        """Factors `[rows, kept]`, or `[rows, 1]` where all coordinates share them."""
+        assert self.factors is not None
+        rows = self.factors[start:stop]
+        return rows if rows.shape[1] == 1 else rows[:, list(kept)]
+
+
+def whole(spec: EmbeddingSpec) -> Kept:
+    """All coordinates of all fields."""
+    return (tuple(range(spec.dim)),) * len(spec.sizes)
