@@ -14,7 +14,7 @@ from ihas_jax.data.store import open_store
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.errors import run_cli
 from ihas_jax.presets import PresetName
-from ihas_jax.stages.pipeline import Stage, transfer
+from ihas_jax.stages.pipeline import StageName, transfer
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Arguments:
     output: Path | None = None
     """Folder of the run; new, or one to go on with (default: runs/ and the name of --data). The
     gates and clusters of a run of another click model serve this one, in transfer/ there."""
-    stage: Stage = "all"
+    stage: StageName = "all"
     """One stage alone, from what is already there, or all that are missing."""
     preset: PresetName | None = None
     """Values that the other flags start from: paper, small for logs of up to a few million rows

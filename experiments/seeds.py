@@ -21,7 +21,7 @@ from ihas_jax.errors import InputError, run_cli
 from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import Gain, Spread, paired_gain, spread
-from ihas_jax.reporting.report import MODELS, provenance
+from ihas_jax.reporting.report import provenance
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit
 from ihas_jax.stages.together import fit_together
@@ -51,6 +51,7 @@ class Arguments:
     """Values that the other flags start from, as in run.py."""
 
 
+MODELS = {"base": "base", "search": "search (iHAS-1)", "ihas": "iHAS"}
 _TOGETHER = ["The seeds trained side by side: seconds of base and search are those of all.", ""]
 
 
@@ -59,6 +60,11 @@ def main() -> None:
     arguments = tyro.cli(Arguments, default=Arguments(early_preset()))
     if arguments.seeds < 2:
         raise InputError(f"--seeds must be at least 2 for a paired test, not {arguments.seeds}.")
+    if arguments.config.method != "ihas":
+        raise InputError(
+            f"This script describes runs of ihas; to compare {arguments.config.method} over seeds "
+            "use paper/table2_overall.py."
+        )
     runs = run_seeds(arguments)
     name = "synthetic" if arguments.data is None else arguments.data.name
     summary = summarize(runs)

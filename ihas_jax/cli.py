@@ -8,7 +8,8 @@ from typing import Any, cast, get_args
 
 import tyro
 
-from ihas_jax.config import Config, ModelName, to_json
+from ihas_jax.config import Config, ModelName, from_json
+from ihas_jax.method_config import MethodName
 from ihas_jax.presets import PresetName, preset
 from ihas_jax.stages.run import read_json
 
@@ -24,10 +25,12 @@ def early_preset() -> Config:
         data: str | None = None
         preset: PresetName | None = None
         model: str = "dnn"
+        method: str = "ihas"
 
     early, _ = tyro.cli(Early, return_unknown_args=True, add_help=False)
     model = cast(ModelName, early.model) if early.model in get_args(ModelName) else "dnn"
-    return preset(early.preset or ("small" if early.data is None else "paper"), model)
+    method = cast(MethodName, early.method) if early.method in get_args(MethodName) else "ihas"
+    return preset(early.preset or ("small" if early.data is None else "paper"), model, method)
 
 
 def earlier_logs(results: Path, config: Config, seeds: int) -> dict[str, Any]:
@@ -37,5 +40,7 @@ def earlier_logs(results: Path, config: Config, seeds: int) -> dict[str, Any]:
     """
     path = Path(f"{results}.json")
     found = read_json(path) if path.exists() else {}
-    same = (found.get("config"), found.get("seeds")) == (to_json(config), seeds)
-    return found["logs"] if same else {}
+    if not found or found["seeds"] != seeds or from_json(Config, found["config"]) != config:
+        return {}
+    logs: dict[str, Any] = found["logs"]
+    return logs

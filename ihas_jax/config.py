@@ -249,6 +249,17 @@ def from_json(cls: type[T], values: dict[str, Any]) -> T:
     return cls(**decoded)
 
 
+def replaced(config: T, flag: str, value: Any) -> T:
+    """A config with another value, such as of `search.gate_every`.
+
+    Raises:
+      InputError: the value is out of range.
+    """
+    name, _, rest = flag.partition(".")
+    part = replaced(getattr(config, name), rest, value) if rest else value
+    return dataclasses.replace(typing.cast(Any, config), **{name: part})
+
+
 def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
     """The values in which two configs differ, as `search.gate_every: 100 -> 5`."""
     found = []

@@ -59,7 +59,7 @@ class AutoDimConfig:
     """AutoDim (Zhao et al., WWW 2021)."""
 
     dims: tuple[int, ...] = (2, 4, 8, 16)
-    """Candidate embedding sizes of a field, the largest at most --model.dim."""
+    """Candidate embedding sizes of a field, the largest at most the model's."""
     anneal: float = 5e-5
     """Fall of the Gumbel-softmax's temperature from 1 to .01, per step."""
 
@@ -81,7 +81,7 @@ class PepConfig:
     start: float = -15.0
     """Where thresholds start, before the sigmoid (-150 in the published runs on long logs)."""
     end: float = 0.0
-    """Where weight decay has driven them after --pep.epochs."""
+    """Where weight decay has driven them after that many epochs."""
     epochs: int = 20
     """Epochs in which thresholds rise from start to end; sets the size of their steps."""
     kept: float = 0.5
@@ -131,7 +131,7 @@ class OptEmbedConfig:
     weight: float = 1e-3
     """Weight of the sum over fields of exp(-threshold) in the loss."""
     reach: float = 1.0
-    """How far the penalty alone drives thresholds in --optembed.epochs, as a multiple of an
+    """How far the penalty alone drives thresholds in so many epochs, as a multiple of an
     embedding's mean initial L1 norm; sets the step of their plain SGD."""
     epochs: int = 10
     """Epochs for which `reach` is meant; the search itself stops early."""

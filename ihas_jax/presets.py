@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, get_args
 
-from ihas_jax.config import Config, ModelConfig, ModelName
+from ihas_jax.config import Config, ModelConfig, ModelName, SearchConfig
 from ihas_jax.errors import InputError
+from ihas_jax.method_config import MethodName
 
 PresetName = Literal["paper", "small", "reference"]
 
@@ -21,8 +22,22 @@ _REFERENCE: dict[ModelName, dict[str, Any]] = {
 }
 
 
-def preset(name: PresetName, model: ModelName = "dnn") -> Config:
-    """The starting values of a run with a click model.
+_SEARCHES: dict[MethodName, SearchConfig] = {
+    "autofield": SearchConfig(pretrain_epochs=0, gate_every=10),
+    "adafs_soft": SearchConfig(pretrain_epochs=2, gate_every=10),
+    "adafs_hard": SearchConfig(pretrain_epochs=2, gate_every=10),
+    "autodim": SearchConfig(pretrain_epochs=2, gate_every=10),
+    "pep": SearchConfig(pretrain_epochs=0),
+    "optembed": SearchConfig(pretrain_epochs=0),
+    "optfs": SearchConfig(pretrain_epochs=0),
+    "sseds": SearchConfig(pretrain_epochs=0),
+    "dimreg": SearchConfig(pretrain_epochs=0, gate_every=1),
+}
+"""How long the published codes pretrain, and how many batches they train on per gate step."""
+
+
+def preset(name: PresetName, model: ModelName = "dnn", method: MethodName = "ihas") -> Config:
+    """The starting values of a run with a click model and a selection method.
 
     `paper` is the paper's setting for logs of tens of millions of rows. `small` is for logs of
     up to a few million: smaller batches, so that an epoch has enough steps to learn from; gate
@@ -30,22 +45,28 @@ def preset(name: PresetName, model: ModelName = "dnn") -> Config:
     epochs of pretraining, since a small log is soon fitted; and one more epoch of patience.
     `reference` has the sizes, batch norm, dropout and initial weights that the examples of the
     library which the paper builds on, pytorch-fm, give the model (to models that it does not have,
-    those it gives most).
+    those it gives most). Pretraining and gate steps are those of the method's published code.
 
     Raises:
       InputError: there is no such preset.
     """
     if name not in get_args(PresetName):
         raise InputError(f"no preset {name!r}; there are {', '.join(get_args(PresetName))}")
-    config = Config(model=ModelConfig(model))
+    config = Config(method=method, model=ModelConfig(model), search=search_of(method, name))
     if name == "reference":
         usual: dict[str, Any] = {"hidden": (16, 16), "batch_norm": True, "dropout": 0.2}
         usual |= {"init": "torch", "linear_init": "normal"} | _REFERENCE.get(model, {})
         return dataclasses.replace(config, model=dataclasses.replace(config.model, **usual))
     if name == "small":
-        return dataclasses.replace(
-            config,
-            train=dataclasses.replace(config.train, batch_size=512, patience=3),
-            search=dataclasses.replace(config.search, gate_every=2, pretrain_epochs=2),
-        )
+        train = dataclasses.replace(config.train, batch_size=512, patience=3)
+        return dataclasses.replace(config, train=train)
     return config
+
+
+def search_of(method: MethodName, name: PresetName) -> SearchConfig:
+    """Pretraining and gate steps of a method."""
+    search = _SEARCHES.get(method, SearchConfig())
+    if name != "small":
+        return search
+    every, epochs = min(search.gate_every, 2), min(search.pretrain_epochs, 2)
+    return dataclasses.replace(search, gate_every=every, pretrain_epochs=epochs)

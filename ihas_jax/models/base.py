@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 
@@ -109,6 +110,29 @@ def factored(
         return rows
     factors = lookup(model.embedding, batch_stats[FACTORS], ids)
     return {**rows, EMBEDDING: {name: r * factors[name] for name, r in rows[EMBEDDING].items()}}
+
+
+def cut_network(full: Model, compact: Model, tree: Any, like: Any) -> Any:
+    """The part of a full-size model's network weights that a compact model has.
+
+    Where the compact model has fewer inputs, what is cut holds all K coordinates first.
+
+    Args:
+      full: the model with all coordinates.
+      compact: the same with kept ones.
+      tree: parameters or statistics of the network of `full`.
+      like: those of `compact`.
+    """
+    coordinates, columns = full.embedding.coordinates, compact.embedding.columns
+
+    def cut(leaf: Array, target: Array) -> Array:
+        for axis, (size, wanted) in enumerate(zip(leaf.shape, target.shape, strict=True)):
+            if size != wanted:
+                rest = np.arange(coordinates, size)
+                leaf = leaf.take(np.append(columns, rest).astype(int), axis)
+        return leaf
+
+    return jax.tree.map(cut, tree, like)
 
 
 def count_parameters(params: Any) -> int:

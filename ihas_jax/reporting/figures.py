@@ -1,4 +1,4 @@
-"""The figures of a run: gate probabilities, kept widths, learning curves."""
+"""The figures of a run: learning curves, kept widths, gate probabilities."""
 
 from __future__ import annotations
 
@@ -21,22 +21,29 @@ def draw_figures(
     directory: Path,
     metrics: dict[str, Any],
     histories: dict[str, History],
-    sample: dict[str, np.ndarray],
+    sample: dict[str, np.ndarray] | None,
 ) -> None:
-    """Writes `probabilities.png`, `widths.png` and `learning_curves.png`.
+    """Writes `learning_curves.png`, and `widths.png` and `probabilities.png` where they make sense.
 
     Args:
       directory: where they go.
       metrics: the content of metrics.json.
       histories: epochs of each training run.
-      sample: `probs [S, K]` and `thresholds [S]` of some test rows.
+      sample: gates' `probs [S, K]` and `thresholds [S]` of some test rows.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "probabilities": draw_probabilities(sample["probs"], sample["thresholds"]),
-        "widths": draw_widths(metrics["clusters"]),
-        "learning_curves": draw_learning_curves(histories),
-    }
+    figures = {"learning_curves": draw_learning_curves(histories)}
+    if sample is not None:
+        figures["probabilities"] = draw_probabilities(sample["probs"], sample["thresholds"])
+    if "clusters" in metrics:
+        labels = [
+            f"cluster {c}: {cluster['share']:.0%} of rows, keeps {cluster['kept']:.0%}"
+            for c, cluster in enumerate(metrics["clusters"])
+        ]
+        figures["widths"] = draw_widths(metrics["clusters"], labels)
+    if "selection" in metrics:
+        selection = metrics["selection"]
+        figures["widths"] = draw_widths([selection], [f"keeps {selection['kept']:.0%}"])
     for name, figure in figures.items():
         with matplotlib.rc_context({"svg.hashsalt": name}):
             figure.savefig(directory / f"{name}.png", dpi=150)
@@ -69,16 +76,20 @@ def draw_probabilities(probs: np.ndarray, thresholds: np.ndarray, bins: int = 50
     return figure
 
 
-def draw_widths(clusters: list[dict[str, Any]]) -> Figure:
-    """Kept coordinates per field and cluster (the paper's Figure 5)."""
-    names = list(clusters[0]["widths"])
+def draw_widths(models: list[dict[str, Any]], labels: list[str]) -> Figure:
+    """Kept coordinates per field of one or more models (the paper's Figure 5).
+
+    Args:
+      models: each with its `widths` by field.
+      labels: what to call them.
+    """
+    names = list(models[0]["widths"])
     figure, (axis,) = _figure(1, 1, (max(6.0, 0.32 * len(names) + 2), 4.2))
-    width = 0.8 / len(clusters)
-    for c, cluster in enumerate(clusters):
-        places = np.arange(len(names)) + (c - (len(clusters) - 1) / 2) * width
-        label = f"cluster {c}: {cluster['share']:.0%} of rows, keeps {cluster['kept']:.0%}"
+    width = 0.8 / len(models)
+    for c, (model, label) in enumerate(zip(models, labels, strict=True)):
+        places = np.arange(len(names)) + (c - (len(models) - 1) / 2) * width
         axis.bar(
-            places, list(cluster["widths"].values()), width, label=label,
+            places, list(model["widths"].values()), width, label=label,
             color=_COLORS[c % len(_COLORS)],
         )  # fmt: skip
     axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)

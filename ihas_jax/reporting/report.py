@@ -14,11 +14,27 @@ import jax
 from rich.table import Table
 
 from ihas_jax.config import Config, differences
+from ihas_jax.method_config import MethodName
 from ihas_jax.progress import console
 from ihas_jax.reporting.figures import History
 from ihas_jax.training.metrics import Scores
 
-MODELS = {"base": "base", "search": "search (iHAS-1)", "ihas": "iHAS"}
+METHODS: dict[MethodName, str] = {
+    "none": "base",
+    "pep": "PEP",
+    "autofield": "AutoField",
+    "optembed": "OptEmbed",
+    "adafs_soft": "AdaFS-soft",
+    "adafs_hard": "AdaFS-hard",
+    "optfs": "OptFS",
+    "autodim": "AutoDim",
+    "sseds": "SSEDS",
+    "dimreg": "DimReg",
+    "ihas": "iHAS",
+}
+"""How the methods are called in reports, in the order of the paper's Table 2."""
+MODELS = {"base": "base", "search": "search"} | {k: v for k, v in METHODS.items() if k != "none"}
+"""The models that metrics.json may have scores of."""
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 
 
@@ -28,7 +44,7 @@ def closing_table(metrics: dict[str, Any]) -> None:
     table.add_column("model")
     for column in ("AUC", "logloss", "parameters", "vs base"):
         table.add_column(column, justify="right")
-    for key in MODELS:
+    for key in _scored(metrics):
         table.add_row(_name(metrics, key), *_cells(metrics, key))
     console.print(table)
 
@@ -37,31 +53,19 @@ def write_report(
     workdir: Path, config: Config, metrics: dict[str, Any], histories: dict[str, History]
 ) -> None:
     """Writes `report.md` from the content of metrics.json, beside `figures/`."""
-    lines = ["# iHAS run", "", "## Test split", ""]
+    method = METHODS[metrics.get("method", "ihas")]
+    lines = [f"# {method} run", "", "## Test split", ""]
     lines += ["| model | AUC | logloss | parameters | AUC vs base |", "|---|---:|---:|---:|---:|"]
-    lines += [f"| {_name(metrics, key)} | {' | '.join(_cells(metrics, key))} |" for key in MODELS]
-    ihas = metrics["ihas"]
     lines += [
-        "",
-        f"Parameters of iHAS are those of its {len(metrics['clusters'])} clusters' compact models. "
-        f"Routing an instance needs {ihas['router_parameters']:,} more: the searched tables, the "
-        "gates and the centroids. A difference below 0.001 is within the noise of one seed.",
-        "",
-        "## Clusters",
-        "",
-        *_cluster_table(metrics["clusters"]),
-        "",
-        "![Kept coordinates per field and cluster](figures/widths.png)",
-        "",
-        *_kmeans_table(metrics["kmeans"]),
-        "",
-        "## Gates",
-        "",
-        f"The searched model keeps {metrics['search']['kept']:.1%} of the coordinates of an "
-        "average test instance.",
-        "",
-        "![Histogram of gate probabilities](figures/probabilities.png)",
-        "",
+        f"| {_name(metrics, key)} | {' | '.join(_cells(metrics, key))} |"
+        for key in _scored(metrics)
+    ]
+    lines += ["", "A difference below 0.001 is within the noise of one seed.", ""]
+    if "clusters" in metrics:
+        lines += _clusters(metrics)
+    if "selection" in metrics:
+        lines += _selection(metrics["selection"])
+    lines += [
         "## Training",
         "",
         *_training_table(histories),
@@ -82,10 +86,55 @@ def write_report(
     (workdir / "report.md").write_text("\n".join(lines), encoding="utf-8")
 
 
+def _scored(metrics: dict[str, Any]) -> list[str]:
+    """The models with scores."""
+    return [key for key in MODELS if key in metrics]
+
+
+def _clusters(metrics: dict[str, Any]) -> list[str]:
+    return [
+        f"Parameters of iHAS are those of its {len(metrics['clusters'])} clusters' compact models. "
+        f"Routing an instance needs {metrics['ihas']['router_parameters']:,} more: the searched "
+        "tables, the gates and the centroids.",
+        "",
+        "## Clusters",
+        "",
+        *_cluster_table(metrics["clusters"]),
+        "",
+        "![Kept coordinates per field and cluster](figures/widths.png)",
+        "",
+        *_kmeans_table(metrics["kmeans"]),
+        "",
+        "## Gates",
+        "",
+        f"The searched model keeps {metrics['search']['kept']:.1%} of the coordinates of an "
+        "average test instance.",
+        "",
+        "![Histogram of gate probabilities](figures/probabilities.png)",
+        "",
+    ]
+
+
+def _selection(selection: dict[str, Any]) -> list[str]:
+    return [
+        "## Selection",
+        "",
+        f"{selection['kept']:.1%} of the embedding table's numbers are kept.",
+        "",
+        "| field | kept coordinates, mean over its values |",
+        "|---|---:|",
+        *(f"| {name} | {width:.1f} |" for name, width in selection["widths"].items()),
+        "",
+        "![Kept coordinates per field](figures/widths.png)",
+        "",
+    ]
+
+
 def _name(metrics: dict[str, Any], key: str) -> str:
     """With the click model's where a transfer has two of them."""
     models = metrics.get("models", {})
-    return f"{MODELS[key]}, {models[key]}" if len(set(models.values())) > 1 else MODELS[key]
+    name = "search (iHAS-1)" if key == "search" and "ihas" in metrics else MODELS[key]
+    return f"{name}, {models[key]}" if len(set(models.values())) > 1 else name
 
 
 def _cells(metrics: dict[str, Any], key: str) -> list[str]:

@@ -45,20 +45,20 @@ class Selection:
     factors: np.ndarray | None = None
 
     def parameters(self, spec: EmbeddingSpec) -> int:
-        """Numbers left in a table of so many values, not counting removed ones.
+        """Numbers left in a table, not counting removed ones; `spec` is it before selection."""
+        return sum(self.parameters_by_field(spec))
 
-        Args:
-          spec: the table before selection.
-        """
+    def parameters_by_field(self, spec: EmbeddingSpec) -> list[int]:
+        """The same for each field."""
         if self.factors is None:
-            return sum(size * len(field) for size, field in zip(spec.sizes, self.kept, strict=True))
+            return [size * len(field) for size, field in zip(spec.sizes, self.kept, strict=True)]
         starts = np.concatenate([[0], np.cumsum(spec.sizes)])
         shared = self.factors.shape[1] == 1
-        return sum(
+        return [
             int(np.count_nonzero(self._of_field(starts[n], starts[n + 1], field)))
             * (len(field) if shared else 1)
             for n, field in enumerate(self.kept)
-        )
+        ]
 
     def bytes(self, spec: EmbeddingSpec) -> int:
         """Bytes to store them: 4 for each number, and one bit for each factor that may be 0."""

@@ -19,13 +19,15 @@ from ihas_jax.config import Config, ModelConfig, from_json, to_json
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, Model, init_model
+from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, init_model
 from ihas_jax.nn.embedding import Kept, init_table
-from ihas_jax.selectors.bernoulli import BernoulliGates
+from ihas_jax.selectors.base import Selector
+from ihas_jax.selectors.registry import build_selector
 from ihas_jax.stages.cluster import make_assign, masked_embeddings
 from ihas_jax.stages.evaluate import predict_routed
 from ihas_jax.stages.pretrain import streamed_predict
 from ihas_jax.stages.run import write_json
+from ihas_jax.stages.search import init_search, predict_selected
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.streaming import Streamed
 
@@ -39,20 +41,23 @@ if TYPE_CHECKING:
 class Bundle:
     """Everything that prediction needs.
 
+    Methods other than iHAS have one model and no router. Where the searched model is the outcome,
+    its weights have the selector's among them.
+
     Attributes:
       config: the run's config.
       searched: the click model whose gates route; the run's own, or another's in a transfer.
       schema: vocabularies of the fields.
-      kept: kept coordinates of each compact model.
+      kept: kept coordinates of each compact model, None for a model with all of them.
       routes: for each cluster the index of the model that serves it.
-      router: `{"params": {"tables", "selector"}, "centroids": [C, K]}`.
-      weights: `(params, batch_stats)` of each compact model.
+      router: `{"params": {"tables", "selector"}, "centroids": [C, K]}`, or empty.
+      weights: `(params, batch_stats)` of each model.
     """
 
     config: Config
     searched: ModelConfig
     schema: Schema
-    kept: tuple[Kept, ...]
+    kept: tuple[Kept | None, ...]
     routes: tuple[int, ...]
     router: dict[str, Any]
     weights: tuple[tuple[Any, Any], ...]
@@ -62,8 +67,8 @@ class Bundle:
         return build_model(self.searched, self.schema.sizes)
 
     @cached_property
-    def _selector(self) -> BernoulliGates:
-        return BernoulliGates(self.config.gates, self._base.embedding.coordinates)
+    def _selector(self) -> Selector:
+        return build_selector(self.config, self._base, 1)
 
     @cached_property
     def _assign(self) -> Streamed:
@@ -78,8 +83,20 @@ class Bundle:
 
     @cached_property
     def _experts(self) -> list[tuple[Streamed, Any]]:
-        predictors = (streamed_predict(model, "[predict] routed models") for model in self.models)
+        if self._selects:
+            predictors = [Streamed(self._predict_selected, "[predict] searched model")]
+        else:
+            name = "[predict] routed models" if self.router else "[predict] model"
+            predictors = [streamed_predict(model, name) for model in self.models]
         return list(zip(predictors, self.weights, strict=True))
+
+    def _predict_selected(self, weights: Any, ids: Array) -> Array:
+        return predict_selected(self._base, self._selector, weights[0], weights[1], ids)[0]
+
+    @property
+    def _selects(self) -> bool:
+        """Whether the model selects while it predicts."""
+        return self.config.method != "none" and self._selector.recipe.outcome == "search"
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -97,11 +114,19 @@ class Bundle:
         """Cluster `[n]` of each row of ids `[n, N]`."""
         if not len(ids):
             return np.zeros(0, np.int32)
+        if not self.router:
+            return np.zeros(len(ids), np.int32)
         weights = (self.router["params"], self.router["centroids"])
         return self._assign(weights, ids)
 
     def masks(self, ids: np.ndarray) -> np.ndarray:
-        """Open gates `[n, K]` of each row of ids `[n, N]`, int8; K = N * D, field by field."""
+        """Open gates `[n, K]` of each row of ids `[n, N]`, int8; K = N * D, field by field.
+
+        Raises:
+          InputError: the run is of a method other than iHAS.
+        """
+        if not self.router:
+            raise InputError(f"A run of the method {self.config.method} has no gates for each row.")
         return self._masks(self.router["params"], ids)
 
     def predict_ids(self, ids: np.ndarray) -> np.ndarray:
@@ -124,15 +149,14 @@ class Bundle:
 
 def save_bundle(bundle: Bundle, path: Path) -> None:
     """Writes a bundle to a folder of its own."""
-    router = bundle.router["params"]
-    arrays = {
-        "router": {
+    arrays = {"models": {str(i): weights for i, weights in enumerate(_named(bundle.weights))}}
+    if bundle.router:
+        router = bundle.router["params"]
+        arrays["router"] = {
             "tables": {EMBEDDING: router["tables"][EMBEDDING]},
-            "selector": router["selector"],
+            SELECTOR: router[SELECTOR],
             "centroids": bundle.router["centroids"],
-        },
-        "models": {str(i): weights for i, weights in enumerate(_named(bundle.weights))},
-    }
+        }
     facts = {
         "config": to_json(bundle.config),
         "searched": to_json(bundle.searched),
@@ -158,7 +182,10 @@ def load_bundle(path: str | Path) -> Bundle:
         facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
         config = from_json(Config, facts["config"])
         searched = from_json(ModelConfig, facts.get("searched", facts["config"]["model"]))
-        kept = tuple(tuple(tuple(field) for field in model) for model in facts["kept"])
+        kept = tuple(
+            None if model is None else tuple(tuple(field) for field in model)
+            for model in facts["kept"]
+        )
         routes = tuple(facts["routes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -168,16 +195,24 @@ def load_bundle(path: str | Path) -> Bundle:
     bundle = Bundle(config, searched, Schema.load(path / "schema.json"), kept, routes, {}, ())
     key = jax.random.key(0)
 
+    routed = config.method == "ihas"
+
     def shapes() -> Any:
-        weights = [init_model(key, model) for model in bundle.models]
-        return {
-            "router": {
-                "tables": {EMBEDDING: init_table(key, bundle._base.embedding)},
-                "selector": bundle._selector.init(key).gates,
-                "centroids": jnp.zeros((len(bundle.routes), bundle._selector.coordinates)),
-            },
-            "models": {str(i): named for i, named in enumerate(_named(weights))},
+        if bundle._selects:
+            state = init_search(key, config, bundle._base, bundle._selector)
+            weights = [(state.params, state.batch_stats)]
+        else:
+            weights = [init_model(key, model) for model in bundle.models]
+        models = {"models": {str(i): named for i, named in enumerate(_named(weights))}}
+        if not routed:
+            return models
+        centroids = jnp.zeros((len(bundle.routes), bundle._base.embedding.coordinates))
+        router = {
+            "tables": {EMBEDDING: init_table(key, bundle._base.embedding)},
+            SELECTOR: bundle._selector.init(key).gates,
+            "centroids": centroids,
         }
+        return models | {"router": router}
 
     with Checkpoints(path / "arrays", read_only=True) as checkpoints:
         found = checkpoints.restore(jax.eval_shape(shapes))
@@ -186,16 +221,13 @@ def load_bundle(path: str | Path) -> Bundle:
             f"{path} holds no undamaged arrays. Delete that folder and run experiments/run.py "
             "again with the same flags: its last stage writes it anew."
         )
-    router = found[0]["router"]
-    models = (found[0]["models"][str(i)] for i in range(len(kept)))
-    return dataclasses.replace(
-        bundle,
-        router={
-            "params": {"tables": router["tables"], "selector": router["selector"]},
-            "centroids": router["centroids"],
-        },
-        weights=tuple((weights["params"], weights.get("batch_stats", {})) for weights in models),
-    )
+    arrays = found[0]
+    models = (arrays["models"][str(i)] for i in range(len(kept)))
+    weights = tuple((trees["params"], trees.get("batch_stats", {})) for trees in models)
+    router = dict(arrays.get("router", {}))
+    if router:
+        router = {"centroids": router.pop("centroids"), "params": router}
+    return dataclasses.replace(bundle, router=router, weights=weights)
 
 
 def _named(weights: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:

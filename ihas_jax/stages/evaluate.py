@@ -14,7 +14,7 @@ from ihas_jax.stages.cluster import Clusters, Searched, look_up, make_assign
 from ihas_jax.stages.pretrain import streamed_predict
 from ihas_jax.stages.retrain import Plan, build_expert
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import predict_selected
+from ihas_jax.stages.search import streamed_selected
 from ihas_jax.training.loop import Fitted
 from ihas_jax.training.metrics import score
 from ihas_jax.training.streaming import Streamed
@@ -73,11 +73,7 @@ def evaluate(
         (base.params, base.batch_stats), test.ids
     )
 
-    def searched_batch(weights: Any, ids: Array) -> tuple[Array, Array]:
-        probs, selected = predict_selected(model, selector, weights[0], weights[1], ids)
-        return probs, selected.masks.mean(axis=1)
-
-    search_probs, search_kept = Streamed(searched_batch, "[evaluate] search")(
+    search_probs, search_kept = streamed_selected(model, selector, "[evaluate] search")(
         (params, searched.fitted.batch_stats), test.ids
     )
     assigned = make_assign(model, selector)((params, clusters.centroids), test.ids)
@@ -92,10 +88,10 @@ def evaluate(
     gates = count_parameters(params[SELECTOR])
     tables = count_parameters(params["tables"][EMBEDDING])
     metrics = {
-        "base": _scores(test.labels, base_probs, count_parameters(base.params)),
-        "search": _scores(test.labels, search_probs, count_parameters(params))
+        "base": scores_of(test.labels, base_probs, count_parameters(base.params)),
+        "search": scores_of(test.labels, search_probs, count_parameters(params))
         | {"kept": float(search_kept.mean())},
-        "ihas": _scores(
+        "ihas": scores_of(
             test.labels, routed, sum(count_parameters(weights[0]) for _, weights in experts)
         )
         | {"router_parameters": tables + gates + clusters.centroids.size},
@@ -107,9 +103,11 @@ def evaluate(
     return Evaluation(metrics, _sample(searched, test.ids))
 
 
-def _scores(labels: np.ndarray, probs: np.ndarray, parameters: int) -> dict[str, Any]:
+def scores_of(labels: np.ndarray, probs: np.ndarray, parameters: int) -> dict[str, Any]:
+    """AUC and logloss beside the size of a model, `bytes` for float32 parameters."""
     scores = score(labels, probs)
-    return {"auc": scores.auc, "logloss": scores.logloss, "parameters": parameters}
+    size = {"parameters": parameters, "bytes": 4 * parameters}
+    return {"auc": scores.auc, "logloss": scores.logloss, **size}
 
 
 def _describe(

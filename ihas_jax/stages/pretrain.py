@@ -130,11 +130,11 @@ def train_model(
     model: Model,
     *,
     rows: np.ndarray | None = None,
-    valid_rows: np.ndarray | None = None,
+    valid: Split | None = None,
     start: Callable[[TrainState], TrainState] = lambda state: state,
 ) -> Fitted:
     """Trains the task of `model_task`; `start` changes the fresh state before training."""
-    task = model_task(run, name, model, rows=rows, valid_rows=valid_rows)
+    task = model_task(run, name, model, rows=rows, valid=valid)
     return fit(task, start(fresh_state(run, name, model)), run.event)
 
 
@@ -149,7 +149,7 @@ def model_task(
     model: Model,
     *,
     rows: np.ndarray | None = None,
-    valid_rows: np.ndarray | None = None,
+    valid: Split | None = None,
     epochs: int | None = None,
 ) -> Task:
     """The training of a click model on (some of) the training rows.
@@ -159,16 +159,14 @@ def model_task(
       name: its folder within the run, and the name of its seeds.
       model: the click model.
       rows: training rows to use; all by default.
-      valid_rows: validation rows that decide when to stop; all by default.
+      valid: rows that decide when to stop; the validation split by default.
       epochs: train exactly so long and keep the last epoch, instead of stopping early.
     """
     predictor = streamed_predict(model, f"[{name}] validation")
-    valid = run.data.valid
-    if valid_rows is not None:
-        valid = Split(valid.ids[valid_rows], valid.labels[valid_rows])
+    ids, labels = valid or run.data.valid
 
     def evaluate(params: Params, batch_stats: BatchStats) -> tuple[Scores, dict[str, float]]:
-        return score(valid.labels, predictor((params, batch_stats), valid.ids)), {}
+        return score(labels, predictor((params, batch_stats), ids)), {}
 
     return Task(
         name=name,

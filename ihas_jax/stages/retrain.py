@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from ihas_jax.config import ClusterConfig
+from ihas_jax.data.store import Split
 from ihas_jax.models.base import EMBEDDING, Model, Params
 from ihas_jax.nn.embedding import EmbeddingSpec, Kept, carry_kept, slice_table
 from ihas_jax.progress import log
@@ -113,12 +114,12 @@ def retrain(run: Run, plan: Plan, searched: Model, params: Params) -> list[Fitte
     fitted = []
     for expert in plan.experts:
         model, name = build_expert(run, expert), f"retrain/{expert.name}"
+        valid = Split(*(part[expert.valid_rows] for part in run.data.valid))
         fitted.append(
             train_model(
-                run, name, model, rows=expert.rows, valid_rows=expert.valid_rows,
-                start=partial(start, model),
+                run, name, model, rows=expert.rows, valid=valid, start=partial(start, model)
             )
-        )  # fmt: skip
+        )
     return fitted
 
 

@@ -210,6 +210,19 @@ def predict_selected(
     return jax.nn.sigmoid(logits), selected
 
 
+def streamed_selected(model: Model, selector: Selector, description: str) -> Streamed:
+    """`predict_selected` over any number of rows, with the parameters `(params, batch_stats)`.
+
+    Gives probabilities `[n]`, and the share `[n]` of coordinates that each row keeps.
+    """
+
+    def batch(weights: tuple[Params, BatchStats], ids: Array) -> tuple[Array, Array]:
+        probs, selected = predict_selected(model, selector, weights[0], weights[1], ids)
+        return probs, selected.masks.mean(axis=1)
+
+    return Streamed(batch, description)
+
+
 class Searches(NamedTuple):
     """The trainings of a searching stage.
 
@@ -263,11 +276,7 @@ def search_task(
     """
     config, data, recipe = run.config, run.data, selector.recipe
 
-    def evaluate_batch(weights: tuple[Params, BatchStats], ids: Array) -> tuple[Array, Array]:
-        probs, selected = predict_selected(model, selector, weights[0], weights[1], ids)
-        return probs, selected.masks.mean(axis=1)
-
-    predictor = Streamed(evaluate_batch, f"[{name}] validation")
+    predictor = streamed_selected(model, selector, f"[{name}] validation")
     kept_of_table = jax.jit(lambda params, stats: selector.kept(weights_of(params, stats), params))
 
     def evaluate(params: Params, batch_stats: BatchStats) -> tuple[Scores, dict[str, float]]:

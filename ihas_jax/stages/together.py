@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ihas_jax.config import Config
 from ihas_jax.data.store import Dataset
+from ihas_jax.errors import InputError
 from ihas_jax.progress import log
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.stages.pipeline import Result, check_rows, fit
@@ -37,9 +38,14 @@ def fit_together(config: Config, data: Dataset, workdirs: Mapping[int, str | Pat
       The result of each seed, in the order of `workdirs`.
 
     Raises:
-      InputError: as `fit`, or the rows don't stay on the device.
+      InputError: as `fit`; the rows don't stay on the device, or the method is not ihas.
     """
     check_rows(config, data)
+    if config.method != "ihas":
+        raise InputError(
+            f"Seeds of the method {config.method} can't train side by side, those of ihas can. "
+            "Leave --together out."
+        )
     if not workdirs:
         return []
     with ExitStack() as stack:

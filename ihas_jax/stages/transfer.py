@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
-from ihas_jax.config import Config, from_json
+from ihas_jax.config import Config
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
 from ihas_jax.nn.embedding import carry_kept
 from ihas_jax.stages.run import Run, read_seconds
-from ihas_jax.stages.workdir import differences_that_matter
+from ihas_jax.stages.workdir import differences_that_matter, read_config
 
 
 def searched_config(config: Config, workdir: str | Path) -> Config:
@@ -19,10 +18,9 @@ def searched_config(config: Config, workdir: str | Path) -> Config:
 
     Otherwise, and where anything but the model differs, it is `config` itself.
     """
-    about = Path(workdir) / "config.json"
     try:
-        old = from_json(Config, json.loads(about.read_text(encoding="utf-8"))["config"])
-    except (OSError, ValueError, KeyError, TypeError, InputError):
+        old = read_config(Path(workdir))
+    except InputError:
         return config  # no folder of a run; whoever opens it says so
     if old.model.name == config.model.name:
         return config

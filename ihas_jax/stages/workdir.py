@@ -71,6 +71,19 @@ def open_workdir(
         os.close(handle)
 
 
+def read_config(path: Path) -> Config:
+    """The config of the run in a folder.
+
+    Raises:
+      InputError: it holds no run, or one whose config can't be read.
+    """
+    about = path / _ABOUT
+    try:
+        return from_json(Config, json.loads(about.read_text(encoding="utf-8"))["config"])
+    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
+        raise InputError(f"{about} can't be read ({error}); choose another folder.") from None
+
+
 def _lock(path: Path, handle: int) -> None:
     """Takes the folder for this process; the lock dies with the process."""
     try:

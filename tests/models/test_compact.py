@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, apply_network, count_parameters, init_model, lookup_rows
+from ihas_jax.models.base import (
+    EMBEDDING,
+    apply_network,
+    count_parameters,
+    cut_network,
+    init_model,
+    lookup_rows,
+)
 from ihas_jax.nn.embedding import slice_table
 
 SIZES, DRAWS = (3, 4, 2, 5, 3), 2
@@ -79,19 +86,6 @@ def names(tree):
     return ["/".join(entry.key for entry in path) for path, _ in jax.tree.leaves_with_path(tree)]
 
 
-def cut(spec, network, shapes):
-    """A full-size network without removed coordinates; what is cut holds all K of them first."""
-
-    def cut_leaf(leaf, shape):
-        for axis in range(leaf.ndim):
-            if leaf.shape[axis] != shape.shape[axis]:
-                rest = np.arange(spec.coordinates, leaf.shape[axis])
-                leaf = np.take(leaf, np.append(spec.columns, rest).astype(int), axis)
-        return leaf
-
-    return jax.tree.map(cut_leaf, network, shapes)
-
-
 @pytest.fixture(scope="module")
 def twins(small, quick_jit):
     """A full-size model with random weights, compact ones with their share, what both compute."""
@@ -134,7 +128,7 @@ def twins(small, quick_jit):
                     params["network"]["crosses"][f"bias_{i}"] *= mask.ravel()
             tables = dict(params["tables"])
             tables[EMBEDDING] = slice_table(full.embedding, tables[EMBEDDING], spec)
-            network = cut(spec, params["network"], shapes["network"])
+            network = cut_network(full, compact, params["network"], shapes["network"])
             twin = {"tables": tables, "network": network}
             assert jax.tree.map(jnp.shape, (twin, stats)) == jax.tree.map(
                 jnp.shape, (shapes, stat_shapes)
@@ -142,7 +136,9 @@ def twins(small, quick_jit):
             found["full"] = compute(full, params, stats, mask)
             found["compact"] = compute(compact, twin, stats, None)
             found = jax.tree.map(np.asarray, found)
-            draws.append(SimpleNamespace(spec=spec, shapes=shapes, mask=mask, **found))
+            draws.append(
+                SimpleNamespace(model=compact, spec=spec, shapes=shapes, mask=mask, **found)
+            )
         shapes = jax.eval_shape(lambda key: init_model(key, full), jax.random.key(0))[0]
     return SimpleNamespace(name=config.name, full=full, shapes=shapes, draws=draws)
 
@@ -182,7 +178,8 @@ def test_kept_coordinates_get_the_gradients_that_they_get_in_the_twin(twins):
 
 def test_network_weights_get_the_gradients_that_they_get_in_the_twin(twins):
     for draw in twins.draws:
-        expected = cut(draw.spec, draw.full["grads"]["network"], draw.shapes["network"])
+        gradients, shapes = draw.full["grads"]["network"], draw.shapes["network"]
+        expected = cut_network(twins.full, draw.model, gradients, shapes)
         assert_close(draw.compact["grads"]["network"], expected)
 
 

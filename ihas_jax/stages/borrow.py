@@ -1,0 +1,50 @@
+"""Beginning a run with finished stages of another one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ihas_jax.config import Config, differences
+from ihas_jax.data.store import Dataset
+from ihas_jax.errors import InputError
+from ihas_jax.stages.run import Run, read_json, read_seconds, write_seconds
+from ihas_jax.stages.workdir import open_workdir, read_config
+
+_BASE = ("model.", "optimizer.", "train.", "seed")
+_TOUCHED_BY = {"base": _BASE, "search": (*_BASE, "method", "search.", "gates.")}
+"""For each stage that can be borrowed, the values that it depends on."""
+
+
+def borrow(config: Config, data: Dataset, workdir: Path, source: Path) -> None:
+    """Copies the base model and the search of a finished run, where they are what a run would do.
+
+    Stages that the run has begun already are left alone.
+
+    Args:
+      config: every choice of the run.
+      data: its data; the same as of the finished run.
+      workdir: the folder of the run.
+      source: the folder of a finished run.
+
+    Raises:
+      InputError: the folder of the run can't be made, or that of the finished one holds none.
+    """
+    old, theirs = read_config(source), read_json(source / "stages.json")
+    changed = differences(old, config)
+    with open_workdir(config, data, workdir) as path:
+        run = Run(config, data, path)
+        seconds = read_seconds(run)
+        for stage, values in _TOUCHED_BY.items():
+            fits = stage in theirs and not any(line.startswith(values) for line in changed)
+            if not fits or stage in seconds or (path / stage).exists():
+                continue
+            partial = path / f".{stage}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                shutil.copytree(source / stage, partial)
+            except OSError as error:
+                raise InputError(f"{source / stage} can't be copied: {error.strerror}.") from None
+            partial.replace(path / stage)
+            seconds[stage] = theirs[stage]
+            write_seconds(run, seconds)

@@ -1,0 +1,169 @@
+"""The choosing stage of methods other than iHAS: one selection for all rows, and its model."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ihas_jax.data.store import Split
+from ihas_jax.models.base import (
+    EMBEDDING,
+    FACTORS,
+    BatchStats,
+    Model,
+    Params,
+    cut_network,
+)
+from ihas_jax.nn.embedding import slice_table
+from ihas_jax.progress import log
+from ihas_jax.selectors.base import Selector
+from ihas_jax.selectors.selection import Found, Selection
+from ihas_jax.stages.pretrain import pretrain_state, train_model
+from ihas_jax.stages.run import Run, read_json, write_json
+from ihas_jax.stages.search import Searches
+from ihas_jax.training.checkpoint import Checkpoints
+from ihas_jax.training.loop import Fitted
+from ihas_jax.training.optimizers import l2_adam, make_table_optimizer
+from ihas_jax.training.steps import TrainState
+
+_FACTS = "selection.json"
+
+
+def choose(run: Run, selector: Selector, model: Model, searched: Fitted) -> tuple[Selection, float]:
+    """What the method keeps of a searched model, and the seconds that choosing took."""
+    folder = run.workdir / "choose"
+    if (folder / _FACTS).exists() and (finished := _load(folder, model)) is not None:
+        return finished
+    start = time.monotonic()
+    valid = run.data.valid
+    found = Found(model, searched.params, searched.batch_stats, valid, run.key("choose"))
+    selection = selector.choose(found)
+    seconds = time.monotonic() - start
+    _save(folder, selection, seconds)
+    spec = model.embedding
+    share = selection.parameters(spec) / spec.parameters
+    log(f"[choose] keeps {share:.1%} of the embedding table")
+    run.event("selection", {"kept": selection.kept, "share": share})
+    return selection, seconds
+
+
+def _save(folder: Path, selection: Selection, seconds: float) -> None:
+    factors = selection.factors
+    folder.mkdir(parents=True, exist_ok=True)
+    if factors is not None:
+        with Checkpoints(folder / "factors", keep=1) as checkpoints:
+            checkpoints.save({FACTORS: {FACTORS: factors}}, {})
+    columns = None if factors is None else factors.shape[1]
+    facts = {"kept": selection.kept, "columns": columns, "seconds": seconds}
+    write_json(folder / _FACTS, facts)
+
+
+def _load(folder: Path, model: Model) -> tuple[Selection, float] | None:
+    facts = read_json(folder / _FACTS)
+    kept = tuple(tuple(field) for field in facts["kept"])
+    if facts["columns"] is None:
+        return Selection(kept), facts["seconds"]
+    shape = (sum(model.embedding.sizes), facts["columns"])
+    like = {FACTORS: {FACTORS: jax.ShapeDtypeStruct(shape, np.float32)}}
+    with Checkpoints(folder / "factors", keep=1) as checkpoints:
+        found = checkpoints.restore(like)
+    if found is None:
+        return None
+    return Selection(kept, np.asarray(found[0][FACTORS][FACTORS])), facts["seconds"]
+
+
+def selected_model(run: Run, selection: Selection) -> Model:
+    """The click model of the kept coordinates."""
+    return run.model(selection.kept)
+
+
+def retrain_selection(
+    run: Run,
+    selector: Selector,
+    selection: Selection,
+    searches: Searches,
+    valid: Split | None = None,
+) -> Fitted:
+    """Trains the click model of a selection, with early stopping.
+
+    It starts from what the method's recipe says: fresh weights, or the kept part of the weights
+    that the search began with or came by. Factors stay among its statistics and multiply its
+    embeddings.
+
+    Args:
+      run: the run.
+      selector: the method.
+      selection: what it chose.
+      searches: the trainings of its search.
+      valid: the rows that decide when to stop; the validation split by default.
+    """
+    full, model = run.model(), selected_model(run, selection)
+    start, source = selector.recipe.start, None
+    if start == "rewound" and searches.rewound is not None:
+        source = (searches.rewound.params, searches.rewound.batch_stats)
+    elif start != "fresh":
+        initial = pretrain_state(run, full, selector)
+        source = (initial.params, initial.batch_stats)
+    whole_network = start != "initial_embeddings"
+
+    def begin(state: TrainState) -> TrainState:
+        if source is not None:
+            state = _inherit(run, full, model, state, *source, whole_network=whole_network)
+        if selection.factors is None:
+            return state
+        factors = jax.tree.map(jnp.asarray, selection.factor_table(model.embedding))
+        return dataclasses.replace(state, batch_stats=state.batch_stats | {FACTORS: factors})
+
+    return train_model(run, "retrain", model, valid=valid, start=begin)
+
+
+def _inherit(
+    run: Run,
+    full: Model,
+    model: Model,
+    state: TrainState,
+    params: Params,
+    batch_stats: BatchStats,
+    *,
+    whole_network: bool,
+) -> TrainState:
+    """A state that starts with the kept part of a full-size model's weights."""
+    fresh = state.params
+    names = full.tables if whole_network else (EMBEDDING,)
+    tables = fresh["tables"] | {
+        name: slice_table(full.tables[name], params["tables"][name], model.tables[name])
+        for name in names
+    }
+    network, stats = fresh["network"], state.batch_stats
+    if whole_network:
+        network, stats = (
+            cut_network(full, model, {name: tree[name] for name in like}, like)
+            for tree, like in ((params["network"], network), (batch_stats, stats))
+        )
+    config = run.config.optimizer
+    return dataclasses.replace(
+        state,
+        params={"tables": tables, "network": network},
+        batch_stats=stats,
+        table_optimizer=make_table_optimizer(config).init(tables),
+        network_optimizer=l2_adam(config).init(network),
+    )
+
+
+def folded(model: Model, fitted: Fitted) -> tuple[Params, BatchStats]:
+    """The weights of a model whose factors are multiplied into its embedding table.
+
+    It computes what the model computes, as a model without factors.
+    """
+    if FACTORS not in fitted.batch_stats:
+        return fitted.params, fitted.batch_stats
+    tables = dict(fitted.params["tables"])
+    factors = fitted.batch_stats[FACTORS]
+    tables[EMBEDDING] = {name: part * factors[name] for name, part in tables[EMBEDDING].items()}
+    stats = {name: tree for name, tree in fitted.batch_stats.items() if name != FACTORS}
+    return fitted.params | {"tables": tables}, stats
