@@ -165,6 +165,9 @@ class SearchConfig:
     """Training batches per gate update; 1 to 5 for logs of up to a few million rows."""
     gate_optimizer: AdamConfig = AdamConfig()
     """The gates' own optimiser."""
+    stopping_share: float = 0.0
+    """Share of the validation rows that decide when to stop and never move gates; with 0 all rows
+    do both, as in the papers, and gates with many weights may learn a small log's by heart."""
 
 
 @dataclass(frozen=True)
@@ -310,6 +313,11 @@ def _check(config: Config) -> None:
         raise InputError(f"--seed must be less than 2^32, not {config.seed}.")
     if math.isnan(config.gates.l0_weight):
         raise InputError("--gates.l0-weight must be a number, not nan.")
+    if not 0 <= config.search.stopping_share < 1:
+        raise InputError(
+            "--search.stopping-share must be at least 0 and less than 1, not "
+            f"{config.search.stopping_share}."
+        )
     if config.gates.bins is not None and config.gates.bins < 3:
         raise InputError(f"--gates.bins must be at least 3, not {config.gates.bins}.")
     if not 0 <= config.cluster.majority <= 1:

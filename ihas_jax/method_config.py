@@ -81,9 +81,9 @@ class PepConfig:
     start: float = -15.0
     """Where thresholds start, before the sigmoid (-150 in the published runs on long logs)."""
     end: float = 0.0
-    """Where weight decay has driven them after that many epochs."""
+    """Where weight decay drives them, at most 0; near 0 they arrive late."""
     epochs: int = 20
-    """Epochs in which thresholds rise from start to end; sets the size of their steps."""
+    """Epochs in which thresholds would rise from start to end at their first pace."""
     kept: float = 0.5
     """Share of the embedding table's numbers to keep; the search ends when it is reached."""
     ticket: bool = True
@@ -94,6 +94,7 @@ class PepConfig:
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
         _positive("pep.epochs", self.epochs)
+        _positive("pep.kept", self.kept)
         _share("pep.kept", self.kept)
         if not self.start < self.end:
             raise InputError(f"--pep.start {self.start} must lie below --pep.end {self.end}.")
@@ -104,7 +105,7 @@ class OptFSConfig:
     """OptFS (Lyu et al., WWW 2023)."""
 
     epochs: int = 10
-    """Length of the search; unopposed gates close at half of it."""
+    """Length of the search; unopposed gates close by half of it."""
     rewind: int = 1
     """Epochs after which the weights are set aside that retraining starts from."""
     temperature: float = 1000.0

@@ -8,11 +8,24 @@ from ihas_jax.config import Config
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import MethodName
 from ihas_jax.models.base import Model
+from ihas_jax.selectors.adafs import build_adafs_hard, build_adafs_soft
+from ihas_jax.selectors.autodim import build_autodim
+from ihas_jax.selectors.autofield import build_autofield
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.bernoulli import build_bernoulli
+from ihas_jax.selectors.dimreg import build_dimreg
+from ihas_jax.selectors.optfs import build_optfs
+from ihas_jax.selectors.pep import build_pep
 
 _BUILDERS: dict[MethodName, Callable[[Config, Model, int], Selector]] = {
     "ihas": build_bernoulli,
+    "autofield": build_autofield,
+    "adafs_soft": build_adafs_soft,
+    "adafs_hard": build_adafs_hard,
+    "autodim": build_autodim,
+    "pep": build_pep,
+    "optfs": build_optfs,
+    "dimreg": build_dimreg,
 }
 
 

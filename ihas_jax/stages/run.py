@@ -62,13 +62,18 @@ class Run:
         rows: np.ndarray | None = None,
         epochs: int | None = None,
         gate_every: int = 0,
+        gate_rows: np.ndarray | None = None,
     ) -> Rounds:
-        """Training batches, of the given training rows only; with gate batches for a search."""
+        """Training batches, of the given training rows only; with gate batches for a search.
+
+        Those are of the given validation rows, or of all.
+        """
         train, valid, config = self.data.train, self.data.valid, self.config.train
         rows = np.arange(len(train.labels), dtype=np.int32) if rows is None else rows
         gates: dict[str, Any] = {}
         if gate_every:
-            gate_rows = np.arange(len(valid.labels), dtype=np.int32)
+            if gate_rows is None:
+                gate_rows = np.arange(len(valid.labels), dtype=np.int32)
             feed = Feed(gate_rows, config.batch_size, self.seed(f"{name}/gates"))
             gates = {"gate_split": valid, "gate_feed": feed, "gate_every": gate_every}
         return Rounds(

@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax import Array, lax
 
 from ihas_jax.config import Config
+from ihas_jax.data.store import Split
 from ihas_jax.models.base import (
     EMBEDDING,
     SELECTOR,
@@ -274,34 +276,45 @@ def search_task(
       name: its folder within the run, and the name of its seeds.
       epochs: train exactly so long and keep the last epoch, instead of stopping early.
     """
-    config, data, recipe = run.config, run.data, selector.recipe
-
+    config, recipe = run.config, selector.recipe
+    bilevel = recipe.gates == "validation"
+    gate_rows, stopping = split_validation(run) if bilevel else (None, run.data.valid)
     predictor = streamed_selected(model, selector, f"[{name}] validation")
     kept_of_table = jax.jit(lambda params, stats: selector.kept(weights_of(params, stats), params))
 
     def evaluate(params: Params, batch_stats: BatchStats) -> tuple[Scores, dict[str, float]]:
-        probs, kept = predictor((params, batch_stats), data.valid.ids)
+        probs, kept = predictor((params, batch_stats), stopping.ids)
         facts = {"kept": float(kept.mean()), "kept_deviation": float(kept.std())}
         if recipe.until is not None:
             facts["kept_of_table"] = float(kept_of_table(params, batch_stats))
-        return score(data.valid.labels, probs), facts
+        return score(stopping.labels, probs), facts
 
     def ended(facts: dict[str, float]) -> bool:
         return recipe.until is not None and facts["kept_of_table"] <= recipe.until
 
-    bilevel = recipe.gates == "validation"
+    gate_every = config.search.gate_every if bilevel else 0
     return Task(
         name=name,
         directory=run.workdir / name,
-        rounds=run.rounds(
-            name, epochs=epochs, gate_every=config.search.gate_every if bilevel else 0
-        ),
+        rounds=run.rounds(name, epochs=epochs, gate_every=gate_every, gate_rows=gate_rows),
         round_=make_search_round(config, model, selector),
         evaluate=evaluate,
         config=config.train,
         early_stopping=epochs is None and recipe.until is None,
         ended=ended,
     )
+
+
+def split_validation(run: Run) -> tuple[np.ndarray | None, Split]:
+    """Validation rows that move the gates, None for all, and those that decide when to stop."""
+    valid, share = run.data.valid, run.config.search.stopping_share
+    if not share:
+        return None, valid
+    rng = np.random.Generator(np.random.Philox(run.seed("search/stopping")))
+    order = rng.permutation(len(valid.labels)).astype(np.int32)
+    number = min(max(1, round(share * len(order))), len(order) - 1)
+    stopping = np.sort(order[:number])
+    return np.sort(order[number:]), Split(valid.ids[stopping], valid.labels[stopping])
 
 
 def _warn(run: Run, model: Model, selector: Selector) -> None:

@@ -1,0 +1,155 @@
+"""AdaFS: a controller that weighs the fields of each instance, or keeps the best of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.config import Config
+from ihas_jax.method_config import AdaFSConfig
+from ihas_jax.models.base import BatchStats, Model
+from ihas_jax.nn.embedding import EmbeddingSpec
+from ihas_jax.nn.mlp import Linear
+from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
+from ihas_jax.selectors.fields import fields_to_keep, top_fields
+from ihas_jax.selectors.normalize import fresh_affine, fresh_stats, normalize
+
+
+def row_dropout(key: Array, x: Array, rate: float, first_row: Array | int = 0) -> Array:
+    """Dropout of `[B, N]`.
+
+    Row i draws from `fold_in(key, first_row + i)`, so that a batch is treated alike however it is
+    split across devices.
+    """
+    rows = first_row + jnp.arange(len(x))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    dropout = cast(Any, nn.Dropout(rate, deterministic=False))
+    return jax.vmap(lambda k, row: dropout.apply({}, row, rng=k))(keys, x)
+
+
+def field_weights(scores: Array, config: AdaFSConfig, fields: int | None = None) -> Array:
+    """Weights of an instance's fields, softmax of scores `[B, N]`.
+
+    Note: fields of equal scores, such as all that ReLU closes, are kept in their order. In torch,
+    whose top-k the published code calls, the order is open.
+
+    Args:
+      scores: `[B, N]`.
+      config: whether kept weights are divided by their sum (`reweight`), or 1 (not `weighted`).
+      fields: keep so many with the largest scores, the others' weights are 0; None keeps all.
+    """
+    weights = jax.nn.softmax(scores)
+    if fields is None:
+        return weights
+    mask = top_fields(scores, fields)
+    if not config.weighted:
+        return mask
+    weights = weights * mask
+    return weights / weights.sum(axis=1, keepdims=True) if config.reweight else weights
+
+
+@dataclass(frozen=True)
+class AdaFS(Selector):
+    """Field weights a = softmax(Dropout(ReLU(BN(Linear(E))))) of normalised embeddings E.
+
+    From Lin et al., "AdaFS: Adaptive Feature Selection in Deep Recommender System", KDD 2022. E
+    are the embeddings after a batch norm of their own, over the fields and the batch; the click
+    model, in pretraining as well, sees a_n E_n. The choice of fields has no gradient, the weights
+    of kept ones have.
+
+    Note: the published code also updates running statistics in the controller's steps on
+    validation batches; here training batches alone do.
+
+    Note: where kept fields are not `weighted`, nothing but L2 moves the controller.
+
+    Attributes:
+      config: the method's choices.
+      spec: shape of the table, uniform.
+      fields: fields that an instance keeps in AdaFS-hard; None for AdaFS-soft.
+      axis_name: mapped axis over which batch statistics are averaged.
+    """
+
+    config: AdaFSConfig
+    spec: EmbeddingSpec
+    fields: int | None = None
+    axis_name: str | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """Bi-level search, whose model is the outcome."""
+        return Recipe(gates="validation", outcome="search")
+
+    def init(self, key: Array) -> Weights:
+        """The controller as gates, and the batch norm of the embeddings as a layer."""
+        number, dim = len(self.spec.sizes), self.spec.dim
+        layer = Linear(number).init(key, jnp.zeros((1, self.spec.coordinates)))["params"]
+        return Weights(
+            gates={"linear": layer["linear"], "norm": fresh_affine(number)},
+            layers={"norm": fresh_affine(dim)},
+            stats={"embeddings": fresh_stats(dim), "controller": fresh_stats(number)},
+        )
+
+    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+        """Normalised embeddings times weights, with the batch's statistics and dropout."""
+        embeddings, norm = self._normalized(weights, looked, train=True)
+        scores, controller = self._scores(weights, embeddings, train=True)
+        if self.config.relu:
+            scores = row_dropout(key, scores, self.config.dropout, looked.first_row)
+        factors = field_weights(scores, self.config, self.fields)
+        stats = {"embeddings": norm, "controller": controller}
+        return Applied(embeddings * factors[..., None], jnp.zeros(()), stats)
+
+    def select(self, weights: Weights, looked: Looked) -> Selected:
+        """The same with running statistics and without dropout; masks tell kept fields."""
+        embeddings, _ = self._normalized(weights, looked, train=False)
+        scores, _ = self._scores(weights, embeddings, train=False)
+        factors = field_weights(scores, self.config, self.fields)
+        kept = jnp.ones_like(scores) if self.fields is None else top_fields(scores, self.fields)
+        masks = jnp.repeat(kept, self.spec.dim, axis=1)
+        return Selected(embeddings * factors[..., None], masks)
+
+    def open(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+        """Normalised embeddings; the controller's statistics wait for the search."""
+        embeddings, norm = self._normalized(weights, looked, train=True)
+        return Applied(embeddings, jnp.zeros(()), weights.stats | {"embeddings": norm})
+
+    def pass_through(self, weights: Weights, looked: Looked) -> Array:
+        """Embeddings normalised with running statistics."""
+        return self._normalized(weights, looked, train=False)[0]
+
+    def _normalized(
+        self, weights: Weights, looked: Looked, *, train: bool
+    ) -> tuple[Array, BatchStats]:
+        """E `[B, N, D]`, and the new statistics of its batch norm."""
+        stats, affine = weights.stats["embeddings"], weights.layers["norm"]
+        return normalize(looked.embeddings, stats, affine, train=train, axis_name=self.axis_name)
+
+    def _scores(
+        self, weights: Weights, embeddings: Array, *, train: bool
+    ) -> tuple[Array, BatchStats]:
+        """The controller's scores `[B, N]` before dropout, and the new statistics."""
+        layer = weights.gates["linear"]
+        scores = embeddings.reshape(len(embeddings), -1) @ layer["kernel"] + layer["bias"]
+        stats, affine = weights.stats["controller"], weights.gates["norm"]
+        scores, stats = normalize(scores, stats, affine, train=train, axis_name=self.axis_name)
+        return jax.nn.relu(scores) if self.config.relu else scores, stats
+
+
+def build_adafs_soft(config: Config, model: Model, epoch_steps: int) -> AdaFS:
+    """Builds the controller of AdaFS-soft, which weighs all fields."""
+    return AdaFS(config.adafs, model.embedding)
+
+
+def build_adafs_hard(config: Config, model: Model, epoch_steps: int) -> AdaFS:
+    """Builds the controller of AdaFS-hard, which keeps the best fields.
+
+    Raises:
+      InputError: `adafs.fields` is more than there are.
+    """
+    spec = model.embedding
+    return AdaFS(config.adafs, spec, fields_to_keep("adafs.fields", config.adafs.fields, spec))

@@ -1,0 +1,138 @@
+"""AutoDim: a choice of embedding sizes for each field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ihas_jax.config import Config
+from ihas_jax.errors import InputError
+from ihas_jax.method_config import AutoDimConfig
+from ihas_jax.models.base import SELECTOR, BatchStats, Model
+from ihas_jax.nn.embedding import EmbeddingSpec
+from ihas_jax.nn.mlp import Linear
+from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
+from ihas_jax.selectors.normalize import fresh_stats, normalize
+from ihas_jax.selectors.relaxed import relaxed_choice, temperature
+from ihas_jax.selectors.selection import Found, Selection
+
+
+@dataclass(frozen=True)
+class AutoDim(Selector):
+    """A choice among candidate sizes d_1 < ... < d_C for each field, relaxed to their weights.
+
+    From Zhao et al., "AutoDim: Field-aware Embedding Dimension Search in Recommender Systems",
+    WWW 2021, with weight sharing: a field's candidate of size d is the first d coordinates of its
+    embedding. The candidates of all fields are brought to D coordinates by one linear layer for
+    each size and a batch norm without scale and bias; the click model sees their weighted sum.
+
+    Note: retrained models have no such layers. Where the paper projects fields of unlike sizes
+    for models with products of their vectors, coordinates that a field lacks are zeros here.
+
+    Attributes:
+      config: the method's choices.
+      spec: shape of the table, uniform.
+      axis_name: mapped axis over which batch statistics are averaged.
+    """
+
+    config: AutoDimConfig
+    spec: EmbeddingSpec
+    axis_name: str | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """Bi-level search, then retraining with the best sizes."""
+        return Recipe(gates="validation", outcome="selection")
+
+    def init(self, key: Array) -> Weights:
+        """Alpha `[N, C]` at 0, a linear layer for each size, and a count of training steps."""
+        sizes, dim = self.config.dims, self.spec.dim
+        keys = jax.random.split(key, len(sizes))
+        return Weights(
+            gates={"alpha": jnp.zeros((len(self.spec.sizes), len(sizes)))},
+            layers={
+                f"size_{size}": Linear(dim).init(k, jnp.zeros((1, size)))["params"]["linear"]
+                for size, k in zip(sizes, keys, strict=True)
+            },
+            stats={
+                "steps": jnp.zeros((), jnp.int32),
+                "norms": {f"size_{size}": fresh_stats(dim) for size in sizes},
+            },
+        )
+
+    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+        """The candidates' sum by weights with Gumbel noise, one draw for the whole batch."""
+        mix = relaxed_choice(weights.gates["alpha"], self._temperature(weights), key)
+        embeddings, norms = self._mixed(weights, looked, mix, train=True)
+        stats = {"steps": weights.stats["steps"] + 1, "norms": norms}
+        return Applied(embeddings, jnp.zeros(()), stats)
+
+    def select(self, weights: Weights, looked: Looked) -> Selected:
+        """The same without noise and with running statistics; as weights are soft, all is left."""
+        mix = relaxed_choice(weights.gates["alpha"], self._temperature(weights))
+        embeddings, _ = self._mixed(weights, looked, mix, train=False)
+        masks = jnp.ones((len(embeddings), self.spec.coordinates), embeddings.dtype)
+        return Selected(embeddings, masks)
+
+    def open(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+        """The candidates' mean; the temperature's clock waits for the search."""
+        embeddings, norms = self._mixed(weights, looked, self._equal(), train=True)
+        return Applied(embeddings, jnp.zeros(()), weights.stats | {"norms": norms})
+
+    def pass_through(self, weights: Weights, looked: Looked) -> Array:
+        """The candidates' mean with running statistics."""
+        return self._mixed(weights, looked, self._equal(), train=False)[0]
+
+    def choose(self, found: Found) -> Selection:
+        """The size of the largest alpha of each field, the smaller of equal ones."""
+        best = np.argmax(np.asarray(found.params[SELECTOR]["alpha"]), axis=1)
+        return Selection(tuple(tuple(range(self.config.dims[choice])) for choice in best))
+
+    def _temperature(self, weights: Weights) -> Array:
+        return temperature(weights.stats["steps"], self.config.anneal)
+
+    def _equal(self) -> Array:
+        """Equal weights `[N, C]`; pretraining has no gates yet to give them."""
+        number = len(self.config.dims)
+        return jnp.full((len(self.spec.sizes), number), 1 / number)
+
+    def _mixed(
+        self, weights: Weights, looked: Looked, mix: Array, *, train: bool
+    ) -> tuple[Array, BatchStats]:
+        """The sum `[B, N, D]` by weights `mix [N, C]`, and the new running statistics."""
+        mixed, norms = jnp.zeros_like(looked.embeddings), {}
+        for size, weight in zip(self.config.dims, mix.T, strict=True):
+            name = f"size_{size}"
+            layer, stats = weights.layers[name], weights.stats["norms"][name]
+            candidate = looked.embeddings[..., :size] @ layer["kernel"] + layer["bias"]
+            candidate, norms[name] = normalize(
+                candidate, stats, train=train, axis_name=self.axis_name
+            )
+            mixed += weight[:, None] * candidate
+        return mixed, norms
+
+
+def build_autodim(config: Config, model: Model, epoch_steps: int) -> AutoDim:
+    """Builds the size weights of AutoDim.
+
+    Raises:
+      InputError: embeddings of the model are several vectors, or smaller than a candidate.
+    """
+    spec, name, largest = model.embedding, config.model.name, max(config.autodim.dims)
+    if spec.vectors > 1:
+        raise InputError(
+            f"--method autodim does not go with --model {name}, whose embeddings are "
+            f"{spec.vectors} vectors side by side instead of one of a size to choose. Take another "
+            "model or method."
+        )
+    if largest > spec.dim:
+        remedy = "--model.dim" if spec.dim == config.model.dim else "--model"
+        raise InputError(
+            f"--autodim.dims has a size of {largest}, but embeddings of --model {name} have only "
+            f"{spec.dim}. Choose smaller sizes, or change {remedy}."
+        )
+    return AutoDim(config.autodim, spec)

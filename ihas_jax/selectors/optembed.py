@@ -1,0 +1,181 @@
+"""OptEmbed: a supernet that learns which values to keep, and bears any width of a field."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from ihas_jax.config import AdamConfig, Config
+from ihas_jax.errors import InputError
+from ihas_jax.method_config import OptEmbedConfig
+from ihas_jax.models.base import EMBEDDING, FACTORS, SELECTOR, Model
+from ihas_jax.nn.embedding import EmbeddingSpec
+from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
+from ihas_jax.selectors.evolution import evolve, make_population_auc, prefix_masks
+from ihas_jax.selectors.selection import Found, Selection
+
+
+@jax.custom_jvp
+def step_function(u: Array) -> Array:
+    """1 where u > 0, else 0; its derivative is `surrogate_slope`."""
+    return (u > 0).astype(u.dtype)
+
+
+@step_function.defjvp
+def _step_function_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return step_function(primals[0]), surrogate_slope(primals[0]) * tangents[0]
+
+
+def surrogate_slope(u: Array) -> Array:
+    """2 - 4|u| up to |u| = 0.4, then 0.4 up to |u| = 1, then 0."""
+    size = jnp.abs(u)
+    return jnp.where(size <= 0.4, 2 - 4 * size, jnp.where(size <= 1, 0.4, 0))
+
+
+def margins(embeddings: Array, thresholds: Array) -> Array:
+    """L1 norms of embeddings `[..., D]` less their thresholds `[...]`."""
+    return jnp.abs(embeddings).sum(axis=-1) - thresholds
+
+
+def sample_widths(
+    key: Array, rows: int, fields: int, dim: int, first_row: Array | int = 0
+) -> Array:
+    """Widths `[B, N]` int32 of each instance's fields, uniform from 1 to D.
+
+    Args:
+      key: PRNG key; row i draws from `fold_in(key, first_row + i)`, so that a batch gets the
+        same widths however it is split across devices.
+      rows: B.
+      fields: N.
+      dim: D.
+      first_row: place of the first row in the whole batch.
+    """
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first_row + jnp.arange(rows))
+    return jax.vmap(lambda k: jax.random.randint(k, (fields,), 1, dim + 1, jnp.int32))(keys)
+
+
+def mean_norm(spec: EmbeddingSpec) -> float:
+    """Mean L1 norm of a fresh embedding; a table of zeros counts as the Xavier one does."""
+    if spec.init == "normal":
+        return spec.dim * math.sqrt(2 / math.pi)
+    return spec.dim * math.sqrt(6 / (sum(spec.sizes) + spec.dim)) / 2
+
+
+@dataclass(frozen=True)
+class Supernet(Selector):
+    """Values go whose embeddings have an L1 norm below their field's learnt threshold.
+
+    From Lyu et al., "OptEmbed: Learning Optimal Embedding Table for Click-through Rate
+    Prediction", CIKM 2022. While thresholds are learnt, each field of each instance shows a
+    random number of its first coordinates, so that the model serves any widths; these are then
+    found by evolution.
+
+    Note: the published steps, 1e-4 times a weight of 1e-6 to 1e-4, leave thresholds where they
+    start. Here `config.reach` sets the step, whatever the weight and the length of the log; a
+    weight of 0 has the step of 1.
+
+    Note: a field that loses all its values has no coordinates in the retrained model either.
+
+    Attributes:
+      config: the method's choices.
+      spec: shape of the table, uniform.
+      epoch_steps: training steps of an epoch.
+    """
+
+    config: OptEmbedConfig
+    spec: EmbeddingSpec
+    epoch_steps: int
+
+    @property
+    def recipe(self) -> Recipe:
+        """Joint training with early stopping, then retraining from its initial weights."""
+        return Recipe(gates="training", outcome="selection", start="initial")
+
+    def init(self, key: Array) -> Weights:
+        """Thresholds `[N, 1]` of 0, which keep every value."""
+        return Weights({"thresholds": jnp.zeros((len(self.spec.sizes), 1))})
+
+    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+        """The kept values' embeddings in random widths; the penalty is the sum of exp(-t)."""
+        embeddings, _, first_row = looked
+        rows, fields, dim = embeddings.shape
+        shown = embeddings * prefix_masks(sample_widths(key, rows, fields, dim, first_row), dim)
+        thresholds = weights.gates["thresholds"]
+        penalty = self.config.weight * jnp.exp(-thresholds).sum()
+        return Applied(shown * _kept_values(weights, looked), penalty, weights.stats)
+
+    def select(self, weights: Weights, looked: Looked) -> Selected:
+        """The kept values' embeddings in full width."""
+        kept = _kept_values(weights, looked)
+        masks = jnp.broadcast_to(kept, looked.embeddings.shape)
+        return Selected(looked.embeddings * kept, masks.reshape(len(kept), -1))
+
+    def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
+        """Plain SGD at the method's pace, whatever `config` says.
+
+        With steps of size r the penalty alone moves a threshold by r * weight * exp(-t), hence
+        exp(t) by r * weight: from 0 to T in (exp(T) - 1) / (r * weight) steps.
+        """
+        steps = self.config.epochs * self.epoch_steps
+        distance = math.expm1(self.config.reach * mean_norm(self.spec))
+        return optax.sgd(distance / (steps * (self.config.weight or 1.0)))
+
+    def choose(self, found: Found) -> Selection:
+        """The values above their thresholds, and each field's first coordinates by evolution.
+
+        Without such a value the one that is the least below is kept.
+        """
+        sizes, dim = self.spec.sizes, self.spec.dim
+        ((group, table),) = found.params["tables"][EMBEDDING].items()
+        thresholds = found.params[SELECTOR]["thresholds"]
+        margin = np.asarray(margins(table, jnp.repeat(thresholds[:, 0], np.array(sizes))))
+        values = margin > 0
+        if not values.any():
+            values[np.argmax(margin)] = True
+        factors = values[:, None].astype(np.float32)
+        batch_stats = found.batch_stats | {FACTORS: {group: jnp.asarray(factors)}}
+        score = make_population_auc(found.model, found.valid)
+        widths, _ = evolve(
+            found.key,
+            lambda candidates: score(found.params, batch_stats, candidates),
+            len(sizes),
+            dim,
+            self.config,
+        )
+        fields = np.split(values, np.cumsum(sizes)[:-1])
+        kept = (width if field.any() else 0 for width, field in zip(widths, fields, strict=True))
+        return Selection(tuple(tuple(range(width)) for width in kept), factors)
+
+
+def _kept_values(weights: Weights, looked: Looked) -> Array:
+    """1 where a value is kept, else 0: `[B, N, 1]`."""
+    thresholds = weights.gates["thresholds"][:, 0]
+    return step_function(margins(looked.embeddings, thresholds))[..., None]
+
+
+def build_optembed(config: Config, model: Model, epoch_steps: int) -> Supernet:
+    """Builds the supernet of OptEmbed.
+
+    Raises:
+      InputError: embeddings of the model are several vectors, or zeros when the search starts.
+    """
+    spec, name = model.embedding, config.model.name
+    if spec.vectors > 1:
+        raise InputError(
+            f"--method optembed does not go with --model {name}, whose embeddings are "
+            f"{spec.vectors} vectors side by side instead of one of a width to choose. Take "
+            "another model or method."
+        )
+    if spec.init == "zeros" and config.search.pretrain_epochs == 0:
+        raise InputError(
+            f"--method optembed keeps values whose embeddings are not zero, and those of --model "
+            f"{name} start there and could not leave. Pass --search.pretrain-epochs 1, or "
+            "--model.linear-init normal."
+        )
+    return Supernet(config.optembed, spec, epoch_steps)

@@ -1,0 +1,143 @@
+"""OptFS: a gate for each value of each field, annealed until it is open or shut."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from ihas_jax.config import AdamConfig, Config
+from ihas_jax.method_config import OptFSConfig
+from ihas_jax.models.base import SELECTOR, Model
+from ihas_jax.nn.embedding import EmbeddingSpec
+from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
+from ihas_jax.selectors.selection import Found, Selection, whole
+from ihas_jax.training.rowwise import BETA1, BETA2, EPSILON
+
+_START = 0.5
+_FRESH = 1 / (1 + math.exp(-_START))
+
+
+def annealed(epoch: Array, epochs: int, final: float) -> Array:
+    """Temperature T `[]` of an epoch: 1 in the first, `final` in the last, by equal factors.
+
+    Epochs after the last have the final temperature, and so has the only one.
+
+    Args:
+      epoch: `[]`, counted from 0.
+      epochs: length of the search.
+      final: T of its last epoch.
+    """
+    if epochs == 1:
+        return jnp.full((), final, float)
+    return (final ** (1 / (epochs - 1))) ** jnp.minimum(epoch, epochs - 1)
+
+
+def soft_factor(gates: Array, temperature: Array) -> Array:
+    """sigmoid(T g) / sigmoid(1/2) of gates g of any shape: 1 for a fresh gate at T = 1."""
+    return jax.nn.sigmoid(temperature * gates) / _FRESH
+
+
+def ticket_factor(gates: np.ndarray) -> np.ndarray:
+    """1[g > 0] / sigmoid(1/2) of gates g `[V, 1]`, float32; without an open gate the largest is."""
+    opened = gates > 0
+    if not opened.any():
+        opened[np.argmax(gates)] = True
+    return (opened / _FRESH).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class OptFSGates(Selector):
+    """A gate for each value, soft at first and hardened by a rising temperature.
+
+    From Lyu et al., "Optimizing Feature Set for Click-Through Rate Prediction", WWW 2023.
+
+    Note: the penalty is a mean over all V values where the paper has a sum, so that one weight
+    serves tables of all sizes. Adam's epsilon is divided by V as the gradients are; at 1e-8 it
+    would swallow those of a large table, and no gate would ever close.
+
+    Note: steps of the gates have the size 1 / (steps of the search), where the published code
+    gives gates the model's learning rate. Gates that the loss does not hold open so come from
+    1/2 to 0 by half of the search at the latest, whatever the length of the log.
+
+    Note: first-order weights, which the published models lack, are left alone.
+
+    Attributes:
+      config: the method's choices.
+      spec: shape of the table, uniform.
+      epoch_steps: training steps of an epoch.
+    """
+
+    config: OptFSConfig
+    spec: EmbeddingSpec
+    epoch_steps: int
+
+    @property
+    def recipe(self) -> Recipe:
+        """A search of given length, then retraining from the weights of one of its epochs."""
+        return Recipe(
+            gates="training",
+            outcome="selection",
+            epochs=self.config.epochs,
+            rewind=self.config.rewind,
+            start="rewound" if self.config.rewind else "initial",
+        )
+
+    def init(self, key: Array) -> Weights:
+        """All gates at 1/2, and a count of training steps."""
+        gates = jnp.full((sum(self.spec.sizes), 1), _START, float)
+        return Weights({"gates": gates}, stats={"steps": jnp.zeros((), jnp.int32)})
+
+    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+        """Embeddings times soft factors, without noise; the penalty is the mean gate, weighted."""
+        steps = weights.stats["steps"]
+        temperature = self._temperature(steps)
+        factors = soft_factor(_looked_up(weights, looked), temperature)
+        mean = jax.nn.sigmoid(temperature * weights.gates["gates"]).mean()
+        penalty = self.config.weight * mean
+        return Applied(looked.embeddings * factors, penalty, {"steps": steps + 1})
+
+    def select(self, weights: Weights, looked: Looked) -> Selected:
+        """The same at the temperature of the last step, as published; masks tell open gates.
+
+        Masks are those of retraining: a gate below 0 removes its value there, while here it only
+        has a factor that falls with the temperature.
+        """
+        last = jnp.maximum(weights.stats["steps"] - 1, 0)
+        gates = _looked_up(weights, looked)
+        opened = (gates > 0).astype(gates.dtype)
+        masks = jnp.broadcast_to(opened, looked.embeddings.shape).reshape(len(gates), -1)
+        return Selected(looked.embeddings * soft_factor(gates, self._temperature(last)), masks)
+
+    def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
+        """Adam without L2, with the method's pace and epsilon whatever `config` says."""
+        epsilon = EPSILON / sum(self.spec.sizes)
+        return optax.chain(
+            optax.scale_by_adam(b1=BETA1, b2=BETA2, eps=epsilon),
+            optax.scale(-1 / (self.config.epochs * self.epoch_steps)),
+        )
+
+    def choose(self, found: Found) -> Selection:
+        """The values with open gates, scaled as fresh gates scaled them."""
+        gates = np.asarray(found.params[SELECTOR]["gates"])
+        return Selection(whole(self.spec), ticket_factor(gates))
+
+    def _temperature(self, steps: Array) -> Array:
+        """Temperature `[]` of the training step that follows so many."""
+        return annealed(steps // self.epoch_steps, self.config.epochs, self.config.temperature)
+
+
+def _looked_up(weights: Weights, looked: Looked) -> Array:
+    """Gates `[B, N, 1]` of a batch's values."""
+    gates: Array = weights.gates["gates"]
+    return gates.at[looked.places].get(mode="promise_in_bounds")
+
+
+def build_optfs(config: Config, model: Model, epoch_steps: int) -> OptFSGates:
+    """Builds the gates of OptFS."""
+    return OptFSGates(config.optfs, model.embedding, epoch_steps)

@@ -1,0 +1,156 @@
+"""PEP: an embedding table pruned by thresholds that rise until enough of it is zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from ihas_jax.config import AdamConfig, Config
+from ihas_jax.errors import InputError
+from ihas_jax.method_config import PepConfig
+from ihas_jax.models.base import EMBEDDING, Model, Params
+from ihas_jax.nn.embedding import EmbeddingSpec
+from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights, weights_of
+from ihas_jax.selectors.selection import Found, Selection, whole
+from ihas_jax.training.optimizers import l2_adam
+
+_L2 = 1e-5
+
+
+def soft_threshold(values: Array, thresholds: Array) -> Array:
+    """sign(v) ReLU(|v| - sigmoid(s)): values `[..., D]`, thresholds of a shape that fits them.
+
+    A pruned value has no gradient, so that the loss does not bring it back.
+    """
+    return jnp.sign(values) * jax.nn.relu(margins(values, thresholds))
+
+
+def margins(values: Array, thresholds: Array) -> Array:
+    """|v| - sigmoid(s), by how much values exceed their thresholds; shapes as `soft_threshold`."""
+    return jnp.abs(values) - jax.nn.sigmoid(thresholds)
+
+
+def keep_largest(scores: np.ndarray, count: int) -> np.ndarray:
+    """1 for the `count` largest of scores `[V, D]`, the first of equal ones; 0 for the rest."""
+    mask = np.zeros(scores.size, np.float32)
+    mask[np.argsort(-scores.ravel(), kind="stable")[:count]] = 1
+    return mask.reshape(scores.shape)
+
+
+@dataclass(frozen=True)
+class PepThresholds(Selector):
+    """Thresholds under which the numbers of an embedding table are zero.
+
+    From Liu et al., "Learnable Embedding Sizes for Recommender Systems", ICLR 2021. What raises
+    the thresholds is weight decay: far below 0 they have no gradient but that of L2, of which
+    Adam, whatever its size, makes a step of the learning rate.
+
+    Note: published runs start at -150 with steps of 1e-3, and prune nothing in the first 140,000.
+    Here `build_pep` sets the steps by the length of the log. Near 0 they get smaller, for Adam
+    divides by the gradients of the last 1,000 steps or so: a threshold that only L2 moves from
+    -15 towards 0 is at -3.9 at the end of the planned time if that has 1,000 steps, at -1.5 if
+    it has 20,000. None passes 0.
+
+    Note: the published code has one Adam for thresholds and model; here the model keeps its own,
+    with its own L2.
+
+    Attributes:
+      config: the method's choices.
+      spec: shape of the table, uniform.
+      learning_rate: step of the thresholds.
+    """
+
+    config: PepConfig
+    spec: EmbeddingSpec
+    learning_rate: float
+
+    @property
+    def recipe(self) -> Recipe:
+        """A search until enough is pruned, then retraining from its initial embeddings."""
+        return Recipe(
+            gates="training",
+            outcome="selection",
+            start="initial_embeddings" if self.config.ticket else "fresh",
+            until=self.config.kept,
+        )
+
+    def init(self, key: Array) -> Weights:
+        """All thresholds at `config.start`."""
+        values, fields, dim = sum(self.spec.sizes), len(self.spec.sizes), self.spec.dim
+        shape = {
+            "global": (1,),
+            "coordinate": (dim,),
+            "value": (values, 1),
+            "field": (fields, 1),
+            "value_coordinate": (values, dim),
+            "field_coordinate": (fields, dim),
+        }[self.config.thresholds]
+        return Weights({"thresholds": jnp.full(shape, self.config.start, float)})
+
+    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+        """The pruned embeddings; there is neither noise nor a penalty."""
+        return Applied(self._pruned(weights, looked), jnp.zeros(()), weights.stats)
+
+    def select(self, weights: Weights, looked: Looked) -> Selected:
+        """The pruned embeddings, and which coordinates are left."""
+        pruned = self._pruned(weights, looked)
+        masks = (pruned != 0).astype(pruned.dtype)
+        return Selected(pruned, masks.reshape(len(masks), -1))
+
+    def _pruned(self, weights: Weights, looked: Looked) -> Array:
+        thresholds = weights.gates["thresholds"]
+        if self.config.thresholds.startswith("value"):
+            thresholds = thresholds.at[looked.places].get(mode="promise_in_bounds")
+        return soft_threshold(looked.embeddings, thresholds)
+
+    def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
+        """Adam with the published L2 of 1e-5 and the method's pace, whatever `config` says."""
+        return l2_adam(AdamConfig(self.learning_rate, _L2))
+
+    def kept(self, weights: Weights, params: Params) -> Array:
+        """Share `[]` of the table's numbers that exceed their thresholds."""
+        left = self._table_margins(weights, params)
+        # counted, since a sum of ones in float32 ends at 2^24
+        return jnp.count_nonzero(left > 0) / left.size
+
+    def choose(self, found: Found) -> Selection:
+        """The numbers that exceed their thresholds most, exactly the wanted share of the table.
+
+        Note: the published code takes what is left after the very step that reaches the share.
+        The search here looks once an epoch and may have pruned more by then, or have ended with
+        more left.
+        """
+        weights = weights_of(found.params, found.batch_stats)
+        scores = np.asarray(jax.jit(self._table_margins)(weights, found.params))
+        count = max(1, round(self.config.kept * scores.size))
+        return Selection(whole(self.spec), keep_largest(scores, count))
+
+    def _table_margins(self, weights: Weights, params: Params) -> Array:
+        """Margins `[V, D]` of the whole table."""
+        (table,) = params["tables"][EMBEDDING].values()
+        thresholds = weights.gates["thresholds"]
+        if self.config.thresholds.startswith("field"):
+            sizes = np.array(self.spec.sizes)
+            thresholds = jnp.repeat(thresholds, sizes, axis=0, total_repeat_length=len(table))
+        return margins(table, thresholds)
+
+
+def build_pep(config: Config, model: Model, epoch_steps: int) -> PepThresholds:
+    """Builds the thresholds of PEP, which rise as planned in `pep.epochs`.
+
+    Raises:
+      InputError: `pep.end` is above 0.
+    """
+    pep = config.pep
+    if pep.end > 0:
+        raise InputError(
+            f"--pep.end {pep.end} is above 0, which thresholds can't pass: it is weight decay that "
+            "raises them, and it draws them to 0. Choose an end of 0 or below."
+        )
+    pace = (pep.end - pep.start) / (pep.epochs * epoch_steps)
+    return PepThresholds(pep, model.embedding, pace)

@@ -1,0 +1,113 @@
+"""SSEDS: the coordinates to which the loss of a trained model is most sensitive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from ihas_jax.config import Config
+from ihas_jax.data.store import Split
+from ihas_jax.method_config import SsedsConfig
+from ihas_jax.models.base import EMBEDDING, BatchStats, Model, Params, apply_network, lookup_rows
+from ihas_jax.nn.embedding import Kept
+from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights, looked_up
+from ihas_jax.selectors.selection import Found, Selection
+from ihas_jax.training.streaming import Summed
+
+
+def saliency(model: Model, params: Params, batch_stats: BatchStats, split: Split) -> np.ndarray:
+    """Mean over batches of |dL / d alpha| at alpha = 1, `[N, D]` float64.
+
+    alpha multiplies the coordinates of all embeddings alike, and L is a batch's mean binary
+    cross-entropy without dropout, with running statistics of batch norm. Batches are 4096 rows
+    in the order of the split, as in a published port, and the last may be smaller.
+
+    Note: scores are not normalised, which would not change their order.
+
+    Args:
+      model: the click model.
+      params: its parameters.
+      batch_stats: its statistics.
+      split: the rows to take gradients on.
+    """
+
+    def of_batch(weights: tuple[Params, BatchStats], columns: Array, valid: Array) -> Any:
+        params, batch_stats = weights
+        ids, labels = columns[:, :-1], columns[:, -1]
+        rows = lookup_rows(model, params["tables"], ids)
+        group, looked = looked_up(model, rows[EMBEDDING], ids)
+
+        def loss(alpha: Array) -> Array:
+            masked = rows | {EMBEDDING: {group: looked.embeddings * alpha}}
+            logits, _ = apply_network(model, params["network"], batch_stats, masked)
+            losses = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
+            return jnp.where(valid, losses, 0).sum() / valid.sum()
+
+        gradient = jax.grad(loss)(jnp.ones(looked.embeddings.shape[1:]))
+        return (), (jnp.abs(gradient), jnp.ones(()))
+
+    columns = np.column_stack([split.ids, split.labels])  # to be streamed together
+    _, (total, batches) = Summed(of_batch, "[choose] saliency")((params, batch_stats), columns)
+    return np.asarray(total / batches)
+
+
+def top_coordinates(scores: np.ndarray, count: int) -> Kept:
+    """The `count` coordinates of the largest scores `[N, D]`, by field; the first of equal ones."""
+    keep = np.zeros(scores.size, bool)
+    keep[np.argsort(-scores.ravel(), kind="stable")[:count]] = True
+    return tuple(
+        tuple(int(j) for j in np.flatnonzero(field)) for field in keep.reshape(scores.shape)
+    )
+
+
+@dataclass(frozen=True)
+class Saliency(Selector):
+    """No gates: of a model trained as it is, the most salient coordinates are kept.
+
+    From Qu et al., "Single-shot Embedding Dimension Search in Recommender System", SIGIR 2022.
+
+    Note: the budget is a share of the K coordinates, as in a published port. The paper's is one
+    of parameters, of which a coordinate of a field with many values has more.
+
+    Note: retrained models have no layers that bring fields of unlike sizes to a common one.
+    Where their vectors are multiplied with each other, coordinates that a field lacks are zeros.
+
+    Attributes:
+      config: the method's choices.
+    """
+
+    config: SsedsConfig
+
+    @property
+    def recipe(self) -> Recipe:
+        """Training with early stopping, then retraining with the kept coordinates."""
+        return Recipe(gates="never", outcome="selection")
+
+    def init(self, key: Array) -> Weights:
+        """Nothing to learn."""
+        return Weights({})
+
+    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+        """The embeddings as they are."""
+        return self.open(weights, looked, key)
+
+    def select(self, weights: Weights, looked: Looked) -> Selected:
+        """The embeddings as they are."""
+        embeddings = looked.embeddings
+        return Selected(embeddings, jnp.ones((len(embeddings), embeddings[0].size)))
+
+    def choose(self, found: Found) -> Selection:
+        """The share `config.kept` of all coordinates, at least one."""
+        scores = saliency(found.model, found.params, found.batch_stats, found.valid)
+        return Selection(top_coordinates(scores, max(1, round(self.config.kept * scores.size))))
+
+
+def build_sseds(config: Config, model: Model, epoch_steps: int) -> Saliency:
+    """Builds SSEDS, which every model can carry."""
+    return Saliency(config.sseds)

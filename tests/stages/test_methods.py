@@ -1,0 +1,176 @@
+"""Every selection method from its search to its bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from ihas_jax.config import (
+    Config,
+    ModelConfig,
+    OptimizerConfig,
+    SearchConfig,
+    TrainConfig,
+    replaced,
+)
+from ihas_jax.data.synthetic import SyntheticConfig, synthetic
+from ihas_jax.errors import InputError
+from ihas_jax.method_config import AutoDimConfig, OptEmbedConfig, OptFSConfig, PepConfig
+from ihas_jax.selectors.registry import build_selector
+from ihas_jax.serving.bundle import load_bundle
+from ihas_jax.stages.borrow import borrow
+from ihas_jax.stages.pipeline import fit
+from ihas_jax.stages.run import Run
+from ihas_jax.stages.search import search_task, split_validation
+from ihas_jax.training.metrics import score
+
+pytestmark = pytest.mark.usefixtures("compiled")
+
+PLAIN = Config(
+    method="none",
+    model=ModelConfig(dim=4, hidden=(8, 4)),
+    optimizer=OptimizerConfig(learning_rate=0.02),
+    train=TrainConfig(batch_size=100, round_batches=4, max_epochs=2),
+    search=SearchConfig(pretrain_epochs=1, gate_every=2),
+    autodim=AutoDimConfig(dims=(1, 2, 4)),
+    pep=PepConfig(epochs=2, start=-8.0),
+    optfs=OptFSConfig(epochs=2, rewind=1),
+    optembed=OptEmbedConfig(generations=2, mutants=2, children=2, parents=2),
+)
+SELECTED = ("autofield", "autodim", "pep", "optfs", "dimreg")
+SEARCHED = ("adafs_soft", "adafs_hard")
+
+
+@pytest.fixture(scope="module")
+def log():
+    return synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30))
+
+
+@pytest.fixture(scope="module")
+def runs(log, tmp_path_factory):
+    """A finished run of each method, made when it is first asked for."""
+    folder, done = tmp_path_factory.mktemp("methods"), {}
+
+    def run(method):
+        if method not in done:
+            config = dataclasses.replace(PLAIN, method=method)
+            if method != "none":
+                borrow(config, log, folder / method, run("none").workdir)
+            done[method] = fit(config, log, folder / method)
+        return done[method]
+
+    return run
+
+
+@pytest.mark.parametrize("method", ["none", *SEARCHED, *SELECTED])
+def test_the_bundle_predicts_what_the_metrics_say(runs, log, method):
+    result = runs(method)
+    bundle = load_bundle(result.workdir)
+    row = result.metrics["base" if method == "none" else method]
+    found = score(log.test.labels, bundle.predict_ids(log.test.ids))
+    assert found.auc == pytest.approx(row["auc"], abs=1e-6)
+    assert found.logloss == pytest.approx(row["logloss"], abs=1e-6)
+    report = (result.workdir / "report.md").read_text()
+    assert result.metrics["method"] == method and "## Training" in report
+
+
+@pytest.mark.parametrize("method", SELECTED)
+def test_parameters_and_bytes_are_those_of_what_is_left(runs, log, method):
+    metrics = runs(method).metrics
+    bundle = load_bundle(runs(method).workdir)
+    (params, _), (kept,) = bundle.weights[0], bundle.kept
+    (model,) = bundle.models
+    table = params["tables"]["embedding"]
+    left = sum(int(np.count_nonzero(part)) for part in table.values())
+    rest = sum(leaf.size for leaf in jax.tree.leaves(params)) - model.embedding.parameters
+    assert metrics[method]["parameters"] == left + rest
+    whole = 4 * metrics[method]["parameters"]
+    masked = method in ("pep", "optembed", "optfs")
+    assert (metrics[method]["bytes"] > whole) == masked
+    assert metrics[method]["parameters"] < metrics["base"]["parameters"]
+    assert metrics["selection"]["kept"] == pytest.approx(
+        left / (PLAIN.model.dim * sum(log.schema.sizes))
+    )
+    assert model.embedding.parameters == sum(
+        size * len(field) for size, field in zip(log.schema.sizes, kept, strict=True)
+    )
+
+
+@pytest.mark.parametrize("method", SEARCHED)
+def test_a_searched_model_is_final(runs, method):
+    metrics = runs(method).metrics
+    assert "search" not in metrics and "selection" not in metrics
+    assert set(metrics["seconds"]) == {"base", "search", "evaluate"}
+    assert metrics[method]["parameters"] > metrics["base"]["parameters"]
+
+
+@pytest.mark.parametrize("method", ["pep", "optfs", "adafs_soft"])
+def test_a_finished_search_is_read_back(runs, log, method, tmp_path):
+    """All but the checkpoints of the search is removed; the rest comes out the same."""
+    result = runs(method)
+    shutil.copytree(result.workdir, tmp_path / "run")
+    for name in ("retrain", "choose", "bundle", "metrics.json"):
+        path = tmp_path / "run" / name
+        (shutil.rmtree if path.is_dir() else lambda p: p.unlink(missing_ok=True))(path)
+    seconds = json.loads((tmp_path / "run" / "stages.json").read_text())
+    left = {name: seconds[name] for name in ("base", "search")}
+    (tmp_path / "run" / "stages.json").write_text(json.dumps(left))
+    again = fit(dataclasses.replace(PLAIN, method=method), log, tmp_path / "run")
+    for name in ("base", "search", method):
+        if name in result.metrics:
+            assert again.metrics[name] == result.metrics[name]
+
+
+def test_a_borrowed_base_model_is_not_trained_again(runs):
+    lines = (runs("pep").workdir / "log.jsonl").read_text().splitlines()
+    stages = {json.loads(line).get("stage") for line in lines}
+    assert "base" not in stages and "search" in stages
+    assert runs("pep").metrics["base"] == runs("none").metrics["base"]
+
+
+def test_a_base_model_of_other_choices_is_not_borrowed(runs, log, tmp_path):
+    config = dataclasses.replace(PLAIN, method="pep", seed=1)
+    borrow(config, log, tmp_path / "run", runs("none").workdir)
+    assert not (tmp_path / "run" / "base").exists()
+
+
+def test_stages_that_a_method_lacks_are_named(log, tmp_path):
+    config = dataclasses.replace(PLAIN, method="adafs_soft")
+    with pytest.raises(InputError, match="adafs_soft has no --stage retrain; it has base, search"):
+        fit(config, log, tmp_path / "run", "retrain")
+
+
+def test_pep_may_stop_by_the_test_split(log, runs, tmp_path):
+    config = dataclasses.replace(PLAIN, method="pep")
+    config = dataclasses.replace(config, pep=dataclasses.replace(config.pep, stopping="test"))
+    shutil.copytree(runs("pep").workdir / "search", tmp_path / "run" / "search")
+    found = fit(config, log, tmp_path / "other").metrics
+    assert found["pep"]["auc"] != runs("pep").metrics["pep"]["auc"]
+
+
+@pytest.mark.parametrize(("method", "model"), [("autodim", "ffm"), ("autodim", "lr")])
+def test_models_that_cannot_carry_a_method_are_refused(log, tmp_path, method, model):
+    config = dataclasses.replace(PLAIN, method=method, model=ModelConfig(name=model, dim=4))
+    run = Run(config, log, tmp_path)
+    with pytest.raises(InputError, match=model):
+        build_selector(config, run.model(), 1)
+
+
+def test_rows_that_decide_when_to_stop_can_be_kept_from_the_gates(log, tmp_path):
+    config = replaced(PLAIN, "search.stopping_share", 0.25)
+    run = Run(dataclasses.replace(config, method="dimreg"), log, tmp_path)
+    gate_rows, stopping = split_validation(run)
+    number = len(log.valid.labels)
+    assert len(stopping.labels) == round(number / 4)
+    rest = np.setdiff1d(np.arange(number), gate_rows)
+    np.testing.assert_array_equal(stopping.ids, log.valid.ids[rest])
+    np.testing.assert_array_equal(stopping.labels, log.valid.labels[rest])
+    selector = build_selector(run.config, run.model(), 1)
+    rounds = search_task(run, run.model(), selector).rounds
+    drawn = np.concatenate([rounds[i].gate_rows.ravel() for i in range(len(rounds))])
+    assert set(drawn) <= {0, *gate_rows} and len(set(drawn)) > 1
