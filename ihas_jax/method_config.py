@@ -20,8 +20,9 @@ MethodName = Literal[
 class AutoFieldConfig:
     """AutoField (Wang et al., WWW 2022)."""
 
-    weights: Literal["softmax", "gumbel"] = "softmax"
-    """Field weights in the search: softmax, the published code's default, or the paper's Gumbel."""
+    weights: Literal["softmax", "gumbel"] = "gumbel"
+    """Field weights in the search: with Gumbel noise as in the paper, or the plain softmax that is
+    the default of the published code."""
     fields: int | None = None
     """Fields to keep; half of them by default."""
     anneal: float = 5e-5
@@ -47,6 +48,9 @@ class AdaFSConfig:
     """adafs_hard: whether the kept weights are divided by their sum."""
     weighted: bool = True
     """adafs_hard: whether kept fields are multiplied by their weights, rather than by 1."""
+    rescale: bool = True
+    """Multiply weights by the number of kept fields, for networks without batch norm, whose inputs
+    would shrink when pretraining ends."""
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
@@ -110,7 +114,7 @@ class OptFSConfig:
     """Epochs after which the weights are set aside that retraining starts from."""
     temperature: float = 1000.0
     """Temperature of the gates in the last epoch; it rises from 1 by equal factors."""
-    weight: float = 1e-2
+    weight: float = 0.05
     """Weight of the mean gate in the loss: the paper's lambda times the number of values."""
 
     def __post_init__(self) -> None:
@@ -175,8 +179,8 @@ class DimRegConfig:
 
     weight: float = 0.1
     """Weight of the regulariser."""
-    l1_ratio: float = 1.0
-    """Factor of the mean gate in it, beside the polarisation."""
+    l1_ratio: float = 1.7
+    """Factor of the mean gate in it, beside the polarisation (1 in a published port)."""
     slope: float = 5.0
     """Slope of the gates' sigmoid."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, get_args
 
-from ihas_jax.config import Config, ModelConfig, ModelName, SearchConfig
+from ihas_jax.config import AdamConfig, Config, ModelConfig, ModelName, SearchConfig
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import MethodName
 
@@ -73,4 +73,7 @@ def search_of(method: MethodName, name: PresetName) -> SearchConfig:
     if method in ("adafs_soft", "adafs_hard"):
         # their outcome is the searched model, which few validation rows can't both fit and judge
         return dataclasses.replace(search, stopping_share=0.5)
+    if method in ("autofield", "autodim", "dimreg"):
+        # a small log has too few gate steps to move theirs at the published pace of 1e-3
+        return dataclasses.replace(search, gate_optimizer=AdamConfig(learning_rate=1e-2))
     return search

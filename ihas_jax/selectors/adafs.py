@@ -38,19 +38,24 @@ def field_weights(scores: Array, config: AdaFSConfig, fields: int | None = None)
     Note: fields of equal scores, such as all that ReLU closes, are kept in their order. In torch,
     whose top-k the published code calls, the order is open.
 
+    Note: published weights add up to 1, so that inputs shrink N-fold when pretraining ends. The
+    batch norm of published networks makes up for it; ours have none by default, and weights are
+    multiplied by the number of kept fields instead.
+
     Args:
       scores: `[B, N]`.
-      config: whether kept weights are divided by their sum (`reweight`), or 1 (not `weighted`).
+      config: whether kept weights are divided by their sum (`reweight`), or 1 (not `weighted`),
+        and whether weights are multiplied by the number of kept fields (`rescale`).
       fields: keep so many with the largest scores, the others' weights are 0; None keeps all.
     """
-    weights = jax.nn.softmax(scores)
-    if fields is None:
-        return weights
-    mask = top_fields(scores, fields)
-    if not config.weighted:
-        return mask
-    weights = weights * mask
-    return weights / weights.sum(axis=1, keepdims=True) if config.reweight else weights
+    weights, number = jax.nn.softmax(scores), scores.shape[1]
+    if fields is not None:
+        mask, number = top_fields(scores, fields), fields
+        if not config.weighted:
+            return mask
+        weights = weights * mask
+        weights = weights / weights.sum(axis=1, keepdims=True) if config.reweight else weights
+    return number * weights if config.rescale else weights
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,9 @@ class AdaFS(Selector):
     """Field weights a = softmax(Dropout(ReLU(BN(Linear(E))))) of normalised embeddings E.
 
     From Lin et al., "AdaFS: Adaptive Feature Selection in Deep Recommender System", KDD 2022. E
-    are the embeddings after a batch norm of their own, over the fields and the batch; the click
-    model, in pretraining as well, sees a_n E_n. The choice of fields has no gradient, the weights
-    of kept ones have.
+    are the embeddings after a batch norm of their own, over the batch and the fields. In
+    pretraining the click model sees E, in the search a_n E_n. Which fields are kept has no
+    gradient; the weights of those that are have one.
 
     Note: the published code also updates running statistics in the controller's steps on
     validation batches; here training batches alone do.

@@ -14,8 +14,10 @@ from ihas_jax.selectors.autofield import build_autofield
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.bernoulli import build_bernoulli
 from ihas_jax.selectors.dimreg import build_dimreg
+from ihas_jax.selectors.optembed import build_optembed
 from ihas_jax.selectors.optfs import build_optfs
 from ihas_jax.selectors.pep import build_pep
+from ihas_jax.selectors.sseds import build_sseds
 
 _BUILDERS: dict[MethodName, Callable[[Config, Model, int], Selector]] = {
     "ihas": build_bernoulli,
@@ -24,7 +26,9 @@ _BUILDERS: dict[MethodName, Callable[[Config, Model, int], Selector]] = {
     "adafs_hard": build_adafs_hard,
     "autodim": build_autodim,
     "pep": build_pep,
+    "optembed": build_optembed,
     "optfs": build_optfs,
+    "sseds": build_sseds,
     "dimreg": build_dimreg,
 }
 

@@ -29,9 +29,9 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 VARIANTS = [
     AdaFS(AdaFSConfig(dropout=0.4), SPEC),
-    AdaFS(AdaFSConfig(dropout=0.4, relu=False), SPEC),
     AdaFS(AdaFSConfig(dropout=0.4), SPEC, fields=2),
-    AdaFS(AdaFSConfig(dropout=0.4, reweight=False), SPEC, fields=3),
+    AdaFS(AdaFSConfig(dropout=0.4, relu=False, rescale=False), SPEC),
+    AdaFS(AdaFSConfig(dropout=0.4, reweight=False, rescale=False), SPEC, fields=3),
     AdaFS(AdaFSConfig(dropout=0.4, weighted=False), SPEC, fields=3),
 ]
 
@@ -74,16 +74,18 @@ def drawn(rate):
 
 
 def weigh(scores, config, fields):
-    weights = softmax(scores, axis=1)
-    if fields is None:
-        return weights, np.ones_like(weights)
-    mask = np.zeros_like(scores)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :fields]
-    np.put_along_axis(mask, best, 1, axis=1)
-    if not config.weighted:
-        return mask, mask
-    kept = weights * mask
-    return kept / kept.sum(axis=1, keepdims=True) if config.reweight else kept, mask
+    """Weights of the fields, and which are kept."""
+    weights, mask = softmax(scores, axis=1), np.ones_like(scores)
+    if fields is not None:
+        mask = np.zeros_like(scores)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :fields]
+        np.put_along_axis(mask, best, 1, axis=1)
+        if not config.weighted:
+            return mask, mask
+        weights = weights * mask
+        if config.reweight:
+            weights = weights / weights.sum(axis=1, keepdims=True)
+    return weights * (mask[0].sum() if config.rescale else 1), mask
 
 
 def reference(selector, weights, embeddings, factors=None):
@@ -139,13 +141,21 @@ def test_pretraining_has_the_batch_norm_of_the_embeddings_alone():
 
 
 def test_of_equal_scores_the_first_fields_are_kept():
-    scores = np.array([[0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 3.0, 0.0, 3.0]])
-    found = field_weights(jnp.asarray(scores), AdaFSConfig(), fields=2)
+    scores = jnp.array([[0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 3.0, 0.0, 3.0]])
     a = 1 / (1 + np.exp(-2))
-    expected = [[1 - a, 0, a, 0], [0.5, 0.5, 0, 0], [0, 0.5, 0, 0.5]]
+    expected = np.array([[1 - a, 0, a, 0], [0.5, 0.5, 0, 0], [0, 0.5, 0, 0.5]])
+    found = field_weights(scores, AdaFSConfig(rescale=False), fields=2)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    ones = field_weights(jnp.asarray(scores), AdaFSConfig(weighted=False), fields=2)
-    np.testing.assert_array_equal(ones, np.array(expected) > 0)
+    ones = field_weights(scores, AdaFSConfig(weighted=False), fields=2)
+    np.testing.assert_array_equal(ones, expected > 0)
+
+
+def test_rescaled_weights_average_1_over_the_kept_fields():
+    scores = jnp.asarray(np.random.default_rng(4).normal(size=(B, N)))
+    soft = field_weights(scores, AdaFSConfig())
+    np.testing.assert_allclose(soft.mean(axis=1), np.ones(B), rtol=1e-12)
+    hard = np.asarray(field_weights(scores, AdaFSConfig(), fields=3))
+    np.testing.assert_allclose(hard.sum(axis=1) / (hard > 0).sum(axis=1), np.ones(B), rtol=1e-12)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25, 1.0])
@@ -166,7 +176,7 @@ def differences(f, x, step=1e-6):
     return gradient
 
 
-@pytest.mark.parametrize("selector", VARIANTS[:3])
+@pytest.mark.parametrize("selector", VARIANTS[:2])
 def test_gradients_pass_through_the_controller_to_the_embeddings(selector):
     upstream = np.random.default_rng(3).normal(size=E.shape)
     factors = drawn(0.4)
@@ -192,7 +202,7 @@ def test_gradients_pass_through_the_controller_to_the_embeddings(selector):
 
 
 def test_a_batch_split_across_devices_is_treated_as_a_whole():
-    selector = dataclasses.replace(VARIANTS[2], axis_name="devices")
+    selector = dataclasses.replace(VARIANTS[1], axis_name="devices")
     half = B // 2
 
     @jax.jit

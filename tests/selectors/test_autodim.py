@@ -190,7 +190,7 @@ def test_the_selector_is_that_of_the_config(tiny):
         ("dnn", r"--autodim\.dims has a size of 16, .* have only 8\. .* change --model\.dim\."),
         (
             "lr",
-            r"--autodim\.dims has a size of 16, .* --model lr have only 1\. .* change --model\.",
+            r"--autodim\.dims has a size of 16, .* --model lr have only 1\. .* change --model\.$",
         ),
         ("ffm", r"--model ffm, whose embeddings are 3 vectors"),
     ],

@@ -42,7 +42,7 @@ PLAIN = Config(
     optfs=OptFSConfig(epochs=2, rewind=1),
     optembed=OptEmbedConfig(generations=2, mutants=2, children=2, parents=2),
 )
-SELECTED = ("autofield", "autodim", "pep", "optfs", "dimreg")
+SELECTED = ("autofield", "autodim", "pep", "optembed", "optfs", "sseds", "dimreg")
 SEARCHED = ("adafs_soft", "adafs_hard")
 
 
@@ -153,7 +153,9 @@ def test_pep_may_stop_by_the_test_split(log, runs, tmp_path):
     assert found["pep"]["auc"] != runs("pep").metrics["pep"]["auc"]
 
 
-@pytest.mark.parametrize(("method", "model"), [("autodim", "ffm"), ("autodim", "lr")])
+@pytest.mark.parametrize(
+    ("method", "model"), [("autodim", "ffm"), ("optembed", "ffm"), ("autodim", "lr")]
+)
 def test_models_that_cannot_carry_a_method_are_refused(log, tmp_path, method, model):
     config = dataclasses.replace(PLAIN, method=method, model=ModelConfig(name=model, dim=4))
     run = Run(config, log, tmp_path)
