@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from variants import Table, Variant, score_all, write
+from variants import Table, Variant, save_scores, score_all, write
 
 from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, differences, replaced
@@ -88,7 +88,7 @@ class Arguments:
 
 
 def main() -> None:
-    """Parses the command line, runs what is missing, writes the table after each method."""
+    """Parses the command line, runs what is missing, writes the table after each log."""
     arguments = tyro.cli(Arguments, default=Arguments((), early_preset()))
     if arguments.seeds < 2 or not arguments.data or arguments.trials < 0:
         raise InputError(
@@ -96,25 +96,22 @@ def main() -> None:
             "be negative."
         )
     table: Table = earlier_logs(arguments.results, arguments.config, arguments.seeds)
-    rows: dict[str, int] = {}
-    methods = ["none", *(name for name in get_args(MethodName) if name in arguments.methods)]
-    order = [name for name in METHODS if name in methods]
+    inference: dict[str, dict[str, float]] = {}
+    order = [name for name in METHODS if name in ("none", *arguments.methods)]
     seeds = range(arguments.config.seed, arguments.config.seed + arguments.seeds)
+
+    def keep() -> None:
+        save_scores(arguments.results, table, arguments.seeds, arguments.config)
+
     for path in arguments.data:
         data, name = open_store(path), path.resolve().name
-        rows[name] = len(data.test.labels)
         folder, scores = arguments.output / name, table.setdefault(name, {})
         variants = [variant_of(arguments, method, data, folder) for method in order]
-
-        def finished(variants: list[Variant] = variants) -> None:
-            write(
-                arguments.results, "Table 2: selection methods", variants,
-                {log: scores for log, scores in table.items() if log in rows}, rows,
-                arguments.config, {"seeds": arguments.seeds}, _note(arguments),
-            )  # fmt: skip
-
-        score_all(variants, data, folder, seeds, scores, finished)
-        finished()
+        inference[name] = score_all(variants, data, folder, seeds, scores, keep)
+        write(
+            arguments.results, "Table 2: selection methods", variants, table, inference,
+            arguments.config, arguments.seeds, _note(arguments),
+        )  # fmt: skip
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from variants import Table, Variant, score_all, write
+from variants import Table, Variant, save_scores, score_all, write
 
 from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, replaced
@@ -48,30 +48,28 @@ class Arguments:
 
 
 def main() -> None:
-    """Parses the command line, runs what is missing, writes the table after each variant."""
+    """Parses the command line, runs what is missing, writes the table after each log."""
     arguments = tyro.cli(Arguments, default=Arguments((), early_preset()))
     if arguments.seeds < 2 or not arguments.data:
         raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
     if arguments.config.method != "ihas":
         raise InputError("These are ablations of iHAS; leave --method out.")
     table: Table = earlier_logs(arguments.results, arguments.config, arguments.seeds)
-    rows: dict[str, int] = {}
+    inference: dict[str, dict[str, float]] = {}
     seeds = range(arguments.config.seed, arguments.config.seed + arguments.seeds)
     variants = ablations(arguments.config)
+
+    def keep() -> None:
+        save_scores(arguments.results, table, arguments.seeds, arguments.config)
+
     for path in arguments.data:
         data, name = open_store(path), path.resolve().name
-        rows[name] = len(data.test.labels)
-        scores = table.setdefault(name, {})
-
-        def finished() -> None:
-            write(
-                arguments.results, "Table 4: ablations of iHAS", variants,
-                {log: scores for log, scores in table.items() if log in rows}, rows,
-                arguments.config, {"seeds": arguments.seeds}, _NOTE,
-            )  # fmt: skip
-
-        score_all(variants, data, arguments.output / name, seeds, scores, finished)
-        finished()
+        folder, scores = arguments.output / name, table.setdefault(name, {})
+        inference[name] = score_all(variants, data, folder, seeds, scores, keep)
+        write(
+            arguments.results, "Table 4: ablations of iHAS", variants, table, inference,
+            arguments.config, arguments.seeds, _NOTE,
+        )  # fmt: skip
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
 
 

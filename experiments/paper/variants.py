@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from matplotlib.figure import Figure
 
 from ihas_jax.config import Config, to_json
-from ihas_jax.data.store import Dataset, Split
+from ihas_jax.data.store import Dataset
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import Gain, paired_gain, spread
 from ihas_jax.reporting.report import provenance
@@ -27,7 +26,7 @@ from ihas_jax.stages.run import write_json
 Scores = dict[str, float]
 Table = dict[str, dict[str, list[Scores]]]
 """Scores of each seed, by log and variant."""
-_REPEATS = 5
+_TURNS = 5
 
 
 @dataclass(frozen=True)
@@ -79,21 +78,31 @@ def score_variant(
     scores = {name: row[name] for name in ("auc", "logloss", "parameters", "bytes")}
     scores["router_parameters"] = row.get("router_parameters", 0)
     scores["training_seconds"] = sum(seconds.values())
-    if variant.key != "search":
-        scores["inference_seconds"] = time_inference(workdir, data.test)
     return scores
 
 
-def time_inference(workdir: Path, rows: Split) -> float:
-    """Seconds to predict the rows by a run's bundle, gates and routing included; a median."""
-    bundle = load_bundle(workdir)
-    bundle.predict_ids(rows.ids)  # compiles
-    seconds = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        bundle.predict_ids(rows.ids)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+def time_inference(
+    variants: Sequence[Variant], data: Dataset, folder: Path, seed: int
+) -> dict[str, float]:
+    """Microseconds per test row of all that a variant's prediction needs, gates and routing too.
+
+    Bundles of one seed take turns; each has its median. A searched model that is not what its
+    run serves has none.
+    """
+    bundles = {
+        variant.name: load_bundle(folder / f"{variant.run}_{seed}")
+        for variant in variants
+        if variant.run == variant.name
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in bundles}
+    for turn in range(_TURNS + 1):
+        for name, bundle in bundles.items():
+            start = time.perf_counter()
+            bundle.predict_ids(data.test.ids)
+            if turn:  # the first compiles
+                seconds[name].append(time.perf_counter() - start)
+    rows = len(data.test.labels)
+    return {name: 1e6 * statistics.median(times) / rows for name, times in seconds.items()}
 
 
 def write(
@@ -101,9 +110,9 @@ def write(
     title: str,
     variants: Sequence[Variant],
     table: Table,
-    rows: dict[str, int],
+    inference: dict[str, dict[str, float]],
     config: Config,
-    more: dict[str, Any],
+    seeds: int,
     note: str,
 ) -> None:
     """Writes a table as Markdown and JSON, and its figure.
@@ -113,23 +122,23 @@ def write(
       title: heading.
       variants: the rows, the base model first.
       table: scores.
-      rows: test rows of each log.
+      inference: `time_inference` by log, of the logs to show.
       config: what the variants share.
-      more: what the JSON file holds besides.
+      seeds: how many.
       note: what the reader must know of this table.
     """
     lines = [f"# {title}", ""]
-    for name, scores in table.items():
-        found = [variant for variant in variants if variant.name in scores]
-        lines += [f"## {name}", "", *_markdown(found, scores, rows[name], name), ""]
+    for name, times in inference.items():
+        found = [variant for variant in variants if variant.name in table[name]]
+        lines += [f"## {name}", "", *_markdown(found, table[name], times, name), ""]
     lines += [
         "Test split, mean ± standard deviation over seeds. Against base and best (the highest mean "
         "AUC): difference in AUC of the same seed, with the p-value of a paired t-test, not "
         "corrected for the number of rows. Size: parameters over those of the base model; what "
         "iHAS needs to route besides in brackets. MB: float32 parameters, and a bit for each "
         "number or value that a mask may remove. Training: seconds of all stages. Inference: "
-        "microseconds per row of all that a prediction needs, gates and routing included, on "
-        f"{jax.devices()[0].device_kind}. Paper: AUC and logloss on the full log. {note}",
+        "microseconds per row of all that a prediction needs, gates and routing included, medians "
+        f"of turns on {jax.devices()[0].device_kind}. Paper: AUC and logloss on the full log. {note}",
         "",
         f"![Test AUC and size]({results.name}.png)",
         "",
@@ -138,14 +147,14 @@ def write(
     ]
     results.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{results}.md").write_text("\n".join(lines), encoding="utf-8")
-    content = {"logs": table, "test_rows": rows, "config": to_json(config), **more}
+    content = {"logs": table, "inference": inference, "seeds": seeds, "config": to_json(config)}
     write_json(Path(f"{results}.json"), content)
     titles = {variant.name: variant.title for variant in variants}
-    draw(table, titles).savefig(f"{results}.png", dpi=150)
+    draw({name: table[name] for name in inference}, titles).savefig(f"{results}.png", dpi=150)
 
 
 def _markdown(
-    variants: Sequence[Variant], scores: dict[str, list[Scores]], rows: int, name: str
+    variants: Sequence[Variant], scores: dict[str, list[Scores]], times: dict[str, float], name: str
 ) -> list[str]:
     auc = {v.name: [run["auc"] for run in scores[v.name]] for v in variants}
     base = variants[0].name
@@ -165,8 +174,7 @@ def _markdown(
         cells.append(f"{share} (+{router / size:.2f})" if router else share)
         cells.append(f"{_mean(runs, 'bytes') / 1e6:.2f}")
         cells.append(f"{_mean(runs, 'training_seconds'):.0f}")
-        timed = "inference_seconds" in runs[0]
-        cells.append(f"{1e6 * _mean(runs, 'inference_seconds') / rows:.2f}" if timed else "")
+        cells.append(f"{times[variant.name]:.2f}" if variant.name in times else "")
         paper = next((p for log, p in variant.paper.items() if name.startswith(log)), ())
         cells.append(" ".join(f"{number:.4f}" for number in paper))
         lines.append(f"| {variant.title} | {' | '.join(cells)} |")
@@ -211,9 +219,13 @@ def score_all(
     folder: Path,
     seeds: range,
     done: dict[str, list[Scores]],
-    finished: Callable[[], None],
-) -> None:
-    """Adds the scores of every variant that `done` lacks, and calls `finished` after each."""
+    keep: Callable[[], None],
+) -> dict[str, float]:
+    """Adds the scores of every variant that `done` lacks, and calls `keep` after each.
+
+    Returns:
+      `time_inference` of the variants.
+    """
     for i, variant in enumerate(variants):
         if variant.name in done:
             continue
@@ -221,4 +233,12 @@ def score_all(
             other.run for other in variants[:i] if (folder / f"{other.run}_{seeds[0]}").is_dir()
         ]
         done[variant.name] = [score_variant(variant, data, folder, seed, sources) for seed in seeds]
-        finished()
+        keep()
+    return time_inference(variants, data, folder, seeds[0])
+
+
+def save_scores(results: Path, table: Table, seeds: int, config: Config) -> None:
+    """Writes what is scored so far, from which the same command goes on."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    content = {"logs": table, "seeds": seeds, "config": to_json(config)}
+    write_json(Path(f"{results}.json"), content)
