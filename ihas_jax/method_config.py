@@ -179,8 +179,8 @@ class DimRegConfig:
 
     weight: float = 0.1
     """Weight of the regulariser."""
-    l1_ratio: float = 1.7
-    """Factor of the mean gate in it, beside the polarisation (1 in a published port)."""
+    l1_ratio: float = 1.0
+    """Factor of the mean gate in it, beside the polarisation; the larger, the fewer are kept."""
     slope: float = 5.0
     """Slope of the gates' sigmoid."""
 

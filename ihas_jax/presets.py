@@ -73,7 +73,7 @@ def search_of(method: MethodName, name: PresetName) -> SearchConfig:
     if method in ("adafs_soft", "adafs_hard"):
         # their outcome is the searched model, which few validation rows can't both fit and judge
         return dataclasses.replace(search, stopping_share=0.5)
-    if method in ("autofield", "autodim", "dimreg"):
+    if method in ("autofield", "autodim"):
         # a small log has too few gate steps to move theirs at the published pace of 1e-3
         return dataclasses.replace(search, gate_optimizer=AdamConfig(learning_rate=1e-2))
     return search

@@ -41,7 +41,7 @@ FLAGS = {
     "optembed": {"optimizer.l2": 1e-3},
     "optfs": {},
     "sseds": {},
-    "dimreg": {},
+    "dimreg": {"dimreg.l1_ratio": 1.7, "search.gate_optimizer.learning_rate": 1e-2},
 }
 
 

@@ -55,7 +55,7 @@ _SPACES: dict[MethodName, dict[str, tuple[Any, ...]]] = {
     },
     "autodim": {"autodim.dims": ((2, 4, 8, 16), (4, 8, 16), (8, 16))},
     "sseds": {"sseds.kept": (0.1, 0.25, 0.5, 0.75, 0.9)},
-    "dimreg": {"dimreg.weight": (0.01, 0.1, 1.0), "dimreg.l1_ratio": (0.5, 1.0, 1.5)},
+    "dimreg": {"dimreg.weight": (0.01, 0.1, 1.0), "dimreg.l1_ratio": (1.0, 1.4, 1.7)},
     "ihas": {
         "gates.l0_weight": (0.4, 0.8, 1.0, 1.2),
         "gates.weight": (1e-4, 1e-3, 1e-2),
@@ -118,7 +118,9 @@ def main() -> None:
 def variant_of(arguments: Arguments, method: MethodName, data: Dataset, folder: Path) -> Variant:
     """A method with its defaults, or with the best of its trials on validation rows."""
     config = arguments.config
-    if method != config.method:
+    if method == "none":
+        config = dataclasses.replace(config, method=method)
+    elif method != config.method:
         name = arguments.preset or "paper"
         config = dataclasses.replace(config, method=method, search=search_of(method, name))
     trials = [config, *(drawn(config, i) for i in range(1, arguments.trials))]

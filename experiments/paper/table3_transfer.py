@@ -17,13 +17,14 @@ import tyro
 from matplotlib.figure import Figure
 
 from ihas_jax.cli import earlier_logs, early_preset
-from ihas_jax.config import Config, ModelName, to_json
+from ihas_jax.config import Config, ModelName, replaced, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError, run_cli
-from ihas_jax.presets import PresetName
+from ihas_jax.presets import PresetName, search_of
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import paired_gain, spread
 from ihas_jax.reporting.report import provenance
+from ihas_jax.stages.borrow import borrow
 from ihas_jax.stages.pipeline import fit, transfer
 from ihas_jax.stages.run import write_json
 
@@ -68,13 +69,8 @@ def main() -> None:
         data, name = open_store(path), path.resolve().name
         table.setdefault(name, {})
         for model in models_of(arguments, data):
-            runs = [
-                scores_of(arguments, data, arguments.output / name, model, seed)
-                for seed in range(arguments.config.seed, arguments.config.seed + arguments.seeds)
-            ]
-            table[name][model] = {
-                method: [run[method] for run in runs] for method in METHODS if method in runs[0]
-            }
+            scores = table[name].setdefault(model, {})
+            add_scores(arguments, data, arguments.output / name, model, scores)
             write(arguments, table)
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
 
@@ -87,18 +83,52 @@ def models_of(arguments: Arguments, data: Dataset) -> list[ModelName]:
     return [model for model in get_args(ModelName) if model != "ncf" or first == "user"]
 
 
-def scores_of(
-    arguments: Arguments, data: Dataset, folder: Path, model: ModelName, seed: int
+def add_scores(
+    arguments: Arguments, data: Dataset, folder: Path, model: ModelName, scores: Scores
+) -> None:
+    """Adds test scores and parameters of a model with the methods that `scores` lack."""
+    first = arguments.config.seed
+    seeds = range(first, first + arguments.seeds)
+    if "ihas" not in scores:
+        runs = [by_ihas(arguments.config, data, folder, model, seed) for seed in seeds]
+        scores["original"] = [metrics["base"] for metrics in runs]
+        scores["ihas"] = [metrics["ihas"] for metrics in runs]
+    if "adafs_soft" not in scores:
+        scores["adafs_soft"] = [by_adafs(arguments, data, folder, model, seed) for seed in seeds]
+
+
+def by_ihas(
+    config: Config, data: Dataset, folder: Path, model: ModelName, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Test scores and parameters of a model as it is and with iHAS."""
-    searching = dataclasses.replace(arguments.config, seed=seed)
+    """Metrics of a model as it is and with the gates of the searched one."""
+    searching = dataclasses.replace(config, seed=seed)
     workdir = folder / f"seed_{seed}"
     log(f"[{folder.name}] {model}, seed {seed}")
     for stage in ("search", "cluster") if model != searching.model.name else ():
         fit(searching, data, workdir, stage)
-    own = dataclasses.replace(searching.model, name=model)
-    metrics = transfer(dataclasses.replace(searching, model=own), data, workdir).metrics
-    return {method: metrics[key] for method, key in (("original", "base"), ("ihas", "ihas"))}
+    own = replaced(searching, "model.name", model)
+    return transfer(own, data, workdir).metrics
+
+
+def by_adafs(
+    arguments: Arguments, data: Dataset, folder: Path, model: ModelName, seed: int
+) -> dict[str, float]:
+    """Scores of a model with a controller of AdaFS-soft of its own."""
+    log(f"[{folder.name}] {model} with AdaFS-soft, seed {seed}")
+    search = search_of("adafs_soft", arguments.preset or "paper")
+    own = dataclasses.replace(
+        replaced(arguments.config, "model.name", model),
+        method="adafs_soft",
+        search=search,
+        seed=seed,
+    )
+    source, workdir = folder / f"seed_{seed}", folder / f"adafs_soft_{model}_{seed}"
+    transferred = source / "transfer" / model
+    for finished in (source, transferred):
+        if (finished / "metrics.json").exists():
+            borrow(own, data, workdir, finished)
+    scores: dict[str, float] = fit(own, data, workdir).metrics["adafs_soft"]
+    return scores
 
 
 def write(arguments: Arguments, table: dict[str, dict[str, Scores]]) -> None:
@@ -112,8 +142,8 @@ def write(arguments: Arguments, table: dict[str, dict[str, Scores]]) -> None:
         "original of the same seed, with the p-value of a paired t-test, which is not corrected "
         "for the number of rows. Size: parameters of the compact models together over those of "
         "the original (without the router, which is the searched model's tables and gates). "
-        "AdaFS-soft is not there yet. Paper: its numbers on the full Avazu log (original, "
-        "AdaFS-soft, iHAS), for models searched by a DNN.",
+        "AdaFS-soft: with a controller of its own. Paper: its numbers on the full Avazu log "
+        "(original, AdaFS-soft, iHAS), for models searched by a DNN.",
         "",
         f"![Gain of iHAS in test AUC]({arguments.results.name}.png)",
         "",

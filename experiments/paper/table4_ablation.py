@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import tyro
 from variants import Table, Variant, save_scores, score_all, write
@@ -19,6 +19,7 @@ from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.presets import PresetName
 
+VariantName = Literal["base", "ihas", "ihas_1", "ihas_2", "ihas_3", "ihas_4"]
 PAPER = {
     "base": (0.7765, 0.3818),
     "ihas": (0.7815, 0.3791),
@@ -37,6 +38,8 @@ class Arguments:
     data: tuple[Path, ...]
     """Folders made by prepare.py."""
     config: Annotated[Config, tyro.conf.arg(name="")]
+    variants: tuple[VariantName, ...] = get_args(VariantName)
+    """The rows of the table; base always comes first."""
     seeds: int = 3
     """How many seeds, from --seed on."""
     output: Path = Path("runs/table4")
@@ -57,7 +60,8 @@ def main() -> None:
     table: Table = earlier_logs(arguments.results, arguments.config, arguments.seeds)
     inference: dict[str, dict[str, float]] = {}
     seeds = range(arguments.config.seed, arguments.config.seed + arguments.seeds)
-    variants = ablations(arguments.config)
+    wanted = ("base", *arguments.variants)
+    variants = [row for row in ablations(arguments.config) if row.name in wanted]
 
     def keep() -> None:
         save_scores(arguments.results, table, arguments.seeds, arguments.config)
@@ -84,7 +88,8 @@ def ablations(config: Config) -> list[Variant]:
     plain = dataclasses.replace(config, method="none")
 
     def variant(name: str, title: str, key: str, config: Config) -> Variant:
-        run = "ihas" if key == "search" else name
+        # runs are called as in Table 2, so that both tables can share a folder
+        run = {"base": "none", "search": "ihas"}.get(key, name)
         return Variant(name, run, title, config, key, {"avazu": PAPER[name]})
 
     return [

@@ -92,7 +92,7 @@ def time_inference(
     bundles = {
         variant.name: load_bundle(folder / f"{variant.run}_{seed}")
         for variant in variants
-        if variant.run == variant.name
+        if variant.key != "search"
     }
     seconds: dict[str, list[float]] = {name: [] for name in bundles}
     for turn in range(_TURNS + 1):
@@ -138,7 +138,8 @@ def write(
         "iHAS needs to route besides in brackets. MB: float32 parameters, and a bit for each "
         "number or value that a mask may remove. Training: seconds of all stages. Inference: "
         "microseconds per row of all that a prediction needs, gates and routing included, medians "
-        f"of turns on {jax.devices()[0].device_kind}. Paper: AUC and logloss on the full log. {note}",
+        f"of turns on {jax.devices()[0].device_kind}. Paper: AUC and logloss on the full log. "
+        f"{note}",
         "",
         f"![Test AUC and size]({results.name}.png)",
         "",

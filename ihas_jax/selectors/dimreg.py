@@ -39,8 +39,7 @@ class DimRegGates(Selector):
     0.1 mean(l1_ratio g - |g - mean(g)|) with a slope of 5.
 
     Note: the port sets an L1 ratio of 1.7, "best in their paper", but leaves it out of the
-    formula. The default here is 1.7: at 1 gates of noise fields stay open on a log whose truth is
-    known.
+    formula. The default is 1, as it computes; 1.7 closes nearly all gates on small real logs.
 
     Note: in the port a linear layer stands between the embeddings and the click model, and of a
     field's open coordinates it keeps their number. Here there is no such layer, and the open

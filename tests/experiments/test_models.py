@@ -26,13 +26,17 @@ def test_every_model_has_scores_of_every_seed_as_it_is_and_with_ihas(table3):
     (models,) = json.loads(results.with_suffix(".json").read_text())["logs"].values()
     assert tuple(models) == MODELS
     for name, scores in models.items():
-        assert set(scores) == {"original", "ihas"}
+        assert set(scores) == {"original", "adafs_soft", "ihas"}
         for seed in range(2):
             folder = output / "store" / f"seed_{seed}"
             folder = folder if name == "dnn" else folder / "transfer" / name
             metrics = json.loads((folder / "metrics.json").read_text())
             assert scores["original"][seed] == metrics["base"]
             assert scores["ihas"][seed] == metrics["ihas"]
+            folder = output / "store" / f"adafs_soft_{name}_{seed}"
+            metrics = json.loads((folder / "metrics.json").read_text())
+            assert scores["adafs_soft"][seed] == metrics["adafs_soft"]
+            assert scores["original"][seed] == metrics["base"]
 
 
 def test_the_table_stands_beside_the_papers_numbers(table3):

@@ -1,0 +1,94 @@
+"""The scripts that put selection methods and ablations side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+METHODS = ("none", "pep")
+
+
+@pytest.fixture(scope="module")
+def table2(command):
+    """Table 2 of some methods on a tiny log, and a call of the same command."""
+    script = dataclasses.replace(command, script="paper/table2_overall.py")
+    results, output = command.folder / "table2", command.folder / "tables"
+    flags = ("--methods", *METHODS[1:], "--seeds", 2, "--trials", 2, "--results", results)
+
+    def run():
+        return script(*flags, "--train.max-epochs", 1, output=output)
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    return results, output, run
+
+
+@pytest.fixture(scope="module")
+def table4(command, table2):
+    """Table 4 in the same folder of runs, where what Table 2 has run is not run again."""
+    script = dataclasses.replace(command, script="paper/table4_ablation.py")
+    results = command.folder / "table4"
+    flags = ("--variants", "ihas_1", "ihas_2", "--seeds", 2, "--results", results)
+    done = script(*flags, "--train.max-epochs", 1, output=table2[1])
+    assert done.returncode == 0, done.stderr
+    return results, done
+
+
+def test_every_method_has_scores_of_every_seed(table2):
+    results, output, _ = table2
+    content = json.loads(results.with_suffix(".json").read_text())
+    (methods,) = content["logs"].values()
+    assert set(methods) == set(METHODS)
+    for name, scores in methods.items():
+        for seed in range(2):
+            metrics = json.loads((output / "store" / f"{name}_{seed}" / "metrics.json").read_text())
+            row = metrics["base" if name == "none" else name]
+            assert scores[seed]["auc"] == row["auc"]
+            assert scores[seed]["parameters"] == row["parameters"]
+    assert set(content["inference"]["store"]) == set(METHODS)
+
+
+def test_the_table_compares_with_base_and_best_beside_the_papers_numbers(table2):
+    results, _, _ = table2
+    text = results.with_suffix(".md").read_text()
+    for word in ("| base |", "| PEP |", "## store", "2 trials"):
+        assert word in text
+    assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_method_has_had_its_trials(table2):
+    _, output, _ = table2
+    folders = {path.name for path in (output / "store" / "trials").iterdir()}
+    assert folders == {f"{method}_{trial}" for method in METHODS for trial in range(2)}
+
+
+def test_the_same_command_trains_nothing_again(table2):
+    results, _, run = table2
+    before = json.loads(results.with_suffix(".json").read_text())["logs"]
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert " epoch " not in done.stdout
+    assert json.loads(results.with_suffix(".json").read_text())["logs"] == before
+
+
+def test_the_ablations_have_their_scores(table4):
+    results, done = table4
+    content = json.loads(results.with_suffix(".json").read_text())
+    scores = content["logs"]["store"]
+    assert list(scores) == ["base", "ihas_1", "ihas_2"]
+    parameters = {name: runs[0]["parameters"] for name, runs in scores.items()}
+    assert parameters["ihas_2"] < parameters["base"] < parameters["ihas_1"]
+    # what iHAS-1 is scored by is not what its run serves
+    assert set(content["inference"]["store"]) == {"base", "ihas_2"}
+    assert "| iHAS-1 |" in done.stdout
+
+
+def test_ablations_begin_with_the_runs_of_methods(table2, table4):
+    stages = [
+        json.loads(line)["stage"]
+        for line in (table2[1] / "store" / "ihas_2_0" / "log.jsonl").read_text().splitlines()
+        if json.loads(line)["event"] == "stage"
+    ]
+    assert set(stages) == {"cluster", "retrain", "evaluate"}
