@@ -23,13 +23,16 @@ from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.store import Dataset, Split, open_store
 from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError
+from ihas_jax.method_config import MethodName
 from ihas_jax.models import build_model
 from ihas_jax.models.base import Model, apply_network, count_parameters, init_model, lookup_rows
 from ihas_jax.nn.embedding import EmbeddingSpec, align, flatten, init_table, lookup
 from ihas_jax.nn.gates import gate_penalty, sample_gates, search_threshold, select_gates
 from ihas_jax.presets import preset
-from ihas_jax.selectors.base import Selected, Selector
+from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
 from ihas_jax.selectors.bernoulli import BernoulliGates
+from ihas_jax.selectors.registry import build_selector
+from ihas_jax.selectors.selection import Found, Selection
 from ihas_jax.serving.bundle import Bundle, load_bundle
 from ihas_jax.stages.cluster import assign_clusters, fit_clusters, majority_coordinates
 from ihas_jax.stages.pipeline import Result, fit, transfer
@@ -51,6 +54,7 @@ from ihas_jax.training.steps import Batch, TrainState, init_train, make_round, m
 
 __all__ = [
     "AdamConfig",
+    "Applied",
     "Batch",
     "BernoulliGates",
     "Bundle",
@@ -60,12 +64,16 @@ __all__ = [
     "EmbeddingSpec",
     "Feed",
     "Field",
+    "Found",
     "GateConfig",
     "InputError",
+    "Looked",
+    "MethodName",
     "Model",
     "ModelConfig",
     "ModelName",
     "OptimizerConfig",
+    "Recipe",
     "Result",
     "RetrainConfig",
     "RoundIterator",
@@ -75,17 +83,20 @@ __all__ = [
     "SearchConfig",
     "SearchState",
     "Selected",
+    "Selection",
     "Selector",
     "Split",
     "SyntheticConfig",
     "SyntheticLog",
     "TrainConfig",
     "TrainState",
+    "Weights",
     "align",
     "apply_network",
     "assign_clusters",
     "auc",
     "build_model",
+    "build_selector",
     "count_parameters",
     "data_mesh",
     "fit",

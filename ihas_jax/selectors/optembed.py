@@ -17,7 +17,8 @@ from ihas_jax.method_config import OptEmbedConfig
 from ihas_jax.models.base import EMBEDDING, FACTORS, SELECTOR, Model
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
-from ihas_jax.selectors.evolution import evolve, make_population_auc, prefix_masks
+from ihas_jax.selectors.evolution import evolve
+from ihas_jax.selectors.population import make_population_auc, prefix_masks
 from ihas_jax.selectors.selection import Found, Selection
 
 

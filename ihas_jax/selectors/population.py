@@ -1,0 +1,109 @@
+"""Validation AUC of many candidate widths at once, by a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from ihas_jax.data.store import Split
+from ihas_jax.models.base import (
+    EMBEDDING,
+    BatchStats,
+    Model,
+    Params,
+    apply_network,
+    factored,
+    lookup_rows,
+)
+from ihas_jax.selectors.base import looked_up
+from ihas_jax.training.streaming import Summed
+
+_ROWS = 512
+_BINS = 1 << 15
+_LIMIT = 16.0
+
+PopulationAUC = Callable[[Params, BatchStats, np.ndarray], np.ndarray]
+"""`score(params, batch_stats, widths [P, N]) -> [P]`."""
+
+
+def prefix_masks(widths: Array, dim: int) -> Array:
+    """1 for the first `widths [...]` of D coordinates, else 0: `[..., D]` float."""
+    return (jnp.arange(dim) < widths[..., None]).astype(float)
+
+
+def make_population_auc(model: Model, split: Split) -> PopulationAUC:
+    """Scores a population by the AUC of a model that sees each field's first coordinates alone.
+
+    All candidates share a batch's look-up, and the network is applied to them side by side, 512
+    rows at a time so that P x 512 x K numbers have to fit into memory. Factors among the
+    statistics multiply the embeddings.
+
+    Log-odds are counted in 2^15 equal bins from -16 to 16, where those beyond fall into the last
+    ones. A pair of a click and another row in the same bin counts half, as ties do: the AUC is
+    wrong by at most half the share of such pairs that are no ties. For log-odds of deviation 1
+    that is 1.4e-4 at most, and far less in truth, as nearly half of them are in order.
+
+    Args:
+      model: the click model.
+      split: the rows to score by.
+
+    Returns:
+      `score(params, batch_stats, widths [P, N]) -> [P]`; all 1/2 where there is one class only.
+    """
+    columns = np.column_stack([split.ids, split.labels])  # to be streamed together
+
+    def logits_of(weights: Any, ids: Array) -> Array:
+        params, batch_stats, masks = weights
+        rows = factored(model, lookup_rows(model, params["tables"], ids), batch_stats, ids)
+        group, looked = looked_up(model, rows[EMBEDDING], ids)
+
+        def logits(mask: Array) -> Array:
+            masked = {**rows, EMBEDDING: {group: looked.embeddings * mask}}
+            return apply_network(model, params["network"], batch_stats, masked)[0]
+
+        return jax.vmap(logits)(masks)
+
+    def count(weights: Any, columns: Array, valid: Array) -> Any:
+        params, batch_stats, widths = weights
+        masks = prefix_masks(widths, model.embedding.dim)
+        ids, labels = columns[:, :-1], columns[:, -1]
+        parts = ids.reshape(-1, min(_ROWS, len(ids)), ids.shape[1])
+        logits = lax.map(lambda part: logits_of((params, batch_stats, masks), part), parts)
+        logits = jnp.moveaxis(logits, 0, 1).reshape(len(masks), -1)
+        return (), class_counts(logits, labels, valid)
+
+    counter = Summed(count, "[choose] widths")
+
+    def score(params: Params, batch_stats: BatchStats, widths: np.ndarray) -> np.ndarray:
+        _, counts = counter((params, batch_stats, widths), columns)
+        return auc_of_counts(counts)
+
+    return score
+
+
+def class_counts(logits: Array, labels: Array, valid: Array) -> Array:
+    """Histograms `[P, 2, bins]` int32 of log-odds: of other rows, then of clicks.
+
+    Args:
+      logits: `[P, B]`.
+      labels: `[B]` int32.
+      valid: `[B]`, whether a row counts.
+    """
+    scaled = (logits + _LIMIT) * (_BINS / (2 * _LIMIT))
+    bins = jnp.clip(scaled, 0, _BINS - 1).astype(jnp.int32)
+    counts = jnp.zeros((len(logits), 2, _BINS), jnp.int32)
+    return counts.at[jnp.arange(len(logits))[:, None], labels, bins].add(valid.astype(jnp.int32))
+
+
+def auc_of_counts(counts: np.ndarray) -> np.ndarray:
+    """AUC `[P]` of `class_counts` `[P, 2, bins]`, ties counted half; 1/2 without both classes."""
+    others, clicks = np.moveaxis(counts, 1, 0)
+    below = np.cumsum(others, axis=1) - others
+    won = (clicks * (below + others / 2)).sum(axis=1)
+    pairs = clicks.sum(axis=1) * others.sum(axis=1)
+    return np.where(pairs > 0, won / np.maximum(pairs, 1), 0.5)
