@@ -33,14 +33,17 @@ def early_preset() -> Config:
     return preset(early.preset or ("small" if early.data is None else "paper"), model, method)
 
 
-def earlier_logs(results: Path, config: Config, seeds: int) -> dict[str, Any]:
+def earlier_logs(
+    results: Path, config: Config, seeds: int, trials: int | None = None
+) -> dict[str, Any]:
     """The `logs` of a script's results (`results` with .json at its end), to go on from.
 
-    Empty where there are none yet, or those there are of another config or number of seeds.
+    Empty where there are none yet, or those there are of another config or number of seeds or
+    trials.
     """
     path = Path(f"{results}.json")
     found = read_json(path) if path.exists() else {}
-    if not found or found["seeds"] != seeds or from_json(Config, found["config"]) != config:
+    if not found or (found["seeds"], found.get("trials")) != (seeds, trials):
         return {}
     logs: dict[str, Any] = found["logs"]
-    return logs
+    return logs if from_json(Config, found["config"]) == config else {}

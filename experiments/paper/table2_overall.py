@@ -6,13 +6,14 @@ Finished parts are kept, so the same command goes on where it stopped.
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from variants import Table, Variant, save_scores, score_all, write
+from variants import Shared, Table, Variant, save_scores, score_all, write
 
 from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, differences, replaced
@@ -20,7 +21,6 @@ from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.method_config import MethodName
 from ihas_jax.presets import PresetName, search_of
-from ihas_jax.progress import log
 from ihas_jax.reporting.report import METHODS
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit
@@ -95,49 +95,63 @@ def main() -> None:
             "Name at least one log by --data, and at least 2 --seeds to compare; --trials must not "
             "be negative."
         )
-    table: Table = earlier_logs(arguments.results, arguments.config, arguments.seeds)
+    shared = Shared(arguments.config, arguments.seeds, arguments.trials)
+    table: Table = earlier_logs(
+        arguments.results, arguments.config, arguments.seeds, arguments.trials
+    )
+    chosen: list[str] = []
     inference: dict[str, dict[str, float]] = {}
     order = [name for name in METHODS if name in ("none", *arguments.methods)]
     seeds = range(arguments.config.seed, arguments.config.seed + arguments.seeds)
 
     def keep() -> None:
-        save_scores(arguments.results, table, arguments.seeds, arguments.config)
+        save_scores(arguments.results, table, shared)
 
     for path in arguments.data:
         data, name = open_store(path), path.resolve().name
         folder, scores = arguments.output / name, table.setdefault(name, {})
         variants = [variant_of(arguments, method, data, folder) for method in order]
+        chosen += [f"{name}, {v.title}: {c}." for v in variants if (c := choice_of(arguments, v))]
         inference[name] = score_all(variants, data, folder, seeds, scores, keep)
         write(
             arguments.results, "Table 2: selection methods", variants, table, inference,
-            arguments.config, arguments.seeds, _note(arguments),
+            shared, _note(arguments, chosen),
         )  # fmt: skip
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
 
 
 def variant_of(arguments: Arguments, method: MethodName, data: Dataset, folder: Path) -> Variant:
     """A method with its defaults, or with the best of its trials on validation rows."""
-    config = arguments.config
-    if method == "none":
-        config = dataclasses.replace(config, method=method)
-    elif method != config.method:
-        name = arguments.preset or "paper"
-        config = dataclasses.replace(config, method=method, search=search_of(method, name))
-    trials = [config, *(drawn(config, i) for i in range(1, arguments.trials))]
+    default = default_of(arguments, method)
+    trials = [default, *(drawn(default, i) for i in range(1, arguments.trials))]
+    config = default
     if len(trials) > 1:
         found = [
             validation_score(trial, data, folder / "trials" / f"{method}_{i}")
             for i, trial in enumerate(trials)
         ]
         config = trials[int(np.argmax(found))]
-        log(f"[Trials] {method}: {'; '.join(differences(trials[0], config)) or 'the defaults'}")
     key = "base" if method == "none" else method
     return Variant(method, method, METHODS[method], config, key, PAPER.get(method, {}))
 
 
+def default_of(arguments: Arguments, method: MethodName) -> Config:
+    """The config of a method without trials."""
+    config = arguments.config
+    if method in ("none", config.method):
+        return dataclasses.replace(config, method=method)
+    search = search_of(method, arguments.preset or "paper")
+    return dataclasses.replace(config, method=method, search=search)
+
+
+def choice_of(arguments: Arguments, variant: Variant) -> str:
+    """The values that a method's trials chose, as they differ from its defaults."""
+    return "; ".join(differences(default_of(arguments, variant.config.method), variant.config))
+
+
 def drawn(config: Config, trial: int) -> Config:
     """A config with values drawn from what its method may try."""
-    rng = np.random.Generator(np.random.Philox(key=[trial, len(config.method)]))
+    rng = np.random.Generator(np.random.Philox(key=[trial, zlib.crc32(config.method.encode())]))
     for flag, values in (_SHARED | _SPACES[config.method]).items():
         config = replaced(config, flag, values[rng.integers(len(values))])
     return config
@@ -150,12 +164,13 @@ def validation_score(config: Config, data: Dataset, workdir: Path) -> float:
     return score(data.valid.labels, probs).objective
 
 
-def _note(arguments: Arguments) -> str:
+def _note(arguments: Arguments, chosen: list[str]) -> str:
     if not arguments.trials:
         return "Every method has its default values."
     return (
-        f"Every method has the best of {arguments.trials} trials on validation rows, the first of "
-        "which are its defaults."
+        f"Every method has the best of {arguments.trials} trials on validation rows, of which the "
+        "first are its defaults; methods whose gates learn on validation rows have seen them "
+        f"before. Chosen instead of defaults: {' '.join(chosen) or 'nothing.'}"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import tyro
-from variants import Table, Variant, save_scores, score_all, write
+from variants import Shared, Table, Variant, save_scores, score_all, write
 
 from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, replaced
@@ -58,13 +58,14 @@ def main() -> None:
     if arguments.config.method != "ihas":
         raise InputError("These are ablations of iHAS; leave --method out.")
     table: Table = earlier_logs(arguments.results, arguments.config, arguments.seeds)
+    shared = Shared(arguments.config, arguments.seeds)
     inference: dict[str, dict[str, float]] = {}
     seeds = range(arguments.config.seed, arguments.config.seed + arguments.seeds)
     wanted = ("base", *arguments.variants)
     variants = [row for row in ablations(arguments.config) if row.name in wanted]
 
     def keep() -> None:
-        save_scores(arguments.results, table, arguments.seeds, arguments.config)
+        save_scores(arguments.results, table, shared)
 
     for path in arguments.data:
         data, name = open_store(path), path.resolve().name
@@ -72,7 +73,7 @@ def main() -> None:
         inference[name] = score_all(variants, data, folder, seeds, scores, keep)
         write(
             arguments.results, "Table 4: ablations of iHAS", variants, table, inference,
-            arguments.config, arguments.seeds, _NOTE,
+            shared, _NOTE,
         )  # fmt: skip
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
 

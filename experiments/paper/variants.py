@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,6 +49,25 @@ class Variant:
     config: Config
     key: str
     paper: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the variants of a table share.
+
+    Attributes:
+      config: every choice that no variant changes.
+      seeds: how many.
+      trials: values that each method tried, or None where there are no such trials.
+    """
+
+    config: Config
+    seeds: int
+    trials: int | None = None
+
+    def content(self) -> dict[str, Any]:
+        """The same, for a JSON file."""
+        return {"seeds": self.seeds, "trials": self.trials, "config": to_json(self.config)}
 
 
 def score_variant(
@@ -111,8 +131,7 @@ def write(
     variants: Sequence[Variant],
     table: Table,
     inference: dict[str, dict[str, float]],
-    config: Config,
-    seeds: int,
+    shared: Shared,
     note: str,
 ) -> None:
     """Writes a table as Markdown and JSON, and its figure.
@@ -123,8 +142,7 @@ def write(
       variants: the rows, the base model first.
       table: scores.
       inference: `time_inference` by log, of the logs to show.
-      config: what the variants share.
-      seeds: how many.
+      shared: what the variants share.
       note: what the reader must know of this table.
     """
     lines = [f"# {title}", ""]
@@ -143,12 +161,12 @@ def write(
         "",
         f"![Test AUC and size]({results.name}.png)",
         "",
-        *provenance(config),
+        *provenance(shared.config),
         "",
     ]
     results.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{results}.md").write_text("\n".join(lines), encoding="utf-8")
-    content = {"logs": table, "inference": inference, "seeds": seeds, "config": to_json(config)}
+    content = {"logs": table, "inference": inference, **shared.content()}
     write_json(Path(f"{results}.json"), content)
     titles = {variant.name: variant.title for variant in variants}
     draw({name: table[name] for name in inference}, titles).savefig(f"{results}.png", dpi=150)
@@ -238,8 +256,7 @@ def score_all(
     return time_inference(variants, data, folder, seeds[0])
 
 
-def save_scores(results: Path, table: Table, seeds: int, config: Config) -> None:
+def save_scores(results: Path, table: Table, shared: Shared) -> None:
     """Writes what is scored so far, from which the same command goes on."""
     results.parent.mkdir(parents=True, exist_ok=True)
-    content = {"logs": table, "seeds": seeds, "config": to_json(config)}
-    write_json(Path(f"{results}.json"), content)
+    write_json(Path(f"{results}.json"), {"logs": table, **shared.content()})
