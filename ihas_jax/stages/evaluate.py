@@ -65,7 +65,7 @@ def evaluate(
     """Scores base, searched and routed models on the test split, all rows pooled.
 
     `parameters` of `ihas` counts the compact models; what routing needs beside them (searched
-    tables, gates, centroids) is `router_parameters`.
+    tables, gates, centroids) is `router_parameters`, 0 where a single model serves all rows.
     """
     test, model, selector = run.data.test, searched.model, searched.selector
     params, clusters = searched.fitted.params, searched.clusters
@@ -85,8 +85,8 @@ def evaluate(
         for expert, fitted in zip(plan.experts, retrained, strict=True)
     ]
     routed = predict_routed(experts, plan.routes, assigned, test.ids)
-    gates = count_parameters(params[SELECTOR])
-    tables = count_parameters(params["tables"][EMBEDDING])
+    routing = count_parameters((params[SELECTOR], params["tables"][EMBEDDING]))
+    routing = routing + clusters.centroids.size if len(experts) > 1 else 0
     metrics = {
         "base": scores_of(test.labels, base_probs, count_parameters(base.params)),
         "search": scores_of(test.labels, search_probs, count_parameters(params))
@@ -94,7 +94,7 @@ def evaluate(
         "ihas": scores_of(
             test.labels, routed, sum(count_parameters(weights[0]) for _, weights in experts)
         )
-        | {"router_parameters": tables + gates + clusters.centroids.size},
+        | {"router_parameters": routing},
         "clusters": [
             _describe(run, clusters, plan, c, assigned, routed, test)
             for c in range(len(plan.routes))
