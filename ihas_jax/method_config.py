@@ -109,7 +109,8 @@ class OptFSConfig:
     """OptFS (Lyu et al., WWW 2023)."""
 
     epochs: int = 10
-    """Length of the search; unopposed gates close by half of it."""
+    """Length of the search, whatever the bound of other trainings; unopposed gates close by half of
+    it."""
     rewind: int = 1
     """Epochs after which the weights are set aside that retraining starts from."""
     temperature: float = 1000.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,8 @@ from ihas_jax.models import build_model
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.training.steps import Batch
 
+# tests compile far longer than they compute; XLA reads this at the first computation
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 

@@ -13,14 +13,16 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from variants import Shared, Table, Variant, save_scores, score_all, write
+from rendering import write
+from variants import Shared, Table, Variant, open_logs, save_scores, score_all
 
 from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, differences, replaced
-from ihas_jax.data.store import Dataset, open_store
+from ihas_jax.data.store import Dataset
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.method_config import MethodName
 from ihas_jax.presets import PresetName, search_of
+from ihas_jax.progress import log
 from ihas_jax.reporting.report import METHODS
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit
@@ -68,7 +70,10 @@ _TRIAL_SEED = 10_000
 
 @dataclass(frozen=True)
 class Arguments:
-    """Compares the selection methods on prepared logs. Run the same command again to go on."""
+    """Compares the selection methods on prepared logs. Run the same command again to go on.
+
+    Flags of --search are those of --method alone; the other methods have those of the preset.
+    """
 
     data: tuple[Path, ...]
     """Folders made by prepare.py."""
@@ -107,8 +112,7 @@ def main() -> None:
     def keep() -> None:
         save_scores(arguments.results, table, shared)
 
-    for path in arguments.data:
-        data, name = open_store(path), path.resolve().name
+    for name, data in open_logs(arguments.data).items():
         folder, scores = arguments.output / name, table.setdefault(name, {})
         variants = [variant_of(arguments, method, data, folder) for method in order]
         chosen += [f"{name}, {v.title}: {c}." for v in variants if (c := choice_of(arguments, v))]
@@ -158,8 +162,15 @@ def drawn(config: Config, trial: int) -> Config:
 
 
 def validation_score(config: Config, data: Dataset, workdir: Path) -> float:
-    """AUC on validation rows of what a run predicts, with a seed apart from the table's."""
-    fit(dataclasses.replace(config, seed=_TRIAL_SEED), data, workdir)
+    """AUC on validation rows of what a run predicts, with a seed apart from the table's.
+
+    The lowest of all where the run fails.
+    """
+    try:
+        fit(dataclasses.replace(config, seed=_TRIAL_SEED), data, workdir)
+    except InputError as error:
+        log(f"[Trials] {workdir.name} can't run: {error}")
+        return float("-inf")
     probs = load_bundle(workdir).predict_ids(data.valid.ids)
     return score(data.valid.labels, probs).objective
 

@@ -62,6 +62,8 @@ class Arguments:
 def main() -> None:
     """Parses the command line, runs what is missing, writes table and figure after each model."""
     arguments = tyro.cli(Arguments, default=Arguments((), early_preset()))
+    if arguments.config.method != "ihas":
+        raise InputError("This table is about iHAS and AdaFS-soft; leave --method out.")
     if arguments.seeds < 2 or not arguments.data:
         raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
     table = earlier_logs(arguments.results, arguments.config, arguments.seeds)

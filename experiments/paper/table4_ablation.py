@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import tyro
-from variants import Shared, Table, Variant, save_scores, score_all, write
+from rendering import write
+from variants import Shared, Table, Variant, open_logs, save_scores, score_all
 
 from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, replaced
-from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.presets import PresetName
 
@@ -67,8 +67,7 @@ def main() -> None:
     def keep() -> None:
         save_scores(arguments.results, table, shared)
 
-    for path in arguments.data:
-        data, name = open_store(path), path.resolve().name
+    for name, data in open_logs(arguments.data).items():
         folder, scores = arguments.output / name, table.setdefault(name, {})
         inference[name] = score_all(variants, data, folder, seeds, scores, keep)
         write(

@@ -39,7 +39,7 @@ _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"
 
 
 def closing_table(metrics: dict[str, Any]) -> None:
-    """Prints test metrics and parameters of base, searched and routed models."""
+    """Prints test metrics and parameters of the models that a run has scores of."""
     table = Table(title="Test split")
     table.add_column("model")
     for column in ("AUC", "logloss", "parameters", "vs base"):
@@ -92,10 +92,15 @@ def _scored(metrics: dict[str, Any]) -> list[str]:
 
 
 def _clusters(metrics: dict[str, Any]) -> list[str]:
+    routing = metrics["ihas"]["router_parameters"]
     return [
-        f"Parameters of iHAS are those of its {len(metrics['clusters'])} clusters' compact models. "
-        f"Routing an instance needs {metrics['ihas']['router_parameters']:,} more: the searched "
-        "tables, the gates and the centroids.",
+        f"Parameters of iHAS are those of its {len(metrics['clusters'])} clusters' compact models."
+        + (
+            f" Routing an instance needs {routing:,} more: the searched tables, the gates and the "
+            "centroids."
+            if routing
+            else ""
+        ),
         "",
         "## Clusters",
         "",

@@ -17,6 +17,7 @@ from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.mlp import Linear
 from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
 from ihas_jax.selectors.normalize import fresh_stats, normalize
+from ihas_jax.selectors.refusals import refuse_several_vectors
 from ihas_jax.selectors.relaxed import relaxed_choice, temperature
 from ihas_jax.selectors.selection import Found, Selection
 
@@ -123,12 +124,7 @@ def build_autodim(config: Config, model: Model, epoch_steps: int) -> AutoDim:
       InputError: embeddings of the model are several vectors, or smaller than a candidate.
     """
     spec, name, largest = model.embedding, config.model.name, max(config.autodim.dims)
-    if spec.vectors > 1:
-        raise InputError(
-            f"--method autodim does not go with --model {name}, whose embeddings are "
-            f"{spec.vectors} vectors side by side instead of one of a size to choose. Take another "
-            "model or method."
-        )
+    refuse_several_vectors(config, model)
     if largest > spec.dim:
         remedy = "--model.dim" if spec.dim == config.model.dim else "--model"
         raise InputError(

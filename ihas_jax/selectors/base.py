@@ -69,7 +69,8 @@ class Selected(NamedTuple):
 
     Attributes:
       embeddings: `[B, N, D]` after it.
-      masks: `[B, K]` of 0 and 1: the coordinates that it leaves.
+      masks: `[B, K]` of 0 and 1: the coordinates that it leaves, or would leave for retraining
+        where the selection is soft.
     """
 
     embeddings: Array
@@ -94,6 +95,7 @@ class Recipe:
       start: weights of retraining: 'fresh' ones, the 'initial' embeddings or all initial weights
         of the search, or those set aside ('rewound').
       until: share of kept coordinates at which the search ends.
+      stopping: split that decides when retraining stops.
     """
 
     gates: Literal["validation", "training", "never"]
@@ -102,6 +104,7 @@ class Recipe:
     rewind: int = 0
     start: Literal["fresh", "initial_embeddings", "initial", "rewound"] = "fresh"
     until: float | None = None
+    stopping: Literal["valid", "test"] = "valid"
 
 
 class Selector(ABC):
@@ -133,7 +136,10 @@ class Selector(ABC):
         """The deterministic selection of evaluation."""
 
     def open(self, weights: Weights, looked: Looked, key: Array) -> Applied:
-        """The embeddings of pretraining, with nothing selected; `key` as in `sample`."""
+        """The embeddings of pretraining, with nothing selected; `key` as in `sample`.
+
+        It is asked for where there are layers, which are learnt from the start.
+        """
         return Applied(looked.embeddings, jnp.zeros(()), weights.stats)
 
     def pass_through(self, weights: Weights, looked: Looked) -> Array:

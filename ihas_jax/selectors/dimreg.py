@@ -12,23 +12,10 @@ from jax import Array
 from ihas_jax.config import Config
 from ihas_jax.method_config import DimRegConfig
 from ihas_jax.models.base import SELECTOR, Model
-from ihas_jax.nn.embedding import EmbeddingSpec, Kept
+from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.gates import gate_penalty
 from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
-from ihas_jax.selectors.selection import Found, Selection
-
-
-def open_coordinates(theta: np.ndarray, dim: int) -> Kept:
-    """Coordinates with theta > 0, by field; without any, the first of the largest.
-
-    Args:
-      theta: `[K]`, K = N * D.
-      dim: D.
-    """
-    opened = theta > 0
-    if not opened.any():
-        opened[np.argmax(theta)] = True
-    return tuple(tuple(int(j) for j in np.flatnonzero(field)) for field in opened.reshape(-1, dim))
+from ihas_jax.selectors.selection import Found, Selection, coordinates
 
 
 @dataclass(frozen=True)
@@ -79,9 +66,9 @@ class DimRegGates(Selector):
         return Selected(_gated(looked, self._gates(weights)), masks)
 
     def choose(self, found: Found) -> Selection:
-        """The coordinates with theta > 0."""
+        """The coordinates with theta > 0; without any, the first of the largest."""
         theta = np.asarray(found.params[SELECTOR]["theta"])
-        return Selection(open_coordinates(theta, self.spec.dim))
+        return Selection(coordinates(theta, theta > 0, self.spec.dim))
 
     def _gates(self, weights: Weights) -> Array:
         """Gates g `[K]`."""

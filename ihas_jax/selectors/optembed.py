@@ -12,13 +12,13 @@ import optax
 from jax import Array
 
 from ihas_jax.config import AdamConfig, Config
-from ihas_jax.errors import InputError
 from ihas_jax.method_config import OptEmbedConfig
 from ihas_jax.models.base import EMBEDDING, FACTORS, SELECTOR, Model
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
 from ihas_jax.selectors.evolution import evolve
 from ihas_jax.selectors.population import make_population_auc, prefix_masks
+from ihas_jax.selectors.refusals import refuse_several_vectors, refuse_zero_start
 from ihas_jax.selectors.selection import Found, Selection
 
 
@@ -166,17 +166,6 @@ def build_optembed(config: Config, model: Model, epoch_steps: int) -> Supernet:
     Raises:
       InputError: embeddings of the model are several vectors, or zeros when the search starts.
     """
-    spec, name = model.embedding, config.model.name
-    if spec.vectors > 1:
-        raise InputError(
-            f"--method optembed does not go with --model {name}, whose embeddings are "
-            f"{spec.vectors} vectors side by side instead of one of a width to choose. Take "
-            "another model or method."
-        )
-    if spec.init == "zeros" and config.search.pretrain_epochs == 0:
-        raise InputError(
-            f"--method optembed keeps values whose embeddings are not zero, and those of --model "
-            f"{name} start there and could not leave. Pass --search.pretrain-epochs 1, or "
-            "--model.linear-init normal."
-        )
-    return Supernet(config.optembed, spec, epoch_steps)
+    refuse_several_vectors(config, model)
+    refuse_zero_start(config, model)
+    return Supernet(config.optembed, model.embedding, epoch_steps)

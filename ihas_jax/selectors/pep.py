@@ -16,7 +16,8 @@ from ihas_jax.method_config import PepConfig
 from ihas_jax.models.base import EMBEDDING, Model, Params
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights, weights_of
-from ihas_jax.selectors.selection import Found, Selection, whole
+from ihas_jax.selectors.refusals import refuse_zero_start
+from ihas_jax.selectors.selection import Found, Selection, largest, whole
 from ihas_jax.training.optimizers import l2_adam
 
 _L2 = 1e-5
@@ -33,13 +34,6 @@ def soft_threshold(values: Array, thresholds: Array) -> Array:
 def margins(values: Array, thresholds: Array) -> Array:
     """|v| - sigmoid(s), by how much values exceed their thresholds; shapes as `soft_threshold`."""
     return jnp.abs(values) - jax.nn.sigmoid(thresholds)
-
-
-def keep_largest(scores: np.ndarray, count: int) -> np.ndarray:
-    """1 for the `count` largest of scores `[V, D]`, the first of equal ones; 0 for the rest."""
-    mask = np.zeros(scores.size, np.float32)
-    mask[np.argsort(-scores.ravel(), kind="stable")[:count]] = 1
-    return mask.reshape(scores.shape)
 
 
 @dataclass(frozen=True)
@@ -77,6 +71,7 @@ class PepThresholds(Selector):
             outcome="selection",
             start="initial_embeddings" if self.config.ticket else "fresh",
             until=self.config.kept,
+            stopping=self.config.stopping,
         )
 
     def init(self, key: Array) -> Weights:
@@ -128,7 +123,7 @@ class PepThresholds(Selector):
         weights = weights_of(found.params, found.batch_stats)
         scores = np.asarray(jax.jit(self._table_margins)(weights, found.params))
         count = max(1, round(self.config.kept * scores.size))
-        return Selection(whole(self.spec), keep_largest(scores, count))
+        return Selection(whole(self.spec), largest(scores, count).astype(np.float32))
 
     def _table_margins(self, weights: Weights, params: Params) -> Array:
         """Margins `[V, D]` of the whole table."""
@@ -144,9 +139,10 @@ def build_pep(config: Config, model: Model, epoch_steps: int) -> PepThresholds:
     """Builds the thresholds of PEP, which rise as planned in `pep.epochs`.
 
     Raises:
-      InputError: `pep.end` is above 0.
+      InputError: `pep.end` is above 0, or embeddings are zeros when the search starts.
     """
     pep = config.pep
+    refuse_zero_start(config, model)
     if pep.end > 0:
         raise InputError(
             f"--pep.end {pep.end} is above 0, which thresholds can't pass: it is weight decay that "

@@ -86,6 +86,26 @@ class Selection:
         return rows if rows.shape[1] == 1 else rows[:, list(kept)]
 
 
+def largest(scores: np.ndarray, count: int) -> np.ndarray:
+    """Whether each score is among the `count` largest, the first of equal ones; any shape."""
+    chosen = np.zeros(scores.size, bool)
+    chosen[np.argsort(-scores.ravel(), kind="stable")[:count]] = True
+    return chosen.reshape(scores.shape)
+
+
+def coordinates(scores: np.ndarray, chosen: np.ndarray, dim: int) -> Kept:
+    """Chosen ones of K coordinates by field; where none is, the one of the largest score.
+
+    Args:
+      scores: `[K]`, K = N * D.
+      chosen: `[K]` of bool.
+      dim: D.
+    """
+    if not chosen.any():
+        chosen = largest(scores, 1)
+    return tuple(tuple(int(j) for j in np.flatnonzero(field)) for field in chosen.reshape(-1, dim))
+
+
 def whole(spec: EmbeddingSpec) -> Kept:
     """All coordinates of all fields."""
     return (tuple(range(spec.dim)),) * len(spec.sizes)

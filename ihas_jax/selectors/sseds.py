@@ -15,9 +15,8 @@ from ihas_jax.config import Config
 from ihas_jax.data.store import Split
 from ihas_jax.method_config import SsedsConfig
 from ihas_jax.models.base import EMBEDDING, BatchStats, Model, Params, apply_network, lookup_rows
-from ihas_jax.nn.embedding import Kept
 from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights, looked_up
-from ihas_jax.selectors.selection import Found, Selection
+from ihas_jax.selectors.selection import Found, Selection, coordinates, largest
 from ihas_jax.training.streaming import Summed
 
 
@@ -55,15 +54,6 @@ def saliency(model: Model, params: Params, batch_stats: BatchStats, split: Split
     columns = np.column_stack([split.ids, split.labels])  # to be streamed together
     _, (total, batches) = Summed(of_batch, "[choose] saliency")((params, batch_stats), columns)
     return np.asarray(total / batches)
-
-
-def top_coordinates(scores: np.ndarray, count: int) -> Kept:
-    """The `count` coordinates of the largest scores `[N, D]`, by field; the first of equal ones."""
-    keep = np.zeros(scores.size, bool)
-    keep[np.argsort(-scores.ravel(), kind="stable")[:count]] = True
-    return tuple(
-        tuple(int(j) for j in np.flatnonzero(field)) for field in keep.reshape(scores.shape)
-    )
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,9 @@ class Saliency(Selector):
     def choose(self, found: Found) -> Selection:
         """The share `config.kept` of all coordinates, at least one."""
         scores = saliency(found.model, found.params, found.batch_stats, found.valid)
-        return Selection(top_coordinates(scores, max(1, round(self.config.kept * scores.size))))
+        dim, scores = scores.shape[1], scores.ravel()
+        chosen = largest(scores, round(self.config.kept * len(scores)))
+        return Selection(coordinates(scores, chosen, dim))
 
 
 def build_sseds(config: Config, model: Model, epoch_steps: int) -> Saliency:

@@ -83,7 +83,7 @@ class Bundle:
 
     @cached_property
     def _experts(self) -> list[tuple[Streamed, Any]]:
-        if self._selects:
+        if self._serves_search:
             predictors = [Streamed(self._predict_selected, "[predict] searched model")]
         else:
             name = "[predict] routed models" if self.router else "[predict] model"
@@ -94,7 +94,7 @@ class Bundle:
         return predict_selected(self._base, self._selector, weights[0], weights[1], ids)[0]
 
     @property
-    def _selects(self) -> bool:
+    def _serves_search(self) -> bool:
         """Whether the model selects while it predicts."""
         return self.config.method != "none" and self._selector.recipe.outcome == "search"
 
@@ -114,7 +114,7 @@ class Bundle:
         """Cluster `[n]` of each row of ids `[n, N]`."""
         if not len(ids):
             return np.zeros(0, np.int32)
-        if not self.router:
+        if not self.router or len(self.routes) == 1:
             return np.zeros(len(ids), np.int32)
         weights = (self.router["params"], self.router["centroids"])
         return self._assign(weights, ids)
@@ -131,6 +131,9 @@ class Bundle:
 
     def predict_ids(self, ids: np.ndarray) -> np.ndarray:
         """Click probabilities `[n]` for ids `[n, N]`, each row by its cluster's model."""
+        if len(self.kept) == 1:
+            predictor, weights = self._experts[0]
+            return predictor(weights, ids) if len(ids) else np.zeros(0, np.float32)
         return predict_routed(self._experts, self.routes, self.assign(ids), ids)
 
     def predict_proba(
@@ -198,7 +201,7 @@ def load_bundle(path: str | Path) -> Bundle:
     routed = config.method == "ihas"
 
     def shapes() -> Any:
-        if bundle._selects:
+        if bundle._serves_search:
             state = init_search(key, config, bundle._base, bundle._selector)
             weights = [(state.params, state.batch_stats)]
         else:

@@ -9,35 +9,40 @@ from ihas_jax.config import Config, differences
 from ihas_jax.data.store import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.stages.run import Run, read_json, read_seconds, write_seconds
-from ihas_jax.stages.workdir import open_workdir, read_config
+from ihas_jax.stages.workdir import fingerprint, open_workdir, read_config
 
-_BASE = ("model.", "optimizer.", "train.", "seed")
-_TOUCHED_BY = {"base": _BASE, "search": (*_BASE, "method", "search.", "gates.")}
-"""For each stage that can be borrowed, the values that it depends on."""
+_BASE = ("model.", "optimizer.", "train.", "seed:")
+_NOT_SEARCH = ("cluster.", "retrain.")
 
 
 def borrow(config: Config, data: Dataset, workdir: Path, source: Path) -> None:
     """Copies the base model and the search of a finished run, where they are what a run would do.
 
-    Stages that the run has begun already are left alone.
+    Stages that the run has begun already are left alone, and nothing is copied from a run on
+    other data.
 
     Args:
       config: every choice of the run.
-      data: its data; the same as of the finished run.
+      data: its data.
       workdir: the folder of the run.
       source: the folder of a finished run.
 
     Raises:
       InputError: the folder of the run can't be made, or that of the finished one holds none.
     """
-    old, theirs = read_config(source), read_json(source / "stages.json")
-    changed = differences(old, config)
+    changed = differences(read_config(source), config)
+    fits = {
+        "base": not any(line.startswith(_BASE) for line in changed),
+        "search": all(line.startswith(_NOT_SEARCH) for line in changed),
+    }
+    about, theirs = read_json(source / "config.json"), read_json(source / "stages.json")
+    if about["data"] != fingerprint(data):
+        return
     with open_workdir(config, data, workdir) as path:
         run = Run(config, data, path)
         seconds = read_seconds(run)
-        for stage, values in _TOUCHED_BY.items():
-            fits = stage in theirs and not any(line.startswith(values) for line in changed)
-            if not fits or stage in seconds or (path / stage).exists():
+        for stage, same in fits.items():
+            if not same or stage not in theirs or stage in seconds or (path / stage).exists():
                 continue
             partial = path / f".{stage}.partial"
             shutil.rmtree(partial, ignore_errors=True)

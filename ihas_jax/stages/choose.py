@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ihas_jax.data.store import Split
 from ihas_jax.models.base import (
     EMBEDDING,
     FACTORS,
@@ -19,10 +18,10 @@ from ihas_jax.models.base import (
     Params,
     cut_network,
 )
-from ihas_jax.nn.embedding import slice_table
+from ihas_jax.nn.embedding import Kept, slice_table
 from ihas_jax.progress import log
 from ihas_jax.selectors.base import Selector
-from ihas_jax.selectors.selection import Found, Selection
+from ihas_jax.selectors.selection import Found, Selection, whole
 from ihas_jax.stages.pretrain import pretrain_state, train_model
 from ihas_jax.stages.run import Run, read_json, write_json
 from ihas_jax.stages.search import Searches
@@ -79,7 +78,12 @@ def _load(folder: Path, model: Model) -> tuple[Selection, float] | None:
 
 def selected_model(run: Run, selection: Selection) -> Model:
     """The click model of the kept coordinates."""
-    return run.model(selection.kept)
+    return run.model(kept_of_model(run.model(), selection))
+
+
+def kept_of_model(full: Model, selection: Selection) -> Kept | None:
+    """The kept coordinates as a model is built with them: None for all."""
+    return None if selection.kept == whole(full.embedding) else selection.kept
 
 
 def retrain_selection(
@@ -87,7 +91,6 @@ def retrain_selection(
     selector: Selector,
     selection: Selection,
     searches: Searches,
-    valid: Split | None = None,
 ) -> Fitted:
     """Trains the click model of a selection, with early stopping.
 
@@ -100,9 +103,9 @@ def retrain_selection(
       selector: the method.
       selection: what it chose.
       searches: the trainings of its search.
-      valid: the rows that decide when to stop; the validation split by default.
     """
     full, model = run.model(), selected_model(run, selection)
+    stopping = run.data.test if selector.recipe.stopping == "test" else run.data.valid
     start, source = selector.recipe.start, None
     if start == "rewound" and searches.rewound is not None:
         source = (searches.rewound.params, searches.rewound.batch_stats)
@@ -119,7 +122,7 @@ def retrain_selection(
         factors = jax.tree.map(jnp.asarray, selection.factor_table(model.embedding))
         return dataclasses.replace(state, batch_stats=state.batch_stats | {FACTORS: factors})
 
-    return train_model(run, "retrain", model, valid=valid, start=begin)
+    return train_model(run, "retrain", model, valid=stopping, start=begin)
 
 
 def _inherit(

@@ -20,6 +20,7 @@ from ihas_jax.nn.embedding import Kept, lookup
 from ihas_jax.progress import log
 from ihas_jax.selectors.base import Looked, Selected, Selector, Weights, looked_up
 from ihas_jax.selectors.bernoulli import BernoulliGates
+from ihas_jax.selectors.selection import coordinates
 from ihas_jax.training.loop import Fitted
 from ihas_jax.training.streaming import Streamed, Summed
 
@@ -194,10 +195,7 @@ def majority_coordinates(mean_mask: np.ndarray, dim: int, majority: float) -> Ke
       dim: D.
       majority: share of rows, 0 to 1.
     """
-    keep = mean_mask >= majority
-    if not keep.any():
-        keep = np.arange(len(mean_mask)) == np.argmax(mean_mask)
-    return tuple(tuple(int(j) for j in np.flatnonzero(field)) for field in keep.reshape(-1, dim))
+    return coordinates(mean_mask, mean_mask >= majority, dim)
 
 
 def _fit_centroids(

@@ -66,6 +66,7 @@ def evaluate(
 
     `parameters` of `ihas` counts the compact models; what routing needs beside them (searched
     tables, gates, centroids) is `router_parameters`, 0 where a single model serves all rows.
+    `bytes` are those of both.
     """
     test, model, selector = run.data.test, searched.model, searched.selector
     params, clusters = searched.fitted.params, searched.clusters
@@ -85,16 +86,15 @@ def evaluate(
         for expert, fitted in zip(plan.experts, retrained, strict=True)
     ]
     routed = predict_routed(experts, plan.routes, assigned, test.ids)
+    compact = sum(count_parameters(weights[0]) for _, weights in experts)
     routing = count_parameters((params[SELECTOR], params["tables"][EMBEDDING]))
     routing = routing + clusters.centroids.size if len(experts) > 1 else 0
     metrics = {
         "base": scores_of(test.labels, base_probs, count_parameters(base.params)),
         "search": scores_of(test.labels, search_probs, count_parameters(params))
         | {"kept": float(search_kept.mean())},
-        "ihas": scores_of(
-            test.labels, routed, sum(count_parameters(weights[0]) for _, weights in experts)
-        )
-        | {"router_parameters": routing},
+        "ihas": scores_of(test.labels, routed, compact)
+        | {"router_parameters": routing, "bytes": 4 * (compact + routing)},
         "clusters": [
             _describe(run, clusters, plan, c, assigned, routed, test)
             for c in range(len(plan.routes))

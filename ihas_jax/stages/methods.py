@@ -12,7 +12,13 @@ from ihas_jax.selectors.registry import build_selector
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.bundle import Bundle, save_bundle
 from ihas_jax.stages.chain import Stage
-from ihas_jax.stages.choose import choose, folded, retrain_selection, selected_model
+from ihas_jax.stages.choose import (
+    choose,
+    folded,
+    kept_of_model,
+    retrain_selection,
+    selected_model,
+)
 from ihas_jax.stages.evaluate import scores_of
 from ihas_jax.stages.pretrain import streamed_predict, train_base
 from ihas_jax.stages.publish import publish
@@ -34,9 +40,8 @@ class MethodStages:
         self.method = run.config.method
         self.model = run.model()
         self.shared: dict[str, float] = {}
-        batches = -(-len(run.data.train.labels) // run.config.train.batch_size)
         if self.method != "none":
-            self.selector = build_selector(run.config, self.model, batches)
+            self.selector = build_selector(run.config, self.model, run.epoch_steps)
         self.base: Fitted
         self.searches: Searches
         self.selection: Selection
@@ -49,7 +54,7 @@ class MethodStages:
         if self.method == "none":
             return base | {"evaluate": Stage(self._evaluate, ("base",))}
         searching = base | {"search": Stage(self._search)}
-        if self._selects:
+        if self._serves_search:
             return searching | {"evaluate": Stage(self._evaluate, ("base", "search"))}
         return searching | {
             "choose": Stage(self._choose, ("search",)),
@@ -58,7 +63,7 @@ class MethodStages:
         }
 
     @property
-    def _selects(self) -> bool:
+    def _serves_search(self) -> bool:
         """Whether the searched model is what comes of the method."""
         return self.method != "none" and self.selector.recipe.outcome == "search"
 
@@ -75,11 +80,7 @@ class MethodStages:
         return seconds
 
     def _retrain(self) -> float:
-        run = self.run
-        on_test = self.method == "pep" and run.config.pep.stopping == "test"
-        self.retrained = retrain_selection(
-            run, self.selector, self.selection, self.searches, run.data.test if on_test else None
-        )
+        self.retrained = retrain_selection(self.run, self.selector, self.selection, self.searches)
         return self.retrained.seconds
 
     def _evaluate(self) -> float:
@@ -92,8 +93,10 @@ class MethodStages:
         else:
             fitted = self.searches.fitted
             metrics["search"] = self._scores_of_search()
+            if self.searches.rewound is not None:
+                histories["search, first epochs"] = self.searches.rewound.history
             histories["search"] = fitted.history
-            if self._selects:
+            if self._serves_search:
                 metrics[self.method] = metrics.pop("search")
                 bundle = self._bundle(None, (fitted.params, fitted.batch_stats))
             else:
@@ -151,7 +154,7 @@ class MethodStages:
             config=run.config,
             searched=run.config.model,
             schema=run.data.schema,
-            kept=(None if selection is None else selection.kept,),
+            kept=(None if selection is None else kept_of_model(self.model, selection),),
             routes=(0,),
             router={},
             weights=(weights,),

@@ -123,7 +123,7 @@ def check_rows(config: Config, data: Dataset) -> None:
                 "log and pass its folder as --data."
             )
     rows = min(len(data.train.labels), config.cluster.batch_rows)
-    if config.cluster.clusters > rows:
+    if config.method == "ihas" and config.cluster.clusters > rows:
         raise InputError(
             f"--cluster.clusters {config.cluster.clusters} is more than the {rows} rows of the "
             "first mini-batch of K-means; choose fewer, or raise --cluster.batch-rows."

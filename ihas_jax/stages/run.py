@@ -49,6 +49,11 @@ class Run:
         sizes = self.data.schema.sizes
         return build_model(self.config.model, sizes, kept=kept, click_rate=click_rate)
 
+    @property
+    def epoch_steps(self) -> int:
+        """Batches in an epoch of all training rows."""
+        return -(-len(self.data.train.labels) // self.config.train.batch_size)
+
     def event(self, kind: str, facts: dict[str, Any]) -> None:
         """Appends a line to `log.jsonl`."""
         line = json.dumps(strict({"time": round(time.time(), 3), "event": kind, **facts}))

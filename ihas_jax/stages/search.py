@@ -319,8 +319,7 @@ def split_validation(run: Run) -> tuple[np.ndarray | None, Split]:
 
 def _warn(run: Run, model: Model, selector: Selector) -> None:
     """Says so where gates can't move or take much memory."""
-    batches = -(-len(run.data.train.labels) // run.config.train.batch_size)
-    updates = batches // run.config.search.gate_every
+    updates = run.epoch_steps // run.config.search.gate_every
     if selector.recipe.gates == "validation" and updates < _FEW_UPDATES:
         log(
             f"[search] only {updates} gate updates per epoch: the gates will hardly move. For a "

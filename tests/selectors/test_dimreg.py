@@ -11,8 +11,8 @@ from scipy.special import expit
 from ihas_jax.method_config import DimRegConfig
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Looked, Weights
-from ihas_jax.selectors.dimreg import DimRegGates, build_dimreg, open_coordinates
-from ihas_jax.selectors.selection import Found
+from ihas_jax.selectors.dimreg import DimRegGates, build_dimreg
+from ihas_jax.selectors.selection import Found, coordinates
 
 N, D, K = 3, 2, 6
 CONFIG = DimRegConfig(weight=0.7, l1_ratio=1.3, slope=4.0)
@@ -83,7 +83,7 @@ def test_coordinates_with_positive_theta_are_kept():
 
 def test_without_any_the_largest_is_kept():
     theta = np.array([-3.0, -2.0, -1.0, -0.5, -0.5, -4.0])
-    assert open_coordinates(theta, D) == ((), (1,), ())
+    assert coordinates(theta, theta > 0, D) == ((), (1,), ())
 
 
 def test_the_search_is_bilevel_and_retraining_starts_afresh(tiny):

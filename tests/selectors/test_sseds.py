@@ -12,8 +12,8 @@ from ihas_jax.data.store import Split
 from ihas_jax.method_config import SsedsConfig
 from ihas_jax.models.base import init_model
 from ihas_jax.selectors.base import Looked, Weights
-from ihas_jax.selectors.selection import Found, whole
-from ihas_jax.selectors.sseds import Saliency, build_sseds, saliency, top_coordinates
+from ihas_jax.selectors.selection import Found, coordinates, largest, whole
+from ihas_jax.selectors.sseds import Saliency, build_sseds, saliency
 
 N, D, K, BATCH = 3, 2, 6, 4096
 KEY = jax.random.key(1)
@@ -57,6 +57,12 @@ def test_saliency_is_the_mean_over_batches_of_the_size_of_the_loss_derivative(tr
     assert (np.sign(slopes[0]) != np.sign(slopes[1])).any()  # or it could be the size of the mean
 
 
+def top(scores, count):
+    """The coordinates of the largest scores `[N, D]`, by field."""
+    flat = scores.ravel()
+    return coordinates(flat, largest(flat, count), scores.shape[1])
+
+
 def test_the_largest_scores_of_all_fields_are_kept_and_the_first_of_equal_ones():
     scores = np.array([[3.0, 1.0], [5.0, 1.0], [0.5, 1.0]])
     for count, kept in (
@@ -66,7 +72,7 @@ def test_the_largest_scores_of_all_fields_are_kept_and_the_first_of_equal_ones()
         (5, ((0, 1), (0, 1), (1,))),
         (6, ((0, 1), (0, 1), (0, 1))),
     ):
-        assert top_coordinates(scores, count) == kept
+        assert top(scores, count) == kept
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 1), (0.1, 1), (0.4, 2), (0.6, 4), (1.0, 6)])
@@ -98,4 +104,4 @@ def test_the_model_is_trained_without_gates_and_retrained_afresh(tiny):
     recipe = selector.recipe
     assert (recipe.gates, recipe.outcome) == ("never", "selection")
     assert (recipe.epochs, recipe.rewind, recipe.start, recipe.until) == (None, 0, "fresh", None)
-    assert whole(tiny.model.embedding) == top_coordinates(np.zeros((N, D)), K)
+    assert whole(tiny.model.embedding) == top(np.zeros((N, D)), K)

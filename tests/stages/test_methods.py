@@ -21,12 +21,16 @@ from ihas_jax.config import (
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import AutoDimConfig, OptEmbedConfig, OptFSConfig, PepConfig
+from ihas_jax.models.base import cut_network
+from ihas_jax.nn.embedding import slice_table
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.serving.bundle import load_bundle
+from ihas_jax.stages import choose
 from ihas_jax.stages.borrow import borrow
 from ihas_jax.stages.pipeline import fit
+from ihas_jax.stages.pretrain import fresh_state, pretrain_state
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import search_task, split_validation
+from ihas_jax.stages.search import search, search_task, split_validation
 from ihas_jax.training.metrics import score
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -96,9 +100,8 @@ def test_parameters_and_bytes_are_those_of_what_is_left(runs, log, method):
     assert metrics["selection"]["kept"] == pytest.approx(
         left / (PLAIN.model.dim * sum(log.schema.sizes))
     )
-    assert model.embedding.parameters == sum(
-        size * len(field) for size, field in zip(log.schema.sizes, kept, strict=True)
-    )
+    widths = [PLAIN.model.dim] * 9 if kept is None else [len(field) for field in kept]
+    assert model.embedding.parameters == np.dot(log.schema.sizes, widths)
 
 
 @pytest.mark.parametrize("method", SEARCHED)
@@ -133,10 +136,58 @@ def test_a_borrowed_base_model_is_not_trained_again(runs):
     assert runs("pep").metrics["base"] == runs("none").metrics["base"]
 
 
-def test_a_base_model_of_other_choices_is_not_borrowed(runs, log, tmp_path):
-    config = dataclasses.replace(PLAIN, method="pep", seed=1)
-    borrow(config, log, tmp_path / "run", runs("none").workdir)
+@pytest.mark.parametrize(
+    ("flag", "value", "stages"),
+    [
+        ("seed", 1, set()),
+        ("pep.thresholds", "field", {"base"}),
+        ("retrain.warm_start", True, {"base", "search"}),
+    ],
+)
+def test_stages_are_borrowed_that_nothing_touches(runs, log, tmp_path, flag, value, stages):
+    config = replaced(dataclasses.replace(PLAIN, method="pep"), flag, value)
+    borrow(config, log, tmp_path / "run", runs("pep").workdir)
+    assert {name for name in ("base", "search") if (tmp_path / "run" / name).exists()} == stages
+
+
+def test_nothing_is_borrowed_from_a_run_on_other_data(runs, tmp_path):
+    other = synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30, seed=1))
+    borrow(PLAIN, other, tmp_path / "run", runs("none").workdir)
     assert not (tmp_path / "run" / "base").exists()
+
+
+@pytest.mark.parametrize("method", ["optfs", "pep", "optembed", "sseds"])
+def test_retraining_starts_from_what_the_recipe_says(runs, log, method, monkeypatch):
+    run = Run(dataclasses.replace(PLAIN, method=method), log, runs(method).workdir)
+    full = run.model()
+    selector = build_selector(run.config, full, run.epoch_steps)
+    searches = search(run, selector)
+    selection, _ = choose.choose(run, selector, full, searches.fitted)
+    model = choose.selected_model(run, selection)
+    fresh = fresh_state(run, "retrain", model)
+
+    def stop(run, name, model, *, valid, start):
+        return start(fresh_state(run, name, model))
+
+    monkeypatch.setattr(choose, "train_model", stop)
+    begun = choose.retrain_selection(run, selector, selection, searches)
+    initial = pretrain_state(run, full, selector).params
+    source = {"optfs": searches.rewound and searches.rewound.params, "sseds": None}
+    source = source.get(method, initial)
+    tables, network = fresh.params["tables"], fresh.params["network"]
+    if source is not None:
+        table = source["tables"]["embedding"]
+        tables = {"embedding": slice_table(full.embedding, table, model.embedding)}
+        if method != "pep":
+            network = cut_network(full, model, source["network"], network)
+    jax.tree.map(
+        np.testing.assert_array_equal, begun.params, {"tables": tables, "network": network}
+    )
+    moments = [leaf for leaf in jax.tree.leaves(begun.table_optimizer) if leaf.ndim]
+    assert moments and not any(np.any(leaf) for leaf in moments)
+    if selection.factors is not None:
+        factors = selection.factor_table(model.embedding)
+        jax.tree.map(np.testing.assert_array_equal, begun.batch_stats["factors"], factors)
 
 
 def test_stages_that_a_method_lacks_are_named(log, tmp_path):
@@ -148,16 +199,17 @@ def test_stages_that_a_method_lacks_are_named(log, tmp_path):
 def test_pep_may_stop_by_the_test_split(log, runs, tmp_path):
     config = dataclasses.replace(PLAIN, method="pep")
     config = dataclasses.replace(config, pep=dataclasses.replace(config.pep, stopping="test"))
-    shutil.copytree(runs("pep").workdir / "search", tmp_path / "run" / "search")
     found = fit(config, log, tmp_path / "other").metrics
     assert found["pep"]["auc"] != runs("pep").metrics["pep"]["auc"]
 
 
 @pytest.mark.parametrize(
-    ("method", "model"), [("autodim", "ffm"), ("optembed", "ffm"), ("autodim", "lr")]
+    ("method", "model"),
+    [("autodim", "ffm"), ("optembed", "ffm"), ("autodim", "lr"), ("optembed", "lr"), ("pep", "lr")],
 )
 def test_models_that_cannot_carry_a_method_are_refused(log, tmp_path, method, model):
     config = dataclasses.replace(PLAIN, method=method, model=ModelConfig(name=model, dim=4))
+    config = replaced(config, "search.pretrain_epochs", 0)
     run = Run(config, log, tmp_path)
     with pytest.raises(InputError, match=model):
         build_selector(config, run.model(), 1)

@@ -1,0 +1,137 @@
+"""Tables 2 and 4 as Markdown, JSON and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from variants import Scores, Shared, Table, Variant
+
+from ihas_jax.reporting.comparison import paired_gain, spread
+from ihas_jax.reporting.report import provenance
+from ihas_jax.stages.run import write_json
+
+
+def write(
+    results: Path,
+    title: str,
+    variants: Sequence[Variant],
+    table: Table,
+    inference: dict[str, dict[str, float]],
+    shared: Shared,
+    note: str,
+) -> None:
+    """Writes a table as Markdown and JSON, and its figure.
+
+    Args:
+      results: path of the files without .md, .json and .png.
+      title: heading.
+      variants: the rows, the base model first.
+      table: scores.
+      inference: `time_inference` by log, of the logs to show.
+      shared: what the variants share.
+      note: what the reader must know of this table.
+    """
+    lines = [f"# {title}", ""]
+    for name, times in inference.items():
+        found = [variant for variant in variants if variant.name in table[name]]
+        lines += [f"## {name}", "", *_markdown(found, table[name], times, name), ""]
+    lines += [
+        "Test split, mean ± standard deviation over seeds. Against base and best (the highest mean "
+        "AUC): difference in AUC and, against base, in logloss of the same seed, with the p-value "
+        "of a paired t-test, not corrected for the number of tests. Size: parameters over those of "
+        "the base model; what iHAS needs to route besides in brackets. MB: float32 parameters, "
+        "routing included, and a bit for each number or value that a mask may remove. Training: "
+        "seconds of all stages, compiling included, which takes most of them on a small log (the "
+        "base model is compiled once for all seeds, compact models of other widths each). "
+        "Inference: microseconds per row of all that a prediction needs, gates and routing "
+        f"included, medians of turns on {jax.devices()[0].device_kind}. Paper: AUC and logloss on "
+        "the full log. "
+        f"{note}",
+        "",
+        f"![Test AUC and size]({results.name}.png)",
+        "",
+        *provenance(shared.config),
+        "",
+    ]
+    results.parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{results}.md").write_text("\n".join(lines), encoding="utf-8")
+    content = {"logs": table, "inference": inference, **shared.content()}
+    write_json(Path(f"{results}.json"), content)
+    shown = {
+        name: {v.title: table[name][v.name] for v in variants if v.name in table[name]}
+        for name in inference
+    }
+    draw(shown).savefig(f"{results}.png", dpi=150)
+
+
+def _markdown(
+    variants: Sequence[Variant], scores: dict[str, list[Scores]], times: dict[str, float], name: str
+) -> list[str]:
+    auc, logloss = (
+        {v.name: [run[metric] for run in scores[v.name]] for v in variants}
+        for metric in ("auc", "logloss")
+    )
+    base = variants[0].name
+    best = max(auc, key=lambda variant: float(np.mean(auc[variant])))
+    size = _mean(scores[base], "parameters")
+    lines = [
+        "| method | AUC | logloss | AUC vs base | p | logloss vs base | p | AUC vs best | p | "
+        "size | MB | training, s | inference, µs | paper |",
+        f"|---|{'---:|' * 13}",
+    ]
+    for variant in variants:
+        runs = scores[variant.name]
+        cells = [f"{spread(values[variant.name]):.4f}" for values in (auc, logloss)]
+        for values, other in ((auc, base), (logloss, base), (auc, best)):
+            cells += _difference(values, variant.name, other)
+        router = _mean(runs, "router_parameters")
+        share = f"{_mean(runs, 'parameters') / size:.2f}"
+        cells.append(f"{share} (+{router / size:.2f})" if router else share)
+        cells.append(f"{_mean(runs, 'bytes') / 1e6:.2f}")
+        cells.append(f"{_mean(runs, 'training_seconds'):.0f}")
+        cells.append(f"{times[variant.name]:.2f}" if variant.name in times else "")
+        paper = next((p for log, p in variant.paper.items() if name.startswith(log)), ())
+        cells.append(" ".join(f"{number:.4f}" for number in paper))
+        lines.append(f"| {variant.title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _difference(values: dict[str, list[float]], name: str, other: str) -> list[str]:
+    if name == other:
+        return ["", ""]
+    gain = paired_gain(values[name], values[other])
+    return [f"{gain.spread:+.4f}", gain.p_text]
+
+
+def _mean(runs: list[Scores], name: str) -> float:
+    return float(np.mean([run[name] for run in runs]))
+
+
+def draw(table: Table) -> Figure:
+    """Test AUC against parameters, those of routing included: every seed a dot, means named.
+
+    Args:
+      table: scores by log, a panel each, and title.
+    """
+    figure = Figure(figsize=(4.6 * len(table), 4.0), layout="constrained")
+    panels = figure.subplots(1, len(table), squeeze=False)[0]
+    for panel, (name, variants) in zip(panels, table.items(), strict=True):
+        for i, (variant, runs) in enumerate(variants.items()):
+            sizes = [run["parameters"] + run["router_parameters"] for run in runs]
+            values = [run["auc"] for run in runs]
+            color = f"C{i % 10}"
+            panel.plot(sizes, values, ".", color=color, alpha=0.6)
+            place = (float(np.mean(sizes)), float(np.mean(values)))
+            panel.plot(*place, "D", color=color, markersize=5)
+            panel.annotate(
+                variant, place, xytext=(4, 4), textcoords="offset points", fontsize=7,
+                color=color,
+            )  # fmt: skip
+        panel.set_xscale("log")
+        panel.set(title=name, xlabel="parameters, routing included", ylabel="test AUC")
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure
