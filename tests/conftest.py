@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,10 +21,16 @@ from ihas_jax.models import build_model
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.training.steps import Batch
 
-# tests compile far longer than they compute; XLA reads this at the first computation
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that no worker ends with one of them alone."""
+    longest = ("test_planted_truth.py", "test_planted_methods.py", "test_methods.py")
+    items.sort(
+        key=lambda item: (item.path.name not in longest, item.path.parent.name != "experiments")
+    )
 
 
 @pytest.fixture(scope="session")
