@@ -125,7 +125,9 @@ def twins(small, quick_jit):
             if config.name == "dcn":
                 found["biased"] = compute(full, params, stats, mask)
                 for i in range(config.cross_layers):
-                    params["network"]["crosses"][f"bias_{i}"] *= mask.ravel()
+                    # not in place: what is computed above may read the same memory, and not have yet
+                    crosses = params["network"]["crosses"]
+                    crosses[f"bias_{i}"] = crosses[f"bias_{i}"] * mask.ravel()
             tables = dict(params["tables"])
             tables[EMBEDDING] = slice_table(full.embedding, tables[EMBEDDING], spec)
             network = cut_network(full, compact, params["network"], shapes["network"])
