@@ -8,11 +8,15 @@ from pathlib import Path
 import jax
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from variants import Scores, Shared, Table, Variant
 
 from ihas_jax.reporting.comparison import paired_gain, spread
 from ihas_jax.reporting.report import provenance
 from ihas_jax.stages.run import write_json
+
+
+_COLORS = (*(f"C{i}" for i in range(10)), "black")
 
 
 def write(
@@ -123,7 +127,7 @@ def draw(table: Table) -> Figure:
         for i, (variant, runs) in enumerate(variants.items()):
             sizes = [run["parameters"] + run["router_parameters"] for run in runs]
             values = [run["auc"] for run in runs]
-            color = f"C{i % 10}"
+            color = _COLORS[i % len(_COLORS)]
             panel.plot(sizes, values, ".", color=color, alpha=0.6)
             place = (float(np.mean(sizes)), float(np.mean(values)))
             panel.plot(*place, "D", color=color, markersize=5)
@@ -132,6 +136,9 @@ def draw(table: Table) -> Figure:
                 color=color,
             )  # fmt: skip
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(EngFormatter())
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set(title=name, xlabel="parameters, routing included", ylabel="test AUC")
         panel.spines[["top", "right"]].set_visible(False)
     return figure

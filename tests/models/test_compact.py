@@ -125,7 +125,7 @@ def twins(small, quick_jit):
             if config.name == "dcn":
                 found["biased"] = compute(full, params, stats, mask)
                 for i in range(config.cross_layers):
-                    # not in place: what is computed above may read the same memory, and not have yet
+                    # not in place: what is computed above may still have to read the same memory
                     crosses = params["network"]["crosses"]
                     crosses[f"bias_{i}"] = crosses[f"bias_{i}"] * mask.ravel()
             tables = dict(params["tables"])
