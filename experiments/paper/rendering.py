@@ -15,7 +15,6 @@ from ihas_jax.reporting.comparison import paired_gain, spread
 from ihas_jax.reporting.report import provenance
 from ihas_jax.stages.run import write_json
 
-
 _COLORS = (*(f"C{i}" for i in range(10)), "black")
 
 
