@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -217,12 +218,24 @@ def streamed_selected(model: Model, selector: Selector, description: str) -> Str
 
     Gives probabilities `[n]`, and the share `[n]` of coordinates that each row keeps.
     """
+    return _predictor(model, selector).named(description)
+
+
+@lru_cache(maxsize=8)
+def _predictor(model: Model, selector: Selector) -> Streamed:
+    """One program for each searched model, in validation and evaluation of all its seeds."""
 
     def batch(weights: tuple[Params, BatchStats], ids: Array) -> tuple[Array, Array]:
         probs, selected = predict_selected(model, selector, weights[0], weights[1], ids)
         return probs, selected.masks.mean(axis=1)
 
-    return Streamed(batch, description)
+    return Streamed(batch, "search")
+
+
+@lru_cache(maxsize=8)
+def _search_round(config: Config, model: Model, selector: Selector) -> Callable[..., Any]:
+    """One round for each search, before and after rewinding and of all its seeds."""
+    return make_search_round(config, model, selector)
 
 
 class Searches(NamedTuple):
@@ -297,7 +310,7 @@ def search_task(
         name=name,
         directory=run.workdir / name,
         rounds=run.rounds(name, epochs=epochs, gate_every=gate_every, gate_rows=gate_rows),
-        round_=make_search_round(config, model, selector),
+        round_=_search_round(dataclasses.replace(config, seed=0), model, selector),
         evaluate=evaluate,
         config=config.train,
         early_stopping=epochs is None and recipe.until is None,
