@@ -14,8 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 import ihas_jax as ihas
 from ihas_jax.config import replaced
-from ihas_jax.models.base import EMBEDDING, lookup_rows
-from ihas_jax.selectors.base import looked_up, weights_of
+from ihas_jax.selectors.base import evaluated, weights_of
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.selectors.selection import Found
 from ihas_jax.stages.run import Run
@@ -69,8 +68,7 @@ def shares(method, log, workdir):
 
     @jax.jit
     def weights(ids):
-        rows = lookup_rows(model, fitted.params["tables"], ids)[EMBEDDING]
-        _, looked = looked_up(model, rows, ids)
+        looked, _ = evaluated(model, fitted.params, fitted.batch_stats, ids)
         own = weights_of(fitted.params, fitted.batch_stats)
         before = selector.pass_through(own, looked)
         return abs(selector.select(own, looked).embeddings).sum(axis=2) / abs(before).sum(axis=2)

@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ihas_jax.config import Config, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError
 from ihas_jax.progress import log
+from ihas_jax.selectors.registry import build_selector
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.borrow import borrow
 from ihas_jax.stages.pipeline import fit
-from ihas_jax.stages.run import write_json
+from ihas_jax.stages.run import Run, write_json
+from ihas_jax.stages.search import search, streamed_selected
 
 Scores = dict[str, float]
 Table = dict[str, dict[str, list[Scores]]]
@@ -101,23 +105,33 @@ def time_inference(
 ) -> dict[str, float]:
     """Microseconds per test row of all that a variant's prediction needs, gates and routing too.
 
-    Bundles of one seed take turns; each has its median. A searched model that is not what its
-    run serves has none.
+    Variants take turns with one seed; each has its median.
     """
-    bundles = {
-        variant.name: load_bundle(folder / f"{variant.run}_{seed}")
-        for variant in variants
-        if variant.key != "search"
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in bundles}
+    predictors = {variant.name: _predictor(variant, data, folder, seed) for variant in variants}
+    seconds: dict[str, list[float]] = {name: [] for name in predictors}
     for turn in range(_TURNS + 1):
-        for name, bundle in bundles.items():
+        for name, predict in predictors.items():
             start = time.perf_counter()
-            bundle.predict_ids(data.test.ids)
+            predict(data.test.ids)
             if turn:  # the first compiles
                 seconds[name].append(time.perf_counter() - start)
     rows = len(data.test.labels)
     return {name: 1e6 * statistics.median(times) / rows for name, times in seconds.items()}
+
+
+def _predictor(
+    variant: Variant, data: Dataset, folder: Path, seed: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Click probabilities `[n]` of ids `[n, N]`, by the bundle of a run or its searched model."""
+    workdir = folder / f"{variant.run}_{seed}"
+    if variant.key != "search":
+        return load_bundle(workdir).predict_ids
+    run = Run(dataclasses.replace(variant.config, seed=seed), data, workdir)
+    model = run.model()
+    selector = build_selector(run.config, model, run.epoch_steps)
+    fitted = search(run, selector).fitted  # it has ended, and is read back
+    predictor = streamed_selected(model, selector, "[predict] searched model")
+    return lambda ids: predictor((fitted.params, fitted.batch_stats), ids)[0]
 
 
 def score_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,7 +13,8 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.nn.embedding import EmbeddingSpec, Rows, Table, init_table, lookup
+from ihas_jax.nn.embedding import EmbeddingSpec, Rows, Table, init_table, lookup, positions
+from ihas_jax.nn.subset import empty_subset, places_in
 
 Params = dict[str, Any]
 """`{"tables": {name: Table}, "network": {...}}`, the two subtrees of a click model."""
@@ -24,6 +26,12 @@ SELECTOR = "selector"
 """Name of what a selection method adds to parameters, network and statistics in a search."""
 FACTORS = "factors"
 """Name of constants among the statistics that multiply embeddings: see `factored`."""
+VALUES = "values"
+"""Name of subsets among the statistics: the values that have rows in the embedding table."""
+RowNumbers = dict[str, dict[str, Array]]
+"""Row numbers `[B, N_g]` of a batch in each table, by width group."""
+_ADDED = (SELECTOR, FACTORS, VALUES)
+_NONE: BatchStats = {}
 
 
 @dataclass(frozen=True)
@@ -52,22 +60,49 @@ class Model:
 
 
 def init_model(key: Array, model: Model) -> tuple[Params, BatchStats]:
-    """Fresh parameters and batch-norm statistics (empty without batch norm)."""
+    """Fresh parameters and batch-norm statistics (empty without batch norm).
+
+    Where only some values have rows, the statistics hold a place to say which: none, until then.
+    """
     table_key, network_key = jax.random.split(key)
     tables = {
         name: init_table(jax.random.fold_in(table_key, i), spec)
         for i, (name, spec) in enumerate(model.tables.items())
     }
     number_of_fields = len(model.embedding.sizes)
-    rows = lookup_rows(model, tables, jnp.zeros((1, number_of_fields), jnp.int32))
+    rows = lookup_rows(tables, row_numbers(model, jnp.zeros((1, number_of_fields), jnp.int32)))
     variables = model.network.init(network_key, rows, train=False)
     params = {"tables": tables, "network": variables["params"]}
-    return params, variables.get("batch_stats", {})
+    batch_stats = dict(variables.get("batch_stats", {}))
+    if model.embedding.held is not None:
+        batch_stats[VALUES] = {g.name: empty_subset(g.values) for g in model.embedding.groups}
+    return params, batch_stats
 
 
-def lookup_rows(model: Model, tables: Mapping[str, Table], ids: Array) -> dict[str, Rows]:
-    """Rows of every table for `[B, N]` ids."""
-    return {name: lookup(spec, tables[name], ids) for name, spec in model.tables.items()}
+def hold_values(model: Model, held: tuple[int, ...] | None) -> Model:
+    """The same model, in whose embedding table so many values of each field have rows."""
+    spec = dataclasses.replace(model.embedding, held=held)
+    return dataclasses.replace(model, tables={**model.tables, EMBEDDING: spec})
+
+
+def row_numbers(model: Model, ids: Array, batch_stats: BatchStats = _NONE) -> RowNumbers:
+    """Where the rows of `[B, N]` ids are in every table.
+
+    `batch_stats["values"]` has a subset of values for each width group of the embedding table,
+    where not all have rows of their own; row 0 is that of the others.
+    """
+    numbers = {name: positions(spec, ids) for name, spec in model.tables.items()}
+    if VALUES in batch_stats:
+        subsets = batch_stats[VALUES]
+        numbers[EMBEDDING] = {
+            group: places_in(subsets[group], values) for group, values in numbers[EMBEDDING].items()
+        }
+    return numbers
+
+
+def lookup_rows(tables: Mapping[str, Table], numbers: RowNumbers) -> dict[str, Rows]:
+    """Rows of every table by their numbers."""
+    return {name: lookup(tables[name], places) for name, places in numbers.items()}
 
 
 def apply_network(
@@ -84,7 +119,7 @@ def apply_network(
     statistics are used and returned unchanged. What a selection method adds to either tree is
     left alone.
     """
-    added = {name: batch_stats[name] for name in (SELECTOR, FACTORS) if name in batch_stats}
+    added = {name: batch_stats[name] for name in _ADDED if name in batch_stats}
     variables = {
         "params": {name: tree for name, tree in network.items() if name != SELECTOR},
         "batch_stats": {name: tree for name, tree in batch_stats.items() if name not in added},
@@ -98,17 +133,17 @@ def apply_network(
 
 
 def factored(
-    model: Model, rows: Mapping[str, Rows], batch_stats: BatchStats, ids: Array
+    rows: Mapping[str, Rows], numbers: RowNumbers, batch_stats: BatchStats
 ) -> Mapping[str, Rows]:
-    """Rows of the embedding table times the factors of their values, where a model has any.
+    """Rows of the embedding table times their factors, where a model has any.
 
     `batch_stats["factors"]` is a table like the embedding table, `[V_g, d_g]` or `[V_g, 1]` by
-    width group; a factor of 0 removes a coordinate or a value. Gradients at the looked-up rows
-    are then zero too, so that what is removed stays so.
+    width group; a factor of 0 removes a coordinate or a whole row. Gradients at the looked-up
+    rows are then zero too, so that what is removed stays so.
     """
     if FACTORS not in batch_stats:
         return rows
-    factors = lookup(model.embedding, batch_stats[FACTORS], ids)
+    factors = lookup(batch_stats[FACTORS], numbers[EMBEDDING])
     return {**rows, EMBEDDING: {name: r * factors[name] for name, r in rows[EMBEDDING].items()}}
 
 

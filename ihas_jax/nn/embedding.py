@@ -2,7 +2,8 @@
 
 A field keeps a subset of the D coordinates. Fields of equal width share one array, so a table
 with uniform width is one `[V, D]` array and a compact table really is smaller: no masked
-columns. A field that keeps nothing has no rows at all.
+columns. A field that keeps nothing has no rows at all, and where values are removed only the
+others have rows.
 """
 
 from __future__ import annotations
@@ -25,12 +26,22 @@ Kept = tuple[tuple[int, ...], ...]
 
 
 class Group(NamedTuple):
-    """Fields of equal width, stored in one array."""
+    """Fields of equal width, stored in one array.
+
+    Attributes:
+      name: of the array.
+      width: of its rows, d_g.
+      fields: whose embeddings it holds.
+      offsets: number of the first value of each among those of all.
+      values: number of values of all.
+      rows: V_g, the number of rows; less than the values where some have none.
+    """
 
     name: str
     width: int
     fields: tuple[int, ...]
     offsets: tuple[int, ...]
+    values: int
     rows: int
 
 
@@ -46,6 +57,8 @@ class EmbeddingSpec:
         or standard 'normal', or 'zeros'.
       vectors: each row is so many vectors of D / vectors coordinates side by side.
       apart: each of these vectors starts as a table `[V, D / vectors]` of its own does.
+      held: how many values of each field have a row of their own, None for all. The others share
+        row 0 of each array.
     """
 
     sizes: tuple[int, ...]
@@ -54,6 +67,7 @@ class EmbeddingSpec:
     init: Literal["xavier", "normal", "zeros"] = "xavier"
     vectors: int = 1
     apart: bool = False
+    held: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raises: ValueError: `kept` does not fit `sizes` and `dim`."""
@@ -80,7 +94,7 @@ class EmbeddingSpec:
     @property
     def parameters(self) -> int:
         """Numbers stored in the table."""
-        return sum(size * width for size, width in zip(self.sizes, self.widths, strict=True))
+        return sum(group.rows * group.width for group in self.groups)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -89,8 +103,9 @@ class EmbeddingSpec:
         for width in sorted(set(self.widths) - {0}, reverse=True):
             fields = tuple(n for n, w in enumerate(self.widths) if w == width)
             ends = np.cumsum([self.sizes[n] for n in fields])
-            offsets = (0, *(int(end) for end in ends[:-1]))
-            groups.append(Group(f"width_{width}", width, fields, offsets, int(ends[-1])))
+            offsets, values = (0, *(int(end) for end in ends[:-1])), int(ends[-1])
+            rows = values if self.held is None else 1 + sum(self.held[n] for n in fields)
+            groups.append(Group(f"width_{width}", width, fields, offsets, values, rows))
         return tuple(groups)
 
     @cached_property
@@ -126,7 +141,10 @@ def init_table(key: Array, spec: EmbeddingSpec) -> Table:
 
 
 def positions(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
-    """Ids local to their field `[B, N]` -> row numbers `[B, N_g]` in each group's array."""
+    """Ids local to their field `[B, N]` -> numbers `[B, N_g]` among the values of each group.
+
+    They are row numbers of its array where all values have rows.
+    """
     everything = tuple(range(len(spec.sizes)))
     return {
         # selecting all columns would still be a gather, which leaves its result transposed
@@ -136,20 +154,18 @@ def positions(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
     }
 
 
-def lookup(spec: EmbeddingSpec, table: Table, ids: Array) -> Rows:
+def lookup(table: Table, numbers: dict[str, Array]) -> Rows:
     """Embedding rows of a batch.
 
     Args:
-      spec: the table's shape.
-      table: its arrays.
-      ids: `[B, N]` int32, local to each field.
+      table: its arrays `[V_g, d_g]`, by group.
+      numbers: row numbers `[B, N_g]` in each.
 
     Returns:
       `[B, N_g, d_g]` by group; for a uniform table the single group is `[B, N, D]`.
     """
     return {
-        name: table[name].at[rows].get(mode="promise_in_bounds")
-        for name, rows in positions(spec, ids).items()
+        name: table[name].at[rows].get(mode="promise_in_bounds") for name, rows in numbers.items()
     }
 
 
@@ -195,20 +211,41 @@ def carry_kept(kept: Kept, source: EmbeddingSpec, target: EmbeddingSpec) -> Kept
     )
 
 
-def slice_table(source: EmbeddingSpec, table: Table, target: EmbeddingSpec) -> Table:
-    """The kept coordinates of a uniform table as the arrays of a compact one (warm start).
+def slice_table(
+    source: EmbeddingSpec,
+    table: Table,
+    target: EmbeddingSpec,
+    values: np.ndarray | None = None,
+) -> Table:
+    """The kept part of a uniform table as the arrays of a compact one (warm start).
+
+    Args:
+      source: shape of the uniform table.
+      table: its only array.
+      target: shape of the compact one.
+      values: `[V]` of bool, the values that have rows in it, where not all do. The row of the
+        others is zeros.
 
     Raises:
       ValueError: `source` is not uniform or has other sizes.
     """
-    if source.kept is not None or source.sizes != target.sizes or source.dim != target.dim:
+    uniform = source.kept is None and source.held is None
+    if not uniform or source.sizes != target.sizes or source.dim != target.dim:
         raise ValueError("slice_table needs a uniform source of the target's sizes and dim")
     full = table[source.groups[0].name]
     starts = np.concatenate([[0], np.cumsum(source.sizes)])
     kept = target.kept or (tuple(range(target.dim)),) * len(target.sizes)
+
+    def of_field(n: int) -> Array:
+        rows = np.arange(starts[n], starts[n + 1])
+        if values is not None:
+            rows = rows[values[rows]]
+        return full[rows[:, None], np.array(kept[n])]
+
     return {
         group.name: jnp.concatenate(
-            [full[starts[n] : starts[n + 1], np.array(kept[n])] for n in group.fields]
+            [jnp.zeros((0 if target.held is None else 1, group.width), full.dtype)]
+            + [of_field(n) for n in group.fields]
         )
         for group in target.groups
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,8 +12,19 @@ import optax
 from jax import Array
 
 from ihas_jax.config import AdamConfig
-from ihas_jax.models.base import EMBEDDING, SELECTOR, BatchStats, Model, Params
-from ihas_jax.nn.embedding import Rows, positions
+from ihas_jax.models.base import (
+    EMBEDDING,
+    SELECTOR,
+    BatchStats,
+    Model,
+    Params,
+    RowNumbers,
+    apply_network,
+    factored,
+    lookup_rows,
+    row_numbers,
+)
+from ihas_jax.nn.embedding import Rows
 from ihas_jax.selectors.selection import Found, Selection
 from ihas_jax.training.optimizers import l2_adam
 
@@ -174,15 +185,39 @@ def weights_of(params: Params, batch_stats: BatchStats) -> Weights:
 
 
 def looked_up(
-    model: Model, rows: Rows, ids: Array, first_row: Array | int = 0
+    rows: Mapping[str, Rows], numbers: RowNumbers, first_row: Array | int = 0
 ) -> tuple[str, Looked]:
     """The only group of a uniform embedding table, and its rows as a selector sees them.
 
     Args:
-      model: the click model.
-      rows: looked-up rows of its embedding table.
-      ids: `[B, N]` they were looked up for.
+      rows: looked-up rows of every table,
+      numbers: and their numbers.
       first_row: place of the first instance in the whole batch.
     """
-    ((group, embeddings),) = rows.items()
-    return group, Looked(embeddings, positions(model.tables[EMBEDDING], ids)[group], first_row)
+    ((group, embeddings),) = rows[EMBEDDING].items()
+    return group, Looked(embeddings, numbers[EMBEDDING][group], first_row)
+
+
+def evaluated(
+    model: Model, params: Params, batch_stats: BatchStats, ids: Array
+) -> tuple[Looked, Callable[[Array], Array]]:
+    """The embeddings of a batch, and the network as a function of what a selection makes of them.
+
+    Args:
+      model: the click model, whose embedding table is uniform.
+      params: its parameters.
+      batch_stats: its statistics; factors among them multiply the embeddings.
+      ids: `[B, N]`.
+
+    Returns:
+      The looked-up rows, and `logits(embeddings [B, N, D]) -> [B]`, without dropout.
+    """
+    numbers = row_numbers(model, ids, batch_stats)
+    rows = factored(lookup_rows(params["tables"], numbers), numbers, batch_stats)
+    group, looked = looked_up(rows, numbers)
+
+    def logits(embeddings: Array) -> Array:
+        selected = {**rows, EMBEDDING: {group: embeddings}}
+        return apply_network(model, params["network"], batch_stats, selected)[0]
+
+    return looked, logits

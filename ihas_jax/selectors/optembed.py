@@ -19,7 +19,7 @@ from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector,
 from ihas_jax.selectors.evolution import evolve
 from ihas_jax.selectors.population import make_population_auc, prefix_masks
 from ihas_jax.selectors.refusals import refuse_several_vectors, refuse_zero_start
-from ihas_jax.selectors.selection import Found, Selection
+from ihas_jax.selectors.selection import Found, Selection, of_values
 
 
 @jax.custom_jvp
@@ -81,8 +81,6 @@ class Supernet(Selector):
     start. Here `config.reach` sets the step, whatever the weight and the length of the log; a
     weight of 0 has the step of 1.
 
-    Note: a field that loses all its values has no coordinates in the retrained model either.
-
     Attributes:
       config: the method's choices.
       spec: shape of the table, uniform.
@@ -139,8 +137,8 @@ class Supernet(Selector):
         values = margin > 0
         if not values.any():
             values[np.argmax(margin)] = True
-        factors = values[:, None].astype(np.float32)
-        batch_stats = found.batch_stats | {FACTORS: {group: jnp.asarray(factors)}}
+        factors = jnp.asarray(values[:, None], jnp.float32)
+        batch_stats = found.batch_stats | {FACTORS: {group: factors}}
         score = make_population_auc(found.model, found.valid)
         widths, _ = evolve(
             found.key,
@@ -149,9 +147,7 @@ class Supernet(Selector):
             dim,
             self.config,
         )
-        fields = np.split(values, np.cumsum(sizes)[:-1])
-        kept = (width if field.any() else 0 for width, field in zip(widths, fields, strict=True))
-        return Selection(tuple(tuple(range(width)) for width in kept), factors)
+        return of_values(values, self.spec, tuple(tuple(range(width)) for width in widths))
 
 
 def _kept_values(weights: Weights, looked: Looked) -> Array:

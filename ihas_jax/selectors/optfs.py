@@ -16,7 +16,7 @@ from ihas_jax.method_config import OptFSConfig
 from ihas_jax.models.base import SELECTOR, Model
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
-from ihas_jax.selectors.selection import Found, Selection, whole
+from ihas_jax.selectors.selection import Found, Selection, of_values
 from ihas_jax.training.rowwise import BETA1, BETA2, EPSILON
 
 _START = 0.5
@@ -43,12 +43,12 @@ def soft_factor(gates: Array, temperature: Array) -> Array:
     return jax.nn.sigmoid(temperature * gates) / _FRESH
 
 
-def ticket_factor(gates: np.ndarray) -> np.ndarray:
-    """1[g > 0] / sigmoid(1/2) of gates g `[V, 1]`, float32; without an open gate the largest is."""
+def ticket(gates: np.ndarray) -> np.ndarray:
+    """Whether each of the gates g `[V]` is open, g > 0; where none is the largest."""
     opened = gates > 0
     if not opened.any():
         opened[np.argmax(gates)] = True
-    return (opened / _FRESH).astype(np.float32)
+    return opened
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class OptFSGates(Selector):
 
     def choose(self, found: Found) -> Selection:
         """The values with open gates, scaled as fresh gates scaled them."""
-        gates = np.asarray(found.params[SELECTOR]["gates"])
-        return Selection(whole(self.spec), ticket_factor(gates))
+        gates = np.asarray(found.params[SELECTOR]["gates"])[:, 0]
+        return of_values(ticket(gates), self.spec, scale=1 / _FRESH)
 
     def _temperature(self, steps: Array) -> Array:
         """Temperature `[]` of the training step that follows so many."""

@@ -123,7 +123,7 @@ class PepThresholds(Selector):
         weights = weights_of(found.params, found.batch_stats)
         scores = np.asarray(jax.jit(self._table_margins)(weights, found.params))
         count = max(1, round(self.config.kept * scores.size))
-        return Selection(whole(self.spec), largest(scores, count).astype(np.float32))
+        return Selection(whole(self.spec), mask=largest(scores, count))
 
     def _table_margins(self, weights: Weights, params: Params) -> Array:
         """Margins `[V, D]` of the whole table."""

@@ -11,16 +11,8 @@ import numpy as np
 from jax import Array, lax
 
 from ihas_jax.data.store import Split
-from ihas_jax.models.base import (
-    EMBEDDING,
-    BatchStats,
-    Model,
-    Params,
-    apply_network,
-    factored,
-    lookup_rows,
-)
-from ihas_jax.selectors.base import looked_up
+from ihas_jax.models.base import BatchStats, Model, Params
+from ihas_jax.selectors.base import evaluated
 from ihas_jax.training.streaming import Summed
 
 _ROWS = 512
@@ -59,14 +51,8 @@ def make_population_auc(model: Model, split: Split) -> PopulationAUC:
 
     def logits_of(weights: Any, ids: Array) -> Array:
         params, batch_stats, masks = weights
-        rows = factored(model, lookup_rows(model, params["tables"], ids), batch_stats, ids)
-        group, looked = looked_up(model, rows[EMBEDDING], ids)
-
-        def logits(mask: Array) -> Array:
-            masked = {**rows, EMBEDDING: {group: looked.embeddings * mask}}
-            return apply_network(model, params["network"], batch_stats, masked)[0]
-
-        return jax.vmap(logits)(masks)
+        looked, logits = evaluated(model, params, batch_stats, ids)
+        return jax.vmap(lambda mask: logits(looked.embeddings * mask))(masks)
 
     def count(weights: Any, columns: Array, valid: Array) -> Any:
         params, batch_stats, widths = weights

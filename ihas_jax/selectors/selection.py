@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,8 +10,9 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.data.store import Split
-from ihas_jax.models.base import BatchStats, Model, Params
-from ihas_jax.nn.embedding import EmbeddingSpec, Kept
+from ihas_jax.models.base import FACTORS, VALUES, BatchStats, Model, Params
+from ihas_jax.nn.embedding import EmbeddingSpec, Group, Kept
+from ihas_jax.nn.subset import make_subset, subset_bytes
 
 
 class Found(NamedTuple):
@@ -33,57 +35,96 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Kept coordinates of each field, and factors of the rest.
+    """Kept coordinates of each field, kept values, and a mask of single numbers.
+
+    Coordinates and values are structure: what is removed is no part of the retrained table. The
+    mask is not: its numbers stay there and are multiplied by 0.
 
     Attributes:
-      kept: kept coordinates of each field; those of the others are no part of the model.
-      factors: `[V, 1]` or `[V, D]` by which the embeddings are multiplied, 0 where a value or a
-        coordinate of it is removed; None for ones.
+      kept: kept coordinates of each field.
+      values: `[V]` of bool, the kept values; None for all.
+      mask: `[V, D]` of bool, the kept numbers; None for all.
+      scale: what is kept is multiplied by it.
     """
 
     kept: Kept
-    factors: np.ndarray | None = None
+    values: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    scale: float = 1.0
 
     def parameters(self, spec: EmbeddingSpec) -> int:
-        """Numbers left in a table, not counting removed ones; `spec` is it before selection."""
+        """Numbers left in a table; `spec` is it before selection."""
         return sum(self.parameters_by_field(spec))
 
     def parameters_by_field(self, spec: EmbeddingSpec) -> list[int]:
         """The same for each field."""
-        if self.factors is None:
-            return [size * len(field) for size, field in zip(spec.sizes, self.kept, strict=True)]
-        starts = np.concatenate([[0], np.cumsum(spec.sizes)])
-        shared = self.factors.shape[1] == 1
-        return [
-            int(np.count_nonzero(self._of_field(starts[n], starts[n + 1], field)))
-            * (len(field) if shared else 1)
-            for n, field in enumerate(self.kept)
-        ]
+        if self.mask is not None:
+            parts = _by_field(self.mask, spec)
+            pairs = zip(parts, self.kept, strict=True)
+            return [int(np.count_nonzero(part[:, list(field)])) for part, field in pairs]
+        rows = self.held(spec) or spec.sizes
+        return [number * len(field) for number, field in zip(rows, self.kept, strict=True)]
 
     def bytes(self, spec: EmbeddingSpec) -> int:
-        """Bytes to store them: 4 for each number, and one bit for each factor that may be 0."""
-        bits = 0 if self.factors is None else self.factors.size
-        return 4 * self.parameters(spec) + -(-bits // 8)
+        """Bytes to store them: 4 for each number, and what says which ones they are.
 
-    def factor_table(self, target: EmbeddingSpec) -> dict[str, np.ndarray]:
-        """The factors as arrays `[V_g, 1]` or `[V_g, d_g]`, one for each group of a table.
-
-        Args:
-          target: the compact table.
+        That is a bit for each number that a mask may remove, and two for each value.
         """
-        starts = np.concatenate([[0], np.cumsum(target.sizes)])
-        return {
-            group.name: np.concatenate(
-                [self._of_field(starts[n], starts[n + 1], self.kept[n]) for n in group.fields]
-            )
-            for group in target.groups
-        }
+        bits = 0 if self.mask is None else self.mask.size
+        groups = [] if self.values is None else dataclasses.replace(spec, kept=self.kept).groups
+        subsets = sum(subset_bytes(group.values) for group in groups)
+        return 4 * self.parameters(spec) + -(-bits // 8) + subsets
 
-    def _of_field(self, start: int, stop: int, kept: tuple[int, ...]) -> np.ndarray:
-        """Factors `[rows, kept]`, or `[rows, 1]` where all coordinates share them."""
-        assert self.factors is not None
-        rows = self.factors[start:stop]
-        return rows if rows.shape[1] == 1 else rows[:, list(kept)]
+    def held(self, spec: EmbeddingSpec) -> tuple[int, ...] | None:
+        """Kept values of each field, None for all."""
+        if self.values is None:
+            return None
+        return tuple(int(np.count_nonzero(part)) for part in _by_field(self.values, spec))
+
+    def statistics(self, target: EmbeddingSpec) -> BatchStats:
+        """What a model with the compact table `target` needs to know: factors and kept values.
+
+        They are entries of its statistics by width group; empty where all there is to know is the
+        structure of the table.
+        """
+        stats: BatchStats = {}
+        if self.values is not None:
+            parts = _by_field(self.values, target)
+            stats[VALUES] = {
+                group.name: make_subset(np.concatenate([parts[n] for n in group.fields]))
+                for group in target.groups
+            }
+        if self.values is not None or self.mask is not None or self.scale != 1:
+            stats[FACTORS] = {group.name: self._factors(group, target) for group in target.groups}
+        return stats
+
+    def _factors(self, group: Group, target: EmbeddingSpec) -> np.ndarray:
+        """`[V_g, d_g]`, or `[V_g, 1]` without a mask; 0 for the row of removed values."""
+        if self.mask is None:
+            factors = np.full((group.rows, 1), self.scale, np.float32)
+            if self.values is not None:
+                factors[0] = 0
+            return factors
+        parts = _by_field(self.mask, target)
+        kept = [parts[n][:, list(self.kept[n])] for n in group.fields]
+        return np.concatenate(kept).astype(np.float32) * np.float32(self.scale)
+
+
+def of_values(
+    values: np.ndarray, spec: EmbeddingSpec, kept: Kept | None = None, scale: float = 1.0
+) -> Selection:
+    """The selection of some values, `[V]` of bool, and of coordinates in each field.
+
+    A field without a value has no coordinates either.
+    """
+    fields = zip(_by_field(values, spec), kept or whole(spec), strict=True)
+    kept = tuple(field if part.any() else () for part, field in fields)
+    return Selection(kept, None if values.all() else values, scale=scale)
+
+
+def _by_field(numbers: np.ndarray, spec: EmbeddingSpec) -> list[np.ndarray]:
+    """`[V, ...]` in parts for each field."""
+    return np.split(numbers, np.cumsum(spec.sizes)[:-1])
 
 
 def largest(scores: np.ndarray, count: int) -> np.ndarray:

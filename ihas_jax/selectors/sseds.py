@@ -14,8 +14,8 @@ from jax import Array
 from ihas_jax.config import Config
 from ihas_jax.data.store import Split
 from ihas_jax.method_config import SsedsConfig
-from ihas_jax.models.base import EMBEDDING, BatchStats, Model, Params, apply_network, lookup_rows
-from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights, looked_up
+from ihas_jax.models.base import BatchStats, Model, Params
+from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights, evaluated
 from ihas_jax.selectors.selection import Found, Selection, coordinates, largest
 from ihas_jax.training.streaming import Summed
 
@@ -39,12 +39,10 @@ def saliency(model: Model, params: Params, batch_stats: BatchStats, split: Split
     def of_batch(weights: tuple[Params, BatchStats], columns: Array, valid: Array) -> Any:
         params, batch_stats = weights
         ids, labels = columns[:, :-1], columns[:, -1]
-        rows = lookup_rows(model, params["tables"], ids)
-        group, looked = looked_up(model, rows[EMBEDDING], ids)
+        looked, logits_of = evaluated(model, params, batch_stats, ids)
 
         def loss(alpha: Array) -> Array:
-            masked = rows | {EMBEDDING: {group: looked.embeddings * alpha}}
-            logits, _ = apply_network(model, params["network"], batch_stats, masked)
+            logits = logits_of(looked.embeddings * alpha)
             losses = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
             return jnp.where(valid, losses, 0).sum() / valid.sum()
 

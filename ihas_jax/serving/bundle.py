@@ -19,7 +19,7 @@ from ihas_jax.config import Config, ModelConfig, from_json, to_json
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, init_model
+from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, hold_values, init_model
 from ihas_jax.nn.embedding import Kept, init_table
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.registry import build_selector
@@ -49,15 +49,17 @@ class Bundle:
       searched: the click model whose gates route; the run's own, or another's in a transfer.
       schema: vocabularies of the fields.
       kept: kept coordinates of each compact model, None for a model with all of them.
+      held: for each the kept values of each field, None for a model with all of them.
       routes: for each cluster the index of the model that serves it.
       router: `{"params": {"tables", "selector"}, "centroids": [C, K]}`, or empty.
-      weights: `(params, batch_stats)` of each model.
+      weights: `(params, batch_stats)` of each model; which values have rows is in the latter.
     """
 
     config: Config
     searched: ModelConfig
     schema: Schema
     kept: tuple[Kept | None, ...]
+    held: tuple[tuple[int, ...] | None, ...]
     routes: tuple[int, ...]
     router: dict[str, Any]
     weights: tuple[tuple[Any, Any], ...]
@@ -108,7 +110,10 @@ class Bundle:
     def models(self) -> tuple[Model, ...]:
         """The compact models."""
         sizes = self.schema.sizes
-        return tuple(build_model(self.config.model, sizes, kept=kept) for kept in self.kept)
+        return tuple(
+            hold_values(build_model(self.config.model, sizes, kept=kept), held)
+            for kept, held in zip(self.kept, self.held, strict=True)
+        )
 
     def assign(self, ids: np.ndarray) -> np.ndarray:
         """Cluster `[n]` of each row of ids `[n, N]`."""
@@ -164,6 +169,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         "config": to_json(bundle.config),
         "searched": to_json(bundle.searched),
         "kept": bundle.kept,
+        "held": bundle.held,
         "routes": bundle.routes,
     }
     path.mkdir(parents=True, exist_ok=True)
@@ -189,13 +195,15 @@ def load_bundle(path: str | Path) -> Bundle:
             None if model is None else tuple(tuple(field) for field in model)
             for model in facts["kept"]
         )
+        held = facts.get("held", (None,) * len(kept))
+        held = tuple(None if model is None else tuple(model) for model in held)
         routes = tuple(facts["routes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} holds no complete bundle ({error}). A run writes it in its last stage; run "
             "experiments/run.py to the end, then pass its --output folder."
         ) from None
-    bundle = Bundle(config, searched, Schema.load(path / "schema.json"), kept, routes, {}, ())
+    bundle = Bundle(config, searched, Schema.load(path / "schema.json"), kept, held, routes, {}, ())
     key = jax.random.key(0)
 
     routed = config.method == "ihas"

@@ -13,10 +13,12 @@ import numpy as np
 from ihas_jax.models.base import (
     EMBEDDING,
     FACTORS,
+    VALUES,
     BatchStats,
     Model,
     Params,
     cut_network,
+    hold_values,
 )
 from ihas_jax.nn.embedding import Kept, slice_table
 from ihas_jax.progress import log
@@ -52,33 +54,38 @@ def choose(run: Run, selector: Selector, model: Model, searched: Fitted) -> tupl
 
 
 def _save(folder: Path, selection: Selection, seconds: float) -> None:
-    factors = selection.factors
+    arrays = {"values": selection.values, "mask": selection.mask}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
     folder.mkdir(parents=True, exist_ok=True)
-    if factors is not None:
-        with Checkpoints(folder / "factors", keep=1) as checkpoints:
-            checkpoints.save({FACTORS: {FACTORS: factors}}, {})
-    columns = None if factors is None else factors.shape[1]
-    facts = {"kept": selection.kept, "columns": columns, "seconds": seconds}
-    write_json(folder / _FACTS, facts)
+    if arrays:
+        with Checkpoints(folder / "arrays", keep=1) as checkpoints:
+            checkpoints.save({"selection": arrays}, {})
+    facts = {"kept": selection.kept, "arrays": list(arrays), "scale": selection.scale}
+    write_json(folder / _FACTS, facts | {"seconds": seconds})
 
 
 def _load(folder: Path, model: Model) -> tuple[Selection, float] | None:
     facts = read_json(folder / _FACTS)
     kept = tuple(tuple(field) for field in facts["kept"])
-    if facts["columns"] is None:
-        return Selection(kept), facts["seconds"]
-    shape = (sum(model.embedding.sizes), facts["columns"])
-    like = {FACTORS: {FACTORS: jax.ShapeDtypeStruct(shape, np.float32)}}
-    with Checkpoints(folder / "factors", keep=1) as checkpoints:
-        found = checkpoints.restore(like)
-    if found is None:
-        return None
-    return Selection(kept, np.asarray(found[0][FACTORS][FACTORS])), facts["seconds"]
+    arrays: dict[str, np.ndarray] = {}
+    if facts["arrays"]:
+        values = sum(model.embedding.sizes)
+        shapes = {"values": (values,), "mask": (values, model.embedding.dim)}
+        like = {name: jax.ShapeDtypeStruct(shapes[name], np.bool_) for name in facts["arrays"]}
+        with Checkpoints(folder / "arrays", keep=1) as checkpoints:
+            found = checkpoints.restore({"selection": like})
+        if found is None:
+            return None
+        arrays = {name: np.asarray(array) for name, array in found[0]["selection"].items()}
+    selection = Selection(kept, arrays.get("values"), arrays.get("mask"), facts["scale"])
+    return selection, facts["seconds"]
 
 
 def selected_model(run: Run, selection: Selection) -> Model:
-    """The click model of the kept coordinates."""
-    return run.model(kept_of_model(run.model(), selection))
+    """The click model of the kept coordinates and values."""
+    full = run.model()
+    compact = run.model(kept_of_model(full, selection))
+    return hold_values(compact, selection.held(full.embedding))
 
 
 def kept_of_model(full: Model, selection: Selection) -> Kept | None:
@@ -95,8 +102,7 @@ def retrain_selection(
     """Trains the click model of a selection, with early stopping.
 
     It starts from what the method's recipe says: fresh weights, or the kept part of the weights
-    that the search began with or came by. Factors stay among its statistics and multiply its
-    embeddings.
+    that the search began with or came by. What the selection adds to its statistics stays there.
 
     Args:
       run: the run.
@@ -116,38 +122,37 @@ def retrain_selection(
 
     def begin(state: TrainState) -> TrainState:
         if source is not None:
-            state = _inherit(run, full, model, state, *source, whole_network=whole_network)
-        if selection.factors is None:
-            return state
-        factors = jax.tree.map(jnp.asarray, selection.factor_table(model.embedding))
-        return dataclasses.replace(state, batch_stats=state.batch_stats | {FACTORS: factors})
+            state = _inherit(run, model, state, selection, *source, whole_network=whole_network)
+        added = jax.tree.map(jnp.asarray, selection.statistics(model.embedding))
+        return dataclasses.replace(state, batch_stats=state.batch_stats | added)
 
     return train_model(run, "retrain", model, valid=stopping, start=begin)
 
 
 def _inherit(
     run: Run,
-    full: Model,
     model: Model,
     state: TrainState,
+    selection: Selection,
     params: Params,
     batch_stats: BatchStats,
     *,
     whole_network: bool,
 ) -> TrainState:
     """A state that starts with the kept part of a full-size model's weights."""
-    fresh = state.params
-    names = full.tables if whole_network else (EMBEDDING,)
-    tables = fresh["tables"] | {
-        name: slice_table(full.tables[name], params["tables"][name], model.tables[name])
-        for name in names
-    }
-    network, stats = fresh["network"], state.batch_stats
+    full, tables = run.model(), dict(state.params["tables"])
+    for name in full.tables if whole_network else (EMBEDDING,):
+        values = selection.values if name == EMBEDDING else None
+        table = params["tables"][name]
+        tables[name] = slice_table(full.tables[name], table, model.tables[name], values)
+    network, stats = state.params["network"], state.batch_stats
     if whole_network:
-        network, stats = (
+        normed = {name: tree for name, tree in stats.items() if name != VALUES}
+        network, normed = (
             cut_network(full, model, {name: tree[name] for name in like}, like)
-            for tree, like in ((params["network"], network), (batch_stats, stats))
+            for tree, like in ((params["network"], network), (batch_stats, normed))
         )
+        stats = stats | normed
     config = run.config.optimizer
     return dataclasses.replace(
         state,

@@ -15,8 +15,8 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import ClusterConfig
-from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, Params
-from ihas_jax.nn.embedding import Kept, lookup
+from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, Params, lookup_rows
+from ihas_jax.nn.embedding import Kept, positions
 from ihas_jax.progress import log
 from ihas_jax.selectors.base import Looked, Selected, Selector, Weights, looked_up
 from ihas_jax.selectors.bernoulli import BernoulliGates
@@ -77,7 +77,8 @@ class Convergence(NamedTuple):
 
 def look_up(model: Model, params: Params, ids: Array) -> Looked:
     """The embedding table's rows for ids `[B, N]`, as a selector sees them."""
-    return looked_up(model, lookup(model.embedding, params["tables"][EMBEDDING], ids), ids)[1]
+    numbers = {EMBEDDING: positions(model.embedding, ids)}
+    return looked_up(lookup_rows(params["tables"], numbers), numbers)[1]
 
 
 def masked_embeddings(model: Model, selector: Selector, params: Params, ids: Array) -> Selected:

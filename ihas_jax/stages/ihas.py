@@ -115,6 +115,7 @@ class IhasStages:
             searched=self.source.config.model,
             schema=run.data.schema,
             kept=tuple(expert.kept for expert in self.plan.experts),
+            held=(None,) * len(self.plan.experts),
             routes=self.plan.routes,
             router={"params": self.fitted.params, "centroids": self.searched.clusters.centroids},
             weights=tuple((fitted.params, fitted.batch_stats) for fitted in self.retrained),

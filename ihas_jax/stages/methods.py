@@ -129,7 +129,10 @@ class MethodStages:
         return scores | {"kept": float(kept.mean())}
 
     def _scores_of_selection(self) -> dict[str, Any]:
-        """`parameters` leaves out what a mask removes, `bytes` has the mask instead."""
+        """`parameters` leaves out what a mask removes, and the row that removed values share.
+
+        `bytes` has what says which numbers and values are kept.
+        """
         test, model = self.run.data.test, selected_model(self.run, self.selection)
         weights = (self.retrained.params, self.retrained.batch_stats)
         probs = streamed_predict(model, "[evaluate] retrained model")(weights, test.ids)
@@ -155,6 +158,7 @@ class MethodStages:
             searched=run.config.model,
             schema=run.data.schema,
             kept=(None if selection is None else kept_of_model(self.model, selection),),
+            held=(None if selection is None else selection.held(self.model.embedding),),
             routes=(0,),
             router={},
             weights=(weights,),

@@ -14,7 +14,6 @@ from jax import Array
 from ihas_jax.config import OptimizerConfig
 from ihas_jax.data.store import Split
 from ihas_jax.models.base import (
-    EMBEDDING,
     SELECTOR,
     BatchStats,
     Model,
@@ -22,8 +21,9 @@ from ihas_jax.models.base import (
     apply_network,
     factored,
     lookup_rows,
+    row_numbers,
 )
-from ihas_jax.selectors.base import Selector, Weights, looked_up, weights_of
+from ihas_jax.selectors.base import Selector, Weights, evaluated, weights_of
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Fitted, Task, fit
 from ihas_jax.training.metrics import Scores, score
@@ -44,7 +44,8 @@ _init = jax.jit(init_train, static_argnums=(1, 2))
 
 def predict(model: Model, params: Params, batch_stats: BatchStats, ids: Array) -> Array:
     """Click probabilities `[B]` of a click model for ids `[B, N]`."""
-    rows = factored(model, lookup_rows(model, params["tables"], ids), batch_stats, ids)
+    numbers = row_numbers(model, ids, batch_stats)
+    rows = factored(lookup_rows(params["tables"], numbers), numbers, batch_stats)
     logits, _ = apply_network(model, params["network"], batch_stats, rows)
     return jax.nn.sigmoid(logits)
 
@@ -87,11 +88,9 @@ def pretrain_task(run: Run, model: Model, selector: Selector) -> Task:
 
     def predict_open(weights: tuple[Params, BatchStats], ids: Array) -> Array:
         params, batch_stats = weights
-        rows = lookup_rows(model, params["tables"], ids)
-        group, looked = looked_up(model, rows[EMBEDDING], ids)
+        looked, logits = evaluated(model, params, batch_stats, ids)
         embeddings = selector.pass_through(weights_of(params, batch_stats), looked)
-        rows = rows | {EMBEDDING: {group: embeddings}}
-        return jax.nn.sigmoid(apply_network(model, params["network"], batch_stats, rows)[0])
+        return jax.nn.sigmoid(logits(embeddings))
 
     predictor = Streamed(predict_open, "[search/pretrain] validation")
 

@@ -22,16 +22,15 @@ from jax import Array, lax
 from ihas_jax.config import Config
 from ihas_jax.data.store import Split
 from ihas_jax.models.base import (
-    EMBEDDING,
     SELECTOR,
     BatchStats,
     Model,
     Params,
-    apply_network,
     lookup_rows,
+    row_numbers,
 )
 from ihas_jax.progress import log
-from ihas_jax.selectors.base import Selected, Selector, looked_up, weights_of
+from ihas_jax.selectors.base import Selected, Selector, evaluated, weights_of
 from ihas_jax.stages.pretrain import add_layers, pretrain
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Fitted, Task, fit
@@ -119,13 +118,14 @@ def make_gate_step(
     optimizer = selector.optimizer(config.search.gate_optimizer)
 
     def step(state: SearchState, batch: Batch) -> tuple[SearchState, Metrics]:
-        rows = lookup_rows(model, state.params["tables"], batch.ids)
+        numbers = row_numbers(model, batch.ids, state.batch_stats)
+        rows = lookup_rows(state.params["tables"], numbers)
         key = jax.random.fold_in(state.selector_key, state.step)
 
         def loss_of(gates: Params) -> tuple[Array, tuple[Array, Array]]:
             loss, (penalty, _) = click_loss(
-                model, state.params | {SELECTOR: gates}, state.batch_stats, rows, batch, key,
-                selector.sample, axis_name,
+                model, state.params | {SELECTOR: gates}, state.batch_stats, rows, numbers, batch,
+                key, selector.sample, axis_name,
             )  # fmt: skip
             if axis_name is not None and selector.summed_penalty:
                 # gradients are averaged over the axis, a sum over the whole batch is not
@@ -205,12 +205,9 @@ def predict_selected(
     model: Model, selector: Selector, params: Params, batch_stats: BatchStats, ids: Array
 ) -> tuple[Array, Selected]:
     """Click probabilities `[B]` of the searched model with deterministic selection (iHAS-1)."""
-    rows = lookup_rows(model, params["tables"], ids)
-    group, looked = looked_up(model, rows[EMBEDDING], ids)
+    looked, logits = evaluated(model, params, batch_stats, ids)
     selected = selector.select(weights_of(params, batch_stats), looked)
-    rows = rows | {EMBEDDING: {group: selected.embeddings}}
-    logits, _ = apply_network(model, params["network"], batch_stats, rows)
-    return jax.nn.sigmoid(logits), selected
+    return jax.nn.sigmoid(logits(selected.embeddings)), selected
 
 
 def streamed_selected(model: Model, selector: Selector, description: str) -> Streamed:

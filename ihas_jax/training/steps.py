@@ -23,12 +23,14 @@ from ihas_jax.models.base import (
     BatchStats,
     Model,
     Params,
+    RowNumbers,
     apply_network,
     factored,
     init_model,
     lookup_rows,
+    row_numbers,
 )
-from ihas_jax.nn.embedding import Rows, positions
+from ihas_jax.nn.embedding import Rows
 from ihas_jax.selectors.base import Select, looked_up, weights_of
 from ihas_jax.training.optimizers import l2_adam, make_table_optimizer
 
@@ -98,6 +100,7 @@ def click_loss(
     params: Params,
     batch_stats: BatchStats,
     rows: dict[str, Rows],
+    numbers: RowNumbers,
     batch: Batch,
     key: Array,
     select: Select | None,
@@ -105,18 +108,18 @@ def click_loss(
 ) -> tuple[Array, tuple[Array, BatchStats]]:
     """Mean binary cross-entropy of a batch (equation 3), then `(penalty, batch_stats)`.
 
-    Of `params` the tables are not used: `rows` were looked up in them. `select` transforms the
-    embedding table's rows, which must be uniform.
+    Of `params` the tables are not used: `rows` are those of `numbers` in them. `select` transforms
+    the embedding table's rows, which must be uniform.
     """
     penalty = jnp.zeros(())
     select_key, dropout_key = jax.random.split(key)
     if select is not None:
         first = first_row(batch, axis_name)
-        group, looked = looked_up(model, rows[EMBEDDING], batch.ids, first)
+        group, looked = looked_up(rows, numbers, first)
         embeddings, penalty, stats = select(weights_of(params, batch_stats), looked, select_key)
         rows = rows | {EMBEDDING: {group: embeddings}}
         batch_stats = batch_stats | ({SELECTOR: stats} if stats else {})
-    inputs = factored(model, rows, batch_stats, batch.ids)
+    inputs = factored(rows, numbers, batch_stats)
     if axis_name is not None:
         dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
     logits, batch_stats = apply_network(
@@ -158,21 +161,22 @@ def make_train_step(
 
         def loss_of(rows: dict[str, Rows], learnt: Params) -> tuple[Array, Any]:
             loss, (penalty, batch_stats) = click_loss(
-                model, state.params | learnt, state.batch_stats, rows, batch, key, select, axis_name
-            )
+                model, state.params | learnt, state.batch_stats, rows, numbers, batch, key,
+                select, axis_name,
+            )  # fmt: skip
             return loss + penalty if gates else loss, (loss, batch_stats)
 
         with jax.named_scope("gather"):
-            rows = lookup_rows(model, tables, batch.ids)
+            numbers = row_numbers(model, batch.ids, state.batch_stats)
+            rows = lookup_rows(tables, numbers)
         (_, (loss, batch_stats)), (row_grads, grads) = jax.value_and_grad(
             loss_of, argnums=(0, 1), has_aux=True
         )(rows, learnt)
         if axis_name is not None:
             loss, grads = lax.pmean((loss, grads), axis_name)
         with jax.named_scope("update"):
-            places = {name: positions(spec, batch.ids) for name, spec in model.tables.items()}
             tables, table_state = tables_optimizer.update(
-                tables, state.table_optimizer, places, row_grads
+                tables, state.table_optimizer, numbers, row_grads
             )
             updates = {}
             updates["network"], network_state = optimizer.update(

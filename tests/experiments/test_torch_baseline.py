@@ -23,7 +23,7 @@ from ihas_jax.config import (
 )
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.models import build_model
-from ihas_jax.models.base import apply_network, init_model, lookup_rows
+from ihas_jax.models.base import apply_network, init_model, lookup_rows, row_numbers
 from ihas_jax.nn.gates import gate_penalty, search_threshold, select_gates
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.stages.search import init_search, make_gate_step, make_model_step
@@ -112,9 +112,10 @@ def test_loss_and_gradients_of_the_click_model(baseline, batch):
     model, state = start()
 
     def loss_of(params):
-        rows = lookup_rows(model, params["tables"], batch.ids)
+        numbers = row_numbers(model, batch.ids)
+        rows = lookup_rows(params["tables"], numbers)
         key = jax.random.key(0)
-        return click_loss(model, params, {}, rows, batch, key, None, None)[0]
+        return click_loss(model, params, {}, rows, numbers, batch, key, None, None)[0]
 
     ours, gradients = jax.jit(jax.value_and_grad(loss_of))(state.params)
     ids, labels = tensors(batch)
@@ -156,7 +157,7 @@ def test_the_compact_model(baseline, batch):
         @jax.jit
         def initial(ids, model=model):
             params, _ = init_model(jax.random.key(2), model)
-            rows = lookup_rows(model, params["tables"], ids)
+            rows = lookup_rows(params["tables"], row_numbers(model, ids))
             return params, apply_network(model, params["network"], {}, rows)[0]
 
         params, ours = initial(batch.ids)

@@ -18,6 +18,7 @@ from ihas_jax.models.base import (
     cut_network,
     init_model,
     lookup_rows,
+    row_numbers,
 )
 from ihas_jax.nn.embedding import slice_table
 
@@ -97,7 +98,7 @@ def twins(small, quick_jit):
 
     def compute(model, params, stats, mask):
         def objective(params):
-            rows = lookup_rows(model, params["tables"], ids)
+            rows = lookup_rows(params["tables"], row_numbers(model, ids))
             if mask is not None:
                 (group,) = rows[EMBEDDING]
                 rows[EMBEDDING] = {group: rows[EMBEDDING][group] * mask}

@@ -16,7 +16,13 @@ from scipy.special import expit, logit
 
 from ihas_jax.config import ModelConfig, ModelName
 from ihas_jax.models import build_model
-from ihas_jax.models.base import apply_network, count_parameters, init_model, lookup_rows
+from ihas_jax.models.base import (
+    apply_network,
+    count_parameters,
+    init_model,
+    lookup_rows,
+    row_numbers,
+)
 from ihas_jax.nn.embedding import init_table
 
 NAMES = typing.get_args(ModelName)
@@ -130,7 +136,7 @@ def fresh(request):
     @partial(jax.jit, compiler_options=QUICK)
     def compute(key):
         params, stats = init_model(key, model)
-        rows = lookup_rows(model, params["tables"], ids)
+        rows = lookup_rows(params["tables"], row_numbers(model, ids))
         return params, apply_network(model, params["network"], stats, rows)[0]
 
     params, logits = compute(KEY)
@@ -249,7 +255,7 @@ def test_dropout_is_where_the_reference_has_it(name):
 
     def compute(key, train):
         params, stats = init_model(key, model)
-        rows = lookup_rows(model, params["tables"], np.zeros((7, FIELDS), np.int32))
+        rows = lookup_rows(params["tables"], row_numbers(model, np.zeros((7, FIELDS), np.int32)))
         found.clear()
         dropout_key = key if train else None
         return apply_network(model, params["network"], stats, rows, dropout_key=dropout_key)

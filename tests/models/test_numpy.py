@@ -19,7 +19,7 @@ import pytest
 
 from ihas_jax.config import ModelConfig, ModelName
 from ihas_jax.models import build_model
-from ihas_jax.models.base import apply_network, init_model, lookup_rows
+from ihas_jax.models.base import apply_network, init_model, lookup_rows, row_numbers
 
 NAMES = typing.get_args(ModelName)
 # programs that run once: compiling them is nearly all of the time
@@ -354,7 +354,7 @@ def model(request):
 
     @partial(jax.jit, compiler_options=QUICK)
     def compute(params, stats, key):
-        rows = lookup_rows(ours, params["tables"], ids)
+        rows = lookup_rows(params["tables"], row_numbers(ours, ids))
         evaluated, _ = apply_network(dropping, params["network"], stats, rows)
         trained, _ = apply_network(ours, params["network"], stats, rows, dropout_key=key)
         return evaluated, trained

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ihas_jax.config import ModelConfig
 from ihas_jax.models import build_model
-from ihas_jax.models.base import apply_network, init_model, lookup_rows
+from ihas_jax.models.base import apply_network, init_model, lookup_rows, row_numbers
 from ihas_jax.training.steps import Batch, click_loss
 
 # programs that run once: compiling them is nearly all of the time
@@ -106,11 +106,12 @@ def model(request, golden):
     @partial(jax.jit, compiler_options=QUICK)
     def compute(params):
         def loss_of(params):
-            rows = lookup_rows(ours, params["tables"], batch.ids)
-            loss, _ = click_loss(ours, params, stats, rows, batch, key, None, None)
+            numbers = row_numbers(ours, batch.ids)
+            rows = lookup_rows(params["tables"], numbers)
+            loss, _ = click_loss(ours, params, stats, rows, numbers, batch, key, None, None)
             return loss
 
-        rows = lookup_rows(ours, params["tables"], batch.ids)
+        rows = lookup_rows(params["tables"], row_numbers(ours, batch.ids))
         evaluated, _ = apply_network(ours, params["network"], stats, rows)
         trained, _ = apply_network(ours, params["network"], stats, rows, dropout_key=key)
         loss, gradients = jax.value_and_grad(loss_of)(params)

@@ -12,7 +12,7 @@ import pytest
 
 from ihas_jax.config import Config, GateConfig, OptimizerConfig, SearchConfig
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, apply_network, lookup_rows
+from ihas_jax.models.base import EMBEDDING, apply_network, lookup_rows, row_numbers
 from ihas_jax.models.parts import LINEAR
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.stages.search import SearchState, init_search, make_search_round
@@ -203,8 +203,9 @@ def test_dropout_is_noise_in_training_and_absent_from_evaluation(setting, quick_
 
     @quick_jit
     def compute(params, key):
-        rows = lookup_rows(model, params["tables"], DATA.ids)
-        loss, _ = click_loss(model, params, {}, rows, DATA, key, None, None)
+        numbers = row_numbers(model, DATA.ids)
+        rows = lookup_rows(params["tables"], numbers)
+        loss, _ = click_loss(model, params, {}, rows, numbers, DATA, key, None, None)
         evaluated, _ = apply_network(model, params["network"], {}, rows)
         expected, _ = apply_network(setting.model, params["network"], {}, rows)
         return loss, evaluated, expected

@@ -41,7 +41,7 @@ def specs(draw):
 
 
 def test_uniform_lookup_is_numpy_indexing_with_field_offsets():
-    rows = lookup(UNIFORM, {"width_3": jnp.asarray(TABLE)}, jnp.asarray(IDS))
+    rows = lookup({"width_3": jnp.asarray(TABLE)}, positions(UNIFORM, jnp.asarray(IDS)))
     assert list(rows) == ["width_3"]
     np.testing.assert_array_equal(rows["width_3"], full_rows())
     np.testing.assert_array_equal(align(UNIFORM, rows), full_rows())
@@ -56,7 +56,7 @@ def test_a_compact_table_holds_exactly_the_kept_coordinates(kept):
     @jax.jit
     def compute(table, ids):
         compact = slice_table(UNIFORM, {"width_3": table}, spec)
-        rows = lookup(spec, compact, ids)
+        rows = lookup(compact, positions(spec, ids))
         return compact, align(spec, rows), flatten(spec, rows)
 
     table, aligned, flat = compute(TABLE, IDS)
@@ -87,7 +87,7 @@ def test_a_field_that_keeps_nothing_has_no_rows():
         "width_1": (4, 1),
     }
     assert spec.widths == (2, 0, 1)
-    assert not np.asarray(align(spec, lookup(spec, table, jnp.asarray(IDS))))[:, 1].any()
+    assert not np.asarray(align(spec, lookup(table, positions(spec, jnp.asarray(IDS)))))[:, 1].any()
 
 
 @given(spec=specs())

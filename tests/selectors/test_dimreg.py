@@ -78,7 +78,7 @@ def test_coordinates_with_positive_theta_are_kept():
     theta = jnp.array([0.1, -0.1, 0.0, -0.0, 2.0, 1e-9])
     selection = SELECTOR.choose(Found(None, {"selector": {"theta": theta}}, {}, None, KEY))
     assert selection.kept == ((0,), (), (0, 1))
-    assert selection.factors is None
+    assert selection.values is None and selection.mask is None
 
 
 def test_without_any_the_largest_is_kept():

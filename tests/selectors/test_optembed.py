@@ -202,8 +202,8 @@ def test_values_above_their_threshold_and_the_widths_of_the_best_auc_are_chosen(
     values = np.abs(table).sum(axis=1) > np.array([2.0, 1.0, 2.2])[FIELD]
     selector = dataclasses.replace(SELECTOR, config=OptEmbedConfig(generations=15, mutation=0.5))
     selection = selector.choose(found)
-    assert selection.factors.dtype == np.float32
-    np.testing.assert_array_equal(selection.factors, values[:, None])
+    assert selection.mask is None and selection.scale == 1
+    np.testing.assert_array_equal(selection.values, values)
     assert all(values[field == FIELD].any() for field in range(N)) and not values.all()
     widths = [len(field) for field in selection.kept]
     assert selection.kept == tuple(tuple(range(width)) for width in widths)
@@ -225,7 +225,7 @@ NONE = dataclasses.replace(SELECTOR, config=OptEmbedConfig(generations=0))
 def test_a_field_without_values_has_no_coordinates(searched):
     selection = NONE.choose(searched([[0.0], [99.0], [0.0]]))
     assert selection.kept == ((0, 1, 2), (), (0, 1, 2))
-    np.testing.assert_array_equal(selection.factors[:, 0], FIELD != 1)
+    np.testing.assert_array_equal(selection.values, FIELD != 1)
 
 
 def test_where_all_values_would_go_the_one_least_below_its_threshold_stays(searched):
@@ -234,7 +234,7 @@ def test_where_all_values_would_go_the_one_least_below_its_threshold_stays(searc
     (table,) = found.params["tables"]["embedding"].values()
     selection = NONE.choose(found)
     last = np.argmax(np.abs(table).sum(axis=1) - thresholds[FIELD])
-    np.testing.assert_array_equal(np.flatnonzero(selection.factors), [last])
+    np.testing.assert_array_equal(np.flatnonzero(selection.values), [last])
     assert FIELD[last] == 1
     assert selection.kept == ((), (0, 1, 2), ())
     assert selection.parameters(NONE.spec) == D

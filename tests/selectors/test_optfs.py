@@ -13,7 +13,7 @@ from ihas_jax.config import AdamConfig
 from ihas_jax.method_config import OptFSConfig
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Looked, Weights
-from ihas_jax.selectors.optfs import OptFSGates, annealed, build_optfs, ticket_factor
+from ihas_jax.selectors.optfs import OptFSGates, annealed, build_optfs, ticket
 from ihas_jax.selectors.selection import Found, whole
 
 SIZES, N, D, V = (4, 2, 3), 3, 2, 9
@@ -139,15 +139,15 @@ def test_the_ticket_keeps_values_with_open_gates_and_scales_them():
     params = {"selector": {"gates": jnp.asarray(GATES)}}
     selection = SELECTOR.choose(Found(None, params, {}, None, KEY))
     assert selection.kept == whole(SELECTOR.spec)
-    expected = np.where(GATES > 0, 1.6065306597126334, 0).astype(np.float32)
-    assert selection.factors.dtype == np.float32
-    np.testing.assert_array_equal(selection.factors, expected)
+    np.testing.assert_array_equal(selection.values, GATES[:, 0] > 0)
+    assert selection.mask is None
+    assert selection.scale == pytest.approx(1.6065306597126334, rel=1e-15)
     assert selection.parameters(SELECTOR.spec) == 2 * (GATES > 0).sum()
 
 
 def test_without_an_open_gate_the_largest_value_is_kept():
-    factors = ticket_factor(np.array([[-3.0], [0.0], [-1.0], [0.0]]))
-    np.testing.assert_array_equal(factors > 0, [[False], [True], [False], [False]])
+    opened = ticket(np.array([-3.0, 0.0, -1.0, 0.0]))
+    np.testing.assert_array_equal(opened, [False, True, False, False])
 
 
 def test_the_recipe_is_that_of_the_config(tiny):

@@ -128,16 +128,16 @@ def test_exactly_the_wanted_share_is_chosen_by_the_margin(granularity, kept):
     assert (scores > 0).sum() not in (3, 14)
     selection = selector.choose(searched(thresholds))
     assert selection.kept == whole(selector.spec) == ((0, 1),) * N
-    assert selection.factors.dtype == np.float32
-    np.testing.assert_array_equal(selection.factors, scores >= np.sort(scores.ravel())[-count])
-    assert selection.parameters(selector.spec) == selection.factors.sum() == count
+    assert selection.values is None and selection.scale == 1
+    np.testing.assert_array_equal(selection.mask, scores >= np.sort(scores.ravel())[-count])
+    assert selection.parameters(selector.spec) == selection.mask.sum() == count
 
 
 def test_at_least_one_number_is_kept():
     selector, thresholds = make(kept=1e-9)
-    factors = selector.choose(searched(thresholds)).factors
-    assert factors.sum() == 1
-    assert factors.argmax() == (np.abs(TABLE) - expit(thresholds)).argmax()
+    mask = selector.choose(searched(thresholds)).mask
+    assert mask.sum() == 1
+    assert mask.argmax() == (np.abs(TABLE) - expit(thresholds)).argmax()
 
 
 def test_of_equal_scores_the_first_are_kept():

@@ -19,14 +19,15 @@ from ihas_jax.models.base import (
     FACTORS,
     SELECTOR,
     apply_network,
-    count_parameters,
     cut_network,
+    hold_values,
     init_model,
     lookup_rows,
+    row_numbers,
 )
 from ihas_jax.nn.embedding import slice_table
 from ihas_jax.selectors.registry import build_selector
-from ihas_jax.selectors.selection import Found, Selection, whole
+from ihas_jax.selectors.selection import Found, Selection, of_values, whole
 from ihas_jax.stages.choose import folded
 from ihas_jax.stages.cluster import majority_coordinates
 from ihas_jax.stages.pretrain import predict
@@ -63,7 +64,9 @@ def choose(method, rng):
         return params, stats, Selection(kept)
     selector = build_selector(dataclasses.replace(CONFIG, method=method), FULL, 10)
     weights = draw(rng, jax.eval_shape(selector.init, jax.random.key(0)))
-    searched = params | {SELECTOR: weights.gates}
+    # about the mean norm of the embeddings, where they divide the values
+    gates = {n: g + 3 * (n == "thresholds") for n, g in weights.gates.items()}
+    searched = params | {SELECTOR: gates if method == "optembed" else weights.gates}
     valid = Split(IDS, rng.integers(2, size=len(IDS)).astype(np.uint8))
     found = Found(FULL, searched, stats | {SELECTOR: weights.stats}, valid, jax.random.key(1))
     return params, stats, selector.choose(found)
@@ -72,7 +75,7 @@ def choose(method, rng):
 @jax.jit
 def masked(params, stats, mask):
     """Probabilities of the full-size model whose table is multiplied by `mask [V, D]`."""
-    rows = lookup_rows(FULL, params["tables"], IDS)
+    rows = lookup_rows(params["tables"], row_numbers(FULL, IDS))
     ((group, table),) = params["tables"][EMBEDDING].items()
     places = IDS + np.array([0, *np.cumsum(SIZES)[:-1]])
     rows[EMBEDDING] = {group: (table * mask)[places]}
@@ -82,15 +85,29 @@ def masked(params, stats, mask):
 def compact(params, stats, selection):
     """The compact model with its share of the weights."""
     model = build_model(CONFIG.model, SIZES, kept=selection.kept)
+    model = hold_values(model, selection.held(FULL.embedding))
     like, _ = jax.eval_shape(lambda: init_model(jax.random.key(0), model))
     tables = {
-        name: slice_table(FULL.tables[name], table, model.tables[name])
+        name: slice_table(
+            FULL.tables[name],
+            table,
+            model.tables[name],
+            selection.values if name == EMBEDDING else None,
+        )
         for name, table in params["tables"].items()
     }
     network = cut_network(FULL, model, params["network"], like["network"])
-    if selection.factors is not None:
-        stats = stats | {FACTORS: selection.factor_table(model.embedding)}
+    stats = stats | selection.statistics(model.embedding)
     return model, {"tables": tables, "network": network}, stats
+
+
+def mask_of(selection):
+    """`[V, D]` by which a selection multiplies a table."""
+    mask = np.repeat([[j in field for j in range(DIM)] for field in selection.kept], SIZES, axis=0)
+    mask = mask * selection.scale
+    if selection.values is not None:
+        mask = mask * selection.values[:, None]
+    return mask if selection.mask is None else mask * selection.mask
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -98,39 +115,59 @@ def compact(params, stats, selection):
 def test_the_compact_model_is_the_masked_full_size_model(method, seed):
     rng = np.random.default_rng(seed)
     params, stats, selection = choose(method, rng)
-    mask = np.repeat(
-        [[float(j in field) for j in range(DIM)] for field in selection.kept], SIZES, axis=0
-    )
-    if selection.factors is not None:
-        mask = mask * selection.factors
+    mask = mask_of(selection)
     assert 0 < np.count_nonzero(mask) < V * DIM
     expected = masked(params, stats, mask)
     model, weights, own = compact(params, stats, selection)
     found = jax.jit(lambda p, s: predict(model, p, s, IDS))(weights, own)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    # factors are numbers of float32
+    np.testing.assert_allclose(found, expected, rtol=1e-12 if selection.scale == 1 else 1e-6)
     fitted = Fitted(weights, own, None, [], 0.0)
     bare, rest = folded(model, fitted)
     assert FACTORS not in rest
     np.testing.assert_allclose(
-        jax.jit(lambda p, s: predict(model, p, s, IDS))(bare, rest), expected, rtol=1e-12
+        jax.jit(lambda p, s: predict(model, p, s, IDS))(bare, rest), found, rtol=1e-12
     )
-    left = count_parameters(weights) - model.embedding.parameters
-    assert left + selection.parameters(FULL.embedding) == left + np.count_nonzero(mask)
+    assert selection.parameters(FULL.embedding) == np.count_nonzero(mask)
 
 
-@given(seed=st.integers(0, 10**6), columns=st.sampled_from([None, 1, DIM]))
-def test_sizes_are_counted_alike_for_structure_and_masks(seed, columns):
+@pytest.mark.parametrize("method", ["optembed", "optfs"])
+def test_removed_values_have_no_rows(method):
+    params, stats, selection = choose(method, np.random.default_rng(0))
+    assert 0 < selection.values.sum() < V
+    model, weights, own = compact(params, stats, selection)
+    field = np.repeat(range(len(SIZES)), SIZES)
+    for group in model.embedding.groups:
+        table = weights["tables"][EMBEDDING][group.name]
+        mine = selection.values[np.isin(field, group.fields)]
+        assert len(table) == 1 + mine.sum()
+        # those without share the first, which is nothing
+        assert not table[0].any() and own[FACTORS][group.name][0] == 0
+
+
+def test_a_field_without_values_has_no_coordinates():
+    values = np.repeat([True, False, True], SIZES)
+    assert of_values(values, FULL.embedding).kept == ((0, 1, 2, 3), (), (0, 1, 2, 3))
+    selection = of_values(values, FULL.embedding, ((0, 1), (0, 1), ()))
+    assert selection.kept == ((0, 1), (), ())
+    assert selection.parameters_by_field(FULL.embedding) == [10, 0, 0]
+    assert of_values(np.ones(V, bool), FULL.embedding, scale=2.0).values is None
+
+
+@given(seed=st.integers(0, 10**6), removed=st.sampled_from([None, "values", "mask"]))
+def test_sizes_are_counted_alike_for_structure_and_masks(seed, removed):
     rng = np.random.default_rng(seed)
     kept = tuple(tuple(np.flatnonzero(rng.integers(2, size=DIM)).tolist()) for _ in SIZES)
-    factors = None if columns is None else rng.integers(2, size=(V, columns)).astype(np.float32)
-    selection = Selection(kept, factors)
-    mask = np.repeat([[j in field for j in range(DIM)] for field in kept], SIZES, axis=0)
-    mask = mask * (np.ones((V, 1)) if factors is None else factors)
-    spec = FULL.embedding
+    values = rng.integers(2, size=V).astype(bool) if removed == "values" else None
+    single = rng.integers(2, size=(V, DIM)).astype(bool) if removed == "mask" else None
+    selection = Selection(kept, values, single)
+    spec, mask = FULL.embedding, mask_of(selection)
     by_field = [int(part.sum()) for part in np.split(mask, np.cumsum(SIZES)[:-1])]
     assert selection.parameters_by_field(spec) == by_field
-    bits = 0 if factors is None else factors.size
-    assert selection.bytes(spec) == 4 * mask.sum() + (bits + 7) // 8
+    # a word of 32 bits and its rank for each width, since there are fewer than 32 values
+    widths = {len(field) for field in kept} - {0}
+    more = {None: 0, "values": 8 * len(widths), "mask": V * DIM // 8}[removed]
+    assert selection.bytes(spec) == 4 * mask.sum() + more
 
 
 def test_all_coordinates_are_the_whole():

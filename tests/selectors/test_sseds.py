@@ -80,7 +80,7 @@ def test_a_share_of_the_most_salient_coordinates_is_chosen_but_at_least_one(trai
     selection = Saliency(SsedsConfig(kept=share)).choose(trained.found)
     best = sorted(np.argsort(-trained.saliency.ravel())[:count])
     assert [n * D + j for n, field in enumerate(selection.kept) for j in field] == best
-    assert selection.factors is None
+    assert selection.values is None and selection.mask is None
 
 
 def test_embeddings_pass_through_unchanged_in_search_and_evaluation():

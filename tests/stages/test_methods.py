@@ -101,7 +101,11 @@ def test_parameters_and_bytes_are_those_of_what_is_left(runs, log, method):
         left / (PLAIN.model.dim * sum(log.schema.sizes))
     )
     widths = [PLAIN.model.dim] * 9 if kept is None else [len(field) for field in kept]
-    assert model.embedding.parameters == np.dot(log.schema.sizes, widths)
+    (held,) = bundle.held
+    assert (held is not None) == (method in ("optembed", "optfs"))
+    rows = log.schema.sizes if held is None else held
+    shared = 0 if held is None else sum(set(widths))  # a row of each array, for the other values
+    assert model.embedding.parameters == np.dot(rows, widths) + shared
 
 
 @pytest.mark.parametrize("method", SEARCHED)
@@ -177,7 +181,8 @@ def test_retraining_starts_from_what_the_recipe_says(runs, log, method, monkeypa
     tables, network = fresh.params["tables"], fresh.params["network"]
     if source is not None:
         table = source["tables"]["embedding"]
-        tables = {"embedding": slice_table(full.embedding, table, model.embedding)}
+        table = slice_table(full.embedding, table, model.embedding, selection.values)
+        tables = {"embedding": table}
         if method != "pep":
             network = cut_network(full, model, source["network"], network)
     jax.tree.map(
@@ -185,9 +190,9 @@ def test_retraining_starts_from_what_the_recipe_says(runs, log, method, monkeypa
     )
     moments = [leaf for leaf in jax.tree.leaves(begun.table_optimizer) if leaf.ndim]
     assert moments and not any(np.any(leaf) for leaf in moments)
-    if selection.factors is not None:
-        factors = selection.factor_table(model.embedding)
-        jax.tree.map(np.testing.assert_array_equal, begun.batch_stats["factors"], factors)
+    added = selection.statistics(model.embedding)
+    assert bool(added) == (method != "sseds")
+    jax.tree.map(np.testing.assert_array_equal, begun.batch_stats, added)
 
 
 def test_stages_that_a_method_lacks_are_named(log, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.store import Split
 from ihas_jax.models import build_model
+from ihas_jax.models.base import lookup_rows, row_numbers
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.stages.search import (
     init_search,
@@ -21,7 +22,7 @@ from ihas_jax.stages.search import (
     predict_selected,
 )
 from ihas_jax.training.optimizers import l2_adam
-from ihas_jax.training.steps import Batch, click_loss, init_train, lookup_rows, take
+from ihas_jax.training.steps import Batch, click_loss, init_train, take
 
 EVERY, BATCH_SIZE, EPOCHS = 2, 4, 2
 TRAIN, VALID = np.arange(28, dtype=np.int32), np.arange(12, dtype=np.int32)
@@ -133,12 +134,15 @@ def test_a_gate_step_changes_nothing_but_the_selector(parts):
 
 def test_a_gate_step_is_adam_on_click_loss_plus_penalty(tiny, parts):
     state, batch = parts.state, take(parts.gate_data, jnp.arange(8))
-    rows = lookup_rows(tiny.model, state.params["tables"], batch.ids)
+    numbers = row_numbers(tiny.model, batch.ids)
+    rows = lookup_rows(state.params["tables"], numbers)
     key = jax.random.fold_in(state.selector_key, state.step)
 
     def objective(selector):
         params, select = state.params | {"selector": selector}, tiny.selector.sample
-        loss, (penalty, _) = click_loss(tiny.model, params, {}, rows, batch, key, select, None)
+        loss, (penalty, _) = click_loss(
+            tiny.model, params, {}, rows, numbers, batch, key, select, None
+        )
         return loss + penalty
 
     @jax.jit
