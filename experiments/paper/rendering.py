@@ -47,8 +47,8 @@ def write(
         "AUC): difference in AUC and, against base, in logloss of the same seed, with the p-value "
         "of a paired t-test, not corrected for the number of tests. Size: parameters over those of "
         "the base model; what iHAS needs to route besides in brackets. MB: float32 parameters, "
-        "routing included, and a bit for each number or value that a mask may remove. Training: "
-        "seconds of all stages, compiling included, which takes most of them on a small log (the "
+        "routing included, and what says which numbers or values are left. Training: seconds "
+        "of all stages, compiling included, which takes most of them on a small log (the "
         "base model is compiled once for all seeds, compact models of other widths each). "
         "Inference: microseconds per row of all that a prediction needs, gates and routing "
         f"included, medians of turns on {jax.devices()[0].device_kind}. Paper: AUC and logloss on "
@@ -96,7 +96,7 @@ def _markdown(
         cells.append(f"{share} (+{router / size:.2f})" if router else share)
         cells.append(f"{_mean(runs, 'bytes') / 1e6:.2f}")
         cells.append(f"{_mean(runs, 'training_seconds'):.0f}")
-        cells.append(f"{times[variant.name]:.2f}" if variant.name in times else "")
+        cells.append(f"{times[variant.name]:.2f}")
         paper = next((p for log, p in variant.paper.items() if name.startswith(log)), ())
         cells.append(" ".join(f"{number:.4f}" for number in paper))
         lines.append(f"| {variant.title} | {' | '.join(cells)} |")

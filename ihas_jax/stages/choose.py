@@ -20,7 +20,8 @@ from ihas_jax.models.base import (
     cut_network,
     hold_values,
 )
-from ihas_jax.nn.embedding import Kept, slice_table
+from ihas_jax.nn.compact import slice_table
+from ihas_jax.nn.embedding import Kept
 from ihas_jax.progress import log
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.selection import Found, Selection, whole

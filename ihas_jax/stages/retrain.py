@@ -12,7 +12,8 @@ import numpy as np
 from ihas_jax.config import ClusterConfig
 from ihas_jax.data.store import Split
 from ihas_jax.models.base import EMBEDDING, Model, Params
-from ihas_jax.nn.embedding import EmbeddingSpec, Kept, carry_kept, slice_table
+from ihas_jax.nn.compact import carry_kept, slice_table
+from ihas_jax.nn.embedding import EmbeddingSpec, Kept
 from ihas_jax.progress import log
 from ihas_jax.stages.cluster import Clusters, majority_coordinates
 from ihas_jax.stages.pretrain import train_model

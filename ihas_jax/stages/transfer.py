@@ -8,7 +8,7 @@ from pathlib import Path
 from ihas_jax.config import Config
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.nn.embedding import carry_kept
+from ihas_jax.nn.compact import carry_kept
 from ihas_jax.stages.run import Run, read_seconds
 from ihas_jax.stages.workdir import differences_that_matter, read_config
 

@@ -20,7 +20,7 @@ from ihas_jax.models.base import (
     lookup_rows,
     row_numbers,
 )
-from ihas_jax.nn.embedding import slice_table
+from ihas_jax.nn.compact import slice_table
 
 SIZES, DRAWS = (3, 4, 2, 5, 3), 2
 MLP = {"mlp/hidden_0/kernel"}

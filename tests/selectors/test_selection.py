@@ -25,7 +25,7 @@ from ihas_jax.models.base import (
     lookup_rows,
     row_numbers,
 )
-from ihas_jax.nn.embedding import slice_table
+from ihas_jax.nn.compact import slice_table
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.selectors.selection import Found, Selection, of_values, whole
 from ihas_jax.stages.choose import folded

@@ -22,7 +22,7 @@ from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import AutoDimConfig, OptEmbedConfig, OptFSConfig, PepConfig
 from ihas_jax.models.base import cut_network
-from ihas_jax.nn.embedding import slice_table
+from ihas_jax.nn.compact import slice_table
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages import choose

@@ -23,7 +23,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
 from ihas_jax.models.base import EMBEDDING, init_model
 from ihas_jax.models.parts import LINEAR
-from ihas_jax.nn.embedding import carry_kept, slice_table
+from ihas_jax.nn.compact import carry_kept, slice_table
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit, transfer
 from ihas_jax.stages.pretrain import fresh_state

@@ -1,0 +1,74 @@
+"""From full-size embedding tables to compact ones: what another model keeps, and its numbers."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ihas_jax.nn.embedding import EmbeddingSpec, Kept, Table
+
+
+def carry_kept(kept: Kept, source: EmbeddingSpec, target: EmbeddingSpec) -> Kept:
+    """The coordinates to keep in another model's table, given those kept in one.
+
+    Where the target has several vectors of the source's size side by side, each keeps the same
+    coordinates; where it has a single number for each field, fields that keep nothing lose it.
+
+    Raises:
+      ValueError: the source has several vectors and the target not the same, or the target's
+        vectors are of another size.
+    """
+    if target.dim == 1:
+        return tuple((0,) if field else () for field in kept)
+    if (source.dim, source.vectors) == (target.dim, target.vectors):
+        return kept
+    if source.vectors > 1:
+        raise ValueError(f"it has {source.vectors} vectors for each field, not one")
+    if source.dim * target.vectors != target.dim:
+        raise ValueError(
+            f"its vectors have {source.dim} coordinates, not {target.dim // target.vectors}"
+        )
+    return tuple(
+        tuple(v * source.dim + j for v in range(target.vectors) for j in field) for field in kept
+    )
+
+
+def slice_table(
+    source: EmbeddingSpec,
+    table: Table,
+    target: EmbeddingSpec,
+    values: np.ndarray | None = None,
+) -> Table:
+    """The kept part of a uniform table as the arrays of a compact one (warm start).
+
+    Args:
+      source: shape of the uniform table.
+      table: its only array.
+      target: shape of the compact one.
+      values: `[V]` of bool, the values that have rows in it, where not all do. The row of the
+        others is zeros.
+
+    Raises:
+      ValueError: `source` is not uniform or has other sizes.
+    """
+    uniform = source.kept is None and source.held is None
+    if not uniform or source.sizes != target.sizes or source.dim != target.dim:
+        raise ValueError("slice_table needs a uniform source of the target's sizes and dim")
+    full = table[source.groups[0].name]
+    starts = np.concatenate([[0], np.cumsum(source.sizes)])
+    kept = target.kept or (tuple(range(target.dim)),) * len(target.sizes)
+
+    def of_field(n: int) -> Array:
+        rows = np.arange(starts[n], starts[n + 1])
+        if values is not None:
+            rows = rows[values[rows]]
+        return full[rows[:, None], np.array(kept[n])]
+
+    return {
+        group.name: jnp.concatenate(
+            [jnp.zeros((0 if target.held is None else 1, group.width), full.dtype)]
+            + [of_field(n) for n in group.fields]
+        )
+        for group in target.groups
+    }
