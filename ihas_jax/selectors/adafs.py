@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -126,6 +127,10 @@ class AdaFS(Selector):
     def pass_through(self, weights: Weights, looked: Looked) -> Array:
         """Embeddings normalised with running statistics."""
         return self._normalized(weights, looked, train=False)[0]
+
+    def over(self, axis_name: str | None) -> AdaFS:
+        """The same with batch statistics of all devices together."""
+        return dataclasses.replace(self, axis_name=axis_name)
 
     def _normalized(
         self, weights: Weights, looked: Looked, *, train: bool

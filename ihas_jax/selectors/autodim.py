@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -87,6 +88,10 @@ class AutoDim(Selector):
     def pass_through(self, weights: Weights, looked: Looked) -> Array:
         """The candidates' mean with running statistics."""
         return self._mixed(weights, looked, self._equal(), train=False)[0]
+
+    def over(self, axis_name: str | None) -> AutoDim:
+        """The same with batch statistics of all devices together."""
+        return dataclasses.replace(self, axis_name=axis_name)
 
     def choose(self, found: Found) -> Selection:
         """The size of the largest alpha of each field, the smaller of equal ones."""

@@ -157,6 +157,10 @@ class Selector(ABC):
         """The embeddings `[B, N, D]` of evaluation with nothing selected."""
         return looked.embeddings
 
+    def over(self, axis_name: str | None) -> Selector:
+        """The same selector for batches that the devices of a mapped axis share."""
+        return self
+
     def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
         """What updates the gates."""
         return l2_adam(config)

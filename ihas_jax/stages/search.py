@@ -101,6 +101,7 @@ def make_model_step(
 
     It moves the gates too where the selector's recipe learns them on training batches.
     """
+    selector = selector.over(axis_name)
     joint = selector.recipe.gates == "training"
     gates = selector.optimizer(config.search.gate_optimizer) if joint else None
     return make_train_step(
@@ -115,6 +116,7 @@ def make_gate_step(
 
     Batch norm uses the batch's statistics and leaves the running ones alone.
     """
+    selector = selector.over(axis_name)
     optimizer = selector.optimizer(config.search.gate_optimizer)
 
     def step(state: SearchState, batch: Batch) -> tuple[SearchState, Metrics]:

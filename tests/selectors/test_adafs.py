@@ -202,7 +202,7 @@ def test_gradients_pass_through_the_controller_to_the_embeddings(selector):
 
 
 def test_a_batch_split_across_devices_is_treated_as_a_whole():
-    selector = dataclasses.replace(VARIANTS[1], axis_name="devices")
+    selector = VARIANTS[1].over("devices")
     half = B // 2
 
     @jax.jit

@@ -134,7 +134,7 @@ def test_alpha_layers_and_embeddings_learn_from_the_sum():
 
 
 def test_a_batch_split_across_devices_is_treated_as_a_whole():
-    selector, weights = dataclasses.replace(SELECTOR, axis_name="devices"), numbers(0)
+    selector, weights = SELECTOR.over("devices"), numbers(0)
 
     @jax.jit
     @partial(jax.vmap, axis_name="devices")

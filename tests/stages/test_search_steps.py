@@ -11,8 +11,10 @@ import pytest
 
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.store import Split
+from ihas_jax.method_config import AdaFSConfig
 from ihas_jax.models import build_model
 from ihas_jax.models.base import lookup_rows, row_numbers
+from ihas_jax.selectors.adafs import AdaFS
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.stages.search import (
     init_search,
@@ -296,3 +298,22 @@ def test_a_gate_step_leaves_tables_alone_and_multiplies_twice(tiny, parts):
     text = step.lower(parts.state, take(parts.data, np.arange(5))).as_text()
     lines = [line for line in text.splitlines() if "dot_general" in line]
     assert len([line for line in lines if "tensor<6x6xf32>" in line]) == 2
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("make", [make_model_step, make_gate_step])
+def test_a_selectors_batch_norm_sees_the_whole_batch_of_all_devices(tiny, make):
+    selector = AdaFS(AdaFSConfig(dropout=0.0), tiny.model.embedding)
+    state = init_search(tiny.key, tiny.config, tiny.model, selector)
+    batch = Batch(*(jnp.asarray(part[:8]) for part in tiny.data))
+    halves = jax.tree.map(lambda part: part.reshape(2, 4, *part.shape[1:]), batch)
+    step = make(tiny.config, tiny.model, selector, axis_name="devices")
+    mapped = jax.jit(jax.vmap(step, (None, 0), axis_name="devices"))
+    whole = jax.jit(make(tiny.config, tiny.model, selector))
+    expected, found = whole(state, batch), mapped(state, halves)
+
+    def same(ours, theirs):
+        if not jnp.issubdtype(theirs.dtype, jax.dtypes.prng_key):
+            np.testing.assert_allclose(ours[0], theirs, rtol=1e-6, atol=1e-12)
+
+    jax.tree.map(same, found, expected)
