@@ -51,6 +51,10 @@ class AdaFSConfig:
     rescale: bool = True
     """Multiply weights by the number of kept fields, for networks without batch norm, whose inputs
     would shrink when pretraining ends."""
+    unit_products: bool = True
+    """Start the embeddings' batch norm at the scale at which the inner products of all pairs of
+    fields add up to a variance of 1, rather than at scale 1, at which FM and its kin start with
+    log-odds in the tens."""
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""

@@ -71,8 +71,9 @@ def search_of(method: MethodName, name: PresetName) -> SearchConfig:
     every, epochs = min(search.gate_every, 2), min(search.pretrain_epochs, 2)
     search = dataclasses.replace(search, gate_every=every, pretrain_epochs=epochs)
     if method in ("adafs_soft", "adafs_hard"):
-        # their outcome is the searched model, which few validation rows can't both fit and judge
-        return dataclasses.replace(search, stopping_share=0.5)
+        # their outcome is the searched model, which few validation rows can't both fit and judge,
+        # and which must not have fitted a small log before the search begins
+        return dataclasses.replace(search, stopping_share=0.5, pretrain_epochs=1)
     if method in ("autofield", "autodim"):
         # a small log has too few gate steps to move theirs at the published pace of 1e-3
         return dataclasses.replace(search, gate_optimizer=AdamConfig(learning_rate=1e-2))

@@ -59,6 +59,15 @@ def field_weights(scores: Array, config: AdaFSConfig, fields: int | None = None)
     return number * weights if config.rescale else weights
 
 
+def unit_product_scale(fields: int, dim: int) -> float:
+    """The deviation of independent coordinates whose inner products add up to a variance of 1.
+
+    The sum is over the D coordinates of all pairs of N fields; 1 at most.
+    """
+    pairs = fields * (fields - 1) // 2
+    return float(max(1, dim * pairs)) ** -0.25
+
+
 @dataclass(frozen=True)
 class AdaFS(Selector):
     """Field weights a = softmax(Dropout(ReLU(BN(Linear(E))))) of normalised embeddings E.
@@ -70,6 +79,9 @@ class AdaFS(Selector):
 
     Note: the published code also updates running statistics in the controller's steps on
     validation batches; here training batches alone do.
+
+    Note: the batch norm of the embeddings starts at scale 1 in the published code, whose model is
+    an MLP. For sums of inner products that is far too much (`config.unit_products`).
 
     Note: where kept fields are not `weighted`, nothing but L2 moves the controller.
 
@@ -93,10 +105,11 @@ class AdaFS(Selector):
     def init(self, key: Array) -> Weights:
         """The controller as gates, and the batch norm of the embeddings as a layer."""
         number, dim = len(self.spec.sizes), self.spec.dim
+        scale = unit_product_scale(number, dim) if self.config.unit_products else 1.0
         layer = Linear(number).init(key, jnp.zeros((1, self.spec.coordinates)))["params"]
         return Weights(
             gates={"linear": layer["linear"], "norm": fresh_affine(number)},
-            layers={"norm": fresh_affine(dim)},
+            layers={"norm": fresh_affine(dim, scale)},
             stats={"embeddings": fresh_stats(dim), "controller": fresh_stats(number)},
         )
 

@@ -16,9 +16,9 @@ def fresh_stats(features: int) -> BatchStats:
     return {"mean": jnp.zeros(features), "var": jnp.ones(features)}
 
 
-def fresh_affine(features: int) -> Params:
-    """What is learnt of a batch norm, `[features]`: scale 1 and bias 0."""
-    return {"scale": jnp.ones(features), "bias": jnp.zeros(features)}
+def fresh_affine(features: int, scale: float = 1.0) -> Params:
+    """What is learnt of a batch norm, `[features]`: a scale and bias 0."""
+    return {"scale": jnp.full(features, scale, float), "bias": jnp.zeros(features)}
 
 
 def normalize(

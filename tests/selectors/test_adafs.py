@@ -18,6 +18,7 @@ from ihas_jax.selectors.adafs import (
     build_adafs_soft,
     field_weights,
     row_dropout,
+    unit_product_scale,
 )
 from ihas_jax.selectors.base import Looked
 
@@ -219,7 +220,8 @@ def test_a_batch_split_across_devices_is_treated_as_a_whole():
 
 def test_fresh_weights_are_torchs():
     fields, dim = 3, 40
-    fresh = jax.jit(AdaFS(AdaFSConfig(), EmbeddingSpec((2,) * fields, dim)).init)(KEY)
+    config = AdaFSConfig(unit_products=False)
+    fresh = jax.jit(AdaFS(config, EmbeddingSpec((2,) * fields, dim)).init)(KEY)
     linear = fresh.gates["linear"]
     assert linear["kernel"].shape == (fields * dim, fields) and linear["bias"].shape == (fields,)
     bound = (fields * dim) ** -0.5
@@ -233,6 +235,16 @@ def test_fresh_weights_are_torchs():
         np.testing.assert_array_equal(fresh.stats[name]["var"], np.ones(size))
     # or the search would be compiled a second time
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(fresh))
+
+
+def test_inner_products_of_fresh_embeddings_add_up_to_a_variance_of_1():
+    fields, dim = 5, 6
+    fresh = AdaFS(AdaFSConfig(), EmbeddingSpec((2,) * fields, dim)).init(KEY)
+    x = np.random.default_rng(0).normal(size=(20_000, fields, dim)) * fresh.layers["norm"]["scale"]
+    sums = ((x.sum(axis=1) ** 2).sum(axis=1) - (x**2).sum(axis=(1, 2))) / 2
+    assert sums.var() == pytest.approx(1, rel=0.05)
+    assert unit_product_scale(1, 4) == 1
+    np.testing.assert_array_equal(fresh.gates["norm"]["scale"], np.ones(fields))
 
 
 def test_the_selectors_are_those_of_the_config(tiny):
