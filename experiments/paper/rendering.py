@@ -49,7 +49,7 @@ def write(
         "the base model; what iHAS needs to route besides in brackets. MB: float32 parameters, "
         "routing included, and what says which numbers or values are left. Training: seconds "
         "of all stages, compiling included, which takes most of them on a small log (the "
-        "base model is compiled once for all seeds, compact models of other widths each). "
+        "base model is compiled once for all seeds, each compact model of other shapes anew). "
         "Inference: microseconds per row of all that a prediction needs, gates and routing "
         f"included, medians of turns on {jax.devices()[0].device_kind}. Paper: AUC and logloss on "
         "the full log. "

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax import Array
 
 from ihas_jax.config import Config, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError
+from ihas_jax.models.base import BatchStats, Params
 from ihas_jax.progress import log
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.borrow import borrow
 from ihas_jax.stages.pipeline import fit
 from ihas_jax.stages.run import Run, write_json
-from ihas_jax.stages.search import search, streamed_selected
+from ihas_jax.stages.search import predict_selected, search
+from ihas_jax.training.streaming import Streamed
 
 Scores = dict[str, float]
 Table = dict[str, dict[str, list[Scores]]]
@@ -130,8 +133,13 @@ def _predictor(
     model = run.model()
     selector = build_selector(run.config, model, run.epoch_steps)
     fitted = search(run, selector).fitted  # it has ended, and is read back
-    predictor = streamed_selected(model, selector, "[predict] searched model")
-    return lambda ids: predictor((fitted.params, fitted.batch_stats), ids)[0]
+    weights = (fitted.params, fitted.batch_stats)
+
+    def predict(weights: tuple[Params, BatchStats], ids: Array) -> Array:
+        return predict_selected(model, selector, *weights, ids)[0]
+
+    predictor = Streamed(predict, "[predict] searched model")
+    return lambda ids: predictor(weights, ids)
 
 
 def score_all(

@@ -62,6 +62,7 @@ def build_model(
     sizes: tuple[int, ...],
     *,
     kept: Kept | None = None,
+    held: tuple[int, ...] | None = None,
     click_rate: float = 0.5,
     axis_name: str | None = None,
 ) -> Model:
@@ -75,6 +76,8 @@ def build_model(
       sizes: values of each field, N entries (`schema.sizes`).
       kept: kept coordinates of each field in the embedding table; None keeps all. A model may
         have more of them than `config.dim`, see `Model.embedding`.
+      held: number of values of each field that have a row of their own there; None for all. Which
+        they are is among the model's statistics, see `row_numbers`.
       click_rate: share of clicks among the rows to train on, strictly between 0 and 1.
       axis_name: mapped axis over which batch-norm statistics are averaged.
 
@@ -86,4 +89,4 @@ def build_model(
     if config.name in _PAIRS and len(sizes) < 2:
         raise InputError(f"{config.name} needs two fields or more, to have a pair of them")
     prior = math.log(click_rate / (1 - click_rate))
-    return _BUILDERS[config.name](Parts(config, sizes, kept, prior, axis_name))
+    return _BUILDERS[config.name](Parts(config, sizes, kept, held, prior, axis_name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -69,20 +68,13 @@ def init_model(key: Array, model: Model) -> tuple[Params, BatchStats]:
         name: init_table(jax.random.fold_in(table_key, i), spec)
         for i, (name, spec) in enumerate(model.tables.items())
     }
-    number_of_fields = len(model.embedding.sizes)
-    rows = lookup_rows(tables, row_numbers(model, jnp.zeros((1, number_of_fields), jnp.int32)))
-    variables = model.network.init(network_key, rows, train=False)
+    spec, added = model.embedding, {}
+    if spec.held is not None:
+        added[VALUES] = {group.name: empty_subset(group.values) for group in spec.groups}
+    numbers = row_numbers(model, jnp.zeros((1, len(spec.sizes)), jnp.int32), added)
+    variables = model.network.init(network_key, lookup_rows(tables, numbers), train=False)
     params = {"tables": tables, "network": variables["params"]}
-    batch_stats = dict(variables.get("batch_stats", {}))
-    if model.embedding.held is not None:
-        batch_stats[VALUES] = {g.name: empty_subset(g.values) for g in model.embedding.groups}
-    return params, batch_stats
-
-
-def hold_values(model: Model, held: tuple[int, ...] | None) -> Model:
-    """The same model, in whose embedding table so many values of each field have rows."""
-    spec = dataclasses.replace(model.embedding, held=held)
-    return dataclasses.replace(model, tables={**model.tables, EMBEDDING: spec})
+    return params, variables.get("batch_stats", {}) | added
 
 
 def row_numbers(model: Model, ids: Array, batch_stats: BatchStats = _NONE) -> RowNumbers:

@@ -27,5 +27,5 @@ class LR(nn.Module):
 
 def build_lr(parts: Parts) -> Model:
     """Builds LR."""
-    spec = EmbeddingSpec(parts.sizes, 1, parts.kept, init=parts.config.linear_init)
+    spec = EmbeddingSpec(parts.sizes, 1, parts.kept, init=parts.config.linear_init, held=parts.held)
     return Model({EMBEDDING: spec}, LR(parts.bias))

@@ -27,6 +27,7 @@ class Parts:
       config: the model's choices.
       sizes: values of each field.
       kept: kept coordinates of each field in the embedding table; None keeps all.
+      held: number of values of each field that have a row in it; None for all.
       prior: log-odds of a click, where the output starts with `config.init` 'balanced'.
       axis_name: mapped axis over which batch statistics are averaged.
     """
@@ -34,13 +35,16 @@ class Parts:
     config: ModelConfig
     sizes: tuple[int, ...]
     kept: Kept | None
+    held: tuple[int, ...] | None
     prior: float
     axis_name: str | None
 
     def embedding(self, vectors: int = 1, *, apart: bool = False) -> EmbeddingSpec:
         """The embedding table, of `vectors` of D coordinates side by side; see `EmbeddingSpec`."""
         dim = self.config.dim * vectors
-        return EmbeddingSpec(self.sizes, dim, self.kept, vectors=vectors, apart=apart)
+        return EmbeddingSpec(
+            self.sizes, dim, self.kept, vectors=vectors, apart=apart, held=self.held
+        )
 
     def linear(self) -> EmbeddingSpec:
         """The table of first-order weights."""

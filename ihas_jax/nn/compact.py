@@ -50,20 +50,21 @@ def slice_table(
         others is zeros.
 
     Raises:
-      ValueError: `source` is not uniform or has other sizes.
+      ValueError: `source` is not uniform or has other sizes, or `values` does not fit `target`.
     """
     uniform = source.kept is None and source.held is None
     if not uniform or source.sizes != target.sizes or source.dim != target.dim:
         raise ValueError("slice_table needs a uniform source of the target's sizes and dim")
+    if (values is None) != (target.held is None):
+        raise ValueError("slice_table needs values where the target lacks some, and only there")
     full = table[source.groups[0].name]
     starts = np.concatenate([[0], np.cumsum(source.sizes)])
     kept = target.kept or (tuple(range(target.dim)),) * len(target.sizes)
 
     def of_field(n: int) -> Array:
-        rows = np.arange(starts[n], starts[n + 1])
-        if values is not None:
-            rows = rows[values[rows]]
-        return full[rows[:, None], np.array(kept[n])]
+        part = slice(starts[n], starts[n + 1])
+        rows = full[part] if values is None else full[part][values[part]]
+        return rows[:, np.array(kept[n])]
 
     return {
         group.name: jnp.concatenate(

@@ -2,8 +2,8 @@
 
 A field keeps a subset of the D coordinates. Fields of equal width share one array, so a table
 with uniform width is one `[V, D]` array and a compact table really is smaller: no masked
-columns. A field that keeps nothing has no rows at all, and where values are removed only the
-others have rows.
+columns. A field that keeps nothing has no rows at all. Where values are removed, the others have
+rows of their own and those share one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Group(NamedTuple):
       fields: whose embeddings it holds.
       offsets: number of the first value of each among those of all.
       values: number of values of all.
-      rows: V_g, the number of rows; less than the values where some have none.
+      rows: V_g, the number of rows: one for each value, or for each that has one and one more.
     """
 
     name: str
@@ -70,7 +70,11 @@ class EmbeddingSpec:
     held: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Raises: ValueError: `kept` does not fit `sizes` and `dim`."""
+        """Raises: ValueError: `kept` or `held` does not fit `sizes` and `dim`."""
+        if self.held is not None and len(self.held) != len(self.sizes):
+            raise ValueError(f"held has {len(self.held)} fields, sizes {len(self.sizes)}")
+        if any(not 0 <= n <= size for n, size in zip(self.held or (), self.sizes, strict=False)):
+            raise ValueError(f"held {self.held} are not numbers of values, of {self.sizes}")
         if self.kept is None:
             return
         if len(self.kept) != len(self.sizes):

@@ -210,7 +210,7 @@ def evaluated(
     Args:
       model: the click model, whose embedding table is uniform.
       params: its parameters.
-      batch_stats: its statistics; factors among them multiply the embeddings.
+      batch_stats: its statistics; factors among them multiply the embeddings beforehand.
       ids: `[B, N]`.
 
     Returns:

@@ -43,7 +43,7 @@ class Selection:
     Attributes:
       kept: kept coordinates of each field.
       values: `[V]` of bool, the kept values; None for all.
-      mask: `[V, D]` of bool, the kept numbers; None for all.
+      mask: `[V, D]` of bool, the kept numbers; None for all, and where values are removed.
       scale: what is kept is multiplied by it.
     """
 
@@ -51,6 +51,11 @@ class Selection:
     values: np.ndarray | None = None
     mask: np.ndarray | None = None
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError: there are values and a mask."""
+        if self.values is not None and self.mask is not None:
+            raise ValueError("a selection removes values or single numbers, not both")
 
     def parameters(self, spec: EmbeddingSpec) -> int:
         """Numbers left in a table; `spec` is it before selection."""
@@ -76,7 +81,7 @@ class Selection:
         return 4 * self.parameters(spec) + -(-bits // 8) + subsets
 
     def held(self, spec: EmbeddingSpec) -> tuple[int, ...] | None:
-        """Kept values of each field, None for all."""
+        """Number of kept values of each field, None for all."""
         if self.values is None:
             return None
         return tuple(int(np.count_nonzero(part)) for part in _by_field(self.values, spec))

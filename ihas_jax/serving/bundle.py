@@ -19,7 +19,7 @@ from ihas_jax.config import Config, ModelConfig, from_json, to_json
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, hold_values, init_model
+from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, init_model
 from ihas_jax.nn.embedding import Kept, init_table
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.registry import build_selector
@@ -49,7 +49,7 @@ class Bundle:
       searched: the click model whose gates route; the run's own, or another's in a transfer.
       schema: vocabularies of the fields.
       kept: kept coordinates of each compact model, None for a model with all of them.
-      held: for each the kept values of each field, None for a model with all of them.
+      held: for each the number of kept values of each field, None for a model with all of them.
       routes: for each cluster the index of the model that serves it.
       router: `{"params": {"tables", "selector"}, "centroids": [C, K]}`, or empty.
       weights: `(params, batch_stats)` of each model; which values have rows is in the latter.
@@ -111,7 +111,7 @@ class Bundle:
         """The compact models."""
         sizes = self.schema.sizes
         return tuple(
-            hold_values(build_model(self.config.model, sizes, kept=kept), held)
+            build_model(self.config.model, sizes, kept=kept, held=held)
             for kept, held in zip(self.kept, self.held, strict=True)
         )
 

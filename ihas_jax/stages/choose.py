@@ -18,7 +18,6 @@ from ihas_jax.models.base import (
     Model,
     Params,
     cut_network,
-    hold_values,
 )
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.nn.embedding import Kept
@@ -85,8 +84,7 @@ def _load(folder: Path, model: Model) -> tuple[Selection, float] | None:
 def selected_model(run: Run, selection: Selection) -> Model:
     """The click model of the kept coordinates and values."""
     full = run.model()
-    compact = run.model(kept_of_model(full, selection))
-    return hold_values(compact, selection.held(full.embedding))
+    return run.model(kept_of_model(full, selection), held=selection.held(full.embedding))
 
 
 def kept_of_model(full: Model, selection: Selection) -> Kept | None:

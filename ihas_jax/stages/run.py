@@ -41,13 +41,18 @@ class Run:
         """An integer seed for NumPy and scikit-learn, from the same two things as `key`."""
         return zlib.crc32(f"{name}/{self.config.seed}".encode())
 
-    def model(self, kept: Kept | None = None, rows: np.ndarray | None = None) -> Model:
-        """The click model for (some of) the training rows, with all or the kept coordinates."""
+    def model(
+        self,
+        kept: Kept | None = None,
+        rows: np.ndarray | None = None,
+        held: tuple[int, ...] | None = None,
+    ) -> Model:
+        """The click model for (some of) the training rows; `kept` and `held` as `build_model`'s."""
         labels = self.data.train.labels if rows is None else self.data.train.labels[rows]
         # a log without a single click (or other row) has no log-odds
         click_rate = float(np.clip(labels.mean(), 1e-4, 1 - 1e-4))
         sizes = self.data.schema.sizes
-        return build_model(self.config.model, sizes, kept=kept, click_rate=click_rate)
+        return build_model(self.config.model, sizes, kept=kept, held=held, click_rate=click_rate)
 
     @property
     def epoch_steps(self) -> int:

@@ -14,6 +14,16 @@ SIZES, DIM = (3, 4, 2), 3
 UNIFORM = EmbeddingSpec(SIZES, DIM)
 
 
+def test_values_go_with_tables_that_lack_some():
+    table = {"width_3": jnp.zeros((9, 3))}
+    for target, values in (
+        (EmbeddingSpec(SIZES, DIM, held=(3, 4, 2)), None),
+        (UNIFORM, np.ones(9, bool)),
+    ):
+        with pytest.raises(ValueError, match="only there"):
+            slice_table(UNIFORM, table, target, values)
+
+
 def test_only_values_with_rows_are_taken_behind_a_row_of_zeros():
     table = jnp.arange(27.0).reshape(9, 3)
     values = np.array([1, 0, 1, 0, 1, 0, 0, 0, 1], bool)

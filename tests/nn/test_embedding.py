@@ -193,3 +193,9 @@ def test_where_some_values_have_no_rows_each_array_has_one_for_them():
         "width_2": (3, 2),
         "width_1": (2, 1),
     }
+
+
+@pytest.mark.parametrize("held", [(1, 2), (1, 5, 2), (1, 2, -1)])
+def test_as_many_values_have_rows_as_there_are_at_most(held):
+    with pytest.raises(ValueError, match="held"):
+        EmbeddingSpec(SIZES, DIM, held=held)

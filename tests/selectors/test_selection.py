@@ -20,7 +20,6 @@ from ihas_jax.models.base import (
     SELECTOR,
     apply_network,
     cut_network,
-    hold_values,
     init_model,
     lookup_rows,
     row_numbers,
@@ -84,8 +83,8 @@ def masked(params, stats, mask):
 
 def compact(params, stats, selection):
     """The compact model with its share of the weights."""
-    model = build_model(CONFIG.model, SIZES, kept=selection.kept)
-    model = hold_values(model, selection.held(FULL.embedding))
+    held = selection.held(FULL.embedding)
+    model = build_model(CONFIG.model, SIZES, kept=selection.kept, held=held)
     like, _ = jax.eval_shape(lambda: init_model(jax.random.key(0), model))
     tables = {
         name: slice_table(
@@ -143,6 +142,17 @@ def test_removed_values_have_no_rows(method):
         assert len(table) == 1 + mine.sum()
         # those without share the first, which is nothing
         assert not table[0].any() and own[FACTORS][group.name][0] == 0
+
+
+def test_values_and_a_mask_do_not_go_together():
+    with pytest.raises(ValueError, match="not both"):
+        Selection(whole(FULL.embedding), np.ones(V, bool), np.ones((V, DIM), bool))
+
+
+def test_a_scale_is_one_for_all_where_no_value_is_removed():
+    selection = of_values(np.ones(V, bool), FULL.embedding, scale=1.5)
+    (factors,) = selection.statistics(FULL.embedding)[FACTORS].values()
+    np.testing.assert_array_equal(factors, np.full((V, 1), 1.5))
 
 
 def test_a_field_without_values_has_no_coordinates():

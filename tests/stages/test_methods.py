@@ -24,6 +24,7 @@ from ihas_jax.method_config import AutoDimConfig, OptEmbedConfig, OptFSConfig, P
 from ihas_jax.models.base import cut_network
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.selectors.registry import build_selector
+from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages import choose
 from ihas_jax.stages.borrow import borrow
@@ -193,6 +194,20 @@ def test_retraining_starts_from_what_the_recipe_says(runs, log, method, monkeypa
     added = selection.statistics(model.embedding)
     assert bool(added) == (method != "sseds")
     jax.tree.map(np.testing.assert_array_equal, begun.batch_stats, added)
+
+
+@pytest.mark.parametrize("removed", [None, "values", "mask"])
+def test_a_choice_is_read_back_as_it_was(log, tmp_path, removed):
+    model = Run(PLAIN, log, tmp_path).model()
+    rng, shape = np.random.default_rng(0), (sum(log.schema.sizes), model.embedding.dim)
+    chosen = rng.integers(2, size=shape if removed == "mask" else shape[:1]).astype(bool)
+    kept = ((0, 2), ()) * 4 + ((1,),)
+    selection = Selection(kept, **({removed: chosen} if removed else {}), scale=0.1 + 0.2)
+    choose._save(tmp_path / "choose", selection, 1.5)
+    found, seconds = choose._load(tmp_path / "choose", model)
+    assert (found.kept, found.scale, seconds) == (kept, selection.scale, 1.5)
+    for name in ("values", "mask"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(selection, name))
 
 
 def test_stages_that_a_method_lacks_are_named(log, tmp_path):
