@@ -15,6 +15,9 @@ class AFN(Network):
     """logit = b + sum_n w[x_n] + MLP([ReLU(prod_n (1 + |e_n|)^W_hn - 1) for h]).
 
     Each logarithmic neuron is a product of all fields' embeddings in powers that it learns.
+
+    Note: the MLP sees a coordinate of all neurons, then the next; the reference library's sees all
+    coordinates of a neuron, then the next. It is the same model with its weights in another order.
     """
 
     wide: Wide

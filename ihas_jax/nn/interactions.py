@@ -122,17 +122,21 @@ def cross_gated(x0: Array, x: Array, kernel: Array, bias: Array, gate: Array) ->
 def logarithmic(e: Array, weight: Array) -> Array:
     """Products of powers of embeddings: exp(W log |e|) (AFN; Cheng et al. 2020).
 
-    Note: as the reference library has it: log1p(|e| + 1e-7) and expm1, and a ReLU after it.
+    Note: as the reference library has it: log1p(|e| + 1e-7) and expm1, and a ReLU after it. Its
+    result is `[B, H, D]`; with neurons last the products are those of two matrices, which takes
+    about half the time on a CPU.
 
     Args:
       e: `[B, N, D]`.
       weight: `[H, N]`, the powers.
 
     Returns:
-      `[B, H, D]`.
+      `[B, D, H]`.
     """
-    logs = jnp.log1p(jnp.abs(e) + 1e-7)
-    return relu(jnp.expm1(jnp.einsum("hn,bnd->bhd", weight, logs)))
+    batch, fields, dim = e.shape
+    logs = jnp.log1p(jnp.abs(e) + 1e-7).swapaxes(1, 2)
+    powers = logs.reshape(-1, fields) @ weight.T
+    return relu(jnp.expm1(powers)).reshape(batch, dim, -1)
 
 
 def bilinear_fusion(x: Array, y: Array, kernel: Array) -> Array:

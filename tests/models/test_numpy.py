@@ -275,10 +275,11 @@ def autoint(m):
 def afn(m):
     def neurons(e):
         grown = 1 + np.abs(e) + 1e-7
-        return np.concatenate([
+        by_neuron = [
             relu(np.prod([grown[n] ** powers[n] for n in range(FIELDS)], axis=0) - 1)
             for powers in m.network["powers"]
-        ])  # fmt: skip
+        ]
+        return np.array(by_neuron).T.ravel()
 
     return m.first_order + m.mlp(np.array([neurons(e) for e in m.e]))
 

@@ -115,14 +115,14 @@ def test_the_three_cross_layers():
 
 def test_logarithmic_neurons_are_products_of_powers():
     e, powers = draw(B, N, D), draw(5, N)
-    expected = np.zeros((B, 5, D))
+    expected = np.zeros((B, D, 5))
     for b in range(B):
         for h in range(5):
             for d in range(D):
                 product = 1.0
                 for n in range(N):
                     product *= (1 + abs(e[b, n, d]) + 1e-7) ** powers[h, n]
-                expected[b, h, d] = max(product - 1, 0)
+                expected[b, d, h] = max(product - 1, 0)
     assert (expected == 0).any() and (expected > 0).any()
     assert_same(COMPILED["logarithmic"](e, powers), expected)
 
