@@ -1,8 +1,9 @@
 """Table 3: other click models by the gates and clusters of a searched DNN, over several seeds.
 
 For each log and seed a DNN is searched and its masked embeddings are clustered, once. Then every
-model is trained as it is ("original") and once per cluster with the coordinates that the
-cluster keeps ("iHAS"). Finished parts are kept, so the same command goes on where it stopped.
+model is trained as it is ("original"), under AdaFS-soft with a controller of its own, and once
+per cluster with the coordinates that the cluster keeps ("iHAS"). Finished parts are kept, so the
+same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -144,7 +145,8 @@ def write(arguments: Arguments, table: dict[str, dict[str, Scores]]) -> None:
         "original of the same seed, with the p-value of a paired t-test, which is not corrected "
         "for the number of rows. Size: parameters of the compact models together over those of "
         "the original (without the router, which is the searched model's tables and gates). "
-        "AdaFS-soft: with a controller of its own. Paper: its numbers on the full Avazu log "
+        "AdaFS-soft: each model with a controller of its own, and with the pretraining and the "
+        "stopping rows of that method's preset. Paper: its numbers on the full Avazu log "
         "(original, AdaFS-soft, iHAS), for models searched by a DNN.",
         "",
         f"![Gain of iHAS in test AUC]({arguments.results.name}.png)",

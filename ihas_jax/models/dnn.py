@@ -12,7 +12,7 @@ from ihas_jax.nn.mlp import MLP
 class DNN(Network):
     """logit = MLP([e_1, ..., e_N]).
 
-    FNN in the reference library.
+    FNN in the reference library (Zhang et al. 2016, arXiv 1601.02376), without pretraining.
     """
 
     mlp: MLP

@@ -1,4 +1,4 @@
-"""Logistic regression."""
+"""Logistic regression (Richardson et al. 2007, "Predicting clicks")."""
 
 from __future__ import annotations
 
