@@ -21,21 +21,17 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search
 
 # where the defaults, made for longer logs, would not move a method enough to tell
+_ADAFS = {
+    "search.pretrain_epochs": 0,
+    "search.gate_every": 1,
+    "search.gate_optimizer.learning_rate": 1e-2,
+    "adafs.dropout": 0.0,
+    "optimizer.learning_rate": 3e-4,
+}
 FLAGS = {
     "autofield": {},
-    "adafs_soft": {
-        "search.pretrain_epochs": 0,
-        "search.gate_every": 1,
-        "search.gate_optimizer.learning_rate": 1e-2,
-        "adafs.dropout": 0.0,
-        "optimizer.learning_rate": 3e-4,
-    },
-    "adafs_hard": {
-        "search.pretrain_epochs": 0,
-        "search.gate_every": 1,
-        "search.gate_optimizer.learning_rate": 1e-2,
-        "adafs.relu": False,
-    },
+    "adafs_soft": _ADAFS,
+    "adafs_hard": _ADAFS,
     "pep": {"optimizer.l2": 1e-3},
     "optembed": {"optimizer.l2": 1e-3},
     "optfs": {},
