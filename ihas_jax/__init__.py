@@ -1,7 +1,7 @@
 """iHAS: instance-wise hierarchical architecture search for click models.
 
 Shape letters, everywhere: B batch, N fields, D embedding size, K = N * D gated coordinates (the
-paper's N*), V table rows, C clusters, R batches in a round, P devices.
+paper's N*), V values (rows of a full table), C clusters, R batches in a round, P devices.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import MethodName
 from ihas_jax.models import build_model
-from ihas_jax.models.base import Model, apply_network, count_parameters, init_model, lookup_rows
-from ihas_jax.nn.embedding import EmbeddingSpec, align, flatten, init_table, lookup
+from ihas_jax.models.base import (
+    Model,
+    apply_network,
+    count_parameters,
+    init_model,
+    lookup_rows,
+    row_numbers,
+)
+from ihas_jax.nn.embedding import EmbeddingSpec, align, flatten, init_table, lookup, positions
 from ihas_jax.nn.gates import gate_penalty, sample_gates, search_threshold, select_gates
 from ihas_jax.presets import preset
 from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
@@ -122,10 +129,12 @@ __all__ = [
     "open_store",
     "over_seeds",
     "pmap_step",
+    "positions",
     "predict",
     "predict_selected",
     "preset",
     "replicate",
+    "row_numbers",
     "sample_gates",
     "score",
     "search_threshold",
