@@ -41,7 +41,7 @@ PAPER = {
 """AUC and logloss of the paper's Table 2 (base: Table 4), on the full logs."""
 _SHARED: dict[str, tuple[Any, ...]] = {
     "optimizer.learning_rate": (3e-4, 1e-3, 3e-3),
-    "optimizer.l2": (0.0, 1e-6, 1e-5),
+    "optimizer.l2": (0.0, 1e-6, 1e-5, 1e-4),
 }
 _SPACES: dict[MethodName, dict[str, tuple[Any, ...]]] = {
     "none": {},
@@ -57,7 +57,7 @@ _SPACES: dict[MethodName, dict[str, tuple[Any, ...]]] = {
     },
     "autodim": {"autodim.dims": ((2, 4, 8, 16), (4, 8, 16), (8, 16))},
     "sseds": {"sseds.kept": (0.1, 0.25, 0.5, 0.75, 0.9)},
-    "dimreg": {"dimreg.weight": (0.01, 0.1, 1.0), "dimreg.l1_ratio": (1.0, 1.4, 1.7)},
+    "dimreg": {"dimreg.weight": (0.01, 0.1, 1.0), "dimreg.l1_ratio": (0.5, 1.0, 1.7)},
     "ihas": {
         "gates.l0_weight": (0.4, 0.8, 1.0, 1.2),
         "gates.weight": (1e-4, 1e-3, 1e-2),
