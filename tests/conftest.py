@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,3 +88,12 @@ def compiled(tmp_path_factory):
         compilation_cache.reset_cache()
         if values is names:
             yield
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """Programs of tiny runs are compiled unoptimised, which takes longer than to run them."""
+    with pytest.MonkeyPatch.context() as patch:
+        options = {"xla_backend_optimization_level": 0}
+        patch.setattr(jax, "jit", partial(jax.jit, compiler_options=options))
+        yield

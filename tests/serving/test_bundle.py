@@ -21,7 +21,7 @@ from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit
 from ihas_jax.training.metrics import score
 
-pytestmark = pytest.mark.usefixtures("compiled")
+pytestmark = pytest.mark.usefixtures("compiled", "quick")
 
 
 @pytest.fixture(scope="module")

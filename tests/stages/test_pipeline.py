@@ -24,7 +24,7 @@ from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit
 from ihas_jax.stages.workdir import open_workdir
 
-pytestmark = pytest.mark.usefixtures("compiled")
+pytestmark = pytest.mark.usefixtures("compiled", "quick")
 
 PLAIN = Config(
     model=ModelConfig(dim=4, hidden=(8, 4)),

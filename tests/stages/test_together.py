@@ -19,7 +19,7 @@ from ihas_jax.stages import together
 from ihas_jax.stages.pipeline import fit
 from ihas_jax.stages.together import fit_together
 
-pytestmark = pytest.mark.usefixtures("compiled")
+pytestmark = pytest.mark.usefixtures("compiled", "quick")
 
 CONFIG = Config(
     model=ModelConfig(dim=2, hidden=(4,)),

@@ -30,7 +30,7 @@ from ihas_jax.stages.pretrain import fresh_state
 from ihas_jax.stages.retrain import _warm_start
 from ihas_jax.stages.run import Run
 
-pytestmark = pytest.mark.usefixtures("compiled")
+pytestmark = pytest.mark.usefixtures("compiled", "quick")
 
 DNN = Config(
     model=ModelConfig(dim=4, hidden=(8, 4)),
