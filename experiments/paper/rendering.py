@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from variants import Scores, Shared, Table, Variant
 
@@ -16,6 +17,8 @@ from ihas_jax.reporting.report import provenance
 from ihas_jax.stages.run import write_json
 
 _COLORS = (*(f"C{i}" for i in range(10)), "black")
+_SPAN = 0.03
+"""How far below the best mean AUC a panel reaches if there are means still lower."""
 
 
 def write(
@@ -115,29 +118,41 @@ def _mean(runs: list[Scores], name: str) -> float:
 
 
 def draw(table: Table) -> Figure:
-    """Test AUC against parameters, those of routing included: every seed a dot, means named.
+    """Test AUC against parameters, those of routing included: seeds are dots, means diamonds.
+
+    A mean far below the best, and what else lies there, would leave the others no room: it is an
+    arrow at the lower edge with its AUC beside it.
 
     Args:
       table: scores by log, a panel each, and title.
     """
-    figure = Figure(figsize=(4.6 * len(table), 4.0), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(table) + 1.2, 4.0), layout="constrained")
     panels = figure.subplots(1, len(table), squeeze=False)[0]
+    titles = list(dict.fromkeys(title for variants in table.values() for title in variants))
+    colors = {title: _COLORS[i % len(_COLORS)] for i, title in enumerate(titles)}
     for panel, (name, variants) in zip(panels, table.items(), strict=True):
-        for i, (variant, runs) in enumerate(variants.items()):
+        means = {title: _mean(runs, "auc") for title, runs in variants.items()}
+        lowest = max(means.values()) - _SPAN
+        for title, runs in variants.items():
             sizes = [run["parameters"] + run["router_parameters"] for run in runs]
-            values = [run["auc"] for run in runs]
-            color = _COLORS[i % len(_COLORS)]
-            panel.plot(sizes, values, ".", color=color, alpha=0.6)
-            place = (float(np.mean(sizes)), float(np.mean(values)))
-            panel.plot(*place, "D", color=color, markersize=5)
-            panel.annotate(
-                variant, place, xytext=(4, 4), textcoords="offset points", fontsize=7,
-                color=color,
-            )  # fmt: skip
+            size, color = float(np.mean(sizes)), colors[title]
+            if means[title] < lowest:
+                panel.plot(size, lowest, "v", color=color, clip_on=False)
+                panel.annotate(
+                    f"{means[title]:.3f}", (size, lowest), xytext=(6, 2),
+                    textcoords="offset points", fontsize=8, color=color,
+                )  # fmt: skip
+                panel.set_ylim(bottom=lowest)
+            else:
+                panel.plot(sizes, [run["auc"] for run in runs], ".", color=color, alpha=0.6)
+                panel.plot(size, means[title], "D", color=color, markersize=5)
         panel.set_xscale("log")
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        narrow = np.ptp(np.log10(panel.get_xlim())) < 2
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
         panel.xaxis.set_major_formatter(EngFormatter())
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set(title=name, xlabel="parameters, routing included", ylabel="test AUC")
         panel.spines[["top", "right"]].set_visible(False)
+    handles = [Line2D([], [], color=colors[t], marker="D", ls="", ms=5, label=t) for t in titles]
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure

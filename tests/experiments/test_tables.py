@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
+from pathlib import Path
 
 import pytest
 
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 METHODS = ("none", "pep")
 
 
@@ -56,6 +59,19 @@ def test_the_table_compares_with_base_and_best_beside_the_papers_numbers(table2)
     for word in ("| base |", "| PEP |", "## store", "2 trials"):
         assert word in text
     assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_method_far_below_the_best_leaves_the_others_room(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS / "paper")
+    draw = importlib.import_module("rendering").draw
+
+    def scores(*auc):
+        return [{"auc": value, "parameters": 1000, "router_parameters": 0} for value in auc]
+
+    figure = draw({"store": {"base": scores(0.80, 0.81), "PEP": scores(0.60, 0.61)}})
+    (panel,) = figure.axes
+    assert panel.get_ylim()[0] == pytest.approx(0.805 - 0.03)
+    assert [text.get_text() for text in panel.texts] == ["0.605"]
 
 
 def test_every_method_has_had_its_trials(table2):
