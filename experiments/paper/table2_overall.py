@@ -65,6 +65,9 @@ _SPACES: dict[MethodName, dict[str, tuple[Any, ...]]] = {
     },
 }
 """What --trials chooses from: of every method its own values, and those that all share."""
+_FIELDS: dict[MethodName, str] = {"autofield": "autofield.fields", "adafs_hard": "adafs.fields"}
+_FIELD_SHARES = (0.25, 0.5, 0.75)
+"""And of how many fields a method keeps, as shares of all."""
 _TRIAL_SEED = 10_000
 
 
@@ -127,7 +130,8 @@ def main() -> None:
 def variant_of(arguments: Arguments, method: MethodName, data: Dataset, folder: Path) -> Variant:
     """A method with its defaults, or with the best of its trials on validation rows."""
     default = default_of(arguments, method)
-    trials = [default, *(drawn(default, i) for i in range(1, arguments.trials))]
+    fields = len(data.schema.names)
+    trials = [default, *(drawn(default, fields, i) for i in range(1, arguments.trials))]
     config = default
     if len(trials) > 1:
         found = [
@@ -153,10 +157,13 @@ def choice_of(arguments: Arguments, variant: Variant) -> str:
     return "; ".join(differences(default_of(arguments, variant.config.method), variant.config))
 
 
-def drawn(config: Config, trial: int) -> Config:
-    """A config with values drawn from what its method may try."""
+def drawn(config: Config, fields: int, trial: int) -> Config:
+    """A config with values drawn from what its method may try on a log of so many fields."""
     rng = np.random.Generator(np.random.Philox(key=[trial, zlib.crc32(config.method.encode())]))
-    for flag, values in (_SHARED | _SPACES[config.method]).items():
+    space = _SHARED | _SPACES[config.method]
+    if config.method in _FIELDS:
+        space[_FIELDS[config.method]] = tuple(round(share * fields) for share in _FIELD_SHARES)
+    for flag, values in space.items():
         config = replaced(config, flag, values[rng.integers(len(values))])
     return config
 
