@@ -59,7 +59,7 @@ class Arguments:
 def main() -> None:
     """Reads the command line, trains and measures, writes the table."""
     arguments = tyro.cli(Arguments, default=Arguments(early_preset()))
-    trained = earlier_logs(arguments.results, arguments.config, arguments.seeds)
+    trained = earlier_logs(arguments.results, arguments.config, arguments.seeds, {})
     for path in arguments.data:
         for name in arguments.models:
             models = trained.setdefault(path.resolve().name, {})

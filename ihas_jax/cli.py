@@ -34,16 +34,17 @@ def early_preset() -> Config:
 
 
 def earlier_logs(
-    results: Path, config: Config, seeds: int, trials: int | None = None
+    results: Path, config: Config, seeds: int, besides: dict[str, Any]
 ) -> dict[str, Any]:
     """The `logs` of a script's results (`results` with .json at its end), to go on from.
 
-    Empty where there are none yet, or those there are of another config or number of seeds or
-    trials.
+    Empty where there are none yet, or those there are of another config or number of seeds, or
+    have other values under the names in `besides`.
     """
     path = Path(f"{results}.json")
     found = read_json(path) if path.exists() else {}
-    if not found or (found["seeds"], found.get("trials")) != (seeds, trials):
+    wanted = {"seeds": seeds, **besides}
+    if any(found.get(name) != value for name, value in wanted.items()):
         return {}
     logs: dict[str, Any] = found["logs"]
     return logs if from_json(Config, found["config"]) == config else {}

@@ -152,7 +152,7 @@ class OptEmbedConfig:
     children: int = 10
     """Candidates of a generation that cross two parents."""
     parents: int = 10
-    """Best candidates of a generation, from which the next one comes."""
+    """Best candidates so far, from which the next generation comes."""
     mutation: float = 0.1
     """Probability that a mutant draws a field's width anew."""
 
@@ -180,7 +180,7 @@ class SsedsConfig:
 
 @dataclass(frozen=True)
 class DimRegConfig:
-    """DimReg, dimension regularisation by global gates."""
+    """DimReg, dimension regularisation by global gates, as ported to PyTorch in Autogrow."""
 
     weight: float = 0.1
     """Weight of the regulariser."""
@@ -192,6 +192,7 @@ class DimRegConfig:
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
         _not_negative("dimreg.weight", self.weight)
+        _not_negative("dimreg.l1-ratio", self.l1_ratio)
         _positive("dimreg.slope", self.slope)
 
 

@@ -60,6 +60,9 @@ def write(
         "",
         f"![Test AUC and size]({results.name}.png)",
         "",
+        "Seeds are dots, their means diamonds. An arrow at the lower edge is a mean so far below "
+        "the best that it would leave the others no room; its AUC stands beside it.",
+        "",
         *provenance(shared.config),
         "",
     ]

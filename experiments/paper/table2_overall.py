@@ -103,13 +103,15 @@ def main() -> None:
             "Name at least one log by --data, and at least 2 --seeds to compare; --trials must not "
             "be negative."
         )
-    shared = Shared(arguments.config, arguments.seeds, arguments.trials)
-    table: Table = earlier_logs(
-        arguments.results, arguments.config, arguments.seeds, arguments.trials
-    )
+    order = [name for name in METHODS if name in ("none", *arguments.methods)]
+    own = {
+        method: differences(arguments.config, default_of(arguments, method)) for method in METHODS
+    }
+    besides = {"trials": arguments.trials, "own": own}
+    shared = Shared(arguments.config, arguments.seeds, besides)
+    table: Table = earlier_logs(arguments.results, arguments.config, arguments.seeds, besides)
     chosen: list[str] = []
     inference: dict[str, dict[str, float]] = {}
-    order = [name for name in METHODS if name in ("none", *arguments.methods)]
     seeds = range(arguments.config.seed, arguments.config.seed + arguments.seeds)
 
     def keep() -> None:
@@ -122,7 +124,7 @@ def main() -> None:
         inference[name] = score_all(variants, data, folder, seeds, scores, keep)
         write(
             arguments.results, "Table 2: selection methods", variants, table, inference,
-            shared, _note(arguments, chosen),
+            shared, _note(arguments, own, chosen),
         )  # fmt: skip
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
 
@@ -182,13 +184,19 @@ def validation_score(config: Config, data: Dataset, workdir: Path) -> float:
     return score(data.valid.labels, probs).objective
 
 
-def _note(arguments: Arguments, chosen: list[str]) -> str:
+def _note(arguments: Arguments, own: dict[MethodName, list[str]], chosen: list[str]) -> str:
+    differing = [
+        f"{METHODS[method]}, {'; '.join(values)}."
+        for method, found in own.items()
+        if (values := [value for value in found if not value.startswith("method:")])
+    ]
+    defaults = f"Defaults that differ from the values below: {' '.join(differing)}"
     if not arguments.trials:
-        return "Every method has its default values."
+        return f"Every method has its default values. {defaults}"
     return (
         f"Every method has the best of {arguments.trials} trials on validation rows, of which the "
         "first are its defaults; methods whose gates learn on validation rows have seen them "
-        f"before. Chosen instead of defaults: {' '.join(chosen) or 'nothing.'}"
+        f"before. {defaults} Chosen instead of defaults: {' '.join(chosen) or 'nothing.'}"
     )
 
 

@@ -18,7 +18,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from ihas_jax.cli import earlier_logs, early_preset
-from ihas_jax.config import Config, ModelName, replaced, to_json
+from ihas_jax.config import Config, ModelName, SearchConfig, replaced, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.presets import PresetName, search_of
@@ -67,14 +67,15 @@ def main() -> None:
         raise InputError("This table is about iHAS and AdaFS-soft; leave --method out.")
     if arguments.seeds < 2 or not arguments.data:
         raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
-    table = earlier_logs(arguments.results, arguments.config, arguments.seeds)
+    besides = {"adafs_soft": to_json(adafs_search(arguments))}
+    table = earlier_logs(arguments.results, arguments.config, arguments.seeds, besides)
     for path in arguments.data:
         data, name = open_store(path), path.resolve().name
         table.setdefault(name, {})
         for model in models_of(arguments, data):
             scores = table[name].setdefault(model, {})
             add_scores(arguments, data, arguments.output / name, model, scores)
-            write(arguments, table)
+            write(arguments, table, besides)
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
 
 
@@ -118,11 +119,10 @@ def by_adafs(
 ) -> dict[str, float]:
     """Scores of a model with a controller of AdaFS-soft of its own."""
     log(f"[{folder.name}] {model} with AdaFS-soft, seed {seed}")
-    search = search_of("adafs_soft", arguments.preset or "paper")
     own = dataclasses.replace(
         replaced(arguments.config, "model.name", model),
         method="adafs_soft",
-        search=search,
+        search=adafs_search(arguments),
         seed=seed,
     )
     source, workdir = folder / f"seed_{seed}", folder / f"adafs_soft_{model}_{seed}"
@@ -134,7 +134,14 @@ def by_adafs(
     return scores
 
 
-def write(arguments: Arguments, table: dict[str, dict[str, Scores]]) -> None:
+def adafs_search(arguments: Arguments) -> SearchConfig:
+    """Pretraining and gate steps of AdaFS-soft."""
+    return search_of("adafs_soft", arguments.preset or "paper")
+
+
+def write(
+    arguments: Arguments, table: dict[str, dict[str, Scores]], besides: dict[str, Any]
+) -> None:
     """Writes the table as Markdown and JSON, and its figure."""
     logs = "".join(f"\n## {name}\n\n{_table(models)}\n" for name, models in table.items())
     searched = arguments.config.model.name
@@ -157,7 +164,7 @@ def write(arguments: Arguments, table: dict[str, dict[str, Scores]]) -> None:
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
     content = {"logs": table, "paper": PAPER, "seeds": arguments.seeds}
-    content |= {"config": to_json(arguments.config)}
+    content |= {"config": to_json(arguments.config), **besides}
     write_json(Path(f"{arguments.results}.json"), content)
     draw(table).savefig(f"{arguments.results}.png", dpi=150)
 

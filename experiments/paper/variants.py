@@ -60,16 +60,16 @@ class Shared:
     Attributes:
       config: every choice that no variant changes.
       seeds: how many.
-      trials: values that each method tried, or None where there are no such trials.
+      besides: what else scores hang on and can be written as JSON, by name.
     """
 
     config: Config
     seeds: int
-    trials: int | None = None
+    besides: dict[str, Any]
 
     def content(self) -> dict[str, Any]:
         """The same, for a JSON file."""
-        return {"seeds": self.seeds, "trials": self.trials, "config": to_json(self.config)}
+        return {"seeds": self.seeds, "config": to_json(self.config), **self.besides}
 
 
 def score_variant(
@@ -89,11 +89,12 @@ def score_variant(
     workdir = folder / f"{variant.run}_{seed}"
     if not workdir.exists():
         for source in sources:
-            borrow(config, data, workdir, folder / f"{source}_{seed}")
+            if (folder / f"{source}_{seed}").is_dir():
+                borrow(config, data, workdir, folder / f"{source}_{seed}")
     metrics = fit(config, data, workdir).metrics
     row = metrics[variant.key]
     seconds = {stage: s for stage, s in metrics["seconds"].items() if stage != "evaluate"}
-    if variant.key == "search" and config.method == "ihas":
+    if variant.key == "search":
         seconds = {"search": seconds["search"]}
     if variant.key != "base":
         seconds.pop("base", None)  # the method does not need it
@@ -161,9 +162,7 @@ def score_all(
     for i, variant in enumerate(variants):
         if variant.name in done:
             continue
-        sources = [
-            other.run for other in variants[:i] if (folder / f"{other.run}_{seeds[0]}").is_dir()
-        ]
+        sources = [other.run for other in variants[:i] if other.name in done]
         try:
             scores = [score_variant(variant, data, folder, seed, sources) for seed in seeds]
         except InputError as error:

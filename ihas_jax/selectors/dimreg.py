@@ -22,7 +22,7 @@ from ihas_jax.selectors.selection import Found, Selection, coordinates
 class DimRegGates(Selector):
     """Gates g = sigmoid(slope * theta) that are learnt on validation batches.
 
-    Written after a port to PyTorch of the published method: the penalty is
+    Written after the port to PyTorch in Autogrow of the published method: the penalty is
     0.1 mean(l1_ratio g - |g - mean(g)|) with a slope of 5.
 
     Note: the port sets an L1 ratio of 1.7, "best in their paper", but leaves it out of the

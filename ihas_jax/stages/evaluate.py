@@ -120,7 +120,7 @@ def _describe(
     test: Any,
 ) -> dict[str, Any]:
     expert = plan.experts[plan.routes[c]]
-    widths = [len(kept) for kept in expert.kept]
+    widths = [len(kept) for kept in expert.selection.kept]
     rows = assigned == c
     scores = score(test.labels[rows], routed[rows]) if rows.any() else None
     return {

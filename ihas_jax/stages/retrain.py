@@ -13,8 +13,9 @@ from ihas_jax.config import ClusterConfig
 from ihas_jax.data.store import Split
 from ihas_jax.models.base import EMBEDDING, Model, Params
 from ihas_jax.nn.compact import carry_kept, slice_table
-from ihas_jax.nn.embedding import EmbeddingSpec, Kept
+from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.progress import log
+from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages.cluster import Clusters, majority_coordinates
 from ihas_jax.stages.pretrain import train_model
 from ihas_jax.stages.run import Run
@@ -31,13 +32,13 @@ class Expert:
       name: 'cluster_0', 'cluster_1', ..., or 'all' for the model of all rows.
       rows: training rows, `[n]` int32.
       valid_rows: validation rows, `[m]` int32.
-      kept: kept coordinates of each field.
+      selection: the coordinates it keeps.
     """
 
     name: str
     rows: np.ndarray
     valid_rows: np.ndarray
-    kept: Kept
+    selection: Selection
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def plan_experts(
       target: full-size table of the model to retrain; the same, or see `carry_kept`.
     """
 
-    def keep(mean_mask: np.ndarray) -> Kept:
+    def selected(mean_mask: np.ndarray) -> Selection:
         kept = majority_coordinates(mean_mask, searched.dim, config.majority)
-        return carry_kept(kept, searched, target)
+        return Selection(carry_kept(kept, searched, target))
 
     experts: list[Expert] = []
     routes: list[int] = []
@@ -85,20 +86,21 @@ def plan_experts(
         reasons.append(_unfit(rows, valid_rows, train_labels, config.min_rows))
         routes.append(-1 if reasons[-1] else len(experts))
         if reasons[-1] is None:
-            experts.append(Expert(f"cluster_{c}", rows, valid_rows, keep(mean_mask)))
+            experts.append(Expert(f"cluster_{c}", rows, valid_rows, selected(mean_mask)))
     if -1 in routes:
         weights = clusters.counts / clusters.counts.sum()
         rows, valid_rows = (
             np.arange(len(labels), dtype=np.int32) for labels in (train_labels, valid_labels)
         )
-        experts.append(Expert("all", rows, valid_rows, keep(weights @ clusters.mean_masks)))
+        every = weights @ clusters.mean_masks
+        experts.append(Expert("all", rows, valid_rows, selected(every)))
     last = len(experts) - 1
     return Plan(tuple(experts), tuple(last if r < 0 else r for r in routes), tuple(reasons))
 
 
 def build_expert(run: Run, expert: Expert) -> Model:
     """The compact click model of an expert."""
-    return run.model(expert.kept, expert.rows)
+    return run.model(expert.selection.kept, expert.rows)
 
 
 def retrain(run: Run, plan: Plan, searched: Model, params: Params) -> list[Fitted]:

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ihas_jax.cli import earlier_logs
+from ihas_jax.config import Config, to_json
+from ihas_jax.errors import InputError
+
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 METHODS = ("none", "pep")
 
@@ -61,9 +65,49 @@ def test_the_table_compares_with_base_and_best_beside_the_papers_numbers(table2)
     assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_method_far_below_the_best_leaves_the_others_room(monkeypatch):
+@pytest.fixture
+def paper(monkeypatch):
+    """The modules of experiments/paper, by name."""
     monkeypatch.syspath_prepend(EXPERIMENTS / "paper")
-    draw = importlib.import_module("rendering").draw
+    return importlib.import_module
+
+
+def test_a_refused_method_is_left_out_alone(paper, monkeypatch, tmp_path):
+    variants = paper("variants")
+    begins = {}
+
+    def score(variant, data, folder, seed, sources):
+        (folder / f"{variant.run}_{seed}").mkdir()  # a refused run leaves its folder behind
+        begins[variant.name] = list(sources)
+        if variant.name == "refused":
+            raise InputError("This click model can't carry it.")
+        return {"auc": 0.7}
+
+    monkeypatch.setattr(variants, "score_variant", score)
+    monkeypatch.setattr(
+        variants, "time_inference", lambda rows, *_: {row.name: 1.0 for row in rows}
+    )
+    names = ("base", "refused", "next")
+    rows = [variants.Variant(name, name, name, Config(), name, {}) for name in names]
+    done = {}
+    times = variants.score_all(rows, None, tmp_path, range(2), done, lambda: None)
+    assert list(done) == list(times) == ["base", "next"]
+    assert begins["next"] == ["base"]
+
+
+def test_scores_of_other_defaults_are_no_scores_to_go_on_from(tmp_path):
+    content = {"seeds": 2, "config": to_json(Config()), "own": {"pep": ["a"]}, "logs": {"x": {}}}
+    (tmp_path / "table.json").write_text(json.dumps(content))
+    results = tmp_path / "table"
+    assert earlier_logs(results, Config(), 2, {"own": {"pep": ["a"]}}) == {"x": {}}
+    assert earlier_logs(results, Config(), 2, {"own": {"pep": ["b"]}}) == {}
+    assert earlier_logs(results, Config(seed=1), 2, {}) == {}
+    assert earlier_logs(results, Config(), 3, {}) == {}
+    assert earlier_logs(tmp_path / "none", Config(), 2, {}) == {}
+
+
+def test_a_method_far_below_the_best_leaves_the_others_room(paper):
+    draw = paper("rendering").draw
 
     def scores(*auc):
         return [{"auc": value, "parameters": 1000, "router_parameters": 0} for value in auc]

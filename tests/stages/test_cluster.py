@@ -190,7 +190,7 @@ def test_every_cluster_that_can_gets_a_model_of_its_own_rows_and_coordinates():
     for c, expert in enumerate(found.experts):
         np.testing.assert_array_equal(expert.rows, np.flatnonzero(c == TRAIN))
         np.testing.assert_array_equal(expert.valid_rows, np.flatnonzero(c == VALID))
-        assert expert.kept == kept[c]
+        assert expert.selection.kept == kept[c]
         assert expert.rows.dtype == np.int32
 
 
@@ -218,7 +218,7 @@ def test_a_cluster_that_cannot_carry_a_model_is_served_by_one_of_all_rows(option
     np.testing.assert_array_equal(everything.valid_rows, np.arange(3))
     train = options.get("train", TRAIN)
     pooled = np.mean([MEAN_MASKS[c] for c in train], axis=0)
-    assert everything.kept == majority_coordinates(pooled, 2, 0.5)
+    assert everything.selection.kept == majority_coordinates(pooled, 2, 0.5)
 
 
 def test_an_empty_cluster_falls_back_whatever_min_rows_says():
@@ -252,4 +252,4 @@ def test_every_row_is_served_and_every_model_is_trained_on_two_classes_or_all_ro
             assert set(labels[expert.rows]) == {0, 1} and len(expert.rows) >= 4
         else:
             assert expert.name == "all"
-        assert any(expert.kept)
+        assert any(expert.selection.kept)
