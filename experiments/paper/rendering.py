@@ -45,6 +45,8 @@ def write(
     for name, times in inference.items():
         found = [variant for variant in variants if variant.name in table[name]]
         lines += [f"## {name}", "", *_markdown(found, table[name], times, name), ""]
+        if refused := [variant.title for variant in variants if variant not in found]:
+            lines += [f"Left out, as the command's output explains: {', '.join(refused)}.", ""]
     lines += [
         "Test split, mean ± standard deviation over seeds. Against base and best (the highest mean "
         "AUC): difference in AUC and, against base, in logloss of the same seed, with the p-value "

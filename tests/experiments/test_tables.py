@@ -95,6 +95,18 @@ def test_a_refused_method_is_left_out_alone(paper, monkeypatch, tmp_path):
     assert begins["next"] == ["base"]
 
 
+def test_the_table_says_which_methods_are_left_out(paper, tmp_path):
+    variants, names = paper("variants"), ("base", "refused")
+    rows = [variants.Variant(name, name, name.title(), Config(), name, {}) for name in names]
+    sizes = {"parameters": 9, "router_parameters": 0, "bytes": 36, "training_seconds": 1.0}
+    runs = [{"auc": auc, "logloss": 0.4, **sizes} for auc in (0.7, 0.8)]
+    shared = variants.Shared(Config(), 2, {})
+    paper("rendering").write(
+        tmp_path / "table", "Table", rows, {"x": {"base": runs}}, {"x": {"base": 1.0}}, shared, ""
+    )
+    assert "explains: Refused.\n" in (tmp_path / "table.md").read_text()
+
+
 def test_scores_of_other_defaults_are_no_scores_to_go_on_from(tmp_path):
     content = {"seeds": 2, "config": to_json(Config()), "own": {"pep": ["a"]}, "logs": {"x": {}}}
     (tmp_path / "table.json").write_text(json.dumps(content))
