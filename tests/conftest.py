@@ -92,7 +92,7 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quick():
-    """Programs of tiny runs are compiled unoptimised, which takes longer than to run them."""
+    """Programs of tiny runs are not optimised: that takes longer than the runs."""
     with pytest.MonkeyPatch.context() as patch:
         options = {"xla_backend_optimization_level": 0}
         patch.setattr(jax, "jit", partial(jax.jit, compiler_options=options))

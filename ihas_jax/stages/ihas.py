@@ -110,13 +110,14 @@ class IhasStages:
         start = time.monotonic()
         run = self.run
         evaluation = evaluate(run, self.base, self.searched, self.plan, self.retrained)
+        spec = run.model().embedding
         selections = [expert.selection for expert in self.plan.experts]
         bundle = Bundle(
             config=run.config,
             searched=self.source.config.model,
             schema=run.data.schema,
             kept=tuple(selection.kept for selection in selections),
-            held=tuple(selection.held(run.model().embedding) for selection in selections),
+            held=tuple(selection.held(spec) for selection in selections),
             routes=self.plan.routes,
             router={"params": self.fitted.params, "centroids": self.searched.clusters.centroids},
             weights=tuple((fitted.params, fitted.batch_stats) for fitted in self.retrained),
