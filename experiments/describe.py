@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from ihas_jax.data.drift import describe_drift, find_drift
 from ihas_jax.data.split import SPLITS
 from ihas_jax.data.store import Dataset, Split, open_store, read_description, verify_store
 from ihas_jax.errors import InputError, run_cli
@@ -53,6 +54,9 @@ def main() -> None:
     origin = read_description(arguments.store)["origin"] if ours else {}
     console.print(describe_splits(data, origin))
     console.print(describe_fields(data, counts))
+    rows = max(int(counts[0].sum()), 1)
+    if drifts := find_drift(data.schema, [count[-1] / rows for count in counts], rows):
+        log(f"warning: {describe_drift(drifts)}")
     if arguments.figure:
         try:
             arguments.figure.parent.mkdir(parents=True, exist_ok=True)
@@ -97,8 +101,11 @@ def describe_splits(data: Dataset, origin: dict[str, object]) -> Grid:
 
 
 def describe_fields(data: Dataset, counts: list[np.ndarray]) -> Grid:
-    """A table of vocabulary sizes, and of the rows that the other and the top value take."""
-    table = Grid("field", "kind", "ids", "other", "most frequent value", "its share")
+    """A table of kinds and sizes, and of the rows that the other and the top value take.
+
+    "expected" is the share of "other" in the log that the values were counted on.
+    """
+    table = Grid("field", "kind", "ids", "other", "expected", "most frequent value", "its share")
     for field, count in zip(data.schema.fields, counts, strict=True):
         rows = max(int(count.sum()), 1)
         top = int(count[:-1].argmax()) if field.values else None
@@ -107,10 +114,11 @@ def describe_fields(data: Dataset, counts: list[np.ndarray]) -> Grid:
             field.kind,
             f"{field.size:,}",
             f"{count[-1] / rows:.2%}",
+            "" if field.other_share is None else f"{field.other_share:.2%}",
             "" if top is None else escape(_short(field.values[top])),
             "" if top is None else f"{count[top] / rows:.2%}",
         )
-    for column in (table.columns[2], table.columns[3], table.columns[5]):
+    for column in (*table.columns[2:5], table.columns[6]):
         column.justify = "right"
     return table
 

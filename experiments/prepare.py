@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from ihas_jax.data import formats
+from ihas_jax.data.drift import describe_drift
 from ihas_jax.data.encoded import convert_encoded
 from ihas_jax.data.ingest import Summary, prepare
 from ihas_jax.data.logs import Log
@@ -153,6 +154,8 @@ def report(summary: Summary, output: Path) -> None:
         for column in grid.columns[1:]:
             column.justify = "right"
         console.print(grid)
+    if summary.drifts:
+        log(f"warning: {describe_drift(summary.drifts)}")
     if summary.complaint:
         log(f"{summary.bad_rows:,} bad rows left out; the first: {summary.complaint}")
     rows = sum(summary.rows)

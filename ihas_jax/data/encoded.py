@@ -60,7 +60,7 @@ class EncodedLog:
         self.schema = given or Schema(
             _LABEL,
             tuple(
-                Field(name, tuple(map(str, range(top + 1))))
+                Field(name, tuple(map(str, range(top + 1))), "integer")
                 for name, top in zip(self._columns[1:], largest[1:], strict=True)
             ),
         )

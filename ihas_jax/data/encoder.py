@@ -1,77 +1,137 @@
-"""From raw columns to ids, by the vocabularies of a schema."""
+"""From raw rows to ids, by the vocabularies of a schema."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.logs import Coded, Fields, field_text
-from ihas_jax.data.schema import Schema
+from ihas_jax.data.canonical import as_text, spell
+from ihas_jax.data.drift import OtherShareWarning, describe_drift, find_drift
+from ihas_jax.data.frames import read_columns
+from ihas_jax.data.logs import Coded
+from ihas_jax.data.schema import Field, Schema
 from ihas_jax.errors import InputError
 
-Raw = pl.DataFrame | Mapping[str, Sequence[object]]
+_NOTHING = -1
+_REASONS = {
+    "integer": "a float too large to tell the integer; read the column as integers or text",
+    "numeric": "not a number",
+    "quantile": "not a number",
+}
 
 
-def encode(schema: Schema, frame: Raw) -> np.ndarray:
-    """Encodes raw columns in memory, by the rule of `prepare`; see `Encoder`."""
-    return Encoder(schema)(frame)
+def encode(schema: Schema, rows: Any) -> np.ndarray:
+    """Encodes raw rows in memory, by the rule of `prepare`; see `Encoder`."""
+    return Encoder(schema)(rows)
 
 
 class Encoder:
-    """Turns raw columns into ids; keeps the vocabularies ready, so make it once and call it often.
+    """Turns raw rows into ids; keeps the vocabularies ready, so make it once and call it often.
 
-    The rows of the log that a schema was counted on get the ids that `prepare` stored. So a
-    missing category (None) is the empty string, which has an id of its own where the log had it
-    often enough, and a missing number is the code "NULL". All values without an id of their
-    own, and numbers that are none, get the field's "other".
+    Values are compared by their canonical spelling (see `ihas_jax.data.canonical`), so that the
+    rows of the log that a schema was counted on get the ids that `prepare` stored, whatever the
+    container. A missing category has an id where the log had it often enough, and so has a
+    missing number. All values without an id of their own get the field's "other".
     """
 
     def __init__(self, schema: Schema) -> None:
         """Builds the look-up tables of a schema."""
-        self._kinds: Fields = tuple((field.name, field.kind) for field in schema.fields)
-        self._ids = [
-            pl.col(field.name)
-            .cast(pl.Enum(field.values), strict=False)
-            .to_physical()
-            .cast(pl.Int32)
-            .fill_null(field.other)
-            for field in schema.fields
-        ]
+        self._schema = schema
+        self._fields = schema.fields
+        self._values = [pl.Enum(tuple(field.values)) for field in schema.fields]
+        self._padded = lru_cache(maxsize=None)(self._has_leading_zeros)
 
-    def __call__(self, frame: Raw) -> np.ndarray:
-        """Encodes raw columns.
+    def __call__(self, rows: Any) -> np.ndarray:
+        """Encodes raw rows; warns with `OtherShareWarning` where a field looks wrong.
 
         Args:
-          frame: A data frame, or lists by column name; other columns are ignored.
+          rows: A data frame of Polars (also lazy), pandas or PyArrow, a mapping of columns by
+            name, one row as a mapping of scalars, or a list of such rows; other columns are
+            ignored.
 
         Returns:
           [n, N] int32, ids local to each field.
 
         Raises:
-          InputError: A column is missing, or the columns differ in length.
+          InputError: The container is another one, a column is missing, the columns differ in
+            length, or a value can't be spelled: no number in a field of numbers, a list, an
+            object.
         """
-        columns = frame.columns if isinstance(frame, pl.DataFrame) else list(frame)
-        names = [name for name, _ in self._kinds]
-        for name in names:
-            if name not in columns:
-                raise InputError(f"no column {name!r}; the columns are {', '.join(columns)}")
-        if not isinstance(frame, pl.DataFrame):
-            lengths = {name: len(frame[name]) for name in names}
-            if len(set(lengths.values())) > 1:
-                raise InputError(f"the columns differ in length: {lengths}")
-            frame = pl.DataFrame({n: pl.Series(n, frame[n], strict=False) for n in names})
-        text = (field_text(*field) for field in self._kinds)
-        return frame.lazy().select(text).select(self._ids).collect().to_numpy(order="c")
+        columns = read_columns(rows, self._schema.names)
+        ids = np.empty((len(columns[0]), len(columns)), np.int32)
+        for number, (field, column) in enumerate(zip(self._fields, columns, strict=True)):
+            if column.dtype.is_numeric() and self._padded(number):
+                raise InputError(
+                    f"{field.name!r} is text that may begin with zeros, such as "
+                    f"{self._padded(number)!r}, and came as numbers of the type {column.dtype}, "
+                    "which have lost them; read the column as text"
+                )
+            texts = as_text(column)
+            ids[:, number] = self._find(number, texts)
+            _check(field, ids[:, number], texts)
+        shares = (ids == np.array(self._schema.sizes) - 1).mean(0) if len(ids) else ()
+        if len(ids) and (drifts := find_drift(self._schema, shares, len(ids))):
+            warnings.warn(describe_drift(drifts), OtherShareWarning, stacklevel=3)
+        return ids
 
     def look_up(self, columns: Sequence[Coded]) -> np.ndarray:
-        """Returns the ids [n, N] int32 of a chunk's columns, found once for each value."""
-        ids = np.empty((len(self._kinds), len(columns[0].codes)), np.int32)
+        """Returns the ids [n, N] int32 of a chunk's columns, found once for each value.
+
+        Raises:
+          InputError: A value can't be spelled.
+        """
+        ids = np.empty((len(self._fields), len(columns[0].codes)), np.int32)
         # a column that is no field, the time, may stand at the end
-        for (name, _), expression, column, row in zip(
-            self._kinds, self._ids, columns, ids, strict=False
+        for number, (field, column, row) in enumerate(
+            zip(self._fields, columns, ids, strict=False)
         ):
-            table = column.values.to_frame(name).select(expression).to_series().to_numpy()
-            np.take(table, column.codes, out=row)
+            np.take(self._find(number, column.values), column.codes, out=row)
+            if (row == _NOTHING).any():
+                _check(field, row, column.values.gather(column.codes))
         return np.ascontiguousarray(ids.T)
+
+    def _find(self, number: int, texts: pl.Series) -> np.ndarray:
+        """The ids [n] int32 of text, -1 where it has no spelling."""
+        field, values = self._fields[number], self._values[number]
+
+        def position(spelled: pl.Series) -> pl.Series:
+            return spelled.cast(values, strict=False).to_physical().cast(pl.Int32)
+
+        found = pl.Series([None], dtype=pl.Int32).new_from_index(0, len(texts))
+        if field.rule == "category":  # a spelling is its own spelling
+            found = position(texts.fill_null(""))
+            if not found.null_count():
+                return found.to_numpy()
+        odd = texts.filter(found.is_null()).unique()
+        spelled = spell(odd, field.kind, missing=self._schema.missing, edges=field.edges)
+        ids = position(spelled).fill_null(field.other)
+        ids = ids.zip_with(spelled.is_not_null(), pl.Series([_NOTHING], dtype=pl.Int32))
+        table = pl.DataFrame({"text": odd, "id": ids})
+        frame = pl.DataFrame({"text": texts, "found": found})
+        joined = frame.join(table, on="text", how="left", nulls_equal=True, maintain_order="left")
+        return joined.select(pl.coalesce("found", "id")).to_series().to_numpy()
+
+    def _has_leading_zeros(self, number: int) -> str | None:
+        """A value of a text field that is a number with leading zeros."""
+        field = self._fields[number]
+        if field.kind != "text":
+            return None
+        values = pl.Series(tuple(field.values), dtype=pl.String)
+        padded = values.filter(values.str.contains(r"^0\d+$"))
+        return padded[0] if len(padded) else None
+
+
+def _check(field: Field, ids: np.ndarray, texts: pl.Series) -> None:
+    """Raises: InputError: A value has no spelling."""
+    wrong = np.flatnonzero(ids == _NOTHING)
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(
+            f"{field.name!r} is {texts[row]!r} in row {row}, counted from 0, which is "
+            f"{_REASONS[field.kind]}"
+        )

@@ -13,14 +13,15 @@ import numpy as np
 import polars as pl
 
 from ihas_jax.data.ahead import ahead
+from ihas_jax.data.canonical import as_text
 from ihas_jax.data.logs import START, Chunk, Fields, Log, Position, screen
 from ihas_jax.data.movielens import MOVIELENS_FIELDS, MovieLensLog
 from ihas_jax.data.records import Block, read_blocks, read_header
 from ihas_jax.errors import InputError
 
 CRITEO_FIELDS: Fields = (
-    *((f"I{i}", "integer") for i in range(1, 14)),
-    *((f"C{i}", "categorical") for i in range(1, 27)),
+    *((f"I{i}", "numeric") for i in range(1, 14)),
+    *((f"C{i}", "category") for i in range(1, 27)),
 )
 AVAZU_FIELDS = (
     *("hour", "C1", "banner_pos", "site_id", "site_domain", "site_category"),
@@ -45,7 +46,7 @@ def avazu(*paths: Path) -> Log:
 
 def movielens(path: Path) -> Log:
     """MovieLens-1M as published, `ml-1m.zip`: a rating above 3 is a click."""
-    fields: Fields = tuple((name, "categorical") for name in MOVIELENS_FIELDS)
+    fields: Fields = tuple((name, "category") for name in MOVIELENS_FIELDS)
     return MovieLensLog((path,), "liked", fields, time="time")
 
 
@@ -54,30 +55,41 @@ def table(
     label: str,
     categorical: Iterable[str] = (),
     numeric: Iterable[str] = (),
+    quantile: Iterable[str] = (),
     time: str | None = None,
+    time_format: str | None = None,
+    missing: Iterable[str] = (),
+    separator: str = ",",
 ) -> Log:
     """Any CSV with a header (plain or gzip) or Parquet; columns not named are left out.
 
     Args:
       paths: The files, all of one kind; Parquet is recognised by its first bytes.
-      label: The column that is 0 or 1 (also 0.0, 1.0, true, false).
+      label: The column that is 0 or 1 (also 1.0, true, TRUE).
       categorical: The columns whose values are categories as they are.
       numeric: The columns of numbers, which become categories by their integer part; see
-        `field_text`.
-      time: The column that tells when a row was; it may be one of the others.
+        `ihas_jax.data.canonical.log_square`.
+      quantile: The columns of numbers, which become categories by bins of about equally many
+        rows.
+      time: The column that tells when a row was, a number or a time of ISO 8601; it may be one of
+        the others.
+      time_format: How the time is written, in the letters of strftime, if in another way.
+      missing: Words that mean a missing value, besides the empty text.
+      separator: The character between the columns of a CSV.
 
     Raises:
       InputError: There is no such file, a column is missing or named twice, or the files are of
         different kinds or have other headers.
     """
     fields: Fields = (
-        *((name, "categorical") for name in categorical),
-        *((name, "integer") for name in numeric),
+        *((name, "category") for name in categorical),
+        *((name, "numeric") for name in numeric),
+        *((name, "quantile") for name in quantile),
     )
     path, *others = paths
-    parquet, names = _columns(path)
+    parquet, names = _columns(path, separator)
     for other in others:
-        if _columns(other) != (parquet, names):
+        if _columns(other, separator) != (parquet, names):
             raise InputError(f"{other} has other columns than {path}; they are not one log")
     wanted = [label, *(name for name, _ in fields)]
     for name in (*wanted, *([time] if time else [])):
@@ -90,9 +102,15 @@ def table(
     if not fields:
         raise InputError(f"no columns to use; name some of {', '.join(names)}")
     if parquet:
-        _check_types(paths, [*(name for name, _ in fields), *([time] if time else [])])
-        return ParquetLog(paths, label, fields, time=time)
-    return TextLog(paths, label, fields, names, separator=",", quoted=True, time=time)
+        for part in paths:
+            _check_types(part, [*wanted, *([time] if time else [])])
+        return ParquetLog(
+            paths, label, fields, time=time, time_format=time_format, missing=tuple(missing)
+        )
+    return TextLog(
+        paths, label, fields, names, separator=separator, quoted=True,
+        time=time, time_format=time_format, missing=tuple(missing),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -176,16 +194,8 @@ class ParquetLog(Log):
                 raise _not_parquet(self.paths[file], error) from None
 
     def _scan(self, path: Path, skipped: int) -> Iterator[pl.DataFrame]:
-        # a truth value in a column of numbers is 0 or 1
-        scan = pl.scan_parquet(path, glob=False).slice(skipped)
-        numbers = [name for name, kind in self.fields if kind == "integer"]
-        schema = pl.read_parquet_schema(path)
-        truths = [name for name in numbers if schema[name] == pl.Boolean]
-        return (
-            scan.select(self.used)
-            .with_columns(pl.col(truths).cast(pl.UInt8))
-            .collect_batches(chunk_size=_PARQUET_ROWS, maintain_order=True)
-        )
+        scan = pl.scan_parquet(path, glob=False).slice(skipped).select(self.used)
+        return scan.collect_batches(chunk_size=_PARQUET_ROWS, maintain_order=True)
 
 
 def _parquet_rows(path: Path) -> int:
@@ -199,32 +209,27 @@ def _not_parquet(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} cannot be read as Parquet: {error}")
 
 
-def _columns(path: Path) -> tuple[bool, tuple[str, ...]]:
+def _columns(path: Path, separator: str) -> tuple[bool, tuple[str, ...]]:
     """Whether a file is Parquet, and the names of its columns."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     with path.open("rb") as file:
         parquet = file.read(4) == _PARQUET_MAGIC
-    return parquet, _parquet_columns(path) if parquet else read_header(path, ",")
+    return parquet, _parquet_columns(path) if parquet else read_header(path, separator)
 
 
-def _check_types(paths: tuple[Path, ...], names: list[str]) -> None:
-    """Raises: InputError: A column is written in other ways in some part: 1 is not 1.0 as text."""
-    kinds: dict[str, str] = {}
-    for path in paths:
-        schema = pl.read_parquet_schema(path)
-        for name in names:
-            kind = "integer" if schema[name].is_integer() else str(schema[name])
-            if kinds.setdefault(name, kind) != kind:
-                raise InputError(
-                    f"{path}: {name!r} is {kind}, but {kinds[name]} in {paths[0]}; write all parts "
-                    "with one type"
-                )
+def _check_types(path: Path, names: list[str]) -> None:
+    """Raises: InputError: A column holds what is not a category."""
+    schema = pl.read_parquet_schema(path)
+    for name in names:
+        try:
+            as_text(pl.Series(name, [], dtype=schema[name]))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 def _parquet_columns(path: Path) -> tuple[str, ...]:
     try:
-        schema = pl.read_parquet_schema(path)
+        return tuple(pl.read_parquet_schema(path))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _not_parquet(path, error) from None
-    return tuple(name for name, kind in schema.items() if not kind.is_nested())

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ihas_jax.data.ahead import ahead
+from ihas_jax.data.drift import Drift, find_drift
 from ihas_jax.data.encoder import Encoder
 from ihas_jax.data.logs import Chunk, Coded, Log
 from ihas_jax.data.schema import Schema
@@ -33,6 +34,7 @@ from ihas_jax.progress import log as say
 from ihas_jax.progress import track
 
 _FEWEST_ROWS = 10
+_LAYOUT = 2
 
 
 class BadRowError(InputError):
@@ -53,6 +55,7 @@ class Summary:
       rows: Rows per split, in the order of `SPLITS`.
       clicks: Rows with label 1 per split.
       other_shares: Per field, the share of all rows whose value is "other".
+      drifts: The fields with far more "other" than in the log of the given schema.
       bad_rows: Rows left out because they could not be used.
       complaint: About the first of these.
       seconds: The time it took.
@@ -62,6 +65,7 @@ class Summary:
     rows: tuple[int, ...]
     clicks: tuple[int, ...]
     other_shares: tuple[float, ...]
+    drifts: tuple[Drift, ...]
     bad_rows: int
     complaint: str | None
     seconds: float
@@ -78,6 +82,7 @@ def prepare(
     sample: float = 1.0,
     limit_rows: int | None = None,
     schema: Schema | None = None,
+    bins: int = 64,
 ) -> Summary:
     """Encodes a raw log into a store: same log and choices, same bytes.
 
@@ -98,6 +103,7 @@ def prepare(
       sample: The share of the rows to take, at random.
       limit_rows: How many usable rows to read, from the start of the log; None for all.
       schema: Vocabularies to use instead of counting, those of an older store.
+      bins: How many bins a quantile field has at most; edges are learnt from the training rows.
 
     Raises:
       InputError: The log cannot be read or has a bad row, there are fewer than 10 rows,
@@ -110,13 +116,29 @@ def prepare(
         raise InputError(f"sample is {sample}; it must be above 0, and at most 1")
     if limit_rows is not None and limit_rows < 1:
         raise InputError(f"limit_rows is {limit_rows}; it must be at least 1")
-    if schema is not None and log.fields != tuple((f.name, f.kind) for f in schema.fields):
+    if bins < 2:
+        raise InputError(f"bins is {bins}; it must be at least 2")
+    if schema is not None and log.fields != tuple((f.name, f.rule) for f in schema.fields):
         raise InputError(
             f"the log's fields are {', '.join(name for name, _ in log.fields)}, those of the "
-            f"schema {', '.join(schema.names)}; names, kinds and order must be the same"
+            f"schema {', '.join(schema.names)}; names, rules (categorical, numeric, quantile) and "
+            "order must be the same"
         )
+    if schema is not None and log.missing != schema.missing:
+        raise InputError(
+            f"the words for a missing value are {list(log.missing)}, those of the schema "
+            f"{list(schema.missing)}; use the same ones"
+        )
+    if split != "chronological":
+        log = replace(log, time=None)
     start, versions = time.monotonic(), file_versions(log.paths)
-    job = {"log": repr(log), "versions": versions, "seed": seed, "sample": sample}
+    job = {
+        "layout": _LAYOUT,
+        "log": repr(log),
+        "versions": versions,
+        "seed": seed,
+        "sample": sample,
+    }
     job |= {"limit_rows": limit_rows, "programs": [version("ihas_jax"), version("polars")]}
     columns = len(log.fields) + (log.time is not None)
     with (
@@ -127,8 +149,9 @@ def prepare(
         if file_versions(log.paths) != versions:
             raise InputError(f"{log.name} changed while it was being read; prepare it again")
         _check_rows(log, spool.read, split)
-        schema = schema or _count(log, spool, min_count)
         splits = _assign(log, spool, split, seed)
+        train = splits == SPLITS.index("train")
+        schema = schema or _count(log, spool, min_count, train if train.any() else None, bins)
         rows = tuple(np.bincount(splits, minlength=len(SPLITS)).tolist())
         origin = {"sources": [path.name for path in log.paths], "min_count": min_count}
         origin |= {"seed": seed, "bad_rows": spool.read.bad, "split": split, "sample": sample}
@@ -137,7 +160,10 @@ def prepare(
         read = spool.read
     shares = tuple((others / read.kept).tolist())
     seconds = time.monotonic() - start
-    return Summary(schema, rows, tuple(clicks.tolist()), shares, read.bad, read.complaint, seconds)
+    drifts = tuple(find_drift(schema, shares, read.kept))
+    return Summary(
+        schema, rows, tuple(clicks.tolist()), shares, drifts, read.bad, read.complaint, seconds
+    )
 
 
 @contextmanager
@@ -227,14 +253,19 @@ def _check_rows(log: Log, read: Read, split: SplitRule) -> None:
         )
 
 
-def _count(log: Log, spool: Spool, min_count: int) -> Schema:
-    """The vocabularies."""
+def _count(log: Log, spool: Spool, min_count: int, train: np.ndarray | None, bins: int) -> Schema:
+    """The kinds and the vocabularies."""
     fields = []
     with track("Counting", len(log.fields), "fields") as progress:
-        for number, (name, kind) in enumerate(log.fields):
-            fields.append(count_field(spool, number, name, kind, min_count))
+        for number, (name, rule) in enumerate(log.fields):
+            fields.append(
+                count_field(
+                    spool, number, name, rule,
+                    min_count=min_count, missing=log.missing, train=train, bins=bins,
+                )
+            )  # fmt: skip
             progress.advance(1)
-    return Schema(log.label, tuple(fields))
+    return Schema(log.label, tuple(fields), log.missing)
 
 
 def _assign(log: Log, spool: Spool, split: SplitRule, seed: int) -> np.ndarray:
@@ -246,7 +277,7 @@ def _assign(log: Log, spool: Spool, split: SplitRule, seed: int) -> np.ndarray:
         return assign_splits(rows, seed)
     if log.time is None:
         return chronological_splits(np.zeros(rows, np.uint8))
-    return chronological_splits(rank_column(spool, len(log.fields)))
+    return chronological_splits(rank_column(spool, len(log.fields), log.time_format))
 
 
 def _encode(

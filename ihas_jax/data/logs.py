@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from ihas_jax.data.canonical import as_text, read_times, spell
 from ihas_jax.data.records import Complaint
-from ihas_jax.data.schema import FieldKind
+from ihas_jax.data.schema import Rule
 
-Fields = tuple[tuple[str, FieldKind], ...]
+Fields = tuple[tuple[str, Rule], ...]
 
-_LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+_LABELS = {"false": 0, "true": 1}
 
 
 class Position(NamedTuple):
@@ -51,8 +52,8 @@ class Chunk:
 
     Attributes:
       labels: [n] uint8, 0 or 1.
-      columns: A column of clean text per field, as they are counted and looked up; and the
-        column that tells the time, if the log has one, behind them.
+      columns: A column of text per field, not yet in its canonical spelling; after them the
+        column that tells the time, if the log has one.
       bad: [m], for each row that was left out, ascending, how many of the n stood before it.
       complaint: About the first of these: the file, the line and what is wrong.
       share: The share of the log read so far, in (0, 1].
@@ -78,14 +79,19 @@ class Log(ABC):
     Attributes:
       paths: Its files, in order.
       label: The name of its label.
-      fields: The names and kinds of the columns to encode.
+      fields: The columns to encode, and how their values become categories.
       time: The column that tells when a row was, for a chronological split.
+      time_format: How times are written, in the letters of strftime; None for numbers and
+        ISO 8601.
+      missing: Words that mean a missing value, besides the empty text.
     """
 
     paths: tuple[Path, ...]
     label: str
     fields: Fields
     time: str | None = field(default=None, kw_only=True)
+    time_format: str | None = field(default=None, kw_only=True)
+    missing: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def name(self) -> str:
@@ -106,25 +112,6 @@ class Log(ABC):
         Raises:
           InputError: A file cannot be read, is empty or damaged, or lacks a column.
         """
-
-
-def field_text(name: str, kind: FieldKind) -> pl.Expr:
-    """A raw column as the text that vocabularies hold; null where it cannot be understood.
-
-    Categorical: the value as text, a null as the empty string. Integer: the rule of Criteo's
-    winning entry, as in pytorch-fm. Missing (null, empty, NaN) is "NULL"; of anything else the
-    integer part v counts: `int(ln(v)^2)` where v > 2, v - 2 elsewhere. No ln(v)^2 of an integer
-    below 2^31 comes within 1e-11 of an integer, so every machine truncates alike.
-    """
-    raw = pl.col(name)
-    if kind == "categorical":
-        return raw.cast(pl.String).fill_null("")
-    number = raw.cast(pl.Float64, strict=False)
-    missing = raw.is_null() | (raw.cast(pl.String) == "") | number.is_nan()
-    v = number.fill_nan(None).cast(pl.Int64, strict=False)
-    squashed = (v.cast(pl.Float64).log() ** 2).cast(pl.Int64, strict=False)
-    code = pl.when(v > 2).then(squashed).otherwise(v - 2).cast(pl.String)
-    return pl.when(missing).then(pl.lit("NULL")).otherwise(code).alias(name)
 
 
 def screen(
@@ -153,45 +140,59 @@ def screen(
       complaint: About the first of these.
     """
     coded = encode_columns(raw, log.used)
-    label, *columns = (coded[name] for name in (log.label, *(name for name, _ in log.fields)))
-    lowered = label.values.replace_strict(_LABELS, default=None, return_dtype=pl.UInt8)
-    meanings = [lowered] + [
-        values.to_frame(name).select(field_text(name, kind)).to_series()
-        for (name, kind), (_, values) in zip(log.fields, columns, strict=True)
-    ]
+    columns = [coded[name] for name in log.used]
+    meanings = [_meaning(log, name, coded[name].values) for name in log.used]
     usable = np.ones(raw.height, bool)
-    for (codes, _), meaning in zip((label, *columns), meanings, strict=True):
+    for (codes, _), meaning in zip(columns, meanings, strict=True):
         if meaning.null_count():
             usable &= meaning.is_not_null().to_numpy()[codes]
     if not usable.all():
         wrong = np.flatnonzero(~usable)
         row = int(wrong[0])
-        means = [m[int(c.codes[row])] for c, m in zip((label, *columns), meanings, strict=True)]
+        means = [m[int(c.codes[row])] for c, m in zip(columns, meanings, strict=True)]
         first = Complaint(int(places[row]), _reason(log, raw.row(row, named=True), means))
         complaint = min(complaint, first) if complaint else first
         bad = np.concatenate([bad, places[wrong]])
-        label = Coded(label.codes[usable], label.values)
         columns = [Coded(codes[usable], values) for codes, values in columns]
     where = None
     if complaint:
         where = f"{log.paths[end.file]}, {unit} {complaint.line}: {complaint.reason}"
-    labels = meanings[0].fill_null(0).to_numpy()[label.codes]
-    texts = [Coded(c.codes, m) for c, m in zip(columns, meanings[1:], strict=True)]
+    labels = meanings[0].fill_null(0).to_numpy()[columns[0].codes]
+    clean = dict(zip(log.used, columns, strict=True))
+    texts = [clean[name] for name, _ in log.fields]
     if log.time is not None:
-        codes, values = coded[log.time]
-        texts.append(Coded(codes[usable], values))
+        texts.append(clean[log.time])
     before = np.searchsorted(places[usable], np.sort(bad))
     return Chunk(labels, tuple(texts), before, where, share, end)
 
 
+def _meaning(log: Log, name: str, values: pl.Series) -> pl.Series:
+    """What the values of a column mean, null where they can't be used; of the label 0 or 1."""
+    if name == log.label:
+        truths = spell(values, "boolean", missing=log.missing)
+        return truths.replace_strict(_LABELS, default=None, return_dtype=pl.UInt8)
+    usable = values
+    if dict(log.fields).get(name, "category") != "category":
+        usable = spell(values, "numeric", missing=log.missing)
+    if name == log.time:
+        numbers, times = read_times(values, log.time_format)
+        told = numbers.is_not_null() | times.is_not_null()
+        usable = usable.zip_with(told, pl.Series([None], dtype=pl.String))
+    return usable
+
+
 def encode_columns(frame: pl.DataFrame, names: Iterable[str]) -> dict[str, Coded]:
-    """Columns as text, nulls as the empty string, coded by their distinct values."""
+    """Columns as text, nulls as the empty text, coded by their distinct values.
+
+    Raises:
+      InputError: A column holds what is not a category.
+    """
     categories = {name: pl.Categories.random() for name in names}
+    texts = pl.DataFrame([as_text(frame[name]) for name in categories])
     coded = (
-        frame.lazy()
+        texts.lazy()
         .select(
-            pl.col(name).cast(pl.String).fill_null("").cast(pl.Categorical(own))
-            for name, own in categories.items()
+            pl.col(name).fill_null("").cast(pl.Categorical(own)) for name, own in categories.items()
         )
         .collect()
     )
@@ -207,7 +208,13 @@ def _reason(log: Log, raw: dict[str, object], means: list[object]) -> str:
     """Says what is wrong with a row: its values as read, and what they mean, one of them None."""
     if means[0] is None:
         return f"the label {log.label} is {_shown(raw[log.label])}, not 0 or 1"
-    name = next(n for (n, _), mean in zip(log.fields, means[1:], strict=True) if mean is None)
+    name = next(n for n, mean in zip(log.used, means, strict=True) if mean is None)
+    numbers, times = read_times(as_text(pl.Series([raw[name]])), log.time_format)
+    if name == log.time and numbers[0] is None and times[0] is None:
+        expected = "a number or a time such as 2014-10-21 23:00 (--time-format is for other times)"
+        if log.time_format:
+            expected = f"a time written as {log.time_format}"
+        return f"{name} is {_shown(raw[name])}, not {expected}"
     return f"{name} is {_shown(raw[name])}, not a number"
 
 

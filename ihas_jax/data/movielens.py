@@ -65,7 +65,8 @@ class MovieLensLog(Log):
         rows = rows.filter(pl.col("reason").is_null())
         before = np.searchsorted(rows["line"].to_numpy(), places)
         where = self._describe("ratings.dat", complaint) if complaint else None
-        columns = tuple(encode_columns(rows, (*MOVIELENS_FIELDS, "time")).values())
+        used = MOVIELENS_FIELDS if self.time is None else (*MOVIELENS_FIELDS, self.time)
+        columns = tuple(encode_columns(rows, used).values())
         end = Position(0, 1, 1)
         yield Chunk(rows["liked"].to_numpy(), columns, before, where, 1.0, end)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -12,9 +12,12 @@ from typing import Any, Literal, get_args
 
 from ihas_jax.errors import InputError
 
-FieldKind = Literal["categorical", "integer"]
+CategoryKind = Literal["text", "integer", "float", "boolean", "time"]
+NumberKind = Literal["numeric", "quantile"]
+FieldKind = Literal[CategoryKind, NumberKind]
+Rule = Literal["category", NumberKind]
 
-_VERSION = 1
+_VERSION = 2
 
 
 class StoredValues(Sequence[str]):
@@ -56,14 +59,28 @@ class Field:
 
     Attributes:
       name: The column's name in the raw log.
-      values: The values with an embedding of their own; the position is the id.
-      kind: "categorical" takes the text as it is; "integer" sends a number through the
-        log-square rule of Criteo first, so `values` holds codes such as "5", "-2", "NULL".
+      values: The values with an embedding of their own, in their canonical spelling (see
+        `ihas_jax.data.canonical.spell`); the position is the id.
+      kind: What the column holds: categories that are text, integers, floats, booleans or times,
+        compared by value; or numbers that become categories, "numeric" by the log-square rule of
+        Criteo and "quantile" by bins of equal numbers of rows.
+      edges: The inner edges of a quantile field's bins, ascending.
+      other_share: The share of "other" in the rows that the values were counted on, None where
+        nobody counted.
     """
 
     name: str
     values: tuple[str, ...] | StoredValues
-    kind: FieldKind = "categorical"
+    kind: FieldKind = "text"
+    edges: tuple[float, ...] = ()
+    other_share: float | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """How raw values become categories: as they are, or as numbers by one of two rules."""
+        if self.kind == "numeric" or self.kind == "quantile":
+            return self.kind
+        return "category"
 
     @property
     def size(self) -> int:
@@ -78,10 +95,17 @@ class Field:
 
 @dataclass(frozen=True)
 class Schema:
-    """The label and the fields of a log, in the order of the columns of `ids` [n, N]."""
+    """The label and the fields of a log, in the order of the columns of `ids` [n, N].
+
+    Attributes:
+      label: The name of the label.
+      fields: The N fields.
+      missing: Words that mean a missing value in raw rows, besides the empty text.
+    """
 
     label: str
     fields: tuple[Field, ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,11 +119,9 @@ class Schema:
 
     def save(self, path: Path) -> None:
         """Writes the schema as JSON: equal schemas give equal bytes, and never half a file."""
-        fields = [
-            {"name": field.name, "kind": field.kind, "values": tuple(field.values)}
-            for field in self.fields
-        ]
-        content = {"version": _VERSION, "label": self.label, "fields": fields}
+        content = {"version": _VERSION, **self.outline()}
+        for entry, field in zip(content["fields"], self.fields, strict=True):
+            entry["values"] = tuple(field.values)
         scratch = path.with_name(f".{path.name}.partial")
         with scratch.open("w", encoding="utf-8", newline="\n") as file:
             json.dump(content, file, ensure_ascii=False, separators=(",", ":"))
@@ -122,32 +144,43 @@ class Schema:
         except (OSError, ValueError) as error:
             raise InputError(f"{path} is not a readable schema ({error})") from None
         try:
-            return cls._from_json(content)
+            if content["version"] != _VERSION:
+                raise ValueError(f"version {content['version']}, expected {_VERSION}")
+            return cls._from_json(content, [tuple(entry["values"]) for entry in content["fields"]])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path} is not a schema this version can read ({error}); prepare the log again"
             ) from None
 
+    def outline(self) -> dict[str, Any]:
+        """All but the values, JSON-ready."""
+        fields = [
+            {
+                "name": field.name,
+                "kind": field.kind,
+                "size": field.size,
+                "edges": field.edges,
+                "other_share": field.other_share,
+            }
+            for field in self.fields
+        ]
+        return {"label": self.label, "missing": self.missing, "fields": fields}
+
     @classmethod
-    def outline(
-        cls, path: Path, label: str, fields: Sequence[tuple[str, FieldKind, int]]
-    ) -> Schema:
-        """The schema that `save` wrote, its values read when first asked for.
+    def from_outline(cls, path: Path, outline: Mapping[str, Any]) -> Schema:
+        """The schema that `save` wrote to a file, its values read when first asked for.
 
         Asking for them raises InputError where `load` does, and where the file holds another
-        label or other fields.
+        outline.
 
-        Args:
-          path: The file.
-          label: The label in it.
-          fields: The name, kind and size of each field in it.
+        Raises:
+          KeyError, TypeError, ValueError: It is no outline.
         """
 
         @cache
         def whole() -> Schema:
             schema = cls.load(path)
-            found = [(field.name, field.kind, field.size) for field in schema.fields]
-            if (schema.label, found) != (label, list(fields)):
+            if schema.outline() != described.outline():
                 raise InputError(
                     f"{path} holds other fields than its description says; prepare the log again"
                 )
@@ -156,19 +189,23 @@ class Schema:
         def values(number: int, size: int) -> StoredValues:
             return StoredValues(size - 1, lambda: tuple(whole().fields[number].values))
 
-        described = enumerate(fields)
-        return cls(
-            label, tuple(Field(name, values(n, size), kind) for n, (name, kind, size) in described)
+        described = cls._from_json(
+            outline, [values(n, entry["size"]) for n, entry in enumerate(outline["fields"])]
         )
+        return described
 
     @classmethod
-    def _from_json(cls, content: dict[str, Any]) -> Schema:
-        if content["version"] != _VERSION:
-            raise ValueError(f"version {content['version']}, expected {_VERSION}")
+    def _from_json(
+        cls,
+        content: Mapping[str, Any],
+        values: Sequence[tuple[str, ...] | StoredValues],
+    ) -> Schema:
         fields = tuple(
-            Field(entry["name"], tuple(entry["values"]), entry["kind"])
-            for entry in content["fields"]
+            Field(entry["name"], own, entry["kind"], tuple(entry["edges"]), entry["other_share"])
+            for entry, own in zip(content["fields"], values, strict=True)
         )
         if any(field.kind not in get_args(FieldKind) for field in fields):
             raise ValueError("a field of unknown kind")
-        return cls(content["label"], fields)
+        if any(entry["size"] != f.size for entry, f in zip(content["fields"], fields, strict=True)):
+            raise ValueError("a field of another size than it says")
+        return cls(content["label"], fields, tuple(content["missing"]))

@@ -1,7 +1,7 @@
 """The encoded log on disk: a folder of plain NumPy arrays that opens in milliseconds.
 
-    store.json            version, rows, label, fields, sizes, checksums, where the log came from
-    schema.json           the label, the fields and their vocabularies
+    store.json            version, rows, label, fields, checksums, where the log came from
+    schema.json           the label, the fields and their values
     {split}.ids.npy       [n, N] int32, ids local to each field
     {split}.labels.npy    [n] uint8, 0 or 1
 
@@ -27,7 +27,7 @@ from ihas_jax.data.schema import Schema
 from ihas_jax.data.split import SPLITS
 from ihas_jax.errors import InputError
 
-_VERSION = 1
+_VERSION = 2
 _ARRAYS = tuple(f"{split}.{part}.npy" for split in SPLITS for part in ("ids", "labels"))
 _FILES = frozenset((*_ARRAYS, "schema.json", ".schema.json.partial", "store.json"))
 
@@ -88,14 +88,8 @@ def _open_schema(path: Path, about: Mapping[str, Any]) -> Schema:
     file = (path / "schema.json").absolute()
     if not file.exists():
         raise InputError(f"{file}: no such file; prepare the log again")
-    if "fields" not in about:  # as stores were written at first
-        schema = Schema.load(file)
-        if list(schema.sizes) != about["sizes"]:
-            raise InputError(f"{path}: schema.json and store.json disagree; prepare the log again")
-        return schema
     try:
-        named = zip(about["fields"], about["sizes"], strict=True)
-        return Schema.outline(file, about["label"], [(*field, size) for field, size in named])
+        return Schema.from_outline(file, about["schema"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: store.json is damaged ({error}); prepare the log again"
@@ -103,7 +97,7 @@ def _open_schema(path: Path, about: Mapping[str, Any]) -> Schema:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Returns the content of store.json: `rows`, `sizes`, `sha256` and `origin`.
+    """Returns the content of store.json: `rows`, `schema`, `sha256` and `origin`.
 
     Raises:
       InputError: `path` is no folder, or holds no store of this version.
@@ -113,7 +107,7 @@ def read_description(path: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads((path / "store.json").read_text(encoding="utf-8"))
         version = about["version"]
-        if version == _VERSION and about.keys() >= {"rows", "sizes", "sha256", "origin"}:
+        if version == _VERSION and about.keys() >= {"rows", "schema", "sha256", "origin"}:
             return about
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -270,9 +264,7 @@ class StoreWriter:
         about = {
             "version": _VERSION,
             "rows": dict(zip(SPLITS, self._rows, strict=True)),
-            "label": self._schema.label,
-            "fields": [[field.name, field.kind] for field in self._schema.fields],
-            "sizes": self._schema.sizes,
+            "schema": self._schema.outline(),
             "origin": dict(self._origin),
             "sha256": checksums,
         }

@@ -130,4 +130,6 @@ def _encode(name: str, raw: np.ndarray) -> tuple[Field, np.ndarray]:
     kept = order[counts[order] >= _MIN_COUNT]
     ids = np.full(len(counts), len(kept), np.int32)
     ids[kept] = np.arange(len(kept), dtype=np.int32)
-    return Field(name, tuple(f"{name}={value}" for value in kept)), ids[raw]
+    values = tuple(f"{name}={value}" for value in kept)
+    other = float(1 - counts[kept].sum() / len(raw)) if len(raw) else None
+    return Field(name, values, other_share=other), ids[raw]

@@ -1,58 +1,162 @@
-"""The vocabularies of a spooled log, one field at a time."""
+"""The kinds and the vocabularies of a spooled log, one field at a time."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.schema import Field, FieldKind
+from ihas_jax.data.canonical import fits_kind, read_numbers, read_times, spell
+from ihas_jax.data.schema import CategoryKind, Field, FieldKind, Rule
 from ihas_jax.data.spool import Spool
 from ihas_jax.errors import InputError
 
 _PART_BYTES = 1 << 28
 
 
-def count_field(spool: Spool, number: int, name: str, kind: FieldKind, min_count: int) -> Field:
+def count_field(
+    spool: Spool,
+    number: int,
+    name: str,
+    rule: Rule,
+    *,
+    min_count: int,
+    missing: tuple[str, ...] = (),
+    train: np.ndarray | None = None,
+    bins: int = 64,
+) -> Field:
     """The field whose values were seen in `min_count` rows or more, by count, then by bytes.
 
     A field with more values than fit in memory is counted in parts, by the values' hashes.
+
+    Args:
+      spool: The log.
+      number: The column.
+      name: The field's name.
+      rule: How its raw values become categories.
+      min_count: Values seen in fewer rows are left out.
+      missing: Words that mean a missing value.
+      train: [n] bool, the rows that the edges of bins are learnt from; None for all.
+      bins: How many bins a quantile field has at most.
     """
+    kind: FieldKind = find_kind(spool, number, missing) if rule == "category" else rule
+    edges = find_edges(spool, number, missing, train, bins) if rule == "quantile" else ()
+    kept, rows, known = [], 0, 0
     parts = 1 + spool.size(number) // _PART_BYTES
-    kept = []
     for part in range(parts):
-        seen = pl.concat(_part(frame, part, parts) for frame in spool.counts(number))
-        counts = seen.lazy().group_by("value").agg(pl.col("count").sum())
-        kept.append(counts.filter(pl.col("count") >= min_count).collect())
+        spelled = _spelled(spool, number, kind, missing, edges, part, parts)
+        counts = pl.concat(spelled).lazy().group_by("value").agg(pl.col("count").sum()).collect()
+        rows += int(counts["count"].sum())
+        kept.append(counts.filter(pl.col("count") >= min_count))
+        known += int(kept[-1]["count"].sum())
     values = pl.concat(kept).sort("count", "value", descending=[True, False])["value"]
-    return Field(name, tuple(values.to_list()), kind)
+    return Field(name, tuple(values.to_list()), kind, edges, 1 - known / rows if rows else None)
 
 
-def rank_column(spool: Spool, number: int) -> np.ndarray:
+def find_kind(spool: Spool, number: int, missing: tuple[str, ...] = ()) -> CategoryKind:
+    """What the values of a column are, all of them: booleans, integers, floats, times, or text.
+
+    A column of numbers is text where two of its spellings would be one number, such as the
+    versions 1.1 and 1.10; spellings such as 3 and 3.0 aside.
+    """
+    kinds: list[CategoryKind] = ["boolean", "integer", "float", "time"]
+    empty = True
+    for texts in _texts(spool, number, missing):
+        kinds = [kind for kind in kinds if fits_kind(texts, kind)]
+        if not kinds:
+            return "text"
+        empty = empty and not (spell(texts, kinds[0]) != "").any()
+    if empty:
+        return "text"
+    if kinds[0] not in ("integer", "float"):
+        return kinds[0]
+    parts = 1 + spool.size(number) // _PART_BYTES
+    for part in range(parts):
+        pairs = pl.concat(
+            _part(
+                pl.DataFrame({"value": spell(t, kinds[0]), "text": spell(t, "text")}), part, parts
+            )
+            for t in _texts(spool, number, missing)
+        ).filter(pl.col("value") != "")
+        if pairs.unique()["value"].is_duplicated().any():
+            return "text"
+    return kinds[0]
+
+
+def find_edges(
+    spool: Spool,
+    number: int,
+    missing: tuple[str, ...],
+    train: np.ndarray | None,
+    bins: int,
+) -> tuple[float, ...]:
+    """The inner edges that cut a column of numbers into bins of about equally many rows.
+
+    A number that fills a bin alone is an edge, so that at most `bins` distinct numbers have a bin
+    each.
+    """
+    seen, done = [], 0
+    for codes, values in spool.column(number):
+        here = slice(done, done + len(codes))
+        used = codes if train is None else codes[train[here]]
+        weights = np.bincount(used, minlength=len(values))
+        frame = pl.DataFrame({"number": read_numbers(values), "rows": weights})
+        seen.append(frame.filter(~values.is_in(missing)) if missing else frame)
+        done = here.stop
+    counts = pl.concat(seen).filter(pl.col("number").is_not_null() & (pl.col("rows") > 0))
+    counts = counts.group_by("number").agg(pl.col("rows").sum()).sort("number")
+    below = counts["rows"].cum_sum().to_numpy()
+    if not len(below):
+        return ()
+    places = np.searchsorted(below, below[-1] * np.arange(1, bins) / bins, side="right")
+    return tuple(counts["number"].gather(np.unique(places[places > 0])).to_list())
+
+
+def rank_column(spool: Spool, number: int, time_format: str | None = None) -> np.ndarray:
     """The place [n] uint32 of each row's value in the order of all: of numbers if all are.
 
     Raises:
-      InputError: The values are numbers in some rows and text, or nothing, in others.
+      InputError: The values are numbers in some rows and times in others.
     """
-    seen = pl.concat(spool.counts(number)).filter(pl.col("count") > 0)
-    distinct = seen["value"].unique()
-    # whole numbers first: nanoseconds since 1970 have more digits than a Float64
-    order = distinct.cast(pl.Int64, strict=False)
+    distinct = pl.concat(_texts(spool, number, ())).unique()
+    numbers, times = read_times(distinct, time_format)
+    order = times if numbers.null_count() else numbers
     if order.null_count():
-        order = distinct.cast(pl.Float64, strict=False).fill_nan(None)
-    if 0 < order.null_count() < len(distinct) or (distinct == "").any():
-        odd = "" if (distinct == "").any() else distinct.filter(order.is_null())[0]
+        number, time = (distinct.filter(kind.is_not_null())[0] for kind in (numbers, times))
         raise InputError(
-            f"the column of the time holds numbers, but also {odd!r}; a chronological split needs "
-            "numbers, or text that sorts, in every row"
+            f"the column of the time holds numbers, such as {number!r}, and times, such as "
+            f"{time!r}; a chronological split needs one kind in every row"
         )
-    if order.null_count():
-        order = distinct
     ranks = pl.DataFrame({"value": distinct, "rank": order.rank("dense").cast(pl.UInt32)})
     parts = []
     for codes, values in spool.column(number):
         placed = values.to_frame("value").join(ranks, on="value", how="left", maintain_order="left")
         parts.append(placed["rank"].to_numpy()[codes])
     return np.concatenate(parts)
+
+
+def _texts(spool: Spool, number: int, missing: tuple[str, ...]) -> Iterator[pl.Series]:
+    """The distinct text of a column, chunk by chunk, but for what means a missing value."""
+    for frame in spool.counts(number):
+        texts = frame.filter(pl.col("count") > 0)["value"]
+        yield texts.filter(~texts.is_in(missing)) if missing else texts
+
+
+def _spelled(
+    spool: Spool,
+    number: int,
+    kind: FieldKind,
+    missing: tuple[str, ...],
+    edges: tuple[float, ...],
+    part: int,
+    parts: int,
+) -> Iterator[pl.DataFrame]:
+    """The counts of a column's spelled values, chunk by chunk, of one part of the values."""
+    for frame in spool.counts(number):
+        seen = frame.filter(pl.col("count") > 0)
+        values = spell(seen["value"], kind, missing=missing, edges=edges)
+        yield _part(seen.with_columns(value=values), part, parts)
 
 
 def _part(frame: pl.DataFrame, part: int, parts: int) -> pl.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,8 +32,6 @@ from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.streaming import Streamed
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from ihas_jax.data.encoder import Encoder
 
 
@@ -141,18 +139,20 @@ class Bundle:
             return predictor(weights, ids) if len(ids) else np.zeros(0, np.float32)
         return predict_routed(self._experts, self.routes, self.assign(ids), ids)
 
-    def predict_proba(
-        self, frame: pl.DataFrame | Mapping[str, Sequence[str | int | float | None]]
-    ) -> np.ndarray:
+    def predict_proba(self, rows: Any) -> np.ndarray:
         """Click probabilities `[n]` for raw rows.
 
+        Warns with `OtherShareWarning` where far more values of a field are unknown than in the log
+        that the vocabularies were counted on.
+
         Args:
-          frame: the raw columns by name; unseen values count as the field's "other".
+          rows: a data frame of Polars (also lazy), pandas or PyArrow, a mapping of columns by name,
+            one row as a mapping of scalars, or a list of such rows.
 
         Raises:
-          InputError: a column is missing.
+          InputError: as `ihas_jax.data.encoder.Encoder`.
         """
-        return self.predict_ids(self._encoder(frame))
+        return self.predict_ids(self._encoder(rows))
 
 
 def save_bundle(bundle: Bundle, path: Path) -> None:

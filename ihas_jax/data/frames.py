@@ -1,0 +1,194 @@
+"""Raw rows in memory, of whatever container, as columns of Polars.
+
+Taken are data frames of Polars (eager and lazy), pandas and PyArrow (whatever offers Arrow's C
+stream), a mapping of columns by name, one row as a mapping of scalars, and a list of such rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, time
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ihas_jax.data.canonical import as_text
+from ihas_jax.errors import InputError
+
+_SCALARS = (str, bytes, bool, int, float, complex, Decimal, date, time, np.generic)
+_ABSENT = ("NoneType", "NAType", "NaTType")
+_INT64 = 1 << 63
+
+
+def read_columns(rows: Any, names: Sequence[str]) -> list[pl.Series]:
+    """Takes the named columns out of a container of raw rows.
+
+    Args:
+      rows: One of the containers above; columns that are not named are ignored.
+      names: The columns to take.
+
+    Returns:
+      A series per name, all of one length.
+
+    Raises:
+      InputError: The container is of another type, lacks a column or has it twice, or the columns
+        differ in length or hold what is not a category.
+    """
+    if isinstance(rows, pl.LazyFrame):
+        _check_names(rows.collect_schema().names(), names)
+        rows = rows.select(names).collect()
+    if isinstance(rows, Mapping):
+        return _mapping_columns(rows, names)
+    if _is_pandas(rows, "DataFrame"):
+        found = [str(name) for name in rows.columns]
+        _check_names(found, names)
+        return [read_column(name, rows.iloc[:, found.index(name)]) for name in names]
+    if hasattr(rows, "__arrow_c_stream__") and not hasattr(rows, "to_list"):
+        frame = rows if isinstance(rows, pl.DataFrame) else _arrow_frame(rows)
+        _check_names(frame.columns, names)
+        return [frame[name] for name in names]
+    if isinstance(rows, list | tuple) and rows and all(isinstance(row, Mapping) for row in rows):
+        _check_names(list(dict.fromkeys(name for row in rows for name in row)), names)
+        return [read_column(name, [row.get(name) for row in rows]) for name in names]
+    raise InputError(
+        f"raw rows of the type {type(rows).__name__} cannot be read; give a data frame of Polars, "
+        "pandas or PyArrow, a dict of columns, one row as a dict of scalars, or a list of such rows"
+    )
+
+
+def _mapping_columns(rows: Mapping[str, Any], names: Sequence[str]) -> list[pl.Series]:
+    _check_names(list(rows), names)
+    single = [name for name in names if _is_scalar(rows[name])]
+    if single and len(single) < len(names):
+        several = next(name for name in names if name not in single)
+        raise InputError(
+            f"{single[0]!r} is one value and {several!r} a column; give either one row of scalars "
+            "or columns of one length"
+        )
+    columns = [read_column(name, [rows[name]] if single else rows[name]) for name in names]
+    lengths = {column.name: len(column) for column in columns}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"the columns differ in length: {lengths}")
+    return columns
+
+
+def _arrow_frame(rows: Any) -> pl.DataFrame:
+    try:
+        return pl.DataFrame(rows)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise InputError(f"raw rows cannot be read through Arrow ({error})") from None
+
+
+def _check_names(found: Sequence[Any], names: Iterable[str]) -> None:
+    for name in names:
+        if name not in found:
+            raise InputError(f"no column {name!r}; the columns are {', '.join(map(str, found))}")
+        if found.count(name) > 1:
+            raise InputError(f"there are two columns {name!r}; rename or drop one of them")
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, _SCALARS) or type(value).__name__ in _ABSENT
+
+
+def _is_pandas(value: Any, *kinds: str) -> bool:
+    """Whether a value is of a type of pandas, which is imported already if one is."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, tuple(getattr(pandas, k) for k in kinds))
+
+
+def read_column(name: str, values: Any) -> pl.Series:
+    """One column out of a list, an array or a series, of any type.
+
+    A column of objects of several types becomes text, value by value.
+
+    Raises:
+      InputError: It is none of these, or holds what is not a category.
+    """
+    if isinstance(values, pl.Series):
+        return values.alias(name)
+    if _is_pandas(values, "Series", "Index"):
+        values = _pandas_values(values)
+    elif hasattr(values, "__arrow_c_stream__") or hasattr(values, "__arrow_c_array__"):
+        return pl.Series(name, values)
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.tolist()
+    elif hasattr(values, "__array__"):
+        values = np.asarray(values)
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1:
+            raise InputError(f"{name!r} has {values.ndim} axes; a column has one value per row")
+        if values.dtype.kind in "biufmM":
+            return pl.Series(name, _resolved(values))
+        values = values.tolist()
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        raise InputError(
+            f"{name!r} is of the type {type(values).__name__}; a column is a list, an array or a "
+            "series"
+        )
+    return _object_column(name, values)
+
+
+def _pandas_values(values: Any) -> np.ndarray:
+    """A pandas column as an array: of its own type where NumPy has it, else of objects."""
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biufmM":
+        return np.asarray(values)
+    if hasattr(values.dtype, "tz"):
+        return np.asarray(values.to_numpy(dtype="datetime64[ns]"))
+    return np.asarray(values.to_numpy(dtype=object, na_value=None))
+
+
+def _resolved(values: np.ndarray) -> np.ndarray:
+    """Times in a resolution that Polars has."""
+    if values.dtype.kind != "M" or np.datetime_data(values.dtype)[0] in ("D", "ms", "us", "ns"):
+        return values
+    return values.astype("datetime64[us]")
+
+
+def _object_column(name: str, values: Sequence[Any]) -> pl.Series:
+    """A column of Python's objects."""
+    types = {kind for kind in set(map(type, values)) if kind.__name__ not in _ABSENT}
+    if len(types) < len(set(map(type, values))):
+        values = [None if type(value).__name__ in _ABSENT else value for value in values]
+    if not types:
+        return pl.Series(name, values, dtype=pl.String)
+    if len(types) == 1:
+        return _series(name, types.pop(), values)
+    texts = np.full(len(values), None, object)
+    for kind in types:
+        places = [place for place, value in enumerate(values) if type(value) is kind]
+        part = as_text(_series(name, kind, [values[place] for place in places]))
+        texts[places] = part.to_list()
+    return pl.Series(name, texts.tolist(), dtype=pl.String)
+
+
+def _series(name: str, kind: type, values: Sequence[Any]) -> pl.Series:
+    """Values of one type, or None, as a series."""
+    if issubclass(kind, str):
+        values = [None if value is None else str.__str__(value) for value in values]
+    elif issubclass(kind, int) and not issubclass(kind, bool):
+        if any(value is not None and not -_INT64 <= value < _INT64 for value in values):
+            values = [None if value is None else str(int(value)) for value in values]
+    elif issubclass(kind, Decimal):
+        values = [None if v is None or v.is_nan() else format(v.normalize(), "f") for v in values]
+    elif hasattr(kind, "to_datetime64"):  # a time stamp of pandas has nanoseconds
+        times = [np.datetime64("NaT") if v is None else v.to_datetime64() for v in values]
+        return pl.Series(name, np.array(times, "datetime64[ns]"))
+    elif issubclass(kind, np.floating | np.datetime64):
+        nothing = np.datetime64("NaT") if issubclass(kind, np.datetime64) else kind("nan")
+        return read_column(name, np.array([nothing if v is None else v for v in values]))
+    elif issubclass(kind, np.generic):
+        values = [None if value is None else value.item() for value in values]
+    try:
+        return pl.Series(name, values, strict=True)
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name!r} holds {error.object!r}, which is not Unicode text") from None
+    except (TypeError, ValueError, pl.exceptions.PolarsError):
+        shown = repr(next(value for value in values if value is not None))[:40]
+        raise InputError(
+            f"{name!r} holds {shown} of the type {kind.__name__}; a category is text, a number, a "
+            "truth value or a time"
+        ) from None

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from decimal import Decimal
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from ihas_jax.data.canonical import as_text
+from ihas_jax.data.frames import read_column, read_columns
+from ihas_jax.errors import InputError
+
+
+class Color(enum.StrEnum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+def texts(values):
+    return as_text(read_column("x", values)).to_list()
+
+
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [
+        ([1.0, None, 3.0, float("nan")], ["1", None, "3", None]),
+        ([float("nan")] * 2, [None, None]),
+        ([None, None], [None, None]),
+        (["a", float("nan"), None], ["a", None, None]),
+        ([1, "a", 2.0, True, None], ["1", "a", "2", "true", None]),
+        ([True, float("nan"), None], ["true", None, None]),
+        ([1, 2.5], ["1", "2.5"]),
+        ((1, 2), ["1", "2"]),
+        (range(2), ["0", "1"]),
+        ([np.int64(5), None, np.float32(0.1), np.bool_(True)], ["5", None, "0.1", "true"]),
+        ([np.float32(0.1), 0.5], ["0.1", "0.5"]),
+        ([2**70, 1], [str(2**70), "1"]),
+        ([1, -(2**200)], ["1", str(-(2**200))]),
+        ([Decimal("1.50"), Decimal("NaN"), Decimal("1E+2"), 3], ["1.5", None, "100", "3"]),
+        ([Color.RED, "blue"], ["red", "blue"]),
+        ([Level.HIGH, 4], ["3", "4"]),
+        ([dt.date(2014, 10, 21), dt.datetime(2014, 10, 21, 5)],
+         ["2014-10-21 00:00:00", "2014-10-21 05:00:00"]),
+        ([np.datetime64("2014-10-21"), None], ["2014-10-21 00:00:00", None]),
+        ([b"a", "b"], ["a", "b"]),
+        (np.array([1, 2], np.uint8), ["1", "2"]),
+        (np.array(["a", "b"]), ["a", "b"]),
+        (np.array([1, "a", None], object), ["1", "a", None]),
+        (np.ma.array([1, 2], mask=[False, True]), ["1", None]),
+        (np.array(["2014-10-21T05", "NaT"], "M8[h]"), ["2014-10-21 05:00:00", None]),
+        (jnp.arange(2), ["0", "1"]),
+        (pl.Series(["a"], dtype=pl.Categorical), ["a"]),
+        (pa.array(["a", None]).dictionary_encode(), ["a", None]),
+        (pa.chunked_array([[1], [None]]), ["1", None]),
+    ],
+)  # fmt: skip
+def test_a_column_is_read_whatever_holds_it(values, want):
+    assert texts(values) == want
+
+
+@pytest.mark.parametrize(
+    ("column", "want"),
+    [
+        (pd.Series([1.0, None]), ["1", None]),
+        (pd.Series(["a", None]), ["a", None]),
+        (pd.Series(["a", None], dtype=object), ["a", None]),
+        (pd.Series([1, "a", float("nan")], dtype=object), ["1", "a", None]),
+        (pd.Series(pd.Categorical(["a", None])), ["a", None]),
+        (pd.Series(pd.Categorical([1, None])), ["1", None]),
+        (pd.Series([1, None], dtype="Int64"), ["1", None]),
+        (pd.Series([True, None], dtype="boolean"), ["true", None]),
+        (pd.Series(["a", None], dtype="string"), ["a", None]),
+        (pd.Series([1, None], dtype="int64[pyarrow]"), ["1", None]),
+        (pd.Series([0.1, None], dtype="float32"), ["0.1", None]),
+        (pd.to_datetime(pd.Series(["2014-10-21 05:00", None])), ["2014-10-21 05:00:00", None]),
+        (
+            pd.to_datetime(pd.Series(["2014-10-21 05:00"])).dt.tz_localize("Europe/Berlin"),
+            ["2014-10-21 03:00:00"],
+        ),
+        (
+            pd.Series([pd.Timestamp("2014-10-21 05:00:00.000000001"), pd.NaT], dtype=object),
+            ["2014-10-21 05:00:00.000000001", None],
+        ),
+        (pd.Series([pd.NA, 1], dtype=object), [None, "1"]),
+    ],
+)
+def test_a_column_of_pandas(column, want):
+    assert texts(column) == want
+    assert texts(column.tolist()) == want
+    frame = pd.DataFrame({"y": 1, "x": column})
+    assert as_text(read_columns(frame, ["x"])[0]).to_list() == want
+    rows = frame.to_dict("records")
+    assert as_text(read_columns(rows, ["x"])[0]).to_list() == want
+    assert as_text(read_columns(rows[0], ["x"])[0]).to_list() == want[:1]
+
+
+ROWS = {"a": [1, 2], "b": ["x", None]}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ROWS,
+        {"b": pl.Series(ROWS["b"]), "c": [0], "a": np.array([1.0, 2.0])},
+        pl.DataFrame(ROWS),
+        pl.LazyFrame(ROWS),
+        pd.DataFrame(ROWS),
+        pa.table(ROWS),
+        pa.table(ROWS).to_batches()[0],
+        [{"a": 1, "b": "x"}, {"a": 2}],
+        ({"b": "x", "a": 1.0}, {"b": float("nan"), "a": "2"}),
+    ],
+)
+def test_a_container_of_any_kind(rows):
+    a, b = read_columns(rows, ["a", "b"])
+    assert (as_text(a).to_list(), as_text(b).to_list()) == (["1", "2"], ["x", None])
+
+
+def test_a_row_of_scalars_is_one_row():
+    a, b = read_columns({"a": "xyz", "b": None}, ["a", "b"])
+    assert (a.to_list(), b.to_list()) == (["xyz"], [None])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (5, "of the type int cannot be read; give a data frame"),
+        ("abc", "of the type str cannot be read"),
+        ([1, 2], "of the type list cannot be read"),
+        ([], "of the type list cannot be read"),
+        (np.zeros((2, 2)), "of the type ndarray cannot be read"),
+        (pd.Series({"a": 1, "b": 2}), "of the type Series cannot be read"),
+        ({"a": [1]}, "no column 'b'; the columns are a"),
+        (pl.LazyFrame({"a": [1]}), "no column 'b'"),
+        ([{"a": 1}], "no column 'b'"),
+        (pd.DataFrame([[1, 2, 3]], columns=["a", "b", "b"]), "two columns 'b'"),
+        ({"a": [1], "b": "x"}, "'b' is one value and 'a' a column"),
+        ({"a": [1], "b": [1, 2]}, "differ in length: {'a': 1, 'b': 2}"),
+        ({"a": [1], "b": {1}}, "'b' is of the type set; a column is a list"),
+        ({"a": [1], "b": np.zeros((1, 2))}, "'b' has 2 axes"),
+        ({"a": [1], "b": ["\ud800"]}, "'b' holds '.*', which is not Unicode text"),
+        ({"a": [1], "b": [1 + 2j]}, "'b' holds values of the type Object"),
+        ({"a": [1, 2], "b": ["x", ["y"]]}, "'b' holds lists"),
+        (pd.DataFrame({"a": [1], "b": pd.period_range("2014", periods=1)}), "'b' holds values"),
+    ],
+)
+def test_what_cannot_be_read_is_named(rows, message):
+    with pytest.raises(InputError, match=message):
+        for column in read_columns(rows, ["a", "b"]):
+            as_text(column)
