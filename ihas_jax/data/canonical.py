@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 import polars as pl
 
 from ihas_jax.data.schema import CategoryKind, FieldKind
@@ -30,6 +29,8 @@ _TIME = (
     r"^(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2})(:\d{2})?(?:[.,](\d+))?"
     r"\s?(Z|z|UTC|[+-]\d{2}(?::?\d{2})?)?)?$"
 )
+_X, _NUMBER = pl.col("x"), pl.col("number")
+_CLOCK = "%Y-%m-%d %H:%M:%S"
 
 
 def as_text(column: pl.Series) -> pl.Series:
@@ -43,21 +44,23 @@ def as_text(column: pl.Series) -> pl.Series:
       Text of the column's length and name; null for nulls and NaN.
 
     Raises:
+      InputError: As `check_column`.
+    """
+    column = check_column(column)
+    if column.dtype == pl.String:
+        return column
+    text = column.alias("x").to_frame().select(text_of(_X, column.dtype))
+    return text.to_series().alias(column.name)
+
+
+def check_column(column: pl.Series) -> pl.Series:
+    """The column in a type that `text_of` takes.
+
+    Raises:
       InputError: The column holds lists, structs, durations, other objects, or bytes that are
         not UTF-8.
     """
     kind = column.dtype
-    if kind == pl.String:
-        return column
-    if kind.is_float():
-        return _float_text(column)
-    if kind == pl.Binary:
-        return _decoded(column)
-    if kind.is_decimal():
-        text = column.cast(pl.String)
-        return text.str.replace(r"(\.\d*?)0+$", "$1").str.strip_suffix(".")
-    if kind == pl.Date or isinstance(kind, pl.Datetime):
-        return _time_text(column)
     if isinstance(kind, pl.List | pl.Array):
         raise InputError(
             f"{column.name!r} holds lists; write one value per row (explode the column), or join "
@@ -69,6 +72,32 @@ def as_text(column: pl.Series) -> pl.Series:
             f"{column.name!r} holds values of the type {kind}{shown}; a category is text, a "
             "number, a truth value or a time"
         )
+    if kind == pl.Float16:  # Polars writes it with the digits of a Float32
+        return pl.Series(column.name, column.to_numpy().astype(str)).cast(pl.Float64)
+    if kind == pl.Binary:
+        try:
+            return column.cast(pl.String)
+        except pl.exceptions.ComputeError:
+            texts = (value.decode(errors="ignore").encode() for value in column.drop_nulls())
+            wrong = next(v for v, t in zip(column.drop_nulls(), texts, strict=True) if v != t)
+            raise InputError(
+                f"{column.name!r} holds the bytes {_short(wrong)}, which are not UTF-8 text"
+            ) from None
+    return column
+
+
+def text_of(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """The text of a column of a type, as `as_text`."""
+    if kind.is_float():
+        return _float_text(column.cast(pl.Float64).fill_nan(None))
+    if kind.is_decimal():
+        return _without_closing_zeros(column.cast(pl.String))
+    if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    if kind == pl.Date:
+        column = column.cast(pl.Datetime("us"))
+    if kind == pl.Date or kind == pl.Datetime:
+        return _without_closing_zeros(column.dt.to_string(f"{_CLOCK}%.9f"))
     return column.cast(pl.String)
 
 
@@ -88,7 +117,7 @@ def spell(
     - float: by value, as `as_text` writes it.
     - boolean: "true" for the words and for 1, "false" for the words and for 0.
     - time: by value, "2014-10-21 23:00:00", in UTC; a time without a zone is taken as UTC.
-    - numeric: the code of `log_square`. quantile: the name of the bin, see `bin_names`.
+    - numeric: the code of the log-square rule. quantile: the name of the bin, see `bin_names`.
 
     Text that is not of the kind is a category that the field does not know: it stays as it is.
 
@@ -102,23 +131,25 @@ def spell(
       Text; null where there is no spelling: a numeric or quantile value that is not a number,
       or in an integer field a float from 2^53 on, which does not tell which integer it was.
     """
+    # each step uses columns of the step before, so that nothing is computed twice
+    frame = texts.alias("x").to_frame()
     if missing:
-        texts = _where(texts.is_in(missing), None, texts)
+        frame = frame.select(pl.when(~_X.is_in(missing)).then(_X).alias("x"))
     if kind == "text":
-        return _plain(texts).fill_null("")
-    absent = texts.is_null() | texts.str.to_lowercase().is_in(MISSING_WORDS)
-    if kind in ("numeric", "quantile"):
-        numbers = read_numbers(texts)
-        codes = log_square(numbers) if kind == "numeric" else bin_numbers(numbers, edges)
-        return _where(absent, NO_NUMBER, codes)
-    spelled = {"integer": _integers, "float": _floats, "boolean": _truths, "time": _times}
-    return _where(absent, "", spelled[kind](texts))
+        return frame.select(_plain(_X).fill_null("")).to_series()
+    absent = (_X.is_null() | _X.str.to_lowercase().is_in(MISSING_WORDS)).alias("absent")
+    if kind == "time":
+        code = pl.coalesce(_read_time(_X), _X)
+    else:
+        frame = _with_number(frame, absent)
+        absent, code = pl.col("absent"), _code(kind, edges)
+    nothing = pl.lit(NO_NUMBER if kind in ("numeric", "quantile") else "")
+    return frame.select(pl.when(absent).then(nothing).otherwise(code).alias(texts.name)).to_series()
 
 
 def read_numbers(texts: pl.Series) -> pl.Series:
     """Text as Float64, null where it is no finite number; true and false are 1 and 0."""
-    numbers = _plain(texts).replace({"true": "1", "false": "0"}).cast(pl.Float64, strict=False)
-    return _where(numbers.is_finite(), numbers, None)
+    return _with_number(texts.alias("x").to_frame())["number"]
 
 
 def read_times(texts: pl.Series, pattern: str | None = None) -> tuple[pl.Series, pl.Series]:
@@ -128,43 +159,20 @@ def read_times(texts: pl.Series, pattern: str | None = None) -> tuple[pl.Series,
       texts: Whole numbers, other numbers, or times of ISO 8601.
       pattern: How times are written, in the letters of strftime, where they are not ISO 8601.
 
-    Raises:
-      InputError: The pattern cannot be used.
-
     Returns:
       Numbers, and text that sorts as the times do; null where a text is none.
+
+    Raises:
+      InputError: The pattern cannot be used.
     """
     if pattern is not None:
         nothing = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(texts))
-        return nothing, _time_text(_parse_times(texts, pattern))
+        return nothing, as_text(_parse_times(texts, pattern))
     # whole numbers first: nanoseconds since 1970 have more digits than a Float64
     numbers = texts.cast(pl.Int64, strict=False)
     if numbers.null_count():
         numbers = read_numbers(texts)
-    return numbers, _read_times(texts)
-
-
-def log_square(numbers: pl.Series) -> pl.Series:
-    """The rule of Criteo's winning entry, as in pytorch-fm, for numbers as categories.
-
-    Of a number the integer part v counts: `int(ln(v)^2)` where v > 2, v - 2 elsewhere. No ln(v)^2
-    of an integer below 2^31 comes within 1e-11 of an integer, so every machine truncates alike.
-    """
-    frame = pl.DataFrame({"x": numbers}).with_columns(v=pl.col("x").cast(pl.Int64, strict=False))
-    v, x = pl.col("v"), pl.col("x")
-    squashed = (x.cast(pl.Int64, strict=False).cast(pl.Float64).fill_null(x).log() ** 2).cast(
-        pl.Int64, strict=False
-    )
-    code = pl.when(x >= 3).then(squashed).otherwise(v - 2).cast(pl.String)
-    # beyond 64 bits a negative number is its own code
-    return frame.select(pl.when(x < -(2.0**63)).then(x.cast(pl.String)).otherwise(code)).to_series()
-
-
-def bin_numbers(numbers: pl.Series, edges: tuple[float, ...]) -> pl.Series:
-    """The names of the bins that numbers fall into; null for null."""
-    places = np.searchsorted(np.asarray(edges), numbers.fill_null(0.0).to_numpy(), side="right")
-    named = pl.Series(bin_names(edges), dtype=pl.String).gather(places)
-    return _where(numbers.is_null(), None, named)
+    return numbers, texts.alias("x").to_frame().select(_read_time(_X)).to_series()
 
 
 def bin_names(edges: tuple[float, ...]) -> list[str]:
@@ -181,70 +189,86 @@ def fits_kind(texts: pl.Series, kind: CategoryKind) -> bool:
 
     Numbers with leading zeros, such as "007", are text.
     """
-    texts = texts.filter(~texts.str.to_lowercase().is_in(MISSING_WORDS))
+    frame = texts.alias("x").to_frame()
+    frame = frame.filter(~_X.str.to_lowercase().is_in(MISSING_WORDS))
     if kind == "boolean":
-        return bool(texts.is_in(_TRUTHS).all())
-    if kind == "integer":
-        return bool(texts.str.contains(r"^-?(?:0|[1-9]\d*|(?:0|[1-9]\d{0,14})\.0+)$").all())
-    if kind == "float":
-        pattern = r"^-?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$"
-        return bool(texts.str.contains(pattern).all()) and not read_numbers(texts).null_count()
-    if kind == "time":
-        return not _read_times(texts).null_count()
-    return True
+        fits = _X.is_in(_TRUTHS)
+    elif kind == "integer":
+        fits = _X.str.contains(r"^-?(?:0|[1-9]\d*|(?:0|[1-9]\d{0,14})\.0+)$")
+    elif kind == "float":
+        frame = _with_number(frame)
+        fits = pl.col("number").is_not_null() & _X.str.contains(
+            r"^-?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$"
+        )
+    else:
+        fits = pl.lit(True) if kind == "text" else _read_time(_X).is_not_null()
+    return bool(frame.select(fits.all()).item())
 
 
-def _where(mask: pl.Series, then: pl.Series | str | None, otherwise: pl.Series | None) -> pl.Series:
-    """`then` where the mask is true, `otherwise` where it is false or null."""
-    return pl.select(pl.when(mask).then(pl.lit(then)).otherwise(pl.lit(otherwise))).to_series()
-
-
-def _plain(texts: pl.Series) -> pl.Series:
+def _plain(text: pl.Expr) -> pl.Expr:
     """Text with whole floats as integers and truth values in lower case."""
-    texts = texts.str.replace(r"^(-?(?:0|[1-9]\d{0,14}))\.0+$", "$1")
-    return _where(texts.is_in(_TRUTHS), texts.str.to_lowercase(), texts)
+    whole = text.str.replace(r"^(-?(?:0|[1-9]\d{0,14}))\.0+$", "$1")
+    return pl.when(text.is_in(_TRUTHS)).then(text.str.to_lowercase()).otherwise(whole)
 
 
-def _integers(texts: pl.Series) -> pl.Series:
-    digits = _plain(texts).replace({"true": "1", "false": "0"})
-    digits = digits.str.replace(r"^\+?(-?)0*(\d+)$", "$1$2").replace({"-0": "0"})
-    other = ~digits.str.contains(r"^-?\d+$")
-    if not other.any():
-        return digits
-    numbers = _where(other, digits, None).cast(pl.Float64, strict=False)
-    whole = numbers.is_finite() & (numbers == numbers.round())
-    digits = _where(whole, numbers.cast(pl.Int64, strict=False).cast(pl.String), digits)
-    return _where(whole & (numbers.abs() >= _EXACT), None, digits)
+def _with_number(frame: pl.DataFrame, *more: pl.Expr) -> pl.DataFrame:
+    """Adds `number`, Float64, of the text `x`: finite or null; and other columns."""
+    truth = pl.when(_X.is_in(_TRUTHS[:3])).then(1.0).when(_X.is_in(_TRUTHS[3:])).then(0.0)
+    number = truth.otherwise(_X.cast(pl.Float64, strict=False))
+    frame = frame.with_columns(number.alias("number"), *more)
+    return frame.with_columns(pl.when(_NUMBER.is_finite()).then(_NUMBER))
 
 
-def _floats(texts: pl.Series) -> pl.Series:
-    numbers = read_numbers(texts)
-    return _where(numbers.is_null(), texts, _float_text(numbers))
+def _code(kind: FieldKind, edges: tuple[float, ...]) -> pl.Expr:
+    """The spelling of the text `x`, of which `number` is the number or null."""
+    if kind == "numeric":
+        return _log_square(_NUMBER)
+    if kind == "quantile":
+        place = pl.lit(pl.Series(edges, dtype=pl.Float64)).search_sorted(
+            _NUMBER.fill_null(0.0), side="right"
+        )
+        names = pl.lit(pl.Series(bin_names(edges), dtype=pl.String))
+        return pl.when(_NUMBER.is_not_null()).then(names.gather(place))
+    if kind == "float":
+        return pl.when(_NUMBER.is_null()).then(_X).otherwise(_float_text(_NUMBER))
+    if kind == "boolean":
+        true = pl.when(_NUMBER == 1).then(pl.lit("true"))
+        return true.when(_NUMBER == 0).then(pl.lit("false")).otherwise(_X)
+    integer = _NUMBER.cast(pl.Int64, strict=False).cast(pl.String)
+    return (
+        pl.when(_X.str.contains(r"^[+-]?\d+$"))
+        .then(_X.str.replace(r"^\+?(-?)0*(\d+)$", "$1$2").replace("-0", "0"))
+        .when(_NUMBER.is_null() | (_NUMBER.round() != _NUMBER))
+        .then(_X)
+        .when(_NUMBER.abs() < _EXACT)
+        .then(integer)
+    )
 
 
-def _truths(texts: pl.Series) -> pl.Series:
-    numbers = read_numbers(texts.str.to_lowercase())
-    return _where(numbers == 1, "true", _where(numbers == 0, "false", texts))
+def _log_square(number: pl.Expr) -> pl.Expr:
+    """The rule of Criteo's winning entry, as in pytorch-fm, for numbers as categories.
+
+    Of a number the integer part v counts: `int(ln(v)^2)` where v > 2, v - 2 elsewhere. No ln(v)^2
+    of an integer below 2^31 comes within 1e-11 of an integer, so every machine truncates alike.
+    """
+    v = number.cast(pl.Int64, strict=False)
+    squashed = (v.cast(pl.Float64).fill_null(number).log() ** 2).cast(pl.Int64, strict=False)
+    code = pl.when(number >= 3).then(squashed).otherwise(v - 2).cast(pl.String)
+    # beyond 64 bits a negative number is its own code
+    return pl.when(number < -(2.0**63)).then(number.cast(pl.String)).otherwise(code)
 
 
-def _times(texts: pl.Series) -> pl.Series:
-    times = _read_times(texts)
-    return _where(times.is_null(), texts, times)
-
-
-def _read_times(texts: pl.Series) -> pl.Series:
+def _read_time(text: pl.Expr) -> pl.Expr:
     """Times of ISO 8601, with a blank or a T, in UTC; null where text is none."""
-    parts = texts.str.extract_groups(_TIME).struct.unnest()
-    day, minute, second, fraction, zone = (parts[name] for name in parts.columns)
-    clock = minute.fill_null("00:00") + second.fill_null(":00")
-    local = (day + " " + clock).str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False)
-    signed = zone.str.extract_groups(r"^([+-])(\d{2}):?(\d{2})?$").struct.unnest()
-    sign, hours, minutes = (signed[name] for name in signed.columns)
+    day, minute, second, fraction, zone = (text.str.extract(_TIME, n) for n in range(1, 6))
+    clock = day + " " + minute.fill_null("00:00") + second.fill_null(":00")
+    local = clock.str.to_datetime(_CLOCK, time_unit="us", strict=False)
+    sign, hours, minutes = (zone.str.extract(r"^([+-])(\d{2}):?(\d{2})?$", n) for n in range(1, 4))
     offset = hours.cast(pl.Int64) * 60 + minutes.fill_null("0").cast(pl.Int64)
-    offset = _where(sign == "-", -offset, offset).fill_null(0)
-    utc = local - (offset * 60_000_000).cast(pl.Duration("us"))
-    fraction = ("." + fraction.str.strip_chars_end("0")).replace({".": ""}).fill_null("")
-    return utc.dt.to_string("%Y-%m-%d %H:%M:%S") + fraction
+    offset = pl.when(sign == "-").then(-offset).otherwise(offset).fill_null(0)
+    utc = local - pl.duration(minutes=offset)
+    digits = fraction.fill_null("").str.strip_chars_end("0")
+    return utc.dt.to_string(_CLOCK) + pl.when(digits == "").then(pl.lit("")).otherwise("." + digits)
 
 
 def _parse_times(texts: pl.Series, pattern: str) -> pl.Series:
@@ -258,35 +282,21 @@ def _parse_times(texts: pl.Series, pattern: str) -> pl.Series:
         raise InputError(f"--time-format {pattern!r} cannot be used ({reason})") from None
 
 
-def _time_text(column: pl.Series) -> pl.Series:
-    if column.dtype == pl.Date:
-        column = column.cast(pl.Datetime("us"))
-    elif column.dtype.time_zone is not None:  # type: ignore[attr-defined]
-        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    text = column.dt.to_string("%Y-%m-%d %H:%M:%S%.9f")
+def _float_text(number: pl.Expr) -> pl.Expr:
+    """The text of Float64 without NaN."""
+    exact = number.abs() < _EXACT
+    narrow = number.cast(pl.Float32)
+    return (
+        pl.when(exact & (number == number.round()))
+        .then(number.cast(pl.Int64, strict=False).cast(pl.String))
+        .when(exact & (narrow.cast(pl.Float64) == number))
+        .then(narrow.cast(pl.String))
+        .otherwise(number.cast(pl.String))
+    )
+
+
+def _without_closing_zeros(text: pl.Expr) -> pl.Expr:
     return text.str.replace(r"(\.\d*?)0+$", "$1").str.strip_suffix(".")
-
-
-def _float_text(column: pl.Series) -> pl.Series:
-    if column.dtype == pl.Float16:  # Polars writes it with the digits of a Float32
-        column = pl.Series(column.name, column.to_numpy().astype(str)).cast(pl.Float64)
-    numbers = column.cast(pl.Float64).fill_nan(None)
-    exact = numbers.abs() < _EXACT
-    narrow = numbers.cast(pl.Float32)
-    text = numbers.cast(pl.String)
-    text = _where(exact & (narrow.cast(pl.Float64) == numbers), narrow.cast(pl.String), text)
-    whole = exact & (numbers == numbers.round())
-    return _where(whole, numbers.cast(pl.Int64, strict=False).cast(pl.String), text)
-
-
-def _decoded(column: pl.Series) -> pl.Series:
-    try:
-        return column.cast(pl.String)
-    except pl.exceptions.ComputeError:
-        wrong = next(v for v in column.drop_nulls() if v.decode(errors="ignore").encode() != v)
-        raise InputError(
-            f"{column.name!r} holds the bytes {_short(wrong)}, which are not UTF-8 text"
-        ) from None
 
 
 def _short(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.canonical import as_text, spell
+from ihas_jax.data.canonical import check_column, spell, text_of
 from ihas_jax.data.drift import OtherShareWarning, describe_drift, find_drift
 from ihas_jax.data.frames import read_columns
 from ihas_jax.data.logs import Coded
@@ -44,6 +44,12 @@ class Encoder:
         self._schema = schema
         self._fields = schema.fields
         self._values = [pl.Enum(tuple(field.values)) for field in schema.fields]
+        # a spelling is its own spelling, so that most categories are found as they are
+        self._known = {
+            str(number): self._positions(number, pl.col(str(number)).fill_null(""))
+            for number, field in enumerate(schema.fields)
+            if field.rule == "category"
+        }
         self._padded = lru_cache(maxsize=None)(self._has_leading_zeros)
 
     def __call__(self, rows: Any) -> np.ndarray:
@@ -63,7 +69,6 @@ class Encoder:
             object.
         """
         columns = read_columns(rows, self._schema.names)
-        ids = np.empty((len(columns[0]), len(columns)), np.int32)
         for number, (field, column) in enumerate(zip(self._fields, columns, strict=True)):
             if column.dtype.is_numeric() and self._padded(number):
                 raise InputError(
@@ -71,9 +76,14 @@ class Encoder:
                     f"{self._padded(number)!r}, and came as numbers of the type {column.dtype}, "
                     "which have lost them; read the column as text"
                 )
-            texts = as_text(column)
-            ids[:, number] = self._find(number, texts)
-            _check(field, ids[:, number], texts)
+        columns = [check_column(column).alias(str(n)) for n, column in enumerate(columns)]
+        texts = pl.DataFrame(columns).select(text_of(pl.col(c.name), c.dtype) for c in columns)
+        found = texts.select(self._known.values())
+        ids = np.empty((len(columns[0]), len(columns)), np.int32)
+        for number, field in enumerate(self._fields):
+            text, known = texts[str(number)], found.get_column(str(number), default=None)
+            ids[:, number] = self._complete(number, text, known)
+            _check(field, ids[:, number], text)
         shares = (ids == np.array(self._schema.sizes) - 1).mean(0) if len(ids) else ()
         if len(ids) and (drifts := find_drift(self._schema, shares, len(ids))):
             warnings.warn(describe_drift(drifts), OtherShareWarning, stacklevel=3)
@@ -90,31 +100,33 @@ class Encoder:
         for number, (field, column, row) in enumerate(
             zip(self._fields, columns, ids, strict=False)
         ):
-            np.take(self._find(number, column.values), column.codes, out=row)
+            name, known = str(number), None
+            if name in self._known:
+                known = column.values.alias(name).to_frame().select(self._known[name]).to_series()
+            np.take(self._complete(number, column.values, known), column.codes, out=row)
             if (row == _NOTHING).any():
                 _check(field, row, column.values.gather(column.codes))
         return np.ascontiguousarray(ids.T)
 
-    def _find(self, number: int, texts: pl.Series) -> np.ndarray:
-        """The ids [n] int32 of text, -1 where it has no spelling."""
-        field, values = self._fields[number], self._values[number]
+    def _positions(self, number: int, spelled: pl.Expr) -> pl.Expr:
+        """The ids of spelled values of a field, null where a value has none of its own."""
+        return spelled.cast(self._values[number], strict=False).to_physical().cast(pl.Int32)
 
-        def position(spelled: pl.Series) -> pl.Series:
-            return spelled.cast(values, strict=False).to_physical().cast(pl.Int32)
-
-        found = pl.Series([None], dtype=pl.Int32).new_from_index(0, len(texts))
-        if field.rule == "category":  # a spelling is its own spelling
-            found = position(texts.fill_null(""))
-            if not found.null_count():
-                return found.to_numpy()
-        odd = texts.filter(found.is_null()).unique()
+    def _complete(self, number: int, texts: pl.Series, known: pl.Series | None) -> np.ndarray:
+        """The ids [n] int32 of text, -1 where it has no spelling; `known` are those found as is."""
+        field = self._fields[number]
+        if known is not None and not known.null_count():
+            return known.to_numpy()
+        odd = texts if known is None else texts.filter(known.is_null())
         spelled = spell(odd, field.kind, missing=self._schema.missing, edges=field.edges)
-        ids = position(spelled).fill_null(field.other)
-        ids = ids.zip_with(spelled.is_not_null(), pl.Series([_NOTHING], dtype=pl.Int32))
-        table = pl.DataFrame({"text": odd, "id": ids})
-        frame = pl.DataFrame({"text": texts, "found": found})
-        joined = frame.join(table, on="text", how="left", nulls_equal=True, maintain_order="left")
-        return joined.select(pl.coalesce("found", "id")).to_series().to_numpy()
+        place = self._positions(number, pl.col("x")).fill_null(field.other)
+        position = pl.when(pl.col("x").is_not_null()).then(place).otherwise(_NOTHING)
+        found = spelled.alias("x").to_frame().select(position).to_series().to_numpy()
+        if known is None:
+            return found
+        ids = known.fill_null(_NOTHING).to_numpy(writable=True)
+        ids[known.is_null().to_numpy()] = found
+        return ids
 
     def _has_leading_zeros(self, number: int) -> str | None:
         """A value of a text field that is a number with leading zeros."""

@@ -101,8 +101,9 @@ def find_edges(
         here = slice(done, done + len(codes))
         used = codes if train is None else codes[train[here]]
         weights = np.bincount(used, minlength=len(values))
-        frame = pl.DataFrame({"number": read_numbers(values), "rows": weights})
-        seen.append(frame.filter(~values.is_in(missing)) if missing else frame)
+        frame = pl.DataFrame({"text": values, "rows": weights})
+        frame = frame.filter(~pl.col("text").is_in(missing)) if missing else frame
+        seen.append(frame.select("rows", number=read_numbers(frame["text"])))
         done = here.stop
     counts = pl.concat(seen).filter(pl.col("number").is_not_null() & (pl.col("rows") > 0))
     counts = counts.group_by("number").agg(pl.col("rows").sum()).sort("number")
