@@ -13,6 +13,7 @@ from ihas_jax.config import Config
 from ihas_jax.data.store import open_store
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.errors import run_cli
+from ihas_jax.names import printable
 from ihas_jax.presets import PresetName
 from ihas_jax.stages.parts import require_parts
 from ihas_jax.stages.pipeline import StageName, transfer
@@ -43,7 +44,7 @@ def main() -> None:
     """Parses the command line and runs."""
     arguments = tyro.cli(Arguments, default=Arguments(config=early_preset()))
     data = synthetic() if arguments.data is None else open_store(arguments.data)
-    name = "synthetic" if arguments.data is None else arguments.data.resolve().name
+    name = "synthetic" if arguments.data is None else printable(arguments.data.resolve().name)
     output = arguments.output or Path("runs") / name
     result = transfer(arguments.config, data, output, arguments.stage)
     require_parts(result.missing, result.workdir / "metrics.json")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ihas_jax.names import printable
 
-_LONGEST = 40
+_LONGEST = 32
 _NAMED = 10
 _USUAL = "DejaVu Sans"  # comes with matplotlib
 

@@ -45,7 +45,9 @@ def draw_probabilities(gates: dict[str, Any]) -> Figure:
     figure, axes = _figure(1, 2, (10, 3.6))
     titles = ("one instance", f"{gates['instances']:,} test instances")
     for axis, counts, title in zip(axes, (gates["one"], gates["all"]), titles, strict=True):
-        axis.stairs(counts, np.linspace(0, 1, len(counts) + 1), fill=True, color=_COLORS[0])
+        bins = len(counts)
+        middles = (np.arange(bins) + 0.5) / bins
+        axis.hist(middles, bins, (0, 1), weights=counts, color=_COLORS[0])
         axis.set(
             title=title, xlabel="probability of an open gate", ylabel="coordinates", yscale="log"
         )

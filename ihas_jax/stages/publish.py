@@ -85,7 +85,8 @@ def present(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
     missing = make_parts(parts)
     if note := names.note():
         log(note)
-    log(f"Report: {folder / _REPORT}, figures: {folder / 'figures'}")
+    if not missing:
+        log(f"Report: {folder / _REPORT}")
     return missing
 
 

@@ -12,6 +12,7 @@ import jax
 from jax.sharding import SingleDeviceSharding
 
 from ihas_jax.errors import InputError
+from ihas_jax.names import printable
 from ihas_jax.progress import warn
 from ihas_jax.root_logger import ocp, root_logger_kept
 
@@ -30,6 +31,7 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int = 2, read_only: bool = False) -> None:
         """Keeps the newest `keep`; with `read_only` nothing in the folder is made or removed."""
         self.directory, self._read_only = directory.resolve(), read_only
+        require_utf8(self.directory)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -128,6 +130,17 @@ class Checkpoints:
             f"[Checkpoint] {place} is damaged and now called {aside.name}; going on from the one "
             "before, or from the start."
         )
+
+
+def require_utf8(folder: Path) -> None:
+    """Raises: InputError: Orbax can't write checkpoints below a folder of that name."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{printable(folder)} can't hold a run, since a part of that name is not UTF-8. Choose "
+            "another folder, or rename it."
+        ) from None
 
 
 def _target(leaf: Any) -> Any:
