@@ -220,7 +220,8 @@ def draw(table: dict[str, dict[str, Any]]) -> Figure:
             gains = [ihas["auc"] - original["auc"] for ihas, original in pairs]
             if np.isnan(gains).any():
                 undefined = next(run for run in scores["original"] if np.isnan(run["auc"]))
-                panel.text(0, place, f" AUC {auc_text(undefined)}", va="center", fontsize=6)
+                panel.barh(place, 0)
+                panel.text(0, place, f" AUC {auc_text(undefined)}", va="center", fontsize=8)
                 continue
             panel.barh(place, np.mean(gains), color="#3b6ea5", alpha=0.5)
             panel.plot(gains, [place] * len(gains), ".", color="#1d3c5f")

@@ -47,7 +47,7 @@ def draw_probabilities(gates: dict[str, Any]) -> Figure:
     for axis, counts, title in zip(axes, (gates["one"], gates["all"]), titles, strict=True):
         bins = len(counts)
         middles = (np.arange(bins) + 0.5) / bins
-        axis.hist(middles, bins, (0, 1), weights=counts, color=_COLORS[0])
+        axis.hist(middles, bins, range=(0, 1), weights=counts, color=_COLORS[0])
         axis.set(
             title=title, xlabel="probability of an open gate", ylabel="coordinates", yscale="log"
         )

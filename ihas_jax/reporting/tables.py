@@ -70,7 +70,11 @@ class Grid:
         for row in self.rows:
             if row is not None:
                 first, *others = map(terminal, row)
-                yield first
-                for header, cell in zip(self.headers[1:], others, strict=True):
-                    if cell:
-                        yield Text.assemble("  ", terminal(header), ": ", cell, overflow="fold")
+                lines = [first] + [
+                    Text.assemble("  ", terminal(header), ": ", cell)
+                    for header, cell in zip(self.headers[1:], others, strict=True)
+                    if cell
+                ]
+                for line in lines:
+                    line.no_wrap, line.overflow = False, "fold"
+                    yield line

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ihas_jax.names import printable
+from ihas_jax.names import markdown, printable
 from ihas_jax.progress import warn
 from ihas_jax.reporting.drawing import FigureNames, save_figure
 from ihas_jax.stages.run import write_json, write_text
@@ -75,7 +75,7 @@ def write_results(
     text, figure = Path(f"{results}.md"), Path(f"{results}.png")
 
     def write_markdown() -> None:
-        note = [names.note(), ""] if names and names.stand_ins else []
+        note = [names.note(markdown), ""] if names and names.stand_ins else []
         write_text(text, "\n".join([*lines(), *note]))
 
     parts: dict[str, Callable[[], None]] = {str(text): write_markdown}

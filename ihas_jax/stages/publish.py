@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,7 @@ def publish(
       histories: epochs of each training.
       sample: gate probabilities `[S, K]` and thresholds `[S]` of some test rows, of iHAS.
     """
-    for name in _parts(metrics):
-        (run.workdir / name).unlink(missing_ok=True)
+    _remove(run, _parts(metrics))
     gates = None if sample is None else count_gates(sample["probs"], sample["thresholds"])
     write_json(run.workdir / _CURVES, {"histories": histories, "gates": gates})
     write_json(run.workdir / _METRICS, metrics)  # its presence says that all numbers are there
@@ -76,8 +76,7 @@ def present(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
     folder, names = run.workdir, _names(metrics)
     parts: dict[str, Callable[[], None]] = {}
     if absent := _missing(run, metrics, names):
-        for name in absent:  # the names that a file shows may be out of date
-            (folder / name).unlink(missing_ok=True)
+        _remove(run, absent)  # the names that a file shows may be out of date
         curves = read_json(folder / _CURVES)
         makers = _makers(run, metrics, names, defined(curves["histories"]), curves["gates"])
         parts = {str(folder / name): makers[name] for name in absent}
@@ -111,6 +110,12 @@ def _missing(run: Run, metrics: dict[str, Any], names: FigureNames) -> list[str]
     if shown != names.stand_ins:
         missing = [*dict.fromkeys([*missing, _REPORT, _WIDTHS]), _NAMES]
     return missing
+
+
+def _remove(run: Run, names: list[str]) -> None:
+    for name in names:
+        with suppress(OSError):  # then it can't be made either, which says why
+            (run.workdir / name).unlink(missing_ok=True)
 
 
 def _makers(
