@@ -75,6 +75,15 @@ def test_no_bar_without_a_command_line(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_command_line_says_everything_once(capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(logging.root, "handlers", [logging.NullHandler()])
+    monkeypatch.setattr(logging.NullHandler, "handle", lambda _, record: seen.append(record))
+    with command_line():
+        log("once")
+    assert capsys.readouterr().out == "once\n" and not seen
+
+
 def test_a_command_line_gives_logging_back():
     logger = logging.getLogger("ihas_jax")
     before = (list(logger.handlers), logger.level, logger.propagate)
