@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
-import matplotlib
 import tyro
 from bench.common import HAS_TORCH, Row, Settings, torch_threads
 from bench.feeding import measure_feeding
@@ -24,13 +22,16 @@ from bench.runs import (
 from bench.steps import measure_scaling, measure_search_step, measure_training_step
 from bench.workload import ROWS, Shape
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from ihas_jax.config import Config
 from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.names import markdown
 from ihas_jax.progress import console, log
+from ihas_jax.reporting.drawing import figure_text
 from ihas_jax.reporting.report import provenance
+from ihas_jax.reporting.tables import Grid
+from ihas_jax.stages.parts import require_parts, write_results
 
 Measure = Literal[
     "criteo", "avazu", "search", "scaling", "limit", "breakdown", "memory", "feeding", "clusters",
@@ -90,7 +91,8 @@ def main() -> None:
     for line in _about():
         console.print(line)
     console.print(_table(rows))
-    _write(rows, arguments)
+    require_parts(_write(rows, arguments), f"{arguments.results}.json")
+    log(f"Results: {arguments.results}.md, .json and .png")
 
 
 def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:
@@ -122,17 +124,11 @@ def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:
     }
 
 
-def _table(rows: list[Row]) -> Table:
-    table = Table(title="Benchmark")
-    for column in ("measure", "side"):
-        table.add_column(column)
-    for column in ("median", "ratio", "goal"):
-        table.add_column(column, justify="right")
+def _table(rows: list[Row]) -> Grid:
+    cells: list[tuple[str, ...] | None] = []
     for row in rows:
-        for cells in _cells(row):
-            table.add_row(*cells)
-        table.add_section()
-    return table
+        cells += [*_cells(row), None]
+    return Grid("Benchmark", ("measure", "side", "median", "ratio", "goal"), cells, texts=(0, 1))
 
 
 def _cells(row: Row) -> list[tuple[str, ...]]:
@@ -144,9 +140,20 @@ def _cells(row: Row) -> list[tuple[str, ...]]:
     return lines
 
 
-def _write(rows: list[Row], arguments: Arguments) -> None:
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    lines = [
+def _write(rows: list[Row], arguments: Arguments) -> tuple[str, ...]:
+    content = {
+        "provenance": _about(),
+        "settings": asdict(arguments.settings),
+        "rows": [asdict(row) | {"ratios": row.ratios} for row in rows],
+    }
+    return write_results(
+        arguments.results, content, lambda: _lines(rows, arguments), lambda: _draw(rows)
+    )
+
+
+def _lines(rows: list[Row], arguments: Arguments) -> list[str]:
+    """The Markdown file's."""
+    return [
         "# Benchmark",
         "",
         *_about(),
@@ -157,21 +164,11 @@ def _write(rows: list[Row], arguments: Arguments) -> None:
         "",
         "| measure | side | median | ratio | goal |",
         "|---|---|---:|---:|---:|",
-        *(f"| {' | '.join(cells)} |" for row in rows for cells in _cells(row)),
+        *(f"| {' | '.join(map(markdown, cells))} |" for row in rows for cells in _cells(row)),
         "",
-        *(f"- {row.measure}: {_sentence(row)}" for row in rows if row.facts),
+        *(f"- {markdown(row.measure)}: {_sentence(row)}" for row in rows if row.facts),
         "",
     ]
-    content = {
-        "provenance": _about(),
-        "settings": asdict(arguments.settings),
-        "rows": [asdict(row) | {"ratios": row.ratios} for row in rows],
-    }
-    Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
-    Path(f"{arguments.results}.json").write_text(json.dumps(content, indent=2) + "\n")
-    with matplotlib.rc_context({"svg.hashsalt": "benchmark"}):
-        _draw(rows).savefig(f"{arguments.results}.png", dpi=150)
-    log(f"Results: {arguments.results}.md, .json and .png")
 
 
 def _about() -> list[str]:
@@ -187,12 +184,17 @@ def _sentence(row: Row) -> str:
     return "; ".join(f"{name} {show(value)}" for name, value in row.facts.items())
 
 
+def _plain(line: str) -> str:
+    """A line of Markdown as matplotlib's text."""
+    return line.replace("`", "").replace("$", r"\$")
+
+
 def _draw(rows: list[Row]) -> Figure:
     """One panel of bars for each row of the table."""
     columns = 2
     height = -(-len(rows) // columns)
     figure = Figure(figsize=(11, 1.4 + 2.1 * height), layout="constrained")
-    figure.suptitle("\n".join(line.replace("`", "") for line in _about()), fontsize=7)
+    figure.suptitle("\n".join(_plain(line) for line in _about()), fontsize=7)
     for i, row in enumerate(rows):
         axis = figure.add_subplot(height, columns, i + 1)
         names, values = list(row.values), list(row.values.values())
@@ -203,7 +205,7 @@ def _draw(rows: list[Row]) -> Figure:
             for name, value in row.values.items()
         ]
         axis.bar_label(bars, labels, padding=3, fontsize=8)
-        axis.set_title(f"{row.measure} [{row.unit}]", fontsize=9, loc="left")
+        axis.set_title(f"{figure_text(row.measure)} [{row.unit}]", fontsize=9, loc="left")
         axis.margins(x=0.25)
         axis.invert_yaxis()
         axis.tick_params(labelsize=8)

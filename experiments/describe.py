@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
-from rich.markup import escape
-from rich.table import Table as Grid
 
 from ihas_jax.data.drift import describe_drift, find_drift
 from ihas_jax.data.split import SPLITS
 from ihas_jax.data.store import Dataset, Split, open_store, read_description, verify_store
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.names import printable
 from ihas_jax.progress import console, log, track
+from ihas_jax.reporting.drawing import FigureNames, figure_names, save_figure
+from ihas_jax.reporting.tables import Grid
 
 _BLOCK_ROWS = 1 << 18
 _FIGURES = (".png", ".pdf", ".svg")
@@ -60,9 +61,12 @@ def main() -> None:
     if arguments.figure:
         try:
             arguments.figure.parent.mkdir(parents=True, exist_ok=True)
-            draw_frequencies(data, counts).savefig(arguments.figure, dpi=150)
+            names = figure_names(data.schema.names)
+            save_figure(arguments.figure, lambda: draw_frequencies(names, counts), names.fonts)
         except OSError as error:
             raise InputError(f"{arguments.figure} cannot be written: {error.strerror}") from None
+        if note := names.note():
+            log(note)
         log(f"Figure: {arguments.figure}")
 
 
@@ -86,18 +90,18 @@ def describe_splits(data: Dataset, origin: dict[str, object]) -> Grid:
     for name, value in origin.items():
         text = " ".join(map(str, value)) if isinstance(value, list) else value
         shown.append(f"{name.replace('_', ' ')}: {text}")
-    table = Grid("split", "rows", "label rate", title=escape(", ".join(shown)))
     parts: list[np.ndarray] = []
+    rows: list[tuple[str, ...] | None] = []
     for name in SPLITS:
         labels = np.asarray(getattr(data, name).labels)
         parts.append(labels)
-        table.add_row(name, f"{len(labels):,}", f"{labels.mean():.4f}" if len(labels) else "")
-    labels = np.concatenate(parts)
-    table.add_section()
-    table.add_row("all", f"{len(labels):,}", f"{labels.mean():.4f}" if len(labels) else "")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
+        rows.append(_split_row(name, labels))
+    rows += [None, _split_row("all", np.concatenate(parts))]
+    return Grid(", ".join(shown), ("split", "rows", "label rate"), rows)
+
+
+def _split_row(name: str, labels: np.ndarray) -> tuple[str, ...]:
+    return name, f"{len(labels):,}", f"{labels.mean():.4f}" if len(labels) else ""
 
 
 def describe_fields(data: Dataset, counts: list[np.ndarray]) -> Grid:
@@ -105,25 +109,26 @@ def describe_fields(data: Dataset, counts: list[np.ndarray]) -> Grid:
 
     "expected" is the share of "other" in the log that the values were counted on.
     """
-    table = Grid("field", "kind", "ids", "other", "expected", "most frequent value", "its share")
+    table = []
     for field, count in zip(data.schema.fields, counts, strict=True):
         rows = max(int(count.sum()), 1)
         top = int(count[:-1].argmax()) if field.values else None
-        table.add_row(
-            escape(field.name),
-            field.kind,
-            f"{field.size:,}",
-            f"{count[-1] / rows:.2%}",
-            "" if field.other_share is None else f"{field.other_share:.2%}",
-            "" if top is None else escape(_short(field.values[top])),
-            "" if top is None else f"{count[top] / rows:.2%}",
+        table.append(
+            (
+                field.name,
+                field.kind,
+                f"{field.size:,}",
+                f"{count[-1] / rows:.2%}",
+                "" if field.other_share is None else f"{field.other_share:.2%}",
+                "" if top is None else _short(field.values[top]),
+                "" if top is None else f"{count[top] / rows:.2%}",
+            )
         )
-    for column in (*table.columns[2:5], table.columns[6]):
-        column.justify = "right"
-    return table
+    headers = ("field", "kind", "ids", "other", "expected", "most frequent value", "its share")
+    return Grid("", headers, table, texts=(0, 1, 5))
 
 
-def draw_frequencies(data: Dataset, counts: list[np.ndarray]) -> Figure:
+def draw_frequencies(names: FigureNames, counts: list[np.ndarray]) -> Figure:
     """Rows that hold each value, by rank, a line for each field, both axes logarithmic."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     axis = figure.add_subplot()
@@ -132,8 +137,7 @@ def draw_frequencies(data: Dataset, counts: list[np.ndarray]) -> Figure:
         ranked = np.sort(counts[n][:-1])[::-1]
         ranked = ranked[ranked > 0]
         if place < _NAMED:
-            name = data.schema.fields[n].name.replace("$", r"\$")  # a dollar begins a formula
-            label = f"{name} ({len(counts[n]):,} ids)"
+            label = f"{names.texts[n]} ({len(counts[n]):,} ids)"
             style: dict[str, Any] = {"lw": 1.0, "zorder": 3, "label": label}
         else:
             style = {"lw": 0.7, "color": "0.8", "label": "the others" if place == _NAMED else None}
@@ -148,7 +152,7 @@ def draw_frequencies(data: Dataset, counts: list[np.ndarray]) -> Figure:
 
 
 def _short(text: str) -> str:
-    shown = repr(text)
+    shown = f"'{printable(text)}'"
     return shown if len(shown) <= 24 else f"{shown[:24]}..."
 
 

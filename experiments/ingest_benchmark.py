@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import resource
@@ -19,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import tyro
 from generate import FULL_ROWS, lines
-from rich.table import Table
 
 from ihas_jax.config import Config
 from ihas_jax.data import formats
@@ -27,6 +25,8 @@ from ihas_jax.data.ingest import prepare
 from ihas_jax.errors import run_cli
 from ihas_jax.progress import console, log, track
 from ihas_jax.reporting.report import provenance
+from ihas_jax.reporting.tables import Grid
+from ihas_jax.stages.parts import require_parts, write_results
 
 _MIN_COUNT = 10
 _NUMBERS = 13
@@ -75,7 +75,7 @@ def main() -> None:
     for row in found:
         beside = row["rows"] == found[0]["rows"]
         row["ratio"] = row["seconds"] / found[0]["seconds"] if beside else 0
-    console.print(_table(found))
+    console.print(Grid("Preparing a raw log", _HEADINGS, [*map(_cells, found)], texts=(1,)))
     _save(found, arguments.results)
 
 
@@ -185,13 +185,6 @@ def _cells(row: dict[str, float]) -> tuple[str, ...]:
 _HEADINGS = ("rows", "side", "seconds", "rows/s", "peak GB", "store bytes per value", "ratio")
 
 
-def _table(found: list[dict[str, float]]) -> Table:
-    table = Table(*_HEADINGS, title="Preparing a raw log")
-    for row in found:
-        table.add_row(*_cells(row))
-    return table
-
-
 def _save(found: list[dict[str, float]], results: Path) -> None:
     about = provenance(Config())[:-1]
     lines_ = [
@@ -207,10 +200,8 @@ def _save(found: list[dict[str, float]], results: Path) -> None:
         *(f"| {' | '.join(_cells(row))} |" for row in found),
         "",
     ]
-    results.parent.mkdir(parents=True, exist_ok=True)
-    Path(f"{results}.md").write_text("\n".join(lines_), encoding="utf-8")
     content = {"provenance": about, "rows": found}
-    Path(f"{results}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    require_parts(write_results(results, content, lambda: lines_), f"{results}.json")
     log(f"Results: {results}.md and .json")
 
 

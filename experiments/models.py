@@ -24,10 +24,12 @@ from ihas_jax.config import Config, ModelConfig, ModelName, to_json
 from ihas_jax.data.store import open_store
 from ihas_jax.errors import run_cli
 from ihas_jax.models.base import count_parameters
+from ihas_jax.names import markdown, printable
 from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
-from ihas_jax.reporting.comparison import spread
+from ihas_jax.reporting.comparison import auc_spread
 from ihas_jax.reporting.report import provenance
+from ihas_jax.stages.parts import require_parts, write_results
 from ihas_jax.stages.run import write_json
 
 Trained = dict[str, dict[str, list[dict[str, float]]]]
@@ -62,7 +64,7 @@ def main() -> None:
     trained = earlier_logs(arguments.results, arguments.config, arguments.seeds, {})
     for path in arguments.data:
         for name in arguments.models:
-            models = trained.setdefault(path.resolve().name, {})
+            models = trained.setdefault(printable(path.resolve().name), {})
             if name not in models:
                 models[name] = scores(arguments, path, name)
                 write(arguments, [], trained)
@@ -70,19 +72,29 @@ def main() -> None:
         measure(replace(arguments.config.model, name=name), arguments.settings)
         for name in arguments.models
     ]
-    write(arguments, rows, trained)
+    missing = write(arguments, rows, trained)
+    require_parts(missing, f"{arguments.results}.json")
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
 
 
-def write(arguments: Arguments, rows: list[dict[str, Any]], trained: Trained) -> None:
-    """Writes what is trained as JSON, and once models are measured the table as Markdown."""
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+def write(arguments: Arguments, rows: list[dict[str, Any]], trained: Trained) -> tuple[str, ...]:
+    """Writes what is trained as JSON, and once models are measured the table as Markdown.
+
+    Returns:
+      The files that could not be made.
+    """
     content = {"models": rows, "logs": trained, "seeds": arguments.seeds}
     content |= {"config": to_json(arguments.config)}
+    if rows:
+        return write_results(arguments.results, content, lambda: _lines(arguments, rows, trained))
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
     write_json(Path(f"{arguments.results}.json"), content)
-    if not rows:
-        return
-    lines = [
+    return ()
+
+
+def _lines(arguments: Arguments, rows: list[dict[str, Any]], trained: Trained) -> list[str]:
+    """The Markdown file's."""
+    return [
         "# Click models",
         "",
         *_table(rows, trained),
@@ -95,7 +107,6 @@ def write(arguments: Arguments, rows: list[dict[str, Any]], trained: Trained) ->
         *provenance(arguments.config),
         "",
     ]
-    Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 def scores(arguments: Arguments, path: Path, name: ModelName) -> list[dict[str, float]]:
@@ -105,10 +116,11 @@ def scores(arguments: Arguments, path: Path, name: ModelName) -> list[dict[str, 
     if name == "ncf" and data.schema.names[model.ncf_pair[0]] != "user":
         return []
     first, runs = arguments.config.seed, []
+    folder = printable(path.resolve().name)
     for seed in range(first, first + arguments.seeds):
-        log(f"[{path.resolve().name}] {name}, seed {seed}")
+        log(f"[{folder}] {name}, seed {seed}")
         config = replace(arguments.config, model=model, seed=seed)
-        workdir = arguments.output / path.resolve().name / f"{name}_{seed}"
+        workdir = arguments.output / folder / f"{name}_{seed}"
         runs.append(train(config, data, workdir))
     return runs
 
@@ -143,16 +155,17 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]], trained: Trained) -> list[str]:
+    logs = "".join(f" {markdown(name)} |" for name in trained)
     lines = [
-        f"| model | equation | parameters | step |{''.join(f' {name} |' for name in trained)}",
+        f"| model | equation | parameters | step |{logs}",
         f"|---|---|---:|---:|{'---:|' * len(trained)}",
     ]
     for row in rows:
         equation = row["equation"].replace("|", "\\|")
         cells = [row["name"], f"`{equation}`", f"{row['parameters']:,}", f"{row['ratio']:.2f}"]
         for models in trained.values():
-            runs = [run["auc"] for run in models.get(row["name"], [])]
-            cells.append(f"{spread(runs):.4f}" if runs else "")
+            runs = models.get(row["name"], [])
+            cells.append(auc_spread(runs) if runs else "")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.markup import escape
-from rich.table import Table as Grid
 
 from ihas_jax.data import formats
 from ihas_jax.data.drift import describe_drift
@@ -21,6 +19,7 @@ from ihas_jax.data.split import SPLITS, SplitRule
 from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.progress import console, log
+from ihas_jax.reporting.tables import Grid
 
 
 @dataclass(frozen=True)
@@ -144,16 +143,16 @@ Command = (
 
 def report(summary: Summary, output: Path) -> None:
     """Prints what was made: the splits, the fields, and how long it took."""
-    splits = Grid("split", "rows", "label rate", title=escape(str(output)))
-    for name, rows, clicks in zip(SPLITS, summary.rows, summary.clicks, strict=True):
-        splits.add_row(name, f"{rows:,}", f"{clicks / rows:.4f}" if rows else "")
-    fields = Grid("field", "kind", "ids", "other")
-    for field, share in zip(summary.schema.fields, summary.other_shares, strict=True):
-        fields.add_row(escape(field.name), field.kind, f"{field.size:,}", f"{share:.2%}")
-    for grid in (fields, splits):
-        for column in grid.columns[1:]:
-            column.justify = "right"
-        console.print(grid)
+    splits = [
+        (name, f"{rows:,}", f"{clicks / rows:.4f}" if rows else "")
+        for name, rows, clicks in zip(SPLITS, summary.rows, summary.clicks, strict=True)
+    ]
+    fields = [
+        (field.name, field.kind, f"{field.size:,}", f"{share:.2%}")
+        for field, share in zip(summary.schema.fields, summary.other_shares, strict=True)
+    ]
+    console.print(Grid("", ("field", "kind", "ids", "other"), fields, texts=(0, 1)))
+    console.print(Grid(str(output), ("split", "rows", "label rate"), splits))
     if summary.drifts:
         log(f"warning: {describe_drift(summary.drifts)}")
     if summary.complaint:

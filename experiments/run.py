@@ -13,7 +13,9 @@ from ihas_jax.config import Config
 from ihas_jax.data.store import open_store
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.errors import run_cli
+from ihas_jax.names import printable
 from ihas_jax.presets import PresetName
+from ihas_jax.stages.parts import require_parts
 from ihas_jax.stages.pipeline import StageName, transfer
 
 
@@ -21,7 +23,8 @@ from ihas_jax.stages.pipeline import StageName, transfer
 class Arguments:
     """Runs iHAS end to end. Run the same command again to go on after an interruption.
 
-    Writes metrics.json, report.md, figures/, log.jsonl and bundle/ into the output folder.
+    Writes metrics.json, report.md, figures/, log.jsonl and bundle/ into the output folder. Exit
+    code 1: the numbers are there, but a part of report or figures is not.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
@@ -41,8 +44,10 @@ def main() -> None:
     """Parses the command line and runs."""
     arguments = tyro.cli(Arguments, default=Arguments(config=early_preset()))
     data = synthetic() if arguments.data is None else open_store(arguments.data)
-    name = "synthetic" if arguments.data is None else arguments.data.resolve().name
-    transfer(arguments.config, data, arguments.output or Path("runs") / name, arguments.stage)
+    name = "synthetic" if arguments.data is None else printable(arguments.data.resolve().name)
+    output = arguments.output or Path("runs") / name
+    result = transfer(arguments.config, data, output, arguments.stage)
+    require_parts(result.missing, result.workdir / "metrics.json")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,13 +18,16 @@ from ihas_jax.config import Config, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.names import markdown, printable
 from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import Gain, Spread, paired_gain, spread
 from ihas_jax.reporting.report import provenance
 from ihas_jax.serving.bundle import load_bundle
+from ihas_jax.stages.parts import require_parts, write_results
 from ihas_jax.stages.pipeline import fit
 from ihas_jax.stages.together import fit_together
+from ihas_jax.training.metrics import auc_text
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,29 @@ def main() -> None:
     runs = run_seeds(arguments)
     name = "synthetic" if arguments.data is None else arguments.data.name
     summary = summarize(runs)
-    lines = [
-        f"# {name}: {arguments.seeds} seeds",
+    content = {
+        "log": printable(name),
+        "summary": summary,
+        "runs": runs,
+        "config": to_json(arguments.config),
+        "device": jax.devices()[0].device_kind,
+    }
+    missing = write_results(
+        arguments.results, content, lambda: _lines(arguments, name, summary, runs)
+    )
+    require_parts(missing, f"{arguments.results}.json")
+    print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
+
+
+def _lines(
+    arguments: Arguments,
+    name: str,
+    summary: dict[str, dict[str, float]],
+    runs: list[dict[str, Any]],
+) -> list[str]:
+    """The Markdown file's."""
+    return [
+        f"# {markdown(name)}: {arguments.seeds} seeds",
         "",
         *_table(summary),
         "",
@@ -83,17 +107,6 @@ def main() -> None:
         *provenance(arguments.config),
         "",
     ]
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
-    content = {
-        "log": name,
-        "summary": summary,
-        "runs": runs,
-        "config": to_json(arguments.config),
-        "device": jax.devices()[0].device_kind,
-    }
-    Path(f"{arguments.results}.json").write_text(json.dumps(content, indent=2) + "\n")
-    print("\n".join(lines))
 
 
 def run_seeds(arguments: Arguments) -> list[dict[str, Any]]:
@@ -156,6 +169,8 @@ def summarize(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     summary = {}
     for model in MODELS:
         row = {"parameters": float(np.mean([run[model]["parameters"] for run in runs]))}
+        if only := [run[model]["only_label"] for run in runs if "only_label" in run[model]]:
+            row["only_label"] = only[0]
         for metric in ("auc", "logloss"):
             values = [run[model][metric] for run in runs]
             row[metric], row[f"{metric}_deviation"] = spread(values)
@@ -178,6 +193,8 @@ def _table(summary: dict[str, dict[str, float]]) -> list[str]:
             f"{Spread(row[metric], row[f'{metric}_deviation']):.4f}"
             for metric in ("auc", "logloss")
         ]
+        if math.isnan(row["auc"]):
+            cells[0] = auc_text(row)
         cells.append(f"{row['parameters']:,.0f}")
         for metric in ("auc", "logloss"):
             if model == "base":

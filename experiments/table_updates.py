@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,12 @@ from ihas_jax.cli import early_preset
 from ihas_jax.config import Config, TableUpdates, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.names import markdown, printable
 from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
-from ihas_jax.reporting.comparison import Spread, paired_gain, spread
+from ihas_jax.reporting.comparison import Gain, Spread, auc_spread, paired_gain, spread
 from ihas_jax.reporting.report import provenance
+from ihas_jax.stages.parts import require_parts, write_results
 from ihas_jax.stages.pretrain import streamed_predict, train_base
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.workdir import open_workdir
@@ -55,7 +56,7 @@ def main() -> None:
         raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
     table = {}
     for path in arguments.data:
-        data, name = open_store(path), path.resolve().name
+        data, name = open_store(path), printable(path.resolve().name)
         runs: Runs = {tables: [] for tables in get_args(TableUpdates)}
         for seed in range(arguments.config.seed, arguments.config.seed + arguments.seeds):
             for tables, done in runs.items():
@@ -64,7 +65,15 @@ def main() -> None:
                 config = dataclasses.replace(arguments.config, optimizer=optimizer, seed=seed)
                 done.append(train(config, data, arguments.output / name / f"{tables}_{seed}"))
         table[name] = summarize(runs) | {"runs": runs}
-    lines = [
+    content = {"logs": table, "config": to_json(arguments.config)}
+    missing = write_results(arguments.results, content, lambda: _lines(arguments, table))
+    require_parts(missing, f"{arguments.results}.json")
+    print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
+
+
+def _lines(arguments: Arguments, table: dict[str, dict[str, Any]]) -> list[str]:
+    """The Markdown file's."""
+    return [
         "# Dense and row-wise Adam: the base model",
         "",
         *_table(table),
@@ -75,11 +84,6 @@ def main() -> None:
         *provenance(arguments.config),
         "",
     ]
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
-    content = {"logs": table, "config": to_json(arguments.config)}
-    Path(f"{arguments.results}.json").write_text(json.dumps(content, indent=2) + "\n")
-    print("\n".join(lines))
 
 
 def train(config: Config, data: Dataset, workdir: Path) -> dict[str, float]:
@@ -92,8 +96,7 @@ def train(config: Config, data: Dataset, workdir: Path) -> dict[str, float]:
         probs = predict((fitted.params, fitted.batch_stats), data.test.ids)
     scores = score(data.test.labels, probs)
     return {
-        "auc": scores.auc,
-        "logloss": scores.logloss,
+        **scores.facts,
         "epochs": len(fitted.history),
         "seconds": time.monotonic() - start,
     }
@@ -121,8 +124,10 @@ def _table(table: dict[str, dict[str, Any]]) -> list[str]:
                 f"{Spread(*summary[f'{metric} {side}']):{sign}.{digits}f}"
                 for side, sign in (("dense", ""), ("rowwise", ""), ("difference", "+"))
             ]
-            cells.append(f"{summary[f'{metric} p']:.3f}")
-            lines.append(f"| {name} | {metric} | {' | '.join(cells)} |")
+            if metric == "auc":
+                cells[:2] = (auc_spread(summary["runs"][side]) for side in ("dense", "rowwise"))
+            cells.append(Gain(Spread(0.0, 0.0), summary[f"{metric} p"]).p_text)
+            lines.append(f"| {markdown(name)} | {metric} | {' | '.join(cells)} |")
     return lines
 
 

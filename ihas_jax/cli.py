@@ -11,7 +11,7 @@ import tyro
 from ihas_jax.config import Config, ModelName, from_json
 from ihas_jax.method_config import MethodName
 from ihas_jax.presets import PresetName, preset
-from ihas_jax.stages.run import read_json
+from ihas_jax.stages.run import defined, read_json
 
 
 def early_preset() -> Config:
@@ -46,5 +46,5 @@ def earlier_logs(
     wanted = {"seeds": seeds, **besides}
     if any(found.get(name) != value for name, value in wanted.items()):
         return {}
-    logs: dict[str, Any] = found["logs"]
+    logs: dict[str, Any] = defined(found["logs"])
     return logs if from_json(Config, found["config"]) == config else {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from ihas_jax.progress import command_line
+
 _GO_ON = "run the same command again to go on from here"
 
 
@@ -21,7 +23,8 @@ def run_cli(main: Callable[[], None], *, interrupted: str = _GO_ON) -> None:
     Ctrl-C exits with 130 and says in one line what to do next.
     """
     try:
-        main()
+        with command_line():
+            main()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,12 +1,20 @@
-"""Progress of long work: a live bar on a terminal, a line now and then elsewhere."""
+"""Messages and progress of long work: records of `logging`, and what a command line shows of them.
+
+The library logs as "ihas_jax", so that `logging.basicConfig` decides what a program sees of it. A
+command line shows every message, live bars on a terminal, and tables.
+"""
 
 from __future__ import annotations
 
+import codecs
+import io
+import logging
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -16,16 +24,77 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
+from ihas_jax.names import printable
+
 _LINE_SECONDS = 10.0
+_BAR_WIDTH = 70
+"""Columns of a terminal from which on a bar leaves its numbers room."""
+_ASCII = {"±": "+-", "µ": "u", "…": "..."}
 
 console = Console(highlight=False, soft_wrap=True)
+_logger = logging.getLogger("ihas_jax")
 
 
 def log(message: str) -> None:
-    """Prints one line, above any live bar."""
-    console.print(message, markup=False)
+    """Logs one line; a command line prints it, above any live bar."""
+    _logger.info("%s", printable(message))
+
+
+def warn(message: str) -> None:
+    """Logs one line about something that needs a person; elsewhere as `log`."""
+    _logger.warning("%s", printable(message))
+
+
+def show(table: RenderableType) -> None:
+    """Prints a table where a command line is at work."""
+    if _at_command_line():
+        console.print(table)
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Prints messages, bars and tables while the block runs, in any encoding of the terminal.
+
+    Characters that stdout or stderr can't encode are spelt out, from here on.
+    """
+    codecs.register_error("ihas_jax", _spell)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="ihas_jax")
+    handler, level, propagate = _ConsoleHandler(), _logger.level, _logger.propagate
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.INFO)
+    _logger.propagate = False
+    try:
+        yield
+    finally:
+        _logger.removeHandler(handler)
+        _logger.setLevel(level)
+        _logger.propagate = propagate
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints messages as they are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one message."""
+        console.print(record.getMessage(), markup=False)
+
+
+def _at_command_line() -> bool:
+    return any(isinstance(handler, _ConsoleHandler) for handler in _logger.handlers)
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that an encoding lacks, and where encoding goes on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = printable(error.object[error.start : error.end])
+    spelt = "".join(_ASCII.get(character, character) for character in missing)
+    return spelt.encode("ascii", "backslashreplace").decode(), error.end
 
 
 class _RateColumn(ProgressColumn):
@@ -46,7 +115,9 @@ class Tracker:
         self._start = self._last_line = time.monotonic()
         self._before = self._done = done
         if bar is not None:
-            self._task = bar.add_task(description, total=total, unit=unit, completed=done)
+            self._task = bar.add_task(
+                printable(description), total=total, unit=unit, completed=done
+            )
 
     def advance(self, units: int) -> None:
         """Adds `units` finished units and redraws at most a few times a second."""
@@ -69,18 +140,18 @@ def track(description: str, total: int, unit: str = "rows", *, done: int = 0) ->
 
     Units that were `done` before do not count in the rate.
 
-    On a terminal a bar with units per second and time left; elsewhere a line every ten
-    seconds, so that a log file of a short run stays short.
+    A command line on a terminal shows a bar with units per second and time left; elsewhere a line
+    is logged every ten seconds, so that the log of a short run stays short.
     """
-    if not console.is_terminal:
+    if not (console.is_terminal and _at_command_line()):
         yield Tracker(description, total, unit, None, done)
         return
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        _RateColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold")),
+        *((BarColumn(),) if console.width >= _BAR_WIDTH else ()),
+        TaskProgressColumn(table_column=Column(no_wrap=True)),
+        _RateColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
     with Progress(*columns, console=console, transient=True) as bar:
         yield Tracker(description, total, unit, bar, done)

@@ -7,14 +7,18 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from variants import Scores, Shared, Table, Variant
 
-from ihas_jax.reporting.comparison import paired_gain, spread
+from ihas_jax.names import link, markdown
+from ihas_jax.reporting.comparison import auc_spread, paired_gain, spread
+from ihas_jax.reporting.drawing import figure_names
 from ihas_jax.reporting.report import provenance
-from ihas_jax.stages.run import write_json
+from ihas_jax.stages.parts import write_results
+from ihas_jax.training.metrics import auc_text
 
 _COLORS = (*(f"C{i}" for i in range(10)), "black")
 _SPAN = 0.03
@@ -29,8 +33,8 @@ def write(
     inference: dict[str, dict[str, float]],
     shared: Shared,
     note: str,
-) -> None:
-    """Writes a table as Markdown and JSON, and its figure.
+) -> tuple[str, ...]:
+    """Writes a table as JSON and Markdown, and its figure.
 
     Args:
       results: path of the files without .md, .json and .png.
@@ -39,15 +43,45 @@ def write(
       table: scores.
       inference: `time_inference` by log, of the logs to show.
       shared: what the variants share.
-      note: what the reader must know of this table.
+      note: what the reader must know of this table, as Markdown.
+
+    Returns:
+      The files that could not be made.
     """
+    content = {"logs": table, "inference": inference, **shared.content()}
+    names = figure_names(list(inference), "log")
+
+    def lines() -> list[str]:
+        return _lines(results, title, variants, table, inference, shared, note)
+
+    def draw_table() -> Figure:
+        shown = {
+            text: {v.title: table[name][v.name] for v in variants if v.name in table[name]}
+            for name, text in zip(inference, names.texts, strict=True)
+        }
+        return draw(shown)
+
+    return write_results(results, content, lines, draw_table, names)
+
+
+def _lines(
+    results: Path,
+    title: str,
+    variants: Sequence[Variant],
+    table: Table,
+    inference: dict[str, dict[str, float]],
+    shared: Shared,
+    note: str,
+) -> list[str]:
+    """The Markdown file's."""
     lines = [f"# {title}", ""]
     for name, times in inference.items():
         found = [variant for variant in variants if variant.name in table[name]]
-        lines += [f"## {name}", "", *_markdown(found, table[name], times, name), ""]
+        lines += [f"## {markdown(name)}", "", *_markdown(found, table[name], times, name), ""]
         if refused := [variant.title for variant in variants if variant not in found]:
             lines += [f"Left out, as the command's output explains: {', '.join(refused)}.", ""]
-    lines += [
+    return [
+        *lines,
         "Test split, mean ± standard deviation over seeds. Against base and best (the highest mean "
         "AUC): difference in AUC and, against base, in logloss of the same seed, with the p-value "
         "of a paired t-test, not corrected for the number of tests. Size: parameters over those of "
@@ -60,7 +94,7 @@ def write(
         "the full log. "
         f"{note}",
         "",
-        f"![Test AUC and size]({results.name}.png)",
+        f"![Test AUC and size]({link(results.name)}.png)",
         "",
         "Seeds are dots, their means diamonds. An arrow at the lower edge is a mean so far below "
         "the best that it would leave the others no room; its AUC stands beside it.",
@@ -68,15 +102,6 @@ def write(
         *provenance(shared.config),
         "",
     ]
-    results.parent.mkdir(parents=True, exist_ok=True)
-    Path(f"{results}.md").write_text("\n".join(lines), encoding="utf-8")
-    content = {"logs": table, "inference": inference, **shared.content()}
-    write_json(Path(f"{results}.json"), content)
-    shown = {
-        name: {v.title: table[name][v.name] for v in variants if v.name in table[name]}
-        for name in inference
-    }
-    draw(shown).savefig(f"{results}.png", dpi=150)
 
 
 def _markdown(
@@ -96,7 +121,7 @@ def _markdown(
     ]
     for variant in variants:
         runs = scores[variant.name]
-        cells = [f"{spread(values[variant.name]):.4f}" for values in (auc, logloss)]
+        cells = [auc_spread(runs), f"{spread(logloss[variant.name]):.4f}"]
         for values, other in ((auc, base), (logloss, base), (auc, best)):
             cells += _difference(values, variant.name, other)
         router = _mean(runs, "router_parameters")
@@ -122,6 +147,14 @@ def _mean(runs: list[Scores], name: str) -> float:
     return float(np.mean([run[name] for run in runs]))
 
 
+def say_undefined(panel: Axes, runs: Sequence[Scores]) -> None:
+    """Says in an empty panel why there is no AUC."""
+    undefined = next(run for run in runs if np.isnan(run["auc"]))
+    panel.text(
+        0.5, 0.5, f"AUC {auc_text(undefined)}", ha="center", wrap=True, transform=panel.transAxes
+    )
+
+
 def draw(table: Table) -> Figure:
     """Test AUC against parameters, those of routing included: seeds are dots, means diamonds.
 
@@ -129,14 +162,19 @@ def draw(table: Table) -> Figure:
     arrow at the lower edge with its AUC beside it.
 
     Args:
-      table: scores by log, a panel each, and title.
+      table: scores by what the figure calls the log, a panel each, and title.
     """
     figure = Figure(figsize=(4.2 * len(table) + 1.2, 4.0), layout="constrained")
     panels = figure.subplots(1, len(table), squeeze=False)[0]
     titles = list(dict.fromkeys(title for variants in table.values() for title in variants))
     colors = {title: _COLORS[i % len(_COLORS)] for i, title in enumerate(titles)}
     for panel, (name, variants) in zip(panels, table.items(), strict=True):
+        panel.set(title=name, xlabel="parameters, routing included", ylabel="test AUC")
+        panel.spines[["top", "right"]].set_visible(False)
         means = {title: _mean(runs, "auc") for title, runs in variants.items()}
+        if np.isnan(list(means.values())).any():  # of one class, which all variants are tested on
+            say_undefined(panel, next(iter(variants.values())))
+            continue
         lowest = max(means.values()) - _SPAN
         for title, runs in variants.items():
             sizes = [run["parameters"] + run["router_parameters"] for run in runs]
@@ -156,8 +194,6 @@ def draw(table: Table) -> Figure:
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
         panel.xaxis.set_major_formatter(EngFormatter())
         panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.set(title=name, xlabel="parameters, routing included", ylabel="test AUC")
-        panel.spines[["top", "right"]].set_visible(False)
     handles = [Line2D([], [], color=colors[t], marker="D", ls="", ms=5, label=t) for t in titles]
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure

@@ -21,10 +21,12 @@ from ihas_jax.config import Config, differences, replaced
 from ihas_jax.data.store import Dataset
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.method_config import MethodName
+from ihas_jax.names import markdown
 from ihas_jax.presets import PresetName, search_of
 from ihas_jax.progress import log
 from ihas_jax.reporting.report import METHODS
 from ihas_jax.serving.bundle import load_bundle
+from ihas_jax.stages.parts import require_parts
 from ihas_jax.stages.pipeline import fit
 from ihas_jax.training.metrics import score
 
@@ -120,12 +122,15 @@ def main() -> None:
     for name, data in open_logs(arguments.data).items():
         folder, scores = arguments.output / name, table.setdefault(name, {})
         variants = [variant_of(arguments, method, data, folder) for method in order]
-        chosen += [f"{name}, {v.title}: {c}." for v in variants if (c := choice_of(arguments, v))]
+        chosen += [
+            f"{markdown(name)}, {v.title}: {c}." for v in variants if (c := choice_of(arguments, v))
+        ]
         inference[name] = score_all(variants, data, folder, seeds, scores, keep)
-        write(
+        missing = write(
             arguments.results, "Table 2: selection methods", variants, table, inference,
             shared, _note(arguments, own, chosen),
         )  # fmt: skip
+    require_parts(missing, f"{arguments.results}.json")
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
 
 

@@ -21,13 +21,16 @@ from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, ModelName, SearchConfig, replaced, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.names import link, markdown, printable
 from ihas_jax.presets import PresetName, search_of
 from ihas_jax.progress import log
-from ihas_jax.reporting.comparison import paired_gain, spread
+from ihas_jax.reporting.comparison import auc_spread, paired_gain, spread
+from ihas_jax.reporting.drawing import figure_names
 from ihas_jax.reporting.report import provenance
 from ihas_jax.stages.borrow import borrow
+from ihas_jax.stages.parts import require_parts, write_results
 from ihas_jax.stages.pipeline import fit, transfer
-from ihas_jax.stages.run import write_json
+from ihas_jax.training.metrics import auc_text
 
 Scores = dict[str, list[dict[str, float]]]
 """Test scores of each seed, by method."""
@@ -70,12 +73,13 @@ def main() -> None:
     besides = {"adafs_soft": to_json(adafs_search(arguments))}
     table = earlier_logs(arguments.results, arguments.config, arguments.seeds, besides)
     for path in arguments.data:
-        data, name = open_store(path), path.resolve().name
+        data, name = open_store(path), printable(path.resolve().name)
         table.setdefault(name, {})
         for model in models_of(arguments, data):
             scores = table[name].setdefault(model, {})
             add_scores(arguments, data, arguments.output / name, model, scores)
-            write(arguments, table, besides)
+            missing = write(arguments, table, besides)
+    require_parts(missing, f"{arguments.results}.json")
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
 
 
@@ -141,11 +145,25 @@ def adafs_search(arguments: Arguments) -> SearchConfig:
 
 def write(
     arguments: Arguments, table: dict[str, dict[str, Scores]], besides: dict[str, Any]
-) -> None:
-    """Writes the table as Markdown and JSON, and its figure."""
-    logs = "".join(f"\n## {name}\n\n{_table(models)}\n" for name, models in table.items())
+) -> tuple[str, ...]:
+    """Writes the table as JSON and Markdown, and its figure; returns what could not be made."""
+    content = {"logs": table, "paper": PAPER, "seeds": arguments.seeds}
+    content |= {"config": to_json(arguments.config), **besides}
+    names = figure_names(list(table), "log")
+
+    def draw_table() -> Figure:
+        return draw(dict(zip(names.texts, table.values(), strict=True)))
+
+    return write_results(
+        arguments.results, content, lambda: _lines(arguments, table), draw_table, names
+    )
+
+
+def _lines(arguments: Arguments, table: dict[str, dict[str, Scores]]) -> list[str]:
+    """The Markdown file's."""
+    logs = "".join(f"\n## {markdown(name)}\n\n{_table(models)}\n" for name, models in table.items())
     searched = arguments.config.model.name
-    lines = [
+    return [
         f"# Table 3: other click models with the gates and clusters of a searched {searched}",
         logs,
         f"Test split, {arguments.seeds} seeds: mean ± standard deviation. Gain: iHAS minus "
@@ -156,17 +174,11 @@ def write(
         "stopping rows of that method's preset. Paper: its numbers on the full Avazu log "
         "(original, AdaFS-soft, iHAS), for models searched by a DNN.",
         "",
-        f"![Gain of iHAS in test AUC]({arguments.results.name}.png)",
+        f"![Gain of iHAS in test AUC]({link(arguments.results.name)}.png)",
         "",
         *provenance(arguments.config),
         "",
     ]
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    Path(f"{arguments.results}.md").write_text("\n".join(lines), encoding="utf-8")
-    content = {"logs": table, "paper": PAPER, "seeds": arguments.seeds}
-    content |= {"config": to_json(arguments.config), **besides}
-    write_json(Path(f"{arguments.results}.json"), content)
-    draw(table).savefig(f"{arguments.results}.png", dpi=150)
 
 
 def _table(models: dict[str, Scores]) -> str:
@@ -180,7 +192,10 @@ def _table(models: dict[str, Scores]) -> str:
         )
         for row, (metric, title) in enumerate(_METRICS.items()):
             values = {method: [run[metric] for run in runs] for method, runs in scores.items()}
-            cells = [f"{spread(values[m]):.4f}" if m in values else "" for m in METHODS]
+            if metric == "auc":
+                cells = [auc_spread(scores[m]) if m in scores else "" for m in METHODS]
+            else:
+                cells = [f"{spread(values[m]):.4f}" if m in values else "" for m in METHODS]
             gain = paired_gain(values["ihas"], values["original"])
             paper = PAPER.get(model, {}).get(metric, ())
             size = "" if row else f"{compact / full:.2f}"
@@ -190,7 +205,11 @@ def _table(models: dict[str, Scores]) -> str:
 
 
 def draw(table: dict[str, dict[str, Any]]) -> Figure:
-    """The gain of iHAS in test AUC: every seed a dot, their mean a bar, a panel for each log."""
+    """The gain of iHAS in test AUC: every seed a dot, their mean a bar, a panel for each log.
+
+    Args:
+      table: scores by what the figure calls the log, model and method.
+    """
     longest = max(len(models) for models in table.values())
     size = (3.2 * len(table) + 1.2, 0.32 * longest + 1.4)
     figure = Figure(figsize=size, layout="constrained")
@@ -199,6 +218,11 @@ def draw(table: dict[str, dict[str, Any]]) -> Figure:
         for place, scores in enumerate(models.values()):
             pairs = zip(scores["ihas"], scores["original"], strict=True)
             gains = [ihas["auc"] - original["auc"] for ihas, original in pairs]
+            if np.isnan(gains).any():
+                undefined = next(run for run in scores["original"] if np.isnan(run["auc"]))
+                panel.barh(place, 0)
+                panel.text(0, place, f" AUC {auc_text(undefined)}", va="center", fontsize=8)
+                continue
             panel.barh(place, np.mean(gains), color="#3b6ea5", alpha=0.5)
             panel.plot(gains, [place] * len(gains), ".", color="#1d3c5f")
         panel.axvline(0, color="black", linewidth=0.8)

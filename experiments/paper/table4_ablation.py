@@ -18,6 +18,7 @@ from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, replaced
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.presets import PresetName
+from ihas_jax.stages.parts import require_parts
 
 VariantName = Literal["base", "ihas_1", "ihas_2", "ihas_3", "ihas_4", "ihas"]
 PAPER = {
@@ -70,10 +71,11 @@ def main() -> None:
     for name, data in open_logs(arguments.data).items():
         folder, scores = arguments.output / name, table.setdefault(name, {})
         inference[name] = score_all(variants, data, folder, seeds, scores, keep)
-        write(
+        missing = write(
             arguments.results, "Table 4: ablations of iHAS", variants, table, inference,
             shared, _NOTE,
         )  # fmt: skip
+    require_parts(missing, f"{arguments.results}.json")
     print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
 
 

@@ -17,6 +17,7 @@ from ihas_jax.config import Config, to_json
 from ihas_jax.data.store import Dataset, open_store
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import BatchStats, Params
+from ihas_jax.names import printable
 from ihas_jax.progress import log
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.serving.bundle import load_bundle
@@ -98,7 +99,8 @@ def score_variant(
         seconds = {"search": seconds["search"]}
     if variant.key != "base":
         seconds.pop("base", None)  # the method does not need it
-    scores = {name: row[name] for name in ("auc", "logloss", "parameters", "bytes")}
+    names = ("auc", "logloss", "only_label", "parameters", "bytes")
+    scores = {name: row[name] for name in names if name in row}
     scores["router_parameters"] = row.get("router_parameters", 0)
     scores["training_seconds"] = sum(seconds.values())
     return scores
@@ -174,12 +176,12 @@ def score_all(
 
 
 def open_logs(paths: Sequence[Path]) -> dict[str, Dataset]:
-    """The stores of a table by the names of their folders.
+    """The stores of a table by the names of their folders, in characters that can be printed.
 
     Raises:
       InputError: two of them have the same name.
     """
-    names = [path.resolve().name for path in paths]
+    names = [printable(path.resolve().name) for path in paths]
     if len(set(names)) < len(names):
         raise InputError(f"--data names two folders of the same name: {', '.join(names)}.")
     return {name: open_store(path) for name, path in zip(names, paths, strict=True)}

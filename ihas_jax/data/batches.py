@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
-import grain.python as grain
 import numpy as np
 
 from ihas_jax.data.store import Split
+from ihas_jax.root_logger import grain
 
 _WINDOW_BLOCKS = 64
 _T = TypeVar("_T")

@@ -30,6 +30,7 @@ from ihas_jax.data.store import StoreWriter, new_store
 from ihas_jax.data.versions import file_versions
 from ihas_jax.data.vocabulary import count_field, rank_column
 from ihas_jax.errors import InputError
+from ihas_jax.names import printable
 from ihas_jax.progress import log as say
 from ihas_jax.progress import track
 
@@ -153,7 +154,7 @@ def prepare(
         train = splits == SPLITS.index("train")
         schema = schema or _count(log, spool, min_count, train if train.any() else None, bins)
         rows = tuple(np.bincount(splits, minlength=len(SPLITS)).tolist())
-        origin = {"sources": [path.name for path in log.paths], "min_count": min_count}
+        origin = {"sources": [printable(path.name) for path in log.paths], "min_count": min_count}
         origin |= {"seed": seed, "bad_rows": spool.read.bad, "split": split, "sample": sample}
         with StoreWriter(folder, schema, rows, origin) as writer:
             clicks, others = _encode(spool, schema, splits, writer)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import ttest_rel
+
+from ihas_jax.training.metrics import auc_text
 
 
 class Spread(NamedTuple):
@@ -17,6 +20,10 @@ class Spread(NamedTuple):
 
     def __format__(self, digits: str) -> str:
         """As `mean ± deviation`, by the format of a number, such as `.4f` or `+.4f`."""
+        if math.isnan(self.mean):
+            return "not defined"
+        if math.isnan(self.deviation):
+            return f"{self.mean:{digits}}"
         return f"{self.mean:{digits}} ± {self.deviation:{digits.lstrip('+')}}"
 
 
@@ -25,7 +32,8 @@ class Gain(NamedTuple):
 
     Attributes:
       spread: of the difference.
-      p: of a paired t-test that it is zero; nan for a single seed, 1 where nothing differs.
+      p: of a paired t-test that it is zero; nan for a single seed or values that are not defined,
+        1 where nothing differs.
     """
 
     spread: Spread
@@ -33,7 +41,9 @@ class Gain(NamedTuple):
 
     @property
     def p_text(self) -> str:
-        """The p-value to three digits."""
+        """The p-value to three digits; empty where there is none."""
+        if math.isnan(self.p):
+            return ""
         return "<0.001" if self.p < 0.001 else f"{self.p:.3f}"
 
 
@@ -44,10 +54,16 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(numbers.mean()), deviation)
 
 
+def auc_spread(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Mean and deviation of the AUC over seeds to four digits, or why it is not defined."""
+    undefined = [run for run in runs if math.isnan(run["auc"])]
+    return auc_text(undefined[0]) if undefined else f"{spread([r['auc'] for r in runs]):.4f}"
+
+
 def paired_gain(values: Sequence[float], base: Sequence[float]) -> Gain:
     """What `values` are above `base`, seed by seed."""
     gains = np.asarray(values, float) - np.asarray(base, float)
-    if len(gains) < 2:
+    if len(gains) < 2 or np.isnan(gains).any():
         return Gain(spread(gains.tolist()), float("nan"))
     p = float(ttest_rel(values, base).pvalue) if gains.any() else 1.0
     return Gain(spread(gains.tolist()), p)

@@ -2,73 +2,58 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ihas_jax.progress import log
+from ihas_jax.training.metrics import auc_text
 
 _COLORS = ("#3b6ea5", "#c8553d", "#588b4a", "#8c6bb1", "#b8860b", "#4d9f9f")
 History = list[dict[str, float]]
 
 
-def draw_figures(
-    directory: Path,
-    metrics: dict[str, Any],
-    histories: dict[str, History],
-    sample: dict[str, np.ndarray] | None,
-) -> None:
-    """Writes `learning_curves.png`, and `widths.png` and `probabilities.png` where they make sense.
+def count_gates(probs: np.ndarray, thresholds: np.ndarray, bins: int = 50) -> dict[str, Any]:
+    """What `draw_probabilities` draws of gates' `probs [S, K]` and `thresholds [S]`, JSON-ready.
 
-    Args:
-      directory: where they go.
-      metrics: the content of metrics.json.
-      histories: epochs of each training run.
-      sample: gates' `probs [S, K]` and `thresholds [S]` of some test rows.
+    Histograms of one instance, the one whose kept share is the median, and of all; its threshold,
+    and the 5, 50 and 95 % quantiles of all.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    figures = {"learning_curves": draw_learning_curves(histories)}
-    if sample is not None:
-        figures["probabilities"] = draw_probabilities(sample["probs"], sample["thresholds"])
-    if "clusters" in metrics:
-        labels = [
-            f"cluster {c}: {cluster['share']:.0%} of rows, keeps {cluster['kept']:.0%}"
-            for c, cluster in enumerate(metrics["clusters"])
-        ]
-        figures["widths"] = draw_widths(metrics["clusters"], labels)
-    if "selection" in metrics:
-        selection = metrics["selection"]
-        figures["widths"] = draw_widths([selection], [f"keeps {selection['kept']:.0%}"])
-    for name, figure in figures.items():
-        with matplotlib.rc_context({"svg.hashsalt": name}):
-            figure.savefig(directory / f"{name}.png", dpi=150)
-    log(f"[Figures] {', '.join(f'{name}.png' for name in figures)} in {directory}")
-
-
-def draw_probabilities(probs: np.ndarray, thresholds: np.ndarray, bins: int = 50) -> Figure:
-    """Histograms of gate probabilities with thresholds (the paper's Figure 3).
-
-    Left: one instance, the one whose kept share is the median. Right: all of them, with the
-    range of their thresholds.
-    """
-    figure, axes = _figure(1, 2, (10, 3.6))
     kept = (probs > thresholds[:, None]).mean(axis=1)
     median = int(np.argsort(kept, kind="stable")[len(kept) // 2])
-    titles = ("one instance", f"{len(probs):,} test instances")
-    for axis, values, title in zip(axes, (probs[median], probs.ravel()), titles, strict=True):
-        axis.hist(values, bins=bins, range=(0, 1), color=_COLORS[0])
+    counts = [np.histogram(values, bins, (0, 1))[0].tolist() for values in (probs[median], probs)]
+    return {
+        "instances": len(probs),
+        "one": counts[0],
+        "all": counts[1],
+        "threshold": float(thresholds[median]),
+        "quantiles": np.quantile(thresholds, [0.05, 0.5, 0.95]).tolist(),
+    }
+
+
+def draw_probabilities(gates: dict[str, Any]) -> Figure:
+    """Histograms of gate probabilities with thresholds (the paper's Figure 3).
+
+    Left: one instance. Right: all of them, with the range of their thresholds.
+
+    Args:
+      gates: what `count_gates` returned.
+    """
+    figure, axes = _figure(1, 2, (10, 3.6))
+    titles = ("one instance", f"{gates['instances']:,} test instances")
+    for axis, counts, title in zip(axes, (gates["one"], gates["all"]), titles, strict=True):
+        bins = len(counts)
+        middles = (np.arange(bins) + 0.5) / bins
+        axis.hist(middles, bins, range=(0, 1), weights=counts, color=_COLORS[0])
         axis.set(
             title=title, xlabel="probability of an open gate", ylabel="coordinates", yscale="log"
         )
-    axes[0].axvline(
-        thresholds[median], color=_COLORS[1], label=f"threshold {thresholds[median]:.2f}"
-    )
-    low, middle, high = np.quantile(thresholds, [0.05, 0.5, 0.95])
+    threshold = gates["threshold"]
+    axes[0].axvline(threshold, color=_COLORS[1], label=f"threshold {threshold:.2f}")
+    low, middle, high = gates["quantiles"]
     axes[1].axvspan(low, high, color=_COLORS[1], alpha=0.2, label="5 to 95 % of the thresholds")
     axes[1].axvline(middle, color=_COLORS[1], label=f"median threshold {middle:.2f}")
     for axis in axes:
@@ -76,14 +61,22 @@ def draw_probabilities(probs: np.ndarray, thresholds: np.ndarray, bins: int = 50
     return figure
 
 
-def draw_widths(models: list[dict[str, Any]], labels: list[str]) -> Figure:
-    """Kept coordinates per field of one or more models (the paper's Figure 5).
+def draw_widths(metrics: dict[str, Any], names: Sequence[str]) -> Figure:
+    """Kept coordinates per field of a selection, or of each cluster (the paper's Figure 5).
 
     Args:
-      models: each with its `widths` by field.
-      labels: what to call them.
+      metrics: the content of metrics.json, with `clusters` or a `selection`.
+      names: how to call the fields.
     """
-    names = list(models[0]["widths"])
+    if "clusters" in metrics:
+        models = metrics["clusters"]
+        labels = [
+            f"cluster {c}: {cluster['share']:.0%} of rows, keeps {cluster['kept']:.0%}"
+            for c, cluster in enumerate(models)
+        ]
+    else:
+        models = [metrics["selection"]]
+        labels = [f"keeps {models[0]['kept']:.0%}"]
     figure, (axis,) = _figure(1, 1, (max(6.0, 0.32 * len(names) + 2), 4.2))
     width = 0.8 / len(models)
     for c, (model, label) in enumerate(zip(models, labels, strict=True)):
@@ -112,7 +105,10 @@ def draw_learning_curves(histories: dict[str, History]) -> Figure:
         }  # fmt: skip
         epochs = [facts["epoch"] for facts in history]
         loss_axis.plot(epochs, [facts["loss"] for facts in history], label=name, **style)
-        auc_axis.plot(epochs, [facts["auc"] for facts in history], label=name, **style)
+        aucs = [facts["auc"] for facts in history]
+        if np.isnan(aucs).any():
+            name = f"{name} ({auc_text(history[int(np.isnan(aucs).argmax())])})"
+        auc_axis.plot(epochs, aucs, label=name, **style)
     loss_axis.set(xlabel="epoch", ylabel="training loss")
     auc_axis.set(xlabel="epoch", ylabel="validation AUC, each on its own rows")
     for axis in (loss_axis, auc_axis):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shlex
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from rich.table import Table
 
 from ihas_jax.config import Config, differences
 from ihas_jax.method_config import MethodName
-from ihas_jax.progress import console
+from ihas_jax.names import code, markdown
+from ihas_jax.reporting.drawing import FigureNames
 from ihas_jax.reporting.figures import History
-from ihas_jax.training.metrics import Scores
+from ihas_jax.reporting.tables import Grid
+from ihas_jax.training.metrics import Scores, auc_text
 
 METHODS: dict[MethodName, str] = {
     "none": "base",
@@ -38,21 +40,26 @@ MODELS = {"base": "base", "search": "search"} | {k: v for k, v in METHODS.items(
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 
 
-def closing_table(metrics: dict[str, Any]) -> None:
-    """Prints test metrics and parameters of the models that a run has scores of."""
-    table = Table(title="Test split")
-    table.add_column("model")
-    for column in ("AUC", "logloss", "parameters", "vs base"):
-        table.add_column(column, justify="right")
-    for key in _scored(metrics):
-        table.add_row(_name(metrics, key), *_cells(metrics, key))
-    console.print(table)
+def closing_table(metrics: dict[str, Any]) -> Grid:
+    """Test metrics and parameters of the models that a run has scores of, for a terminal."""
+    rows = [(_name(metrics, key), *_cells(metrics, key)) for key in _scored(metrics)]
+    # an AUC that is not defined is a sentence, which may wrap
+    texts = (0,) if all(math.isfinite(metrics[key]["auc"]) for key in _scored(metrics)) else (0, 1)
+    headers = ("model", "AUC", "logloss", "parameters", "vs base")
+    return Grid("Test split", headers, rows, texts)
 
 
-def write_report(
-    workdir: Path, config: Config, metrics: dict[str, Any], histories: dict[str, History]
-) -> None:
-    """Writes `report.md` from the content of metrics.json, beside `figures/`."""
+def render_report(
+    config: Config, metrics: dict[str, Any], histories: dict[str, History], names: FigureNames
+) -> str:
+    """The text of `report.md`, which stands beside `figures/`.
+
+    Args:
+      config: of the run.
+      metrics: the content of metrics.json.
+      histories: epochs of each training.
+      names: how the figures call the fields.
+    """
     method = METHODS[metrics.get("method", "ihas")]
     lines = [f"# {method} run", "", "## Test split", ""]
     lines += ["| model | AUC | logloss | parameters | AUC vs base |", "|---|---:|---:|---:|---:|"]
@@ -65,6 +72,7 @@ def write_report(
         lines += _clusters(metrics)
     if "selection" in metrics:
         lines += _selection(metrics["selection"])
+    lines += [names.note(markdown), ""] if names.stand_ins else []
     lines += [
         "## Training",
         "",
@@ -83,7 +91,7 @@ def write_report(
         *provenance(config),
         "",
     ]
-    (workdir / "report.md").write_text("\n".join(lines), encoding="utf-8")
+    return "\n".join(lines)
 
 
 def _scored(metrics: dict[str, Any]) -> list[str]:
@@ -128,7 +136,7 @@ def _selection(selection: dict[str, Any]) -> list[str]:
         "",
         "| field | kept coordinates, mean over its values |",
         "|---|---:|",
-        *(f"| {name} | {width:.1f} |" for name, width in selection["widths"].items()),
+        *(f"| {markdown(name)} | {width:.1f} |" for name, width in selection["widths"].items()),
         "",
         "![Kept coordinates per field](figures/widths.png)",
         "",
@@ -145,8 +153,9 @@ def _name(metrics: dict[str, Any], key: str) -> str:
 def _cells(metrics: dict[str, Any], key: str) -> list[str]:
     row, models = metrics[key], metrics.get("models", {})
     same = models.get(key) == models.get("base")  # a gain over another click model says nothing
-    gain = f"{row['auc'] - metrics['base']['auc']:+.4f}" if same and key != "base" else ""
-    return [f"{row['auc']:.4f}", f"{row['logloss']:.4f}", f"{row['parameters']:,}", gain]
+    difference = row["auc"] - metrics["base"]["auc"]
+    gain = f"{difference:+.4f}" if same and key != "base" and math.isfinite(difference) else ""
+    return [auc_text(row), f"{row['logloss']:.4f}", f"{row['parameters']:,}", gain]
 
 
 def _cluster_table(clusters: list[dict[str, Any]]) -> list[str]:
@@ -156,7 +165,7 @@ def _cluster_table(clusters: list[dict[str, Any]]) -> list[str]:
     ]
     for c, cluster in enumerate(clusters):
         test = cluster["test"]
-        scores = f"{test['auc']:.4f} | {test['logloss']:.4f}" if test else "no rows | no rows"
+        scores = f"{auc_text(test)} | {test['logloss']:.4f}" if test else "no rows | no rows"
         served = cluster["model"]
         if cluster["fallback"]:
             served += f" ({cluster['fallback']})"
@@ -167,7 +176,7 @@ def _cluster_table(clusters: list[dict[str, Any]]) -> list[str]:
     lines += ["", f"| field | {' | '.join(f'cluster {c}' for c in range(len(clusters)))} |"]
     lines.append(f"|---|{'---:|' * len(clusters)}")
     lines += [
-        f"| {name} | {' | '.join(str(cluster['widths'][name]) for cluster in clusters)} |"
+        f"| {markdown(name)} | {' | '.join(str(c['widths'][name]) for c in clusters)} |"
         for name in names
     ]
     return lines
@@ -189,7 +198,7 @@ def _training_table(histories: dict[str, History]) -> list[str]:
     for name, history in histories.items():
         best = max(history, key=lambda facts: Scores(facts["auc"], facts["logloss"]).objective)
         lines.append(
-            f"| {name} | {len(history)} | {best['epoch']} | {best['auc']:.4f} | "
+            f"| {name} | {len(history)} | {best['epoch']} | {auc_text(best)} | "
             f"{best['logloss']:.4f} |"
         )
     return lines
@@ -205,7 +214,7 @@ def provenance(config: Config) -> list[str]:
     return [
         f"- hardware: {jax.device_count()} device(s), {hardware}",
         f"- versions: Python {platform.python_version()}, {versions}",
-        f"- command: `{shlex.join(_command())}`",
+        f"- command: {code(shlex.join(_command()))}",
         f"- config values that differ from the paper's: {'; '.join(changed)}",
     ]
 

@@ -107,7 +107,7 @@ def scores_of(labels: np.ndarray, probs: np.ndarray, parameters: int) -> dict[st
     """AUC and logloss beside the size of a model, `bytes` for float32 parameters."""
     scores = score(labels, probs)
     size = {"parameters": parameters, "bytes": 4 * parameters}
-    return {"auc": scores.auc, "logloss": scores.logloss, **size}
+    return scores.facts | size
 
 
 def _describe(
@@ -129,9 +129,7 @@ def _describe(
         "widths": dict(zip(run.data.schema.names, widths, strict=True)),
         "model": expert.name,
         "fallback": plan.reasons[c],
-        "test": None
-        if scores is None
-        else {"rows": int(rows.sum()), "auc": scores.auc, "logloss": scores.logloss},
+        "test": None if scores is None else {"rows": int(rows.sum()), **scores.facts},
     }
 
 

@@ -14,7 +14,7 @@ from ihas_jax.progress import log
 from ihas_jax.stages.chain import Chain
 from ihas_jax.stages.ihas import IhasStages
 from ihas_jax.stages.methods import MethodStages
-from ihas_jax.stages.publish import read_published, show
+from ihas_jax.stages.publish import present, read_published
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.transfer import require_clusters, searched_config
 from ihas_jax.stages.workdir import open_workdir
@@ -29,10 +29,13 @@ class Result:
     Attributes:
       metrics: the content of `metrics.json`; empty until the evaluate stage is done.
       workdir: the run's folder, with `metrics.json`, `report.md`, `figures/` and `bundle/`.
+      missing: parts of report, figures and closing table that could not be made; the log says
+        why, and the same call makes them without training or evaluating anew.
     """
 
     metrics: dict[str, Any]
     workdir: Path
+    missing: tuple[str, ...] = ()
 
 
 def fit(config: Config, data: Dataset, workdir: str | Path, stage: StageName = "all") -> Result:
@@ -103,15 +106,13 @@ def _run(run: Run, source: Run, stage: StageName) -> Result:
         )
     stages = IhasStages(run, source) if run.config.method == "ihas" else MethodStages(run)
     chain = Chain(run, stages.stages, stages.shared)
-    metrics = None
-    if stage in ("all", "evaluate") and "evaluate" in chain.seconds:
-        metrics = read_published(run)
-    if metrics is not None:
-        show(run, metrics)
-    else:
+    ends = stage in ("all", "evaluate")
+    metrics = read_published(run) if ends and "evaluate" in chain.seconds else None
+    if metrics is None:
         chain.advance(stage)
         metrics = read_published(run) if "evaluate" in chain.seconds else None
-    return Result(metrics or {}, run.workdir)
+    missing = present(run, metrics) if ends and metrics is not None else ()
+    return Result(metrics or {}, run.workdir, missing)
 
 
 def check_rows(config: Config, data: Dataset) -> None:

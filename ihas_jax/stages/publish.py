@@ -1,15 +1,29 @@
-"""What a finished run leaves for people: metrics.json, report.md, figures, the closing table."""
+"""What a finished run leaves: its numbers first, then report, figures and the closing table."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ihas_jax.progress import log
-from ihas_jax.reporting.figures import History, draw_figures
-from ihas_jax.reporting.report import MODELS, closing_table, write_report
-from ihas_jax.stages.run import Run, read_json, write_json
+from ihas_jax.progress import log, show
+from ihas_jax.reporting.drawing import FigureNames, figure_names, save_figure
+from ihas_jax.reporting.figures import (
+    History,
+    count_gates,
+    draw_learning_curves,
+    draw_probabilities,
+    draw_widths,
+)
+from ihas_jax.reporting.report import MODELS, closing_table, render_report
+from ihas_jax.stages.parts import make_parts
+from ihas_jax.stages.run import Run, defined, read_json, write_json, write_text
+
+_METRICS, _CURVES, _REPORT = "metrics.json", "curves.json", "report.md"
+_WIDTHS, _NAMES = "figures/widths.png", "figures/names.json"
 
 
 def publish(
@@ -18,7 +32,7 @@ def publish(
     histories: dict[str, History],
     sample: dict[str, np.ndarray] | None = None,
 ) -> None:
-    """Draws, writes and prints the results of a run.
+    """Writes the numbers of a run, and what `present` needs to show them.
 
     Args:
       run: the run.
@@ -26,26 +40,114 @@ def publish(
       histories: epochs of each training.
       sample: gate probabilities `[S, K]` and thresholds `[S]` of some test rows, of iHAS.
     """
-    draw_figures(run.workdir / "figures", metrics, histories, sample)
-    write_report(run.workdir, run.config, metrics, histories)
-    write_json(run.workdir / "metrics.json", metrics)
+    _remove(run, _parts(metrics))
+    gates = None if sample is None else count_gates(sample["probs"], sample["thresholds"])
+    write_json(run.workdir / _CURVES, {"histories": histories, "gates": gates})
+    write_json(run.workdir / _METRICS, metrics)  # its presence says that all numbers are there
     run.event("metrics", metrics)
-    show(run, metrics)
-
-
-def show(run: Run, metrics: dict[str, Any]) -> None:
-    """Prints the closing table."""
-    closing_table(metrics)
-    log(f"Report: {run.workdir / 'report.md'}")
 
 
 def read_published(run: Run) -> dict[str, Any] | None:
-    """The metrics of a finished run, or None where one of its files is missing."""
-    files = [run.workdir / name for name in ("metrics.json", "report.md", "bundle/bundle.json")]
+    """The metrics of a finished run, or None where a file is missing that evaluation makes.
+
+    That is so too where a run of an older version lacks a part.
+    """
+    files = [run.workdir / name for name in (_METRICS, "bundle/bundle.json")]
     if not all(path.exists() for path in files):
         return None
     metrics: dict[str, Any] = read_json(files[0])
-    for name in MODELS:
-        if name in metrics and metrics[name]["auc"] is None:  # of a test split with one class
-            metrics[name]["auc"] = float("nan")
+    if not (run.workdir / _CURVES).exists() and _missing(run, metrics, _names(metrics)):
+        return None
+    # the AUC of a test split with one class is null in the file
+    clusters = [cluster["test"] for cluster in metrics.get("clusters", []) if cluster["test"]]
+    for scores in [*(metrics[name] for name in MODELS if name in metrics), *clusters]:
+        scores["auc"] = defined(scores["auc"])
     return metrics
+
+
+def present(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
+    """Makes what is missing of report and figures, and prints the closing table.
+
+    Each of them can fail alone, with a line that says why.
+
+    Returns:
+      What is missing in the end.
+    """
+    folder, names = run.workdir, _names(metrics)
+    parts: dict[str, Callable[[], None]] = {}
+    if absent := _missing(run, metrics, names):
+        _remove(run, absent)  # the names that a file shows may be out of date
+        curves = read_json(folder / _CURVES)
+        makers = _makers(run, metrics, names, defined(curves["histories"]), curves["gates"])
+        parts = {str(folder / name): makers[name] for name in absent}
+    parts["the closing table"] = lambda: show(closing_table(metrics))
+    missing = make_parts(parts)
+    if note := names.note():
+        log(note)
+    if not missing:
+        log(f"Report: {folder / _REPORT}")
+    return missing
+
+
+def _names(metrics: dict[str, Any]) -> FigureNames:
+    """How figures show the fields, where they do."""
+    models = metrics["clusters"][:1] if "clusters" in metrics else [metrics.get("selection", {})]
+    return figure_names(list(models[0].get("widths", {})))
+
+
+def _parts(metrics: dict[str, Any]) -> list[str]:
+    """The files of report and figures."""
+    names = [_REPORT, "figures/learning_curves.png"]
+    names += ["figures/probabilities.png"] if "clusters" in metrics else []
+    return [*names, _WIDTHS] if "clusters" in metrics or "selection" in metrics else names
+
+
+def _missing(run: Run, metrics: dict[str, Any], names: FigureNames) -> list[str]:
+    """The files that are not there, or show other names than they could by now."""
+    folder = run.workdir
+    missing = [name for name in _parts(metrics) if not (folder / name).exists()]
+    shown = read_json(folder / _NAMES) if (folder / _NAMES).exists() else {}
+    if shown != names.stand_ins:
+        missing = [*dict.fromkeys([*missing, _REPORT, _WIDTHS]), _NAMES]
+    return missing
+
+
+def _remove(run: Run, names: list[str]) -> None:
+    for name in names:
+        with suppress(OSError):  # then it can't be made either, which says why
+            (run.workdir / name).unlink(missing_ok=True)
+
+
+def _makers(
+    run: Run,
+    metrics: dict[str, Any],
+    names: FigureNames,
+    histories: dict[str, History],
+    gates: dict[str, Any] | None,
+) -> dict[str, Callable[[], None]]:
+    """What makes each file."""
+    folder = run.workdir
+
+    def figure(name: str, draw: Callable[[], Any], fonts: tuple[str, ...] = ()) -> None:
+        (folder / "figures").mkdir(exist_ok=True)
+        save_figure(folder / name, draw, fonts)
+
+    def write_report() -> None:
+        write_text(folder / _REPORT, render_report(run.config, metrics, histories, names))
+
+    def write_names() -> None:
+        path: Path = folder / _NAMES
+        if names.stand_ins:
+            write_json(path, names.stand_ins)
+
+    return {
+        _REPORT: write_report,
+        "figures/learning_curves.png": lambda: figure(
+            "figures/learning_curves.png", lambda: draw_learning_curves(histories)
+        ),
+        "figures/probabilities.png": lambda: figure(
+            "figures/probabilities.png", lambda: draw_probabilities(gates or {})
+        ),
+        _WIDTHS: lambda: figure(_WIDTHS, lambda: draw_widths(metrics, names.texts), names.fonts),
+        _NAMES: write_names,
+    }

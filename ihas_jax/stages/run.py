@@ -113,8 +113,13 @@ def write_seconds(run: Run, seconds: dict[str, float]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes indented JSON, all or nothing."""
+    write_text(path, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file of text, all or nothing."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(strict(content), indent=2) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
@@ -134,9 +139,18 @@ def read_json(path: Path) -> Any:
 
 
 def strict(content: Any) -> Any:
-    """The same content with null for each nan, such as the AUC of one class: JSON has no nan."""
+    """Content with null for nan (the AUC of one class, say) and infinity, which JSON lacks."""
     if isinstance(content, dict):
         return {name: strict(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
         return [strict(value) for value in content]
-    return None if isinstance(content, float) and math.isnan(content) else content
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def defined(content: Any) -> Any:
+    """Content of numbers as it was before `strict`: nan for each null."""
+    if isinstance(content, dict):
+        return {name: defined(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [defined(value) for value in content]
+    return math.nan if content is None else content

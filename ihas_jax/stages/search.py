@@ -29,7 +29,8 @@ from ihas_jax.models.base import (
     lookup_rows,
     row_numbers,
 )
-from ihas_jax.progress import log
+from ihas_jax.presets import preset
+from ihas_jax.progress import warn
 from ihas_jax.selectors.base import Selected, Selector, evaluated, weights_of
 from ihas_jax.stages.pretrain import add_layers, pretrain
 from ihas_jax.stages.run import Run
@@ -333,15 +334,30 @@ def _warn(run: Run, model: Model, selector: Selector) -> None:
     """Says so where gates can't move or take much memory."""
     updates = run.epoch_steps // run.config.search.gate_every
     if selector.recipe.gates == "validation" and updates < _FEW_UPDATES:
-        log(
+        warn(
             f"[search] only {updates} gate updates per epoch: the gates will hardly move. For a "
-            "log of this size use --preset small, or a smaller --search.gate-every."
+            f"log of this size {_remedy(run.config)}."
         )
     gates = jax.eval_shape(selector.init, run.key("search")).gates
     gate_bytes = sum(4 * leaf.size for leaf in jax.tree.leaves(gates))
     if gate_bytes > _LARGE_GATES:
-        log(
+        warn(
             f"[search] the gates take {gate_bytes / 1e9:.1f} GB, and with their optimiser "
             f"three times as much, for {model.embedding.coordinates:,} coordinates. A model with "
             "one vector for each field, or a smaller --model.dim, takes far less."
         )
+
+
+def _remedy(config: Config) -> str:
+    """Flags by which the gates of a run would move more; a preset only to a run without one."""
+    every, batch = config.search.gate_every, config.train.batch_size
+    paper, small = preset("paper", method=config.method), preset("small", method=config.method)
+    if (every, batch) == (paper.search.gate_every, paper.train.batch_size):
+        return "use --preset small, or a smaller --search.gate-every"
+    ways = []
+    if every > 1:
+        ways.append(f"--search.gate-every {min(small.search.gate_every, every - 1)}")
+    if batch > 32:
+        ways.append(f"--train.batch-size {min(small.train.batch_size, batch // 2)}")
+    ways.append("a larger --search.gate-optimizer.learning-rate")
+    return f"choose {' or '.join(ways)}"

@@ -16,6 +16,7 @@ from ihas_jax.config import Config, ModelConfig, differences, from_json, to_json
 from ihas_jax.data.store import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.stages.run import write_json
+from ihas_jax.training.checkpoint import require_utf8
 
 _ABOUT = "config.json"
 _UNFINISHED = {"schema.json", ".schema.json.partial", f".{_ABOUT}.partial"}
@@ -37,11 +38,12 @@ def open_workdir(
       searched: the click model whose gates serve the run's, in the folder of a transfer.
 
     Raises:
-      InputError: it exists and is no run, or is one of another config or other data (the
-        message says which values differ), or can't be made, or another process is at work
-        there.
+      InputError: its name is not UTF-8, or it exists and is no run, or is one of another config
+        or other data (the message says which values differ), or can't be made, or another
+        process is at work there.
     """
     path = Path(workdir).resolve()
+    require_utf8(path)
     about = path / _ABOUT
     identity = fingerprint(data)
     if path.exists() and not about.exists() and not _left_by_a_killed_start(path):

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from ihas_jax.errors import InputError
-from ihas_jax.progress import log
+from ihas_jax.names import printable
+from ihas_jax.progress import warn
+from ihas_jax.root_logger import ocp, root_logger_kept
 
 _SUMS = "checksums.json"
 Items = dict[str, Any]
@@ -26,9 +27,11 @@ class Checkpoints:
     A checkpoint is complete or absent: Orbax writes into a temporary folder and renames it.
     """
 
+    @root_logger_kept()
     def __init__(self, directory: Path, *, keep: int = 2, read_only: bool = False) -> None:
         """Keeps the newest `keep`; with `read_only` nothing in the folder is made or removed."""
         self.directory, self._read_only = directory.resolve(), read_only
+        require_utf8(self.directory)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -39,9 +42,11 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
+    @root_logger_kept()
     def __exit__(self, *exception: object) -> None:
         self._manager.close()
 
+    @root_logger_kept()
     def save(self, items: Items, facts: dict[str, Any]) -> None:
         """Writes the next checkpoint and drops the oldest.
 
@@ -60,6 +65,7 @@ class Checkpoints:
         partial.write_text(json.dumps(_sums(folder)), encoding="utf-8")
         partial.replace(folder / _SUMS)
 
+    @root_logger_kept()
     def restore(self, like: Items) -> tuple[Items, dict[str, Any]] | None:
         """Items and facts of the newest undamaged checkpoint; None where there is none.
 
@@ -86,7 +92,7 @@ class Checkpoints:
                             "same command again where there is enough memory."
                         ) from error
             if self._read_only:
-                log(f"[Checkpoint] {place} is damaged; trying the one before.")
+                warn(f"[Checkpoint] {place} is damaged; trying the one before.")
             else:
                 self._set_aside(place)
         return None
@@ -120,10 +126,21 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
         place.rename(aside)
         self._manager.reload()
-        log(
+        warn(
             f"[Checkpoint] {place} is damaged and now called {aside.name}; going on from the one "
             "before, or from the start."
         )
+
+
+def require_utf8(folder: Path) -> None:
+    """Raises: InputError: Orbax can't write checkpoints below a folder of that name."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{printable(folder)} can't hold a run, since a part of that name is not UTF-8. Choose "
+            "another folder, or rename it."
+        ) from None
 
 
 def _target(leaf: Any) -> Any:

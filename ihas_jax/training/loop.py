@@ -222,9 +222,7 @@ class Trainer:
         self._require_finite("validation logloss", scores.logloss)
         batches = task.rounds.feed.batches_per_epoch
         means = {name: total / batches for name, total in progress.sums.items()}
-        facts = {
-            "epoch": progress.epoch, **means, "auc": scores.auc, "logloss": scores.logloss, **more
-        }  # fmt: skip
+        facts = {"epoch": progress.epoch, **means, **scores.facts, **more}
         progress.history.append(facts)
         self.event("epoch", {"stage": task.name, **facts})
         losses = " - ".join(f"{name}: {value:.4f}" for name, value in means.items())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -98,3 +99,18 @@ def test_help_explains_every_flag(tmp_path):
     shown = run(tmp_path, "table", "--help").stdout
     for flag in ("input", "output", "min-count", "seed", "on-bad-rows", "label", "categorical"):
         assert f"--{flag}" in shown
+
+
+def test_names_that_are_no_utf8_or_markup_are_shown_and_kept(tmp_path):
+    names = ["[red]a|b", "用户", "x" * 200]
+    raw = tmp_path / os.fsdecode(b"log\xff.csv")
+    rows = "".join(f"{i % 2}{',v' * len(names)}\n" for i in range(50))
+    raw.write_text(f"click,{','.join(names)}\n{rows}", encoding="utf-8")
+    flags = ("--label", "click", "--categorical", *names, "--output", "store")
+    done = run(tmp_path, "table", "--input", raw, *flags)
+    assert done.returncode == 0, done.stderr
+    for name in names[:2]:
+        assert name in done.stdout
+    about = json.loads((tmp_path / "store" / "store.json").read_text(encoding="utf-8"))
+    assert about["origin"]["sources"] == [r"log\xff.csv"]
+    assert open_store(tmp_path / "store").schema.names == tuple(names)

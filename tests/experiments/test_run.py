@@ -188,6 +188,25 @@ def test_a_finished_run_prints_its_table_again_and_does_nothing(finished, proces
     assert "epoch" not in done["again"].stdout
 
 
+def test_a_missing_part_is_exit_code_1_and_made_by_the_same_command(command, finished):
+    run = command.folder / "formless"
+    shutil.copytree(finished[0], run)
+    shutil.rmtree(run / "figures")
+    (run / "figures").write_text("no folder")
+    done = command(output=run)
+    assert done.returncode == 1
+    assert f"{run / 'figures/widths.png'} could not be made (FileExistsError" in done.stdout
+    assert done.stderr.startswith(f"incomplete: the numbers are in {run / 'metrics.json'}, but")
+    assert done.stderr.count("\n") == 1
+    assert f"{metrics_of(run)['ihas']['auc']:.4f}" in done.stdout
+    (run / "figures").unlink()
+    done = command(output=run)
+    assert done.returncode == 0, done.stderr
+    assert " epoch " not in done.stdout and "[evaluate]" not in done.stdout
+    for figure in (finished[0] / "figures").iterdir():
+        assert (run / "figures" / figure.name).read_bytes() == figure.read_bytes()
+
+
 def test_another_config_on_a_finished_run_is_refused(processes):
     done = processes[0]["other config"]
     assert done.returncode == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ import pytest
 from ihas_jax.cli import earlier_logs
 from ihas_jax.config import Config, to_json
 from ihas_jax.errors import InputError
+from ihas_jax.reporting.comparison import paired_gain, spread
+from ihas_jax.stages.parts import require_parts
+from ihas_jax.stages.run import write_json
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 METHODS = ("none", "pep")
@@ -163,3 +167,92 @@ def test_ablations_begin_with_the_runs_of_methods(table2, table4):
         if json.loads(line)["event"] == "stage"
     ]
     assert set(stages) == {"cluster", "retrain", "evaluate"}
+
+
+NAN = float("nan")
+ONE = {"auc": NAN, "logloss": 0.4, "only_label": 1, "parameters": 9, "router_parameters": 0}
+ONE |= {"bytes": 36, "training_seconds": 1.0}
+
+
+def strict_json(path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} in {path}")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_logs_of_odd_names_and_one_class_have_their_table(paper, tmp_path):
+    variants, names = paper("variants"), ["US$ 50% of $", "a|b", "_hidden"]
+    rows = [variants.Variant(n, n, n.title(), Config(), n, {}) for n in ("base", "pep")]
+    good = [ONE | {"auc": auc, "only_label": None} for auc in (0.7, 0.8)]
+    table = {name: {"base": good, "pep": good} for name in names[:2]}
+    table["_hidden"] = {"base": [ONE, ONE], "pep": [ONE, ONE]}
+    times = {name: {"base": 1.0, "pep": 1.0} for name in names}
+    shared = variants.Shared(Config(), 2, {})
+    write = paper("rendering").write
+    assert write(tmp_path / "a $b|", "Table", rows, table, times, shared, "") == ()
+    text = (tmp_path / "a $b|.md").read_text()
+    for words in (r"## US\$ 50% of \$", r"## a\|b", r"## \_hidden", "(a%20%24b%7C.png)"):
+        assert words in text
+    assert "| Pep | not defined: all rows have label 1 | 0.4000 ± 0.0000 | not defined |  |" in text
+    assert "nan" not in text
+    scores = strict_json(tmp_path / "a $b|.json")["logs"]["_hidden"]["pep"][0]
+    assert (scores["auc"], scores["only_label"]) == (None, 1)
+    assert (tmp_path / "a $b|.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_numbers_of_a_table_outlive_its_form(paper, tmp_path, monkeypatch, caplog):
+    variants, rendering = paper("variants"), paper("rendering")
+    rows = [variants.Variant("base", "base", "Base", Config(), "base", {})]
+    arguments = ("Table", rows, {"x": {"base": [ONE, ONE]}}, {"x": {"base": 1.0}})
+    shared = variants.Shared(Config(), 2, {})
+
+    def fail(*_):
+        raise ValueError("no")
+
+    monkeypatch.setattr(rendering, "draw", fail)
+    missing = rendering.write(tmp_path / "table", *arguments, shared, "")
+    assert missing == (str(tmp_path / "table.png"),)
+    assert "table.png could not be made (ValueError: no)" in caplog.text
+    monkeypatch.setattr(rendering, "provenance", fail)
+    (tmp_path / "table.md").unlink()
+    assert len(rendering.write(tmp_path / "table", *arguments, shared, "")) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"table.json"}
+    with pytest.raises(SystemExit) as end:
+        require_parts(missing, "table.json")
+    assert "the numbers are in table.json" in str(end.value.code)
+    require_parts((), "table.json")
+
+
+def test_scores_read_back_are_those_that_were_written(tmp_path):
+    write_json(tmp_path / "t.json", {"seeds": 2, "config": to_json(Config()), "logs": {"x": [NAN]}})
+    (value,) = earlier_logs(tmp_path / "t", Config(), 2, {})["x"]
+    assert math.isnan(value)
+
+
+def test_seeds_of_one_class_are_null_in_json(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    seeds = importlib.import_module("seeds")
+    runs = [dict.fromkeys(seeds.MODELS, ONE) for _ in range(2)]
+    summary = seeds.summarize(runs)
+    write_json(tmp_path / "seeds.json", summary)
+    written = strict_json(tmp_path / "seeds.json")
+    assert written["ihas"]["auc"] is None and written["ihas"]["auc_p"] is None
+    assert written["ihas"]["logloss"] == 0.4
+    text = "\n".join(seeds._table(summary))
+    assert "| iHAS | not defined: all rows have label 1 | 0.4000 ± 0.0000 | 9 | not" in text
+    assert "nan" not in text
+
+
+def test_infinity_is_null_too(tmp_path):
+    write_json(tmp_path / "t.json", {"a": float("inf"), "b": [-float("inf"), 1.5]})
+    assert strict_json(tmp_path / "t.json") == {"a": None, "b": [None, 1.5]}
+
+
+def test_spreads_without_a_number():
+    assert f"{spread([0.7]):.4f}" == "0.7000"
+    assert f"{spread([NAN, 0.7]):.4f}" == "not defined"
+    assert f"{spread([0.6, 0.8]):.4f}" == "0.7000 ± 0.1414"
+    gain = paired_gain([NAN, NAN], [0.7, 0.7])
+    assert f"{gain.spread:+.4f}" == "not defined" and gain.p_text == ""
+    assert paired_gain([0.7], [0.6]).p_text == ""

@@ -52,7 +52,7 @@ def plain(log, tmp_path_factory):
 
 
 @pytest.fixture
-def run(log, plain, tmp_path, capsys):
+def run(log, plain, tmp_path, caplog):
     """Runs a variant to its end, from those stages of the plain run that it shares."""
 
     def start(config, *shared, data=log):
@@ -62,7 +62,7 @@ def run(log, plain, tmp_path, capsys):
                 shutil.copytree(plain.workdir / stage, workdir / stage)
             (workdir / "stages.json").write_text(json.dumps({s: seconds[s] for s in shared}))
         result = sane(fit(config, data, workdir), config)
-        assert "damaged" not in capsys.readouterr().out
+        assert "damaged" not in caplog.text
         return result
 
     return start

@@ -116,36 +116,37 @@ def change_fact(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, drop, change_fact, damage_checksums])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capfd, damage):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, capfd, damage):
     folder = saved(tmp_path / "run", 1.0, 2.0)
     damage(folder / "1")
     assert restored(folder) == 1.0
     said = capfd.readouterr()
-    assert f"{folder / '1'} is damaged and now called damaged-1" in said.out
+    assert f"{folder / '1'} is damaged and now called damaged-1" in caplog.text
     assert (folder / "damaged-1").is_dir()
-    assert "the one before" in said.out
+    assert "the one before" in caplog.text
     assert "Traceback" not in said.err
     saved(folder, 3.0)
+    caplog.clear()
     assert restored(folder) == 3.0
-    assert "damaged" not in capfd.readouterr().out
+    assert "damaged" not in caplog.text
 
 
-def test_all_damaged_starts_anew(tmp_path, capsys):
+def test_all_damaged_starts_anew(tmp_path, caplog):
     folder = saved(tmp_path / "run", 1.0, 2.0)
     flip(folder / "0")
     truncate(folder / "1")
     assert restored(folder) is None
-    assert capsys.readouterr().out.count("is damaged and now called") == 2
+    assert caplog.text.count("is damaged and now called") == 2
     assert restored(saved(folder, 5.0)) == 5.0
 
 
-def test_read_only_removes_and_makes_nothing(tmp_path, capsys):
+def test_read_only_removes_and_makes_nothing(tmp_path, caplog):
     folder = saved(tmp_path / "run", 1.0, 2.0)
     flip(folder / "1")
     before = sorted(folder.rglob("*"))
     assert restored(folder, read_only=True) == 1.0
     assert sorted(folder.rglob("*")) == before
-    assert f"{folder / '1'} is damaged" in capsys.readouterr().out
+    assert f"{folder / '1'} is damaged" in caplog.text
     assert restored(tmp_path / "nowhere", read_only=True) is None
     assert not (tmp_path / "nowhere").exists()
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from ihas_jax.training.metrics import Scores, auc, logloss, score
+from ihas_jax.training.metrics import Scores, auc, auc_text, logloss, score
 
 pairs = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6)), min_size=2, max_size=60).filter(
     lambda rows: len({label for label, _ in rows}) == 2
@@ -64,3 +64,14 @@ def test_logloss_of_a_certain_mistake_is_finite():
 
 def test_scores_read_as_the_field_writes_them():
     assert str(Scores(0.78123, 0.37897)) == "AUC: 0.7812 - logloss: 0.3790"
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_auc_of_one_class_is_said_to_be_none(label):
+    scores = score(np.full(3, label, np.uint8), np.array([0.2, 0.5, 0.7], np.float32))
+    words = f"not defined: all rows have label {label}"
+    assert str(scores).startswith(f"AUC: {words} - logloss: ")
+    assert scores.facts["only_label"] == label
+    assert auc_text(scores.facts) == words
+    both = score(np.array([0, 1], np.uint8), np.array([0.2, 0.5], np.float32))
+    assert str(both).startswith("AUC: 1.0000 - ") and "only_label" not in both.facts
