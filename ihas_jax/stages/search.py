@@ -206,7 +206,11 @@ def make_search_round(
 def predict_selected(
     model: Model, selector: Selector, params: Params, batch_stats: BatchStats, ids: Array
 ) -> tuple[Array, Selected]:
-    """Click probabilities `[B]` of the searched model with deterministic selection (iHAS-1)."""
+    """Click probabilities `[B]` of the searched model with deterministic selection (iHAS-1).
+
+    Raises:
+      InputError: the ids are not integers `[B, N]`, or, outside of `jit`, one is none of its field.
+    """
     looked, logits = evaluated(model, params, batch_stats, ids)
     selected = selector.select(weights_of(params, batch_stats), looked)
     return jax.nn.sigmoid(logits(selected.embeddings)), selected
