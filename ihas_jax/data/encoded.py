@@ -64,6 +64,9 @@ class EncodedLog:
             self._columns = (label, *names)
             check_columns(path, kinds, label, names)
             self.rows = tuple(self._count(name) for name in SPLITS)
+            # as 64 bits take half the memory of 128
+            wide = any(kind[name] == pl.UInt64 for kind in kinds.values() for name in names)
+            self._integer = pl.Int128 if wide else pl.Int64
             largest = self._check_range(given.sizes if given else (_LARGEST,) * len(names))
             if not (given or fields):
                 check_row_numbers(path, self._parts["train"], names, largest)
@@ -102,7 +105,7 @@ class EncodedLog:
     def _check_range(self, sizes: Sequence[int]) -> list[int]:
         """The largest value of each field, over all parts."""
         every = pl.concat(
-            pl.scan_parquet(part, glob=False).select(pl.col(self._columns).cast(pl.Int128))
+            pl.scan_parquet(part, glob=False).select(pl.col(self._columns).cast(self._integer))
             for part in self._versions
         )
         nulls, lowest, largest = pl.collect_all([every.null_count(), every.min(), every.max()])
@@ -125,7 +128,7 @@ class EncodedLog:
                         "ids count from 0 without large gaps, since each needs a row of the "
                         "embedding table"
                     )
-                place = self._find(name, pl.col(name).cast(pl.Int128) == wrong)
+                place = self._find(name, pl.col(name).cast(self._integer) == wrong)
                 raise InputError(f"{self._path}: {name!r} holds {wrong} in {place}; {rule}")
         return high[1:]
 
@@ -195,6 +198,8 @@ def _find_parts(path: Path, split: str) -> list[Path]:
 
 def _load_schema(path: Path, fields: Sequence[str]) -> Schema | None:
     """The schema of the folder, if it has one; with the named fields alone, if any are."""
+    if isinstance(fields, str):
+        raise InputError(f"fields is the text {fields!r}; give a list of names, [{fields!r}]")
     if len(set(fields)) < len(fields):
         raise InputError(f"--fields names a column twice: {', '.join(fields)}")
     file = path / "schema.json"

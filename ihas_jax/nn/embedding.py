@@ -159,7 +159,8 @@ def positions(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
     if isinstance(ids, jax.core.Tracer) or not getattr(ids, "is_fully_addressable", True):
         check_width(ids.shape, ids.dtype, len(spec.sizes))
     else:
-        ids = jnp.asarray(as_ids(ids, spec.sizes), np.int32)
+        checked = as_ids(ids, spec.sizes)
+        ids = ids if isinstance(ids, jax.Array) else jnp.asarray(checked, np.int32)
     everything = tuple(range(len(spec.sizes)))
     return {
         # selecting all columns would still be a gather, which leaves its result transposed

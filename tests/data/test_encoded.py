@@ -203,6 +203,7 @@ def test_parts_may_have_more_columns_where_the_fields_are_named(written, way, tm
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
+        ("site", r"fields is the text 'site'; give a list of names, \['site'\]"),
         (["site", "ad", "site"], "--fields names a column twice"),
         (["site", "label"], "--fields names 'label', which is the label"),
         (["site", "aid"], "'aid' is not in train/part-00000"),
