@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.split import SPLITS
-from ihas_jax.data.store import Dataset, Split, open_store, read_description, verify_store
+from ihas_jax.data.store import open_store, read_description, verify_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.progress import console, log, track
 

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 import grain.python as grain
 import numpy as np
 
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 
 _WINDOW_BLOCKS = 64

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.id_columns import check_columns, check_row_numbers, find_fields
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.split import SPLITS
-from ihas_jax.data.store import Dataset, Split, StoreWriter, new_store, open_store
+from ihas_jax.data.store import StoreWriter, new_store, open_store
 from ihas_jax.data.versions import file_versions
 from ihas_jax.errors import InputError
 from ihas_jax.progress import track

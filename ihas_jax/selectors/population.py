@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import BatchStats, Model, Params
 from ihas_jax.selectors.base import evaluated
 from ihas_jax.training.streaming import Summed

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ihas_jax.config import Config
+from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.split import SPLITS
-from ihas_jax.data.store import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.progress import log, track
 from ihas_jax.stages.chain import Chain

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import OptimizerConfig
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import (
     SELECTOR,
     BatchStats,

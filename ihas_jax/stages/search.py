@@ -20,7 +20,7 @@ from flax import struct
 from jax import Array, lax
 
 from ihas_jax.config import Config
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import (
     SELECTOR,
     BatchStats,

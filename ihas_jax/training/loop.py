@@ -15,7 +15,7 @@ import numpy as np
 
 from ihas_jax.config import TrainConfig
 from ihas_jax.data.batches import Round, RoundIterator, Rounds
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.progress import Tracker, log, track
 from ihas_jax.training.checkpoint import Checkpoints, Items

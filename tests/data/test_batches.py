@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ihas_jax.data.batches import Feed, RoundIterator, Rounds
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import Dataset, Split, open_store, save_dataset
+from ihas_jax.data.store import open_store, save_dataset
 from ihas_jax.errors import InputError
 
 

@@ -16,8 +16,9 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Schema
-from ihas_jax.data.store import Dataset, Split, open_store, save_dataset
+from ihas_jax.data.store import open_store, save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.serving.bundle import load_bundle
