@@ -222,7 +222,17 @@ def majority_coordinates(mean_mask: np.ndarray, dim: int, majority: float) -> Ke
       mean_mask: `[K]` share of rows that open each coordinate.
       dim: D.
       majority: share of rows, 0 to 1.
+
+    Raises:
+      InputError: there are not D shares for each field, or one is not within 0 and 1.
     """
+    if mean_mask.ndim != 1 or mean_mask.size % dim or not mean_mask.size:
+        raise InputError(
+            f"The mean mask has the shape {list(mean_mask.shape)}; [K] is needed, {dim} shares for "
+            "each field."
+        )
+    if not ((mean_mask >= 0) & (mean_mask <= 1)).all():
+        raise InputError("The mean mask has numbers that are no shares, within 0 and 1.")
     return coordinates(mean_mask, mean_mask >= majority, dim)
 
 

@@ -288,3 +288,17 @@ def test_ids_that_cannot_be_clustered_are_refused(tiny, searched, train, valid, 
     config = ClusterConfig(clusters=3)
     with pytest.raises(InputError, match=words):
         fit_clusters(tiny.model, tiny.selector, params, train(ids), valid(ids), config, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (np.full(5, 0.5), r"the shape \[5\]; \[K\] is needed, 2 shares for each field"),
+        (np.full((3, 2), 0.5), r"the shape \[3, 2\]"),
+        (np.array([0.5, np.nan]), "no shares, within 0 and 1"),
+        (np.array([0.5, 1.5]), "no shares, within 0 and 1"),
+    ],
+)
+def test_what_are_no_shares_have_no_majority(mask, words):
+    with pytest.raises(InputError, match=words):
+        majority_coordinates(mask, 2, 0.5)
