@@ -130,6 +130,9 @@ class Encoded:
     """The folder that holds train, valid and test, each NAME.parquet or NAME/*.parquet."""
     output: Path
     """The folder to make; it must not exist."""
+    fields: tuple[str, ...] = ()
+    """The columns of ids; others are left out. By default those of schema.json, or else every
+    column but the label, and then each must hold ids."""
 
 
 Command = (
@@ -169,7 +172,7 @@ def main() -> None:
     """Reads the command line and prepares the log."""
     job = tyro.cli(Command, description=__doc__)
     if isinstance(job, Encoded):
-        data = convert_encoded(job.input, job.output)
+        data = convert_encoded(job.input, job.output, job.fields)
         rows = sum(len(split.labels) for split in (data.train, data.valid, data.test))
         log(f"{job.output}: {rows:,} rows, {len(data.schema.fields)} fields")
         return

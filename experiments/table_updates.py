@@ -12,7 +12,8 @@ import tyro
 
 from ihas_jax.cli import early_preset
 from ihas_jax.config import Config, TableUpdates, to_json
-from ihas_jax.data.store import Dataset, open_store
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import markdown, printable
 from ihas_jax.presets import PresetName

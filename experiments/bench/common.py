@@ -18,7 +18,7 @@ import numpy as np
 import ihas_jax as ihas
 from bench.workload import SIZES, Shape
 from ihas_jax.config import Config, TableUpdates
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 
 HAS_TORCH = find_spec("torch") is not None and jax.default_backend() == "cpu"
 """Whether torch is measured too: the extra `bench` is installed and both would run on the CPU."""

@@ -14,7 +14,8 @@ import ihas_jax as ihas
 from bench.common import Row, Settings, Side, configure, milliseconds, sizes_of, take_turns
 from bench.workload import Shape, draw_log
 from ihas_jax.data.batches import Feed, RoundIterator, Rounds
-from ihas_jax.data.store import Split, open_store, save_dataset
+from ihas_jax.data.dataset import Split
+from ihas_jax.data.store import open_store, save_dataset
 
 _ROUNDS = 5
 

@@ -26,7 +26,7 @@ from bench.common import (
 from bench.steps import our_round, our_training
 from bench.workload import Shape, draw_split
 from ihas_jax.config import Config
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 
 
 def measure_limit(settings: Settings, shape: Shape = "criteo") -> Row:

@@ -28,7 +28,8 @@ from bench.common import (
 )
 from bench.workload import Shape, draw_log, draw_split
 from ihas_jax.config import Config, TableUpdates
-from ihas_jax.data.store import Dataset, save_dataset
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.data.store import save_dataset
 from ihas_jax.stages.cluster import make_assign
 
 if HAS_TORCH:

@@ -24,7 +24,7 @@ from bench.common import (
 )
 from bench.workload import Shape, draw_split
 from ihas_jax.config import Config, TableUpdates
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 
 if HAS_TORCH:
     import torch

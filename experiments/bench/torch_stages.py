@@ -29,7 +29,7 @@ from bench.torch_baseline import (
     train_step,
 )
 from ihas_jax.config import Config, GateConfig, ModelConfig
-from ihas_jax.data.store import Dataset
+from ihas_jax.data.dataset import Dataset
 
 _BATCH_ROWS = 4096
 

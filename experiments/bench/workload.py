@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import Dataset, Split
 
 Shape = Literal["criteo", "avazu"]
 

@@ -18,7 +18,7 @@ from variants import Shared, Table, Variant, open_logs, save_scores, score_all
 
 from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, differences, replaced
-from ihas_jax.data.store import Dataset
+from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.method_config import MethodName
 from ihas_jax.names import markdown

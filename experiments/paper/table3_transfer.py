@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 
 from ihas_jax.cli import earlier_logs, early_preset
 from ihas_jax.config import Config, ModelName, SearchConfig, replaced, to_json
-from ihas_jax.data.store import Dataset, open_store
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import link, markdown, printable
 from ihas_jax.presets import PresetName, search_of

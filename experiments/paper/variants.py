@@ -14,7 +14,8 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import Config, to_json
-from ihas_jax.data.store import Dataset, open_store
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import BatchStats, Params
 from ihas_jax.names import printable

@@ -14,7 +14,8 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
+from ihas_jax.errors import InputError
 from ihas_jax.root_logger import grain
 
 _WINDOW_BLOCKS = 64
@@ -26,6 +27,11 @@ class Feed:
 
     The last batch of an epoch is filled up with the first rows of the same permutation, so
     that every batch has the same size and no row is left out.
+
+    Attributes:
+      batch_size: rows in a batch, B.
+      batches_per_epoch: batches that take every row once.
+      end: one more than the largest row number.
     """
 
     def __init__(self, rows: np.ndarray, batch_size: int, seed: int, block_rows: int = 1) -> None:
@@ -37,8 +43,18 @@ class Feed:
           seed: of the permutations.
           block_rows: 1 permutes all rows. With more, blocks of so many neighbours are permuted,
             and then the rows within every 64 blocks, so that a slow disk reads in long strips.
+
+        Raises:
+          InputError: `rows` are not row numbers from 0 on, or there are none; or a batch or a block
+            has no rows.
         """
+        if min(batch_size, block_rows) < 1:
+            raise InputError(
+                f"Batches of {batch_size} rows in blocks of {block_rows} have no rows."
+            )
+        rows = _row_numbers(rows)
         self.batch_size = batch_size
+        self.end = int(rows.max()) + 1
         self._rows, self._seed, self._block_rows = rows, seed, block_rows
         self.batches_per_epoch = -(-len(rows) // batch_size)
         self._order = lru_cache(maxsize=2)(self._shuffle)
@@ -69,6 +85,22 @@ class Feed:
         whole = len(places) // window * window
         strips = rng.permuted(places[:whole].reshape(-1, window), axis=1).ravel()
         return rows[np.concatenate([strips, rng.permutation(places[whole:])])]
+
+
+def _row_numbers(rows: np.ndarray) -> np.ndarray:
+    """Row numbers `[n]` as int32."""
+    if not isinstance(rows, np.ndarray) or rows.ndim != 1 or rows.dtype.kind not in "iu":
+        kind = rows.dtype if isinstance(rows, np.ndarray) else type(rows).__name__
+        raise InputError(
+            f"Row numbers are {kind} {list(np.shape(rows))}; a NumPy array [n] of integers is "
+            "needed (those of a mask are np.flatnonzero(mask))."
+        )
+    if not len(rows):
+        raise InputError("There are no rows to make batches of.")
+    if rows.min() < 0 or rows.max() > np.iinfo(np.int32).max:
+        wrong = rows.min() if rows.min() < 0 else rows.max()
+        raise InputError(f"Row numbers hold {wrong}; rows count from 0, up to 2^31 - 1.")
+    return rows.astype(np.int32, copy=False)
 
 
 class Round(NamedTuple):
@@ -103,6 +135,8 @@ class Rounds:
 
     Raises:
       ValueError: There is no such part, or batches do not divide into so many.
+      InputError: A split is not ids `[n, N]` with a label for each row, a feed has rows beyond its
+        end, one of `gate_split` and `gate_feed` lacks the other, or a number is too small.
     """
 
     split: Split
@@ -122,6 +156,17 @@ class Rounds:
         for feed in (self.feed, self.gate_feed):
             if feed is not None and feed.batch_size % shards:
                 raise ValueError(f"{shards} processes do not divide a batch of {feed.batch_size}")
+        if self.round_batches < 1 or self.epochs < 0:
+            raise InputError(
+                f"{self.epochs} epochs of rounds of {self.round_batches} batches are no training."
+            )
+        _check_feed("split", self.split, self.feed)
+        if (self.gate_split is None) != (self.gate_feed is None):
+            raise InputError("A gate_split needs a gate_feed, and a gate_feed a gate_split.")
+        if self.gate_split is not None and self.gate_feed is not None:
+            if self.gate_every < 1:
+                raise InputError(f"gate_every is {self.gate_every}; 1 or more batches are needed.")
+            _check_feed("gate_split", self.gate_split, self.gate_feed)
 
     @property
     def length(self) -> int:
@@ -162,6 +207,20 @@ class Rounds:
         flat = rows.reshape(-1)
         numbers = np.arange(flat.size, dtype=np.int32).reshape(rows.shape)
         return numbers, Split(split.ids[flat], split.labels[flat])
+
+
+def _check_feed(name: str, split: Split, feed: Feed) -> None:
+    ids, labels = (np.shape(part) for part in split)
+    if len(ids) != 2 or labels != ids[:1]:
+        raise InputError(
+            f"The ids and labels of {name} have the shapes {list(ids)} and {list(labels)}; [n, N] "
+            "and [n] are needed."
+        )
+    if feed.end > len(split.labels):
+        raise InputError(
+            f"The batches of {name} have row {feed.end - 1}, but it ends with row "
+            f"{len(split.labels) - 1}."
+        )
 
 
 class RoundIterator(Generic[_T]):

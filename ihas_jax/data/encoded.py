@@ -1,24 +1,28 @@
 """Encoded logs of other engines: folders of Parquet whose columns are ids.
 
     train/*.parquet   (or train.parquet) and likewise valid and test: an integer column `label` of
-                      0 and 1, and one integer column of ids from 0 on for each field
+                      0 and 1 (or of booleans), and one integer column of ids from 0 on for each
+                      field
     schema.json       the vocabularies in our form, where somebody has them
 
-With a schema the label and the fields have its names, and ids must be below its sizes.
+With a schema the label and the fields have its names, ids must be below its sizes, and other
+columns are left out. Without one each column must be a field, unless the fields are named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from ihas_jax.data.dataset import Dataset, Split
+from ihas_jax.data.id_columns import check_columns, check_row_numbers, find_fields
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.split import SPLITS
-from ihas_jax.data.store import Dataset, Split, StoreWriter, new_store, open_store
+from ihas_jax.data.store import StoreWriter, new_store, open_store
 from ihas_jax.data.versions import file_versions
 from ihas_jax.errors import InputError
 from ihas_jax.progress import track
@@ -36,37 +40,44 @@ class EncodedLog:
       rows: rows of each split.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fields: Sequence[str] = ()) -> None:
         """Finds the parts, and checks their columns and their ids.
 
+        Args:
+          path: The folder.
+          fields: The columns of ids, in the order they get; by default those of schema.json, or
+            else all columns but the label.
+
         Raises:
-          InputError: No parts of a split, no Parquet, other columns in some part, or a column
-            that does not hold integers from 0 on.
+          InputError: No parts of a split, no Parquet, a column that is no field's ids (see
+            `ihas_jax.data.id_columns`), or an id or a label out of range.
         """
         self._path = path
         self._parts = {name: _find_parts(path, name) for name in SPLITS}
         every = [part for parts in self._parts.values() for part in parts]
         self._versions = dict(zip(every, file_versions(every), strict=True))
-        given = Schema.load(path / "schema.json") if (path / "schema.json").exists() else None
-        self._columns = (given.label, *given.names) if given else self._find_columns()
-        for part in every:
-            kinds = _kinds(part)
-            for name in self._columns:
-                if name not in kinds or not (kinds[name].is_integer() or kinds[name] == pl.Boolean):
-                    raise InputError(f"{part} has no column {name!r} of integers")
+        given = _load_schema(path, fields)
+        label = given.label if given else _LABEL
+        kinds = {part: _kinds(part) for part in every}
         with _named(path):
+            names = given.names if given else tuple(fields)
+            names = names or find_fields(path, kinds, label)
+            self._columns = (label, *names)
+            check_columns(path, kinds, label, names)
             self.rows = tuple(self._count(name) for name in SPLITS)
-            largest = self._check_range()
+            # as 64 bits take half the memory of 128
+            wide = any(kind[name] == pl.UInt64 for kind in kinds.values() for name in names)
+            self._integer = pl.Int128 if wide else pl.Int64
+            largest = self._check_range(given.sizes if given else (_LARGEST,) * len(names))
+            if not (given or fields):
+                check_row_numbers(path, self._parts["train"], names, largest)
         self.schema = given or Schema(
             _LABEL,
             tuple(
                 Field(name, tuple(map(str, range(top + 1))), "integer")
-                for name, top in zip(self._columns[1:], largest[1:], strict=True)
+                for name, top in zip(names, largest, strict=True)
             ),
         )
-        for name, size, top in zip(self._columns[1:], self.schema.sizes, largest[1:], strict=True):
-            if top >= size:
-                raise InputError(f"{path}: {name!r} has id {top}, but schema.json only {size} ids")
 
     def chunks(self, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields ids [n, N] int32 and labels [n] uint8 of a split, in the order of its parts.
@@ -88,47 +99,60 @@ class EncodedLog:
         if file_versions([part]) != [self._versions[part]]:
             raise InputError(f"{part} changed while it was being read; open it again")
 
-    def _find_columns(self) -> tuple[str, ...]:
-        """The label, and all columns of numbers of the first part."""
-        first = self._parts["train"][0]
-        numbers = [name for name, kind in _kinds(first).items() if kind.is_numeric()]
-        fields = [name for name in numbers if name != _LABEL]
-        if not fields:
-            raise InputError(f"{first} has no columns of ids")
-        return (_LABEL, *fields)
-
     def _count(self, split: str) -> int:
         parts = (pl.scan_parquet(p, glob=False).select(pl.len()) for p in self._parts[split])
         return sum(frame.item() for frame in pl.collect_all(parts))
 
-    def _check_range(self) -> list[int]:
-        """The largest value of each column, over all parts."""
+    def _check_range(self, sizes: Sequence[int]) -> list[int]:
+        """The largest value of each field, over all parts."""
         every = pl.concat(
-            pl.scan_parquet(part, glob=False).select(pl.col(self._columns).cast(pl.Int64))
+            pl.scan_parquet(part, glob=False).select(pl.col(self._columns).cast(self._integer))
             for part in self._versions
         )
         nulls, lowest, largest = pl.collect_all([every.null_count(), every.min(), every.max()])
         low, high = ([value or 0 for value in frame.row(0)] for frame in (lowest, largest))
-        for name, missing, least, most in zip(self._columns, nulls.row(0), low, high, strict=True):
+        checked = zip(self._columns, (2, *sizes), nulls.row(0), low, high, strict=True)
+        for name, size, missing, least, most in checked:
             if missing:
-                raise InputError(f"{self._path}: {name!r} is missing in {missing} rows")
-            if least < 0 or most >= _LARGEST:
                 raise InputError(
-                    f"{self._path}: {name!r} holds {least if least < 0 else most}; ids count from "
-                    "0 without large gaps, since each needs a row of the embedding table"
+                    f"{self._path}: {name!r} is missing in {missing} rows, the first of them "
+                    f"{self._find(name, pl.col(name).is_null())}; each row needs an id (a field's "
+                    "last is for all values without one), and a label"
                 )
-        if high[0] > 1:
-            raise InputError(f"{self._path}: {self._columns[0]!r} holds {high[0]}, not 0 or 1")
-        return high
+            if least < 0 or most >= size:
+                wrong = least if least < 0 else most
+                rule = f"{size} ids, of 0 to {size - 1}, are in schema.json"
+                if name == self._columns[0]:
+                    rule = "a label is 0 or 1"
+                elif size == _LARGEST:
+                    rule = (
+                        "ids count from 0 without large gaps, since each needs a row of the "
+                        "embedding table"
+                    )
+                place = self._find(name, pl.col(name).cast(self._integer) == wrong)
+                raise InputError(f"{self._path}: {name!r} holds {wrong} in {place}; {rule}")
+        return high[1:]
+
+    def _find(self, name: str, wrong: pl.Expr) -> str:
+        """The first row of all parts of which that is true."""
+        for part in self._versions:
+            scan = pl.scan_parquet(part, glob=False).select(pl.arg_where(wrong).first())
+            if (row := scan.collect().item()) is not None:
+                return f"row {row} of {part.relative_to(self._path)}"
+        raise InputError(f"{self._path} changed while it was being read; open it again")
 
 
-def open_encoded(path: Path) -> Dataset:
+def open_encoded(path: str | Path, fields: Sequence[str] = ()) -> Dataset:
     """Reads an encoded log into memory.
+
+    Args:
+      path: The folder.
+      fields: As `EncodedLog`'s.
 
     Raises:
       InputError: As `EncodedLog` and its chunks.
     """
-    log = EncodedLog(path)
+    log = EncodedLog(Path(path), fields)
     splits = []
     for split, rows in zip(SPLITS, log.rows, strict=True):
         ids, done = np.empty((rows, len(log.schema.fields)), np.int32), 0
@@ -141,16 +165,21 @@ def open_encoded(path: Path) -> Dataset:
     return Dataset(log.schema, *splits)
 
 
-def convert_encoded(path: Path, output: Path) -> Dataset:
+def convert_encoded(path: str | Path, output: str | Path, fields: Sequence[str] = ()) -> Dataset:
     """Makes a store of an encoded log in bounded memory, and opens it.
+
+    Args:
+      path: The folder.
+      output: The store to make.
+      fields: As `EncodedLog`'s.
 
     Raises:
       InputError: As `EncodedLog` and its chunks; or `output` exists or cannot be written.
     """
-    log = EncodedLog(path)
+    log = EncodedLog(Path(path), fields)
     with (
         new_store(output) as folder,
-        StoreWriter(folder, log.schema, log.rows, {"sources": [path.name]}) as writer,
+        StoreWriter(folder, log.schema, log.rows, {"sources": [Path(path).name]}) as writer,
         track("Converting", sum(log.rows)) as progress,
     ):
         for index, split in enumerate(SPLITS):
@@ -166,6 +195,27 @@ def _find_parts(path: Path, split: str) -> list[Path]:
     if not parts:
         raise InputError(f"{path} holds no {split}.parquet, and no {split}/*.parquet")
     return parts
+
+
+def _load_schema(path: Path, fields: Sequence[str]) -> Schema | None:
+    """The schema of the folder, if it has one; with the named fields alone, if any are."""
+    if isinstance(fields, str):
+        raise InputError(f"fields is the text {fields!r}; give a list of names, [{fields!r}]")
+    if len(set(fields)) < len(fields):
+        raise InputError(f"--fields names a column twice: {', '.join(fields)}")
+    file = path / "schema.json"
+    if not file.exists():
+        if _LABEL in fields:
+            raise InputError(f"--fields names {_LABEL!r}, which is the label")
+        return None
+    schema = Schema.load(file)
+    if strange := [name for name in fields if name not in schema.names]:
+        raise InputError(
+            f"--fields names {strange[0]!r}, which {file} does not have; its fields are "
+            f"{', '.join(schema.names)}"
+        )
+    known = dict(zip(schema.names, schema.fields, strict=True))
+    return Schema(schema.label, tuple(known[name] for name in fields or schema.names))
 
 
 def _kinds(part: Path) -> dict[str, pl.DataType]:

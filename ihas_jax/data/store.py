@@ -17,12 +17,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Schema
 from ihas_jax.data.split import SPLITS
 from ihas_jax.errors import InputError
@@ -30,28 +30,6 @@ from ihas_jax.errors import InputError
 _VERSION = 2
 _ARRAYS = tuple(f"{split}.{part}.npy" for split in SPLITS for part in ("ids", "labels"))
 _FILES = frozenset((*_ARRAYS, "schema.json", ".schema.json.partial", "store.json"))
-
-
-class Split(NamedTuple):
-    """The rows of one split, in the order of the log.
-
-    Attributes:
-      ids: [n, N] int32, `0 <= ids[:, f] < schema.sizes[f]`; may be a view of a file.
-      labels: [n] uint8, 0 or 1.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """An encoded log: what its columns mean, and its three splits."""
-
-    schema: Schema
-    train: Split
-    valid: Split
-    test: Split
 
 
 def open_store(path: str | Path) -> Dataset:
@@ -143,8 +121,9 @@ def save_dataset(
     """Writes a data set that is in memory as a store; `origin` says where it came from.
 
     Raises:
-      InputError: `path` exists, or another process is writing it.
+      InputError: `path` exists, or another process is writing it, or a value is not of the schema.
     """
+    dataset.check()
     splits = (dataset.train, dataset.valid, dataset.test)
     rows = [len(split.labels) for split in splits]
     with new_store(path) as folder, StoreWriter(folder, dataset.schema, rows, origin or {}) as out:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.split import SPLITS, assign_splits
-from ihas_jax.data.store import Dataset, Split
 
 _MIN_COUNT = 10
 

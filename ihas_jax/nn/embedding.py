@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ihas_jax.data.checks import as_ids, check_width
+
 Table = dict[str, Array]
 """Arrays `[V_g, d_g]` of one embedding table, by width group."""
 Rows = dict[str, Array]
@@ -148,7 +150,17 @@ def positions(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
     """Ids local to their field `[B, N]` -> numbers `[B, N_g]` among the values of each group.
 
     They are row numbers of its array where all values have rows.
+
+    Raises:
+      InputError: the ids are not integers `[B, N]`; or, where their values are known, one is not an
+        id of its field. Under `jit` values are not known, and ids that are none give rows of other
+        fields: check them before (`Dataset`, `Bundle.predict_ids` do).
     """
+    if isinstance(ids, jax.core.Tracer) or not getattr(ids, "is_fully_addressable", True):
+        check_width(ids.shape, ids.dtype, len(spec.sizes))
+    else:
+        checked = as_ids(ids, spec.sizes)
+        ids = ids if isinstance(ids, jax.Array) else jnp.asarray(checked, np.int32)
     everything = tuple(range(len(spec.sizes)))
     return {
         # selecting all columns would still be a gather, which leaves its result transposed

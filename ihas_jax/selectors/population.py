@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import BatchStats, Model, Params
 from ihas_jax.selectors.base import evaluated
+from ihas_jax.training.metrics import DivergedError
 from ihas_jax.training.streaming import Summed
 
 _ROWS = 512
@@ -45,7 +46,8 @@ def make_population_auc(model: Model, split: Split) -> PopulationAUC:
       split: the rows to score by.
 
     Returns:
-      `score(params, batch_stats, widths [P, N]) -> [P]`; all 1/2 where there is one class only.
+      `score(params, batch_stats, widths [P, N]) -> [P]`; all 1/2 where there is one class only. It
+      raises `DivergedError` where a log-odds is not a number.
     """
     columns = np.column_stack([split.ids, split.labels])  # to be streamed together
 
@@ -67,13 +69,18 @@ def make_population_auc(model: Model, split: Split) -> PopulationAUC:
 
     def score(params: Params, batch_stats: BatchStats, widths: np.ndarray) -> np.ndarray:
         _, counts = counter((params, batch_stats, widths), columns)
+        if (counts.sum(axis=(1, 2)) < len(columns)).any():
+            raise DivergedError(
+                "Predictions by some widths are nan: the model that they are chosen for diverged. "
+                "Try a smaller --optimizer.learning-rate, with a new --output."
+            )
         return auc_of_counts(counts)
 
     return score
 
 
 def class_counts(logits: Array, labels: Array, valid: Array) -> Array:
-    """Histograms `[P, 2, bins]` int32 of log-odds: of other rows, then of clicks.
+    """Histograms `[P, 2, bins]` int32 of log-odds but nan: of other rows, then of clicks.
 
     Args:
       logits: `[P, B]`.
@@ -83,7 +90,8 @@ def class_counts(logits: Array, labels: Array, valid: Array) -> Array:
     scaled = (logits + _LIMIT) * (_BINS / (2 * _LIMIT))
     bins = jnp.clip(scaled, 0, _BINS - 1).astype(jnp.int32)
     counts = jnp.zeros((len(logits), 2, _BINS), jnp.int32)
-    return counts.at[jnp.arange(len(logits))[:, None], labels, bins].add(valid.astype(jnp.int32))
+    number = (valid & ~jnp.isnan(logits)).astype(jnp.int32)
+    return counts.at[jnp.arange(len(logits))[:, None], labels, bins].add(number)
 
 
 def auc_of_counts(counts: np.ndarray) -> np.ndarray:

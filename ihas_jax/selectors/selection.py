@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jax import Array
 
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import FACTORS, VALUES, BatchStats, Model, Params
 from ihas_jax.nn.embedding import EmbeddingSpec, Group, Kept
 from ihas_jax.nn.subset import make_subset, subset_bytes

@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from ihas_jax.config import Config
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.method_config import SsedsConfig
 from ihas_jax.models.base import BatchStats, Model, Params
 from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights, evaluated

@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import Config, ModelConfig, from_json, to_json
+from ihas_jax.data.checks import as_ids
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
@@ -114,7 +115,14 @@ class Bundle:
         )
 
     def assign(self, ids: np.ndarray) -> np.ndarray:
-        """Cluster `[n]` of each row of ids `[n, N]`."""
+        """Cluster `[n]` of each row of ids `[n, N]`.
+
+        Raises:
+          InputError: as `predict_ids`.
+        """
+        return self._cluster(self._check(ids))
+
+    def _cluster(self, ids: np.ndarray) -> np.ndarray:
         if not len(ids):
             return np.zeros(0, np.int32)
         if not self.router or len(self.routes) == 1:
@@ -126,18 +134,33 @@ class Bundle:
         """Open gates `[n, K]` of each row of ids `[n, N]`, int8; K = N * D, field by field.
 
         Raises:
-          InputError: the run is of a method other than iHAS.
+          InputError: as `predict_ids`; or the run is of a method other than iHAS.
         """
         if not self.router:
             raise InputError(f"A run of the method {self.config.method} has no gates for each row.")
+        ids = self._check(ids)
+        if not len(ids):
+            return np.zeros((0, self._base.embedding.coordinates), np.int8)
         return self._masks(self.router["params"], ids)
 
     def predict_ids(self, ids: np.ndarray) -> np.ndarray:
-        """Click probabilities `[n]` for ids `[n, N]`, each row by its cluster's model."""
+        """Click probabilities `[n]` for ids `[n, N]`, each row by its cluster's model.
+
+        Args:
+          ids: integers of any dtype, local to each field and by the bundle's own schema.
+
+        Raises:
+          InputError: the ids are not integers `[n, N]`, or one is none of its field; the message
+            names the row and the field.
+        """
+        ids = self._check(ids)
         if len(self.kept) == 1:
             predictor, weights = self._experts[0]
             return predictor(weights, ids) if len(ids) else np.zeros(0, np.float32)
-        return predict_routed(self._experts, self.routes, self.assign(ids), ids)
+        return predict_routed(self._experts, self.routes, self._cluster(ids), ids)
+
+    def _check(self, ids: np.ndarray) -> np.ndarray:
+        return as_ids(ids, self.schema.sizes, self.schema.names)
 
     def predict_proba(self, rows: Any) -> np.ndarray:
         """Click probabilities `[n]` for raw rows.

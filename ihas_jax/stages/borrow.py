@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from ihas_jax.config import Config, differences
-from ihas_jax.data.store import Dataset
+from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.stages.run import Run, read_json, read_seconds, write_seconds
 from ihas_jax.stages.workdir import fingerprint, open_workdir, read_config

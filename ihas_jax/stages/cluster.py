@@ -15,6 +15,8 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import ClusterConfig
+from ihas_jax.data.checks import as_ids
+from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, Params, lookup_rows
 from ihas_jax.nn.embedding import Kept, positions
 from ihas_jax.progress import log
@@ -90,7 +92,19 @@ def assign_clusters(points: Array, centroids: Array) -> Array:
     """Index of the nearest centroid, `[B, K]` and `[C, K]` -> `[B]` int32.
 
     Squared Euclidean distance without the term that all centroids share; the first of equals.
+
+    Raises:
+      InputError: the shapes are others, or, outside of `jit`, a number is nan.
     """
+    if np.ndim(points) != 2 or np.ndim(centroids) != 2 or points.shape[1] != centroids.shape[1]:
+        raise InputError(
+            f"Points {list(np.shape(points))} have no nearest of centroids "
+            f"{list(np.shape(centroids))}; [B, K] and [C, K] are needed."
+        )
+    for what, numbers in (("point", points), ("centroid", centroids)):
+        if not isinstance(numbers, jax.core.Tracer) and np.isnan(numbers).any():
+            row = int(np.isnan(numbers).any(axis=1).argmax())
+            raise InputError(f"The {what} in row {row} has a nan, so no centroid is its nearest.")
     distances = (centroids**2).sum(axis=1) - 2 * points @ centroids.T
     return jnp.argmin(distances, axis=1).astype(jnp.int32)
 
@@ -123,7 +137,20 @@ def fit_clusters(
 
     Returns:
       The clusters, and the curve of the mean squared distance.
+
+    Raises:
+      InputError: the ids are not integers `[n, N]`, one is none of its field, or there are fewer
+        training rows in a mini-batch than clusters.
     """
+    sizes = model.embedding.sizes
+    train_ids = as_ids(train_ids, sizes, what="The training ids")
+    valid_ids = as_ids(valid_ids, sizes, what="The validation ids")
+    first = min(len(train_ids), config.batch_rows)
+    if first < config.clusters:
+        raise InputError(
+            f"{config.clusters} clusters are more than the {first} rows of the first mini-batch of "
+            "K-means."
+        )
     points = _make_points(model, selector)
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(train_ids))
 
@@ -195,7 +222,17 @@ def majority_coordinates(mean_mask: np.ndarray, dim: int, majority: float) -> Ke
       mean_mask: `[K]` share of rows that open each coordinate.
       dim: D.
       majority: share of rows, 0 to 1.
+
+    Raises:
+      InputError: there are not D shares for each field, or one is not within 0 and 1.
     """
+    if mean_mask.ndim != 1 or mean_mask.size % dim or not mean_mask.size:
+        raise InputError(
+            f"The mean mask has the shape {list(mean_mask.shape)}; [K] is needed, {dim} shares for "
+            "each field."
+        )
+    if not ((mean_mask >= 0) & (mean_mask <= 1)).all():
+        raise InputError("The mean mask has numbers that are no shares, within 0 and 1.")
     return coordinates(mean_mask, mean_mask >= majority, dim)
 
 

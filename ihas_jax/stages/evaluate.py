@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import Array
 
+from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, SELECTOR, Params, count_parameters
 from ihas_jax.selectors.base import Weights
 from ihas_jax.stages.cluster import Clusters, Searched, look_up, make_assign
@@ -16,7 +17,7 @@ from ihas_jax.stages.retrain import Plan, build_expert
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import streamed_selected
 from ihas_jax.training.loop import Fitted
-from ihas_jax.training.metrics import score
+from ihas_jax.training.metrics import DivergedError, score
 from ihas_jax.training.streaming import Streamed
 
 
@@ -90,10 +91,10 @@ def evaluate(
     routing = count_parameters((params[SELECTOR], params["tables"][EMBEDDING]))
     routing = routing + clusters.centroids.size if len(experts) > 1 else 0
     metrics = {
-        "base": scores_of(test.labels, base_probs, count_parameters(base.params)),
-        "search": scores_of(test.labels, search_probs, count_parameters(params))
+        "base": scores_of("base", test.labels, base_probs, count_parameters(base.params)),
+        "search": scores_of("search", test.labels, search_probs, count_parameters(params))
         | {"kept": float(search_kept.mean())},
-        "ihas": scores_of(test.labels, routed, compact)
+        "ihas": scores_of("ihas", test.labels, routed, compact)
         | {"router_parameters": routing, "bytes": 4 * (compact + routing)},
         "clusters": [
             _describe(run, clusters, plan, c, assigned, routed, test)
@@ -103,9 +104,19 @@ def evaluate(
     return Evaluation(metrics, _sample(searched, test.ids))
 
 
-def scores_of(labels: np.ndarray, probs: np.ndarray, parameters: int) -> dict[str, Any]:
-    """AUC and logloss beside the size of a model, `bytes` for float32 parameters."""
-    scores = score(labels, probs)
+def scores_of(name: str, labels: np.ndarray, probs: np.ndarray, parameters: int) -> dict[str, Any]:
+    """AUC and logloss beside the size of a model, `bytes` for float32 parameters.
+
+    Raises:
+      InputError: a probability is not a number; names the model.
+    """
+    try:
+        scores = score(labels, probs)
+    except DivergedError as error:
+        raise InputError(
+            f"The test rows have no scores by '{name}'. {error} Try a smaller "
+            "--optimizer.learning-rate, with a new --output."
+        ) from None
     size = {"parameters": parameters, "bytes": 4 * parameters}
     return scores.facts | size
 

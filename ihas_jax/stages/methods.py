@@ -119,13 +119,13 @@ class MethodStages:
         probs = streamed_predict(self.model, "[evaluate] base")(
             (base.params, base.batch_stats), test.ids
         )
-        return scores_of(test.labels, probs, count_parameters(base.params))
+        return scores_of("base", test.labels, probs, count_parameters(base.params))
 
     def _scores_of_search(self) -> dict[str, Any]:
         test, fitted = self.run.data.test, self.searches.fitted
         predictor = streamed_selected(self.model, self.selector, "[evaluate] search")
         probs, kept = predictor((fitted.params, fitted.batch_stats), test.ids)
-        scores = scores_of(test.labels, probs, count_parameters(fitted.params))
+        scores = scores_of("search", test.labels, probs, count_parameters(fitted.params))
         return scores | {"kept": float(kept.mean())}
 
     def _scores_of_selection(self) -> dict[str, Any]:
@@ -138,7 +138,8 @@ class MethodStages:
         probs = streamed_predict(model, "[evaluate] retrained model")(weights, test.ids)
         spec = self.model.embedding
         rest = count_parameters(self.retrained.params) - model.embedding.parameters
-        scores = scores_of(test.labels, probs, rest + self.selection.parameters(spec))
+        numbers = rest + self.selection.parameters(spec)
+        scores = scores_of(self.method, test.labels, probs, numbers)
         return scores | {"bytes": 4 * rest + self.selection.bytes(spec)}
 
     def _describe(self) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ihas_jax.config import Config
+from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.split import SPLITS
-from ihas_jax.data.store import Dataset
 from ihas_jax.errors import InputError
-from ihas_jax.progress import log
+from ihas_jax.progress import log, track
 from ihas_jax.stages.chain import Chain
 from ihas_jax.stages.ihas import IhasStages
 from ihas_jax.stages.methods import MethodStages
@@ -51,8 +51,8 @@ def fit(config: Config, data: Dataset, workdir: str | Path, stage: StageName = "
       stage: one stage alone, whose predecessors must be finished; 'all' for what is missing.
 
     Raises:
-      InputError: the folder belongs to something else, an earlier stage is missing, or the
-        loss became NaN.
+      InputError: the folder belongs to something else, an earlier stage is missing, the loss
+        became NaN, or the data hold an id or a label that is none.
     """
     check_rows(config, data)
     with open_workdir(config, data, workdir) as path:
@@ -116,7 +116,11 @@ def _run(run: Run, source: Run, stage: StageName) -> Result:
 
 
 def check_rows(config: Config, data: Dataset) -> None:
-    """Raises: InputError: the data have too few rows for the config."""
+    """Reads all rows once, before anything is made of them.
+
+    Raises:
+      InputError: the data have too few rows for the config, or hold an id or a label that is none.
+    """
     for name in SPLITS:
         if not len(getattr(data, name).labels):
             raise InputError(
@@ -129,6 +133,8 @@ def check_rows(config: Config, data: Dataset) -> None:
             f"--cluster.clusters {config.cluster.clusters} is more than the {rows} rows of the "
             "first mini-batch of K-means; choose fewer, or raise --cluster.batch-rows."
         )
+    with track("[Data] check", sum(len(getattr(data, name).labels) for name in SPLITS)) as bar:
+        data.check(bar.advance)
 
 
 def _describe(data: Dataset) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import OptimizerConfig
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import (
     SELECTOR,
     BatchStats,
@@ -43,7 +43,11 @@ _init = jax.jit(init_train, static_argnums=(1, 2))
 
 
 def predict(model: Model, params: Params, batch_stats: BatchStats, ids: Array) -> Array:
-    """Click probabilities `[B]` of a click model for ids `[B, N]`."""
+    """Click probabilities `[B]` of a click model for ids `[B, N]`.
+
+    Raises:
+      InputError: the ids are not integers `[B, N]`, or, outside of `jit`, one is none of its field.
+    """
     numbers = row_numbers(model, ids, batch_stats)
     rows = factored(lookup_rows(params["tables"], numbers), numbers, batch_stats)
     logits, _ = apply_network(model, params["network"], batch_stats, rows)

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from ihas_jax.config import ClusterConfig
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import EMBEDDING, Model, Params
 from ihas_jax.nn.compact import carry_kept, slice_table
 from ihas_jax.nn.embedding import EmbeddingSpec

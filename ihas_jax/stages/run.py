@@ -16,7 +16,7 @@ from jax import Array
 
 from ihas_jax.config import Config, TrainConfig
 from ihas_jax.data.batches import Feed, Rounds
-from ihas_jax.data.store import Dataset, Split
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
 from ihas_jax.models.base import Model

@@ -20,7 +20,7 @@ from flax import struct
 from jax import Array, lax
 
 from ihas_jax.config import Config
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import (
     SELECTOR,
     BatchStats,
@@ -207,7 +207,11 @@ def make_search_round(
 def predict_selected(
     model: Model, selector: Selector, params: Params, batch_stats: BatchStats, ids: Array
 ) -> tuple[Array, Selected]:
-    """Click probabilities `[B]` of the searched model with deterministic selection (iHAS-1)."""
+    """Click probabilities `[B]` of the searched model with deterministic selection (iHAS-1).
+
+    Raises:
+      InputError: the ids are not integers `[B, N]`, or, outside of `jit`, one is none of its field.
+    """
     looked, logits = evaluated(model, params, batch_stats, ids)
     selected = selector.select(weights_of(params, batch_stats), looked)
     return jax.nn.sigmoid(logits(selected.embeddings)), selected

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ihas_jax.config import Config
-from ihas_jax.data.store import Dataset
+from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.progress import log
 from ihas_jax.selectors.bernoulli import BernoulliGates

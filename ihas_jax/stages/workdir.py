@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ihas_jax.config import Config, ModelConfig, differences, from_json, to_json
-from ihas_jax.data.store import Dataset
+from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.stages.run import write_json
 from ihas_jax.training.checkpoint import require_utf8

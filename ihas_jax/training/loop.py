@@ -15,11 +15,11 @@ import numpy as np
 
 from ihas_jax.config import TrainConfig
 from ihas_jax.data.batches import Round, RoundIterator, Rounds
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.progress import Tracker, log, track
 from ihas_jax.training.checkpoint import Checkpoints, Items
-from ihas_jax.training.metrics import Scores
+from ihas_jax.training.metrics import DivergedError, Scores
 from ihas_jax.training.parallel import data_mesh, replicate, shard_rows
 from ihas_jax.training.steps import Batch, TrainState
 
@@ -118,7 +118,8 @@ def fit(task: Task, state: TrainState, event: Event) -> Fitted:
     and the history are saved together, between rounds.
 
     Raises:
-      InputError: the loss, a parameter or the validation logloss is not finite.
+      InputError: the loss, a parameter, a validation prediction or the validation logloss is not
+        finite.
     """
     with Checkpoints(task.directory) as checkpoints:
         trainer = Trainer(task, state, event, checkpoints)
@@ -218,7 +219,10 @@ class Trainer:
         with epochs of chance AUC in which only the logloss shows that it is learning.
         """
         task, progress = self.task, self.progress
-        scores, more = task.evaluate(self.state.params, self.state.batch_stats)
+        try:
+            scores, more = task.evaluate(self.state.params, self.state.batch_stats)
+        except DivergedError:
+            raise self._diverged("validation prediction", float("nan")) from None
         self._require_finite("validation logloss", scores.logloss)
         batches = task.rounds.feed.batches_per_epoch
         means = {name: total / batches for name, total in progress.sums.items()}
@@ -245,10 +249,12 @@ class Trainer:
             )
 
     def _require_finite(self, what: str, value: float) -> None:
-        if np.isfinite(value):
-            return
+        if not np.isfinite(value):
+            raise self._diverged(what, value)
+
+    def _diverged(self, what: str, value: float) -> InputError:
         progress = self.progress
-        raise InputError(
+        return InputError(
             f"The {what} of '{self.task.title}' became {value} in epoch {progress.epoch}, round "
             f"{progress.round}. Checkpoints of the rounds before stay in {self.task.directory}. "
             "Try a smaller --optimizer.learning-rate, with a new --output."

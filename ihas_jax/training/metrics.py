@@ -8,6 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ihas_jax.data.checks import check_labels
+from ihas_jax.errors import InputError
+
+
+class DivergedError(InputError):
+    """A prediction is not a number: the training of the model that made it diverged."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -40,14 +47,28 @@ def auc_text(facts: Mapping[str, Any]) -> str:
 
 
 def score(labels: np.ndarray, probs: np.ndarray) -> Scores:
-    """AUC and logloss of `[n]` labels (0 or 1) and probabilities."""
+    """AUC and logloss of `[n]` labels (0 or 1) and probabilities.
+
+    Raises:
+      InputError: as `auc` and `logloss`.
+    """
     value = auc(labels, probs)
-    only = int(labels[0]) if np.isnan(value) and len(labels) else None
+    only = int(np.asarray(labels)[0]) if np.isnan(value) else None
     return Scores(value, logloss(labels, probs), only)
 
 
 def auc(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Area under the ROC curve, exact, ties counted half; nan if one class is missing."""
+    """Area under the ROC curve, exact, ties counted half; nan if one class is missing.
+
+    Args:
+      labels: `[n]`, 0 or 1, of any dtype.
+      probs: `[n]` probabilities, or log-odds, since their order alone counts.
+
+    Raises:
+      InputError: the arrays are not of n > 0 rows each, a label is neither 0 nor 1, or a
+        prediction is nan (`DivergedError`).
+    """
+    labels, probs = _checked(labels, probs)
     order = np.argsort(probs, kind="stable")
     ranked, positive = probs[order], labels[order].astype(bool)
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
@@ -59,6 +80,48 @@ def auc(labels: np.ndarray, probs: np.ndarray) -> float:
 
 
 def logloss(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Mean binary cross-entropy in nats; probabilities are clipped to [1e-7, 1 - 1e-7]."""
+    """Mean binary cross-entropy in nats; probabilities are clipped to [1e-7, 1 - 1e-7].
+
+    Args:
+      labels: `[n]`, 0 or 1, of any dtype.
+      probs: `[n]` probabilities.
+
+    Raises:
+      InputError: as `auc`; or a probability is below 0 or above 1.
+    """
+    labels, probs = _checked(labels, probs)
+    if probs.min() < 0 or probs.max() > 1:
+        row = int(((probs < 0) | (probs > 1)).argmax())
+        raise InputError(
+            f"The probability in row {row} is {probs[row]}, not within 0 and 1; the probability of "
+            "log-odds x is 1 / (1 + exp(-x))."
+        )
     clipped = np.clip(probs.astype(np.float64), 1e-7, 1 - 1e-7)
     return float(-np.mean(np.where(labels == 1, np.log(clipped), np.log1p(-clipped))))
+
+
+def _checked(labels: Any, probs: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays `[n]` of numbers."""
+    given = {"labels": labels, "probabilities": probs}
+    arrays = {}
+    for name, numbers in given.items():
+        array = arrays[name] = np.asarray(numbers)
+        if array.ndim != 1 or array.dtype.kind not in "biuf" or np.ma.isMaskedArray(numbers):
+            column = f"; one column is {name}[:, i]" if array.ndim == 2 else ""
+            raise InputError(
+                f"The {name} are {array.dtype} of the shape {list(array.shape)}; [n] numbers are "
+                f"needed, none of them missing{column}."
+            )
+    labels, probs = arrays.values()
+    if len(labels) != len(probs) or not len(labels):
+        raise InputError(
+            f"{len(labels)} labels and {len(probs)} probabilities can't be compared; one of each "
+            "is needed for each row."
+        )
+    check_labels(labels)
+    if np.isnan(probs).any():
+        raise DivergedError(
+            f"The prediction in row {np.isnan(probs).argmax()} is nan, as are "
+            f"{np.isnan(probs).mean():.1%} of all: the model that made them diverged."
+        )
+    return labels, probs

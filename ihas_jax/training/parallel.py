@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ihas_jax.errors import InputError
 from ihas_jax.training.steps import Batch, Metrics
 
 State = TypeVar("State")
@@ -35,7 +36,19 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
 
 
 def shard_rows(rows: np.ndarray, mesh: Mesh) -> Array:
-    """Puts row numbers `[R, B]` on the mesh, split along B."""
+    """Puts row numbers `[R, B]` on the mesh, split along B.
+
+    Raises:
+      InputError: they are not integers `[R, B]` from 0 on, or the devices don't divide B evenly.
+    """
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or rows.dtype.kind not in "iu" or rows.shape[1] % mesh.size:
+        raise InputError(
+            f"Row numbers are {rows.dtype} {list(rows.shape)}; integers [R, B] are needed, where B "
+            f"is a multiple of the {mesh.size} devices."
+        )
+    if rows.size and rows.min() < 0:
+        raise InputError(f"Row numbers hold {rows.min()}; rows count from 0.")
     return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(None, _AXIS)))
 
 

@@ -17,6 +17,7 @@ from flax import struct
 from jax import Array, lax
 
 from ihas_jax.config import OptimizerConfig
+from ihas_jax.errors import InputError
 from ihas_jax.models.base import (
     EMBEDDING,
     SELECTOR,
@@ -39,7 +40,10 @@ State = TypeVar("State")
 
 
 class Batch(NamedTuple):
-    """Rows of a log: `ids [B, N]` int32, `labels [B]` 0 or 1 of any dtype."""
+    """Rows of a log: `ids [B, N]` int32, `labels [B]` 0 or 1 of any dtype.
+
+    Steps check their shapes; under `jit` they can't check their values, as `Dataset` does.
+    """
 
     ids: Array
     labels: Array
@@ -110,6 +114,9 @@ def click_loss(
 
     Of `params` the tables are not used: `rows` are those of `numbers` in them. `select` transforms
     the embedding table's rows, which must be uniform.
+
+    Raises:
+      InputError: there is not one label for each row.
     """
     penalty = jnp.zeros(())
     select_key, dropout_key = jax.random.split(key)
@@ -125,6 +132,11 @@ def click_loss(
     logits, batch_stats = apply_network(
         model, params["network"], batch_stats, inputs, dropout_key=dropout_key
     )
+    if batch.labels.shape != logits.shape:  # else each label would meet each row
+        raise InputError(
+            f"The labels of a batch have the shape {list(batch.labels.shape)}; "
+            f"{list(logits.shape)} is needed, one for each row of its ids."
+        )
     labels = batch.labels.astype(logits.dtype)
     loss = optax.sigmoid_binary_cross_entropy(logits, labels).mean()
     return loss, (penalty, batch_stats)

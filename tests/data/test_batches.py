@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ihas_jax.data.batches import Feed, RoundIterator, Rounds
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import Dataset, Split, open_store, save_dataset
+from ihas_jax.data.store import open_store, save_dataset
+from ihas_jax.errors import InputError
 
 
 def make_split(rows, start=0):
@@ -233,3 +235,49 @@ def test_processes_that_read_one_store_see_one_batch_also_after_a_resume(tmp_pat
         parts.append(batches([*begun, *resumed]))
     assert len(np.unique(whole)) > 10
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "block_rows", "words"),
+    [
+        ([0, 1], 2, 1, r"are list \[2\]; a NumPy array \[n\]"),
+        (np.ones(5, bool), 2, 1, r"are bool \[5\].*np\.flatnonzero\(mask\)"),
+        (np.zeros(5), 2, 1, r"are float64 \[5\]"),
+        (np.zeros((5, 1), int), 2, 1, r"are int64 \[5, 1\]"),
+        (np.zeros(0, int), 2, 1, "no rows to make batches of"),
+        (np.array([0, -1]), 2, 1, "hold -1; rows count from 0"),
+        (np.array([0, 2**31]), 2, 1, "hold 2147483648"),
+        (ROWS, 0, 1, "Batches of 0 rows in blocks of 1 have no rows"),
+        (ROWS, 2, 0, "Batches of 2 rows in blocks of 0 have no rows"),
+    ],
+)
+def test_a_feed_of_what_are_no_rows_is_refused(rows, batch_size, block_rows, words):
+    with pytest.raises(InputError, match=words):
+        Feed(rows, batch_size, seed=0, block_rows=block_rows)
+
+
+def test_row_numbers_of_any_integers_feed_int32():
+    feed, same = (Feed(ROWS.astype(kind), 4, seed=0) for kind in (np.int64, np.int32))
+    assert feed(0, 5).dtype == np.int32
+    assert feed.end == 26
+    np.testing.assert_array_equal(feed(0, 5), same(0, 5))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"split": make_split(25)}, "batches of split have row 25, but it ends with row 24"),
+        ({"gate_split": make_split(9)}, "batches of gate_split have row 9, but it ends with row 8"),
+        ({"gate_split": None}, "needs a gate_feed"),
+        ({"gate_feed": None}, "needs a gate_feed"),
+        ({"gate_every": 0}, "gate_every is 0"),
+        ({"round_batches": 0}, "rounds of 0 batches are no training"),
+        ({"epochs": -1}, "-1 epochs of"),
+        ({"split": TRAIN._replace(labels=TRAIN.labels[:20])}, r"the shapes \[26, 2\] and \[20\]"),
+        ({"split": TRAIN._replace(labels=TRAIN.labels[:, None])}, r"\[26, 2\] and \[26, 1\]"),
+        ({"split": TRAIN._replace(ids=TRAIN.ids[:, 0])}, r"the shapes \[26\] and \[26\]"),
+    ],
+)
+def test_rounds_of_what_is_no_split_are_refused(change, words):
+    with pytest.raises(InputError, match=words):
+        dataclasses.replace(make_rounds(), **change)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow
 import pytest
@@ -7,7 +9,7 @@ from pyarrow import parquet
 
 import ihas_jax as ihas
 from ihas_jax.data import encoded
-from ihas_jax.data.encoded import convert_encoded
+from ihas_jax.data.encoded import convert_encoded, open_encoded
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.store import verify_store
 from ihas_jax.errors import InputError
@@ -29,7 +31,6 @@ def written(tmp_path):
         for part, place in enumerate(np.array_split(np.arange(count), 3)):
             table = pyarrow.table(
                 {
-                    "comment": ["not a field"] * len(place),
                     "site": pyarrow.array(ids[place, 0], pyarrow.int64()),
                     "label": pyarrow.array(labels[place], pyarrow.int8()),
                     "ad": pyarrow.array(ids[place, 1], pyarrow.int32()),
@@ -75,7 +76,10 @@ def test_the_vocabularies_may_be_there(written):
     assert data.schema == schema
     check(data, {name: (ids[:, ::-1], labels) for name, (ids, labels) in rows.items()})
     Schema("label", (Field("ad", ("x",)),)).save(folder / "schema.json")
-    with pytest.raises(InputError, match=r"'ad' has id 2, but schema\.json only 2 ids"):
+    with pytest.raises(
+        InputError,
+        match=r"'ad' holds 2 in row \d of train/part-0.*; 2 ids, of 0 to 1, are in schema\.json",
+    ):
         ihas.open_store(folder)
 
 
@@ -90,13 +94,27 @@ def test_single_files(written):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"label": [0, 1], "site": [1, 2]}, "no column 'ad' of integers"),
-        ({"label": [0, 1], "site": [1, 2], "ad": ["a", "b"]}, "no column 'ad' of integers"),
-        ({"label": [0, 1], "site": [1, 2], "ad": [1, None]}, "'ad' is missing in 1 rows"),
-        ({"label": [0, 1], "site": [1, 2], "ad": [1, -1]}, "'ad' holds -1"),
-        ({"label": [0, 1], "site": [1, 2], "ad": [1, 2**40]}, "'ad' holds 1099511627776"),
-        ({"label": [0, 2], "site": [1, 2], "ad": [1, 1]}, "'label' holds 2, not 0 or 1"),
-        ({"label": [0, 1], "site": [1, 2], "ad": [1.0, 2.0]}, "no column 'ad' of integers"),
+        ({"label": [0, 1], "site": [1, 2]}, r"'ad' is not in test/part-0\.parquet"),
+        ({"label": [0, 1], "site": [1, 2], "ad": ["a", "b"]}, "'ad' holds text in test/part-0"),
+        (
+            {"label": [0, 1], "site": [1, 2], "ad": [1, None]},
+            "'ad' is missing in 1 rows, the first of them row 1 of test/part-0",
+        ),
+        ({"label": [0, 1], "site": [1, 2], "ad": [1, -1]}, "'ad' holds -1 in row 1 of test/part-0"),
+        ({"label": [0, 1], "site": [1, 2], "ad": [2**40, 1]}, "'ad' holds 1099511627776 in row 0"),
+        ({"label": [0, 2], "site": [1, 2], "ad": [1, 1]}, "'label' holds 2 in row 1 .*0 or 1"),
+        ({"label": [-1, 1], "site": [1, 2], "ad": [1, 1]}, "'label' holds -1 in row 0 .*0 or 1"),
+        ({"label": ["a", "b"], "site": [1, 2], "ad": [1, 1]}, "'label' holds text"),
+        ({"site": [1, 2], "ad": [1, 1]}, "'label' is not in test/part-0"),
+        (
+            {"label": [0, 1], "site": [1, 2], "ad": [1.0, None]},
+            r"'ad' holds whole numbers as floats .*\.fillna\(ID\)",
+        ),
+        ({"label": [0, 1], "site": [1, 2], "ad": [1.0, 0.5]}, "'ad' holds fractions"),
+        ({"label": [0, 1], "site": [1, 2], "ad": [True, False]}, "'ad' holds booleans"),
+        ({"label": [0, 1], "site": [1, 2], "ad": [[1], [2]]}, "'ad' holds lists"),
+        ({"label": [0, 1], "site": [1, 2], "ad": [None, None]}, "'ad' holds nulls alone"),
+        ({"label": [0, 1], "site": [1, 2], "ad": [1, 1], "day": [1, 1]}, "'day' is not in train/p"),
     ],
 )
 def test_a_bad_part_is_an_error(written, columns, message):
@@ -126,8 +144,8 @@ def test_a_part_that_changes_meanwhile(written, tmp_path, monkeypatch, rows):
     part = folder / "train" / "part-00002.snappy.parquet"
     check_range = encoded.EncodedLog._check_range
 
-    def check_and_change(self):
-        found = check_range(self)
+    def check_and_change(self, sizes):
+        found = check_range(self, sizes)
         columns = {"label": [1] * rows, "site": [6] * rows, "ad": [2] * rows}
         kinds = pyarrow.schema([(name, pyarrow.int64()) for name in columns])
         parquet.write_table(pyarrow.table(columns, schema=kinds), part)
@@ -142,24 +160,97 @@ def test_a_part_that_changes_meanwhile(written, tmp_path, monkeypatch, rows):
     assert [path.name for path in tmp_path.iterdir()] == ["encoded"]
 
 
-def test_a_column_of_other_numbers_is_not_left_out_silently(written):
+def test_no_columns_are_no_log(written):
     folder, _ = written
-    for part in (folder / "train").glob("*.parquet"):
-        table = pyarrow.table({"label": [0, 1], "site": [1.0, None], "ad": [0, 1]})
-        parquet.write_table(table, part)
-    with pytest.raises(InputError, match="no column 'site' of integers"):
-        ihas.open_store(folder)
-    for part in (folder / "train").glob("*.parquet"):
+    for part in folder.glob("*/*.parquet"):
         parquet.write_table(pyarrow.table({"label": [0, 1]}), part)
     with pytest.raises(InputError, match="has no columns of ids"):
         ihas.open_store(folder)
 
 
-def test_parts_may_have_more_columns_and_other_integers(written):
+def test_the_largest_of_integers_is_named(written):
+    folder, _ = written
+    part = folder / "train" / "part-00000.snappy.parquet"
+    ids = pyarrow.array([1, 2**64 - 1], pyarrow.uint64())
+    parquet.write_table(pyarrow.table({"label": [0, 1], "site": ids, "ad": [0, 1]}), part)
+    with pytest.raises(InputError, match="'site' holds 18446744073709551615 in row 1 of train"):
+        ihas.open_store(folder)
+
+
+@pytest.mark.parametrize("way", ["fields", "schema"])
+def test_parts_may_have_more_columns_where_the_fields_are_named(written, way, tmp_path):
     folder, rows = written
     ids, labels = rows["test"]
     for part in (folder / "test").glob("*.parquet"):
         part.unlink()
-    columns = {"day": [1] * 11, "ad": ids[:, 1], "label": labels == 1, "site": ids[:, 0]}
+    columns = {
+        "comment": ["no field"] * 11, "ad": ids[:, 1], "label": labels == 1, "site": ids[:, 0]
+    }  # fmt: skip
     parquet.write_table(pyarrow.table(columns), folder / "test" / "part-9.parquet")
-    check(ihas.open_store(folder), rows)
+    with pytest.raises(InputError, match=r"'comment' holds text in test/part-9.* --fields site ad"):
+        ihas.open_store(folder)
+    if way == "schema":
+        fields = (Field("site", tuple("abcdef")), Field("ad", ("x", "y")))
+        Schema("label", fields).save(folder / "schema.json")
+        check(ihas.open_store(folder), rows)
+    else:
+        check(open_encoded(folder, ["site", "ad"]), rows)
+    data = convert_encoded(folder, tmp_path / "store", ["ad"])
+    assert data.schema.names == ("ad",)
+    check(data, {name: (ids[:, 1:], labels) for name, (ids, labels) in rows.items()})
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ("site", r"fields is the text 'site'; give a list of names, \['site'\]"),
+        (["site", "ad", "site"], "--fields names a column twice"),
+        (["site", "label"], "--fields names 'label', which is the label"),
+        (["site", "aid"], "'aid' is not in train/part-00000"),
+    ],
+)
+def test_fields_that_are_none_are_named(written, fields, words):
+    folder, _ = written
+    with pytest.raises(InputError, match=words):
+        open_encoded(folder, fields)
+
+
+def test_fields_that_the_schema_does_not_have_are_named(written):
+    folder, _ = written
+    Schema("label", (Field("site", tuple("abcdef")),)).save(folder / "schema.json")
+    with pytest.raises(
+        InputError, match=r"names 'ad', which .*schema\.json does not have; .* site"
+    ):
+        open_encoded(folder, ["ad"])
+
+
+def write_filtered(folder, index, named):
+    """Rows of 300 out of 1000, shuffled and split, with the numbers that they had."""
+    rng = np.random.default_rng(0)
+    order = rng.permutation(1000)[:300]
+    about = {"index_columns": [index if named else {"kind": "range", "name": None}]}
+    folder.mkdir()
+    for name, rows in zip(("train", "valid", "test"), np.split(order, [200, 230]), strict=True):
+        columns = {"label": rows % 2, "site": rows % 9, index: rows}
+        table = pyarrow.table(columns).replace_schema_metadata({"pandas": json.dumps(about)})
+        parquet.write_table(table, folder / f"{name}.parquet")
+
+
+INDEX = "is the index of a pandas frame in train.parquet, an id for each row: write it with index=F"
+
+
+@pytest.mark.parametrize(
+    ("index", "named", "words"),
+    [
+        ("__index_level_0__", True, INDEX),
+        ("__index_level_0__", False, INDEX),
+        ("row", True, INDEX),
+        ("Unnamed: 0", False, "has another id in each of the 200 training rows, as an index has"),
+    ],
+)
+def test_an_index_is_no_field(tmp_path, index, named, words):
+    write_filtered(tmp_path / "encoded", index, named)
+    with pytest.raises(InputError, match=rf"'{index}' {words}.* --fields site "):
+        ihas.open_store(tmp_path / "encoded")
+    assert open_encoded(tmp_path / "encoded", ["site"]).schema.names == ("site",)
+    assert open_encoded(tmp_path / "encoded", ["site", index]).schema.sizes[0] == 10

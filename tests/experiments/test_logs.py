@@ -12,9 +12,10 @@ import polars as pl
 import pytest
 
 from ihas_jax.data import formats
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.ingest import prepare
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import Dataset, Split, open_store
+from ihas_jax.data.store import open_store
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ihas_jax.errors import InputError
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.nn.embedding import (
     EmbeddingSpec,
@@ -199,3 +200,21 @@ def test_where_some_values_have_no_rows_each_array_has_one_for_them():
 def test_as_many_values_have_rows_as_there_are_at_most(held):
     with pytest.raises(ValueError, match="held"):
         EmbeddingSpec(SIZES, DIM, held=held)
+
+
+@pytest.mark.parametrize("kept", [None, ((0, 2), (), (1,))])
+def test_ids_that_are_none_have_no_positions(kept):
+    spec = EmbeddingSpec(SIZES, DIM, kept)
+    for wrong, words in [
+        (IDS + np.array([0, 0, 1]), r"hold 2 in row 1 of field 2 \(counted from 0\)"),
+        (-IDS, "hold -2 in row 1 of field 0"),
+        (IDS[:, :1], r"shape \[4, 1\]; \[n, 3\] is needed"),
+        (IDS[0], r"shape \[3\]; \[n, 3\] is needed"),
+        (IDS.astype(float), "integers are needed"),
+    ]:
+        for make in (np.asarray, jnp.asarray):
+            with pytest.raises(InputError, match=words):
+                positions(spec, make(wrong))
+        if "hold" not in words:  # under jit shapes alone are known
+            with pytest.raises(InputError, match=words):
+                jax.eval_shape(lambda ids: positions(spec, ids), wrong)

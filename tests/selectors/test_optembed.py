@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 
 from ihas_jax.config import AdamConfig, Config, ModelConfig, SearchConfig
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import OptEmbedConfig
 from ihas_jax.models import build_model

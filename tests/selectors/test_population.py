@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.models import build_model
 from ihas_jax.models.base import init_model
 from ihas_jax.selectors.population import (
@@ -16,7 +16,7 @@ from ihas_jax.selectors.population import (
     make_population_auc,
     prefix_masks,
 )
-from ihas_jax.training.metrics import auc
+from ihas_jax.training.metrics import DivergedError, auc
 
 D = 4
 KEY = jax.random.key(1)
@@ -110,3 +110,15 @@ def test_scores_of_a_population_are_aucs_up_to_pairs_in_the_same_bin(trained):
 def test_a_candidate_scores_the_same_alone(trained):
     scores = trained[0]
     np.testing.assert_array_equal(scores(WIDTHS[2:3]), scores(WIDTHS)[2:3])
+
+
+def test_a_model_that_diverged_has_no_scores(trained):
+    scores, _, factors, *_ = trained
+    before = factors[7, 0]
+    factors[7, 0] = np.nan  # of the first field's value 7, whose first coordinate all widths see
+    try:
+        with pytest.raises(DivergedError, match=r"nan: .* --optimizer\.learning-rate"):
+            scores(WIDTHS)
+    finally:
+        factors[7, 0] = before
+    assert np.isfinite(scores(WIDTHS)).all()

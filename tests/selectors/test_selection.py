@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ihas_jax.config import Config, ModelConfig
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.method_config import AutoDimConfig, OptEmbedConfig
 from ihas_jax.models import build_model
 from ihas_jax.models.base import (

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.method_config import SsedsConfig
 from ihas_jax.models.base import init_model
 from ihas_jax.selectors.base import Looked, Weights

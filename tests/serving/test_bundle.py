@@ -153,3 +153,33 @@ def test_half_a_bundle_is_refused_and_left_alone(run, tmp_path, damage, words):
     with pytest.raises(InputError, match=words):
         load_bundle(folder)
     assert sorted(folder.rglob("*")) == before
+
+
+WRONG_IDS = [
+    (lambda ids, sizes: ids[0], r"one row is ids\[None, :\]"),
+    (lambda ids, sizes: ids[:, :-1], r"the shape \[50, 8\]; \[n, 9\] is needed"),
+    (lambda ids, sizes: ids.astype(float), "are float64; integers are needed"),
+    (lambda ids, sizes: -1 - ids, "hold -.* in row 0 of field 'context_0'"),
+    (
+        lambda ids, sizes: ids + (np.arange(50) == 49)[:, None] * sizes,
+        "in row 49 of field 'context_0'",
+    ),
+    (lambda ids, sizes: ids.astype(np.int64) + 2**32, "hold 42949672"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), WRONG_IDS)
+@pytest.mark.parametrize("name", ["predict_ids", "assign", "masks"])
+def test_ids_that_are_none_of_the_bundle_are_refused(bundle, log, change, words, name):
+    wrong = change(log.test.ids[:50], np.array(log.schema.sizes, np.int32))
+    with pytest.raises(InputError, match=words):
+        getattr(bundle, name)(wrong)
+
+
+@pytest.mark.parametrize("name", ["predict_ids", "assign", "masks"])
+def test_ids_of_any_integers_are_predicted(bundle, log, name):
+    function, ids = getattr(bundle, name), log.test.ids[:50]
+    for same in (ids.astype(np.int64), ids.astype(np.uint8), ids.astype(">i4"), ids.tolist()):
+        np.testing.assert_array_equal(function(same), function(ids))
+    assert len(function(ids[:0])) == 0
+    assert function(ids[:0]).shape[1:] == function(ids).shape[1:]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import MiniBatchKMeans
 
 from ihas_jax.config import ClusterConfig, Config, ModelConfig
+from ihas_jax.errors import InputError
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.stages.cluster import (
     Clusters,
@@ -253,3 +254,51 @@ def test_every_row_is_served_and_every_model_is_trained_on_two_classes_or_all_ro
         else:
             assert expert.name == "all"
         assert any(expert.selection.kept)
+
+
+@pytest.mark.parametrize(
+    ("points", "centroids", "words"),
+    [
+        (np.zeros(3), np.zeros((2, 3)), r"Points \[3\] have no nearest of centroids \[2, 3\]"),
+        (np.zeros((4, 2)), np.zeros((2, 3)), r"Points \[4, 2\] have no nearest"),
+        (np.array([[0.0, 1], [1, np.nan]]), np.zeros((2, 2)), "point in row 1 has a nan"),
+        (np.zeros((4, 2)), np.array([[0.0, 1], [1, np.nan]]), "centroid in row 1 has a nan"),
+    ],
+)
+def test_points_without_a_nearest_centroid_are_refused(points, centroids, words):
+    with pytest.raises(InputError, match=words):
+        assign_clusters(points, centroids)
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "words"),
+    [
+        (
+            lambda ids: ids + (np.arange(300) == 7)[:, None] * 5,
+            lambda ids: ids,
+            "training ids hold .* in row 7",
+        ),
+        (lambda ids: ids, lambda ids: ids - 1, "validation ids hold -1 in row"),
+        (lambda ids: ids[:, :2], lambda ids: ids, r"training ids have the shape \[300, 2\]"),
+        (lambda ids: ids[:2], lambda ids: ids, "3 clusters are more than the 2 rows"),
+    ],
+)
+def test_ids_that_cannot_be_clustered_are_refused(tiny, searched, train, valid, words):
+    params, ids = searched
+    config = ClusterConfig(clusters=3)
+    with pytest.raises(InputError, match=words):
+        fit_clusters(tiny.model, tiny.selector, params, train(ids), valid(ids), config, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (np.full(5, 0.5), r"the shape \[5\]; \[K\] is needed, 2 shares for each field"),
+        (np.full((3, 2), 0.5), r"the shape \[3, 2\]"),
+        (np.array([0.5, np.nan]), "no shares, within 0 and 1"),
+        (np.array([0.5, 1.5]), "no shares, within 0 and 1"),
+    ],
+)
+def test_what_are_no_shares_have_no_majority(mask, words):
+    with pytest.raises(InputError, match=words):
+        majority_coordinates(mask, 2, 0.5)

@@ -16,12 +16,14 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Schema
-from ihas_jax.data.store import Dataset, Split
+from ihas_jax.data.store import open_store, save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.serving.bundle import load_bundle
-from ihas_jax.stages.pipeline import fit
+from ihas_jax.stages.pipeline import fit, transfer
+from ihas_jax.stages.together import fit_together
 from ihas_jax.stages.workdir import open_workdir
 
 pytestmark = pytest.mark.usefixtures("compiled", "quick")
@@ -242,3 +244,15 @@ def test_two_runs_in_one_folder_exclude_each_other(tmp_path):
     ):
         fit(PLAIN, log, workdir)
     assert not (workdir / "base").exists()
+
+
+@pytest.mark.parametrize("run", [fit, transfer, lambda c, d, w: fit_together(c, d, {0: w})])
+def test_a_store_with_an_id_that_is_none_does_not_start_a_run(log, tmp_path, run):
+    save_dataset(log, tmp_path / "store")
+    ids = np.load(tmp_path / "store" / "train.ids.npy", mmap_mode="r+")
+    ids[17, 2] = 5000
+    ids.flush()
+    name = log.schema.names[2]
+    with pytest.raises(InputError, match=f"ids of train hold 5000 in row 17 of field '{name}'"):
+        run(PLAIN, open_store(tmp_path / "store"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ihas_jax.data.batches import Feed, Rounds
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.method_config import AdaFSConfig
 from ihas_jax.models import build_model
 from ihas_jax.models.base import lookup_rows, row_numbers

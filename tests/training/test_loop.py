@@ -11,13 +11,14 @@ import pytest
 
 from ihas_jax.config import TrainConfig
 from ihas_jax.data.batches import Feed, Rounds
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.stages.pretrain import plain_round, streamed_predict
 from ihas_jax.stages.search import init_search, make_search_round
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.loop import Task, fit
 from ihas_jax.training.metrics import Scores, score
+from ihas_jax.training.seeds import fit_seeds
 from ihas_jax.training.steps import init_train
 
 
@@ -257,3 +258,23 @@ def test_a_resumed_task_continues_bit_for_bit(make_task, trained):
         (resumed.params, resumed.state.params, resumed.state.selector_optimizer),
         (whole.params, whole.state.params, whole.state.selector_optimizer),
     )
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_validation_predictions_that_are_nan_name_what_diverged(make_task, state, tiny, together):
+    labels = np.asarray(tiny.data.labels)
+
+    def evaluate(params, batch_stats):
+        return score(labels, np.full(len(labels), NAN)), {}
+
+    task = make_task(counting, evaluate, epochs=3)
+    words = (
+        "^The validation prediction of 'base' became nan in epoch 0, round .*Checkpoints of the "
+        "rounds before .*Try a smaller --optimizer.learning-rate"
+    )
+    with pytest.raises(InputError, match=words):
+        if together:
+            other = replace(task, directory=task.directory.with_name("other"))
+            fit_seeds([task, other], [state(), state()], [no_event, no_event])
+        else:
+            fit(task, state(), no_event)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from ihas_jax.errors import InputError
 from ihas_jax.training.metrics import Scores, auc, auc_text, logloss, score
 
 pairs = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6)), min_size=2, max_size=60).filter(
@@ -75,3 +76,50 @@ def test_the_auc_of_one_class_is_said_to_be_none(label):
     assert auc_text(scores.facts) == words
     both = score(np.array([0, 1], np.uint8), np.array([0.2, 0.5], np.float32))
     assert str(both).startswith("AUC: 1.0000 - ") and "only_label" not in both.facts
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("labels", "probs", "words"),
+    [
+        ([-1, 1], [0.2, 0.7], r"label in row 0 is -1; .*use \(labels > 0\)\.astype\(np\.uint8\)"),
+        ([0, 1, 5], [0.2, 0.7, 0.7], "label in row 2 is 5"),
+        ([0, 0.5], [0.2, 0.7], r"label in row 1 is 0\.5"),
+        ([0, NAN], [0.2, 0.7], "label in row 1 is nan"),
+        ([[0], [1]], [0.2, 0.7], r"labels are int64 of the shape \[2, 1\]; .*labels\[:, i\]"),
+        ([0, 1], [[0.8, 0.2], [0.3, 0.7]], r"probabilities are float64 of the shape \[2, 2\]"),
+        (["0", "1"], [0.2, 0.7], "labels are <U1"),
+        ([0, None], [0.2, 0.7], "labels are object"),
+        (np.ma.masked_array([0, 1], [0, 1]), [0.2, 0.7], "none of them missing"),
+        ([0, 1], ["a", "b"], "probabilities are <U1"),
+        ([0, 1, 1], [0.2, 0.7], "3 labels and 2 probabilities"),
+        ([], [], "0 labels and 0 probabilities"),
+        ([0, 1, 1], [0.2, NAN, NAN], r"prediction in row 1 is nan, as are 66\.7% of all"),
+        ([1, 0] * 6, [NAN] * 12, r"prediction in row 0 is nan, as are 100\.0% of all"),
+    ],
+)
+@pytest.mark.parametrize("function", [auc, logloss, score])
+def test_what_has_no_score_is_refused(function, labels, probs, words):
+    with pytest.raises(InputError, match=words):
+        function(
+            labels if isinstance(labels, np.ma.MaskedArray) else np.array(labels), np.array(probs)
+        )
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.5, float("inf")])
+def test_a_logloss_is_of_probabilities_and_an_auc_of_any_order(wrong):
+    labels, numbers = np.array([0, 1, 1]), np.array([0.5, 0.6, wrong])
+    for function in (logloss, score):
+        with pytest.raises(InputError, match=rf"probability in row 2 is {wrong}"):
+            function(labels, numbers)
+    assert auc(labels, numbers) == (0.5 if wrong < 0 else 1.0)
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, np.float32, list])
+def test_labels_of_any_kind_count_alike(kind):
+    labels, probs = [0, 1, 0, 1], [0.1, 0.4, 0.4, 0.8]
+    given = labels if kind is list else np.array(labels, kind)
+    assert auc(given, probs) == 0.875
+    assert logloss(given, probs) == logloss(np.array(labels), np.array(probs))

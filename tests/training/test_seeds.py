@@ -10,7 +10,7 @@ import pytest
 
 from ihas_jax.config import TrainConfig
 from ihas_jax.data.batches import Feed, Rounds
-from ihas_jax.data.store import Split
+from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.stages.pretrain import plain_round, streamed_predict
 from ihas_jax.stages.search import init_search, make_search_round

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ihas_jax.config import ModelConfig, OptimizerConfig
+from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
 from ihas_jax.training.steps import Batch, init_train, make_round, make_train_step, take
 
@@ -163,3 +164,19 @@ def test_dropout_draws_anew_in_every_step_and_repeats_with_the_key(data):
     _, again = step(state, data)
     assert float(first_metrics["loss"]) != float(second_metrics["loss"])
     assert float(first_metrics["loss"]) == float(again["loss"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": np.zeros((8, 1), np.uint8)}, r"the shape \[8, 1\]; \[8\] is needed"),
+        ({"labels": np.zeros(1, np.uint8)}, r"the shape \[1\]; \[8\] is needed"),
+        ({"ids": np.zeros((8, 1), np.int32)}, r"the shape \[8, 1\]; \[n, 3\] is needed"),
+        ({"ids": np.zeros((8, 3), np.float32)}, "are float32; integers are needed"),
+    ],
+)
+def test_a_batch_of_other_shapes_is_refused(data, change, words):
+    model = build_model(ModelConfig(dim=2, hidden=(4,)), SIZES)
+    state = init_train(jax.random.key(0), model, OPTIMIZER)
+    with pytest.raises(InputError, match=words):
+        jax.eval_shape(make_train_step(OPTIMIZER, model), state, data._replace(**change))
