@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
+from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.schema import Schema
 
 FEWEST_ROWS = 100
 _DEVIATIONS = 4.0
+_BLOCK_ROWS = 1 << 18
 
 
 class OtherShareWarning(UserWarning):
@@ -36,6 +41,26 @@ class Drift(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.share:.1%} of the rows are other, {self.counted:.1%} expected"
+
+
+def with_shares(data: Dataset) -> Schema:
+    """The schema of a data set; fields that lack an `other_share` get that of the training rows."""
+    fields, ids = data.schema.fields, data.train.ids
+    if not len(ids) or all(field.other_share is not None for field in fields):
+        return data.schema
+    other = np.array([field.other for field in fields])
+    counts = sum(
+        (ids[start : start + _BLOCK_ROWS] == other).sum(0)
+        for start in range(0, len(ids), _BLOCK_ROWS)
+    )
+    shares = (counts / len(ids)).tolist()
+    return replace(
+        data.schema,
+        fields=tuple(
+            field if field.other_share is not None else replace(field, other_share=share)
+            for field, share in zip(fields, shares, strict=True)
+        ),
+    )
 
 
 def find_drift(schema: Schema, shares: Sequence[float], rows: int) -> list[Drift]:

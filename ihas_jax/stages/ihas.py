@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from ihas_jax.data.drift import with_shares
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.serving.bundle import Bundle, save_bundle
 from ihas_jax.stages.chain import Stage
@@ -115,7 +116,7 @@ class IhasStages:
         bundle = Bundle(
             config=run.config,
             searched=self.source.config.model,
-            schema=run.data.schema,
+            schema=with_shares(run.data),
             kept=tuple(selection.kept for selection in selections),
             held=tuple(selection.held(spec) for selection in selections),
             routes=self.plan.routes,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ihas_jax.data.drift import with_shares
 from ihas_jax.models.base import count_parameters
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.selectors.selection import Selection
@@ -157,7 +158,7 @@ class MethodStages:
         return Bundle(
             config=run.config,
             searched=run.config.model,
-            schema=run.data.schema,
+            schema=with_shares(run.data),
             kept=(None if selection is None else kept_of_model(self.model, selection),),
             held=(None if selection is None else selection.held(self.model.embedding),),
             routes=(0,),

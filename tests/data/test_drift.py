@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from ihas_jax.data.drift import find_drift
+from ihas_jax.data import drift
+from ihas_jax.data.dataset import Dataset, Split
+from ihas_jax.data.drift import find_drift, with_shares
 from ihas_jax.data.schema import Field, Schema
 
 
@@ -26,3 +29,12 @@ def test_far_more_other_than_counted(counted, share, rows, found):
     assert bool(drifts) == found
     if found:
         assert str(drifts[0]) == f"ad: {share:.1%} of the rows are other, {counted:.1%} expected"
+
+
+def test_fields_without_a_share_get_that_of_the_training_rows(monkeypatch):
+    monkeypatch.setattr(drift, "_BLOCK_ROWS", 3)
+    ids = np.array([[1, 0], [0, 1], [1, 1], [1, 0]], np.int32)
+    split = Split(ids, np.zeros(4, np.uint8))
+    fields = (Field("a", ("x",)), Field("b", ("y",), other_share=0.1))
+    found = with_shares(Dataset(Schema("y", fields), split, split, split))
+    assert [field.other_share for field in found.fields] == [0.75, 0.1]

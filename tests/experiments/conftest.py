@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -18,6 +19,14 @@ _FLAGS = (
     *("--train.checkpoint-seconds", 0, "--search.pretrain-epochs", 2, "--search.gate-every", 2),
     *("--cluster.min-rows", 100),
 )
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The modules of experiments/bench, by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXPERIMENTS)
+        yield lambda name: importlib.import_module(f"bench.{name}")
 
 
 def _store(path: Path, seed: int) -> Path:

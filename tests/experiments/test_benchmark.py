@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 from pathlib import Path
 
@@ -11,14 +10,6 @@ import pytest
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 TINY = ("--settings.batch-size", 16, "--settings.steps", 2, "--settings.turns", 1)
 SHRINK = ("--settings.shrink", 20_000)
-
-
-@pytest.fixture(scope="module")
-def bench():
-    """The modules of experiments/bench, by name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXPERIMENTS)
-        yield lambda name: importlib.import_module(f"bench.{name}")
 
 
 @pytest.fixture(scope="module")
