@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ihas_jax import checksums
 from ihas_jax.config import Config
 from ihas_jax.data.split import SPLITS
 from ihas_jax.data.store import Dataset
@@ -107,11 +108,30 @@ def _run(run: Run, source: Run, stage: StageName) -> Result:
     if stage in ("all", "evaluate") and "evaluate" in chain.seconds:
         metrics = read_published(run)
     if metrics is not None:
+        _name_changed(run.workdir)
         show(run, metrics)
-    else:
-        chain.advance(stage)
-        metrics = read_published(run) if "evaluate" in chain.seconds else None
-    return Result(metrics or {}, run.workdir)
+        return Result(metrics, run.workdir)
+    checksums.forget(run.workdir, _for_people(run.workdir))
+    chain.advance(stage)
+    if "evaluate" not in chain.seconds:
+        return Result({}, run.workdir)
+    checksums.record(run.workdir, _for_people(run.workdir))
+    return Result(read_published(run) or {}, run.workdir)
+
+
+def _for_people(workdir: Path) -> list[str]:
+    """Report and figures, which no later command reads."""
+    paths = [workdir / "report.md", *sorted((workdir / "figures").glob("*.*"))]
+    return [str(path.relative_to(workdir)) for path in paths]
+
+
+def _name_changed(workdir: Path) -> None:
+    """Says which files of a finished run are not as it left them."""
+    for name in checksums.damaged(workdir) or ():
+        log(
+            f"[Files] {workdir / name} has been changed or damaged since the run wrote it. Where "
+            "that was not you, delete report.md: the same command makes report and figures again."
+        )
 
 
 def check_rows(config: Config, data: Dataset) -> None:
