@@ -224,6 +224,19 @@ class Damage(Job):
         return list(tallies.values())
 
 
+def _any_file(run: Path, rng: random.Random) -> Path:
+    """A file with content; those of the many checkpoints are not likelier than the rest."""
+    place = run
+    while place.is_dir():
+        place = rng.choice(sorted(path for path in place.iterdir() if _bytes(path)))
+    return place
+
+
+def _bytes(path: Path) -> int:
+    inside = path.rglob("*") if path.is_dir() else [path]
+    return sum(part.stat().st_size for part in inside if part.is_file())
+
+
 def _look(lab: Lab, method: MethodName, copy: Path, source: Path, file: Path) -> tuple[str, str]:
     """What becomes of a damaged run, and what is wrong with that, if anything."""
     said = io.StringIO()

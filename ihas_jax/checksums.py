@@ -54,9 +54,10 @@ def record(folder: Path, names: Iterable[str]) -> None:
 
 def forget(folder: Path, names: Iterable[str]) -> None:
     """Keeps no checksums of files that are about to be written by other means."""
-    sums = _read(folder)
-    if sums is not None:
-        _write(folder, {name: sum_ for name, sum_ in sums.items() if name not in set(names)})
+    sums = _read(folder) or {}
+    left = {name: known for name, known in sums.items() if name not in set(names)}
+    if left != sums:
+        _write(folder, left)
 
 
 def intact(path: Path) -> bool:
