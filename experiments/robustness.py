@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import tyro
 from bench.trials import METHODS, Lab, Tally, bundle_digest, one_paragraph, outcome, stage_of
 from rich.table import Table
@@ -273,7 +274,10 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         folder = job.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        tallies = job.tallies(Lab(folder.resolve()), random.Random(job.seed))
+        lab = Lab(folder.resolve())
+        for name, value in lab.caching.items():
+            jax.config.update(name.lower(), value)
+        tallies = job.tallies(lab, random.Random(job.seed))
     _save(job.results, type(job).__name__.lower(), tallies, time.monotonic() - start)
     if any(tally.faults or tally.not_done for tally in tallies):
         raise InputError(f"Trials failed or could not be done; {job.results}.md says which.")

@@ -95,6 +95,15 @@ class Lab:
             save_dataset(synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30)), store)
         return open_store(store)
 
+    @property
+    def caching(self) -> dict[str, Any]:
+        """Settings of JAX with which each program is compiled once."""
+        return {
+            "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
+        }
+
     def config(self, method: MethodName) -> Config:
         """The config that `start` runs."""
         return tyro.cli(Config, args=_FLAGS, default=preset("paper", "dnn", method))
@@ -106,17 +115,12 @@ class Lab:
         _ = self.data
         wrapper = () if rename is None else ("-c", _KILL_IN_RENAME, str(rename[0]), rename[1])
         place = ("--data", str(self.folder / "store"), "--output", str(output))
-        environment = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
         return subprocess.Popen(
             [sys.executable, *wrapper, str(_RUN), *place, "--method", method, *_FLAGS, *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=os.environ | {name: str(value) for name, value in self.caching.items()},
         )
 
     def run(self, method: MethodName, output: Path, *flags: str) -> tuple[int, str, str]:
