@@ -207,7 +207,7 @@ class Damage(Job):
         }
         for trial in range(self.trials):
             method, lacking = self.methods[trial // 2 % len(self.methods)], trial % 2 == 1
-            source, copy = lab.reference(method)[0], lab.folder / "damaged"
+            source, copy = lab.reference(method)[0], lab.folder / "changed-byte"
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(source, copy)
             if lacking:
@@ -256,7 +256,16 @@ def _look(lab: Lab, method: MethodName, copy: Path, source: Path, file: Path) ->
         metrics["seconds"].pop("evaluate")
     if json.loads(json.dumps(found)) != wanted or digest != bundle_digest(source):
         return "wrong number", "other numbers than before the damage"
-    return ("named, then equal" if "damaged" in said.getvalue() else "harmless: equal"), ""
+    lines = [line for line in said.getvalue().splitlines() if "damaged" in line]
+    named = any(str(place) in line for line in lines for place in (file, *_checkpoints(file)))
+    if lines and not named:
+        return "another file named", f"{lines}"
+    return ("named, then equal" if named else "harmless: equal"), ""
+
+
+def _checkpoints(file: Path) -> list[Path]:
+    """The checkpoint that a file belongs to, if it does, which is named in its stead."""
+    return [folder for folder in file.parents if folder.name.isdigit()]
 
 
 Command = (
