@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ihas_jax.interrupts import catch_interrupts
+
+    catch_interrupts()  # importing what follows takes seconds
+
 import math
 import multiprocessing
 import resource

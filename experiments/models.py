@@ -7,6 +7,11 @@ are, without selection, with several seeds.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ihas_jax.interrupts import catch_interrupts
+
+    catch_interrupts()  # importing what follows takes seconds
+
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-import sys
+import errno
+import os
+import re
 from collections.abc import Callable
 
+from ihas_jax.interrupts import GO_ON, end_process, interruptible
 from ihas_jax.progress import command_line
 
-_GO_ON = "run the same command again to go on from here"
+_REMEDIES = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some of your quota",
+    errno.EFBIG: "Allow larger files",
+    errno.EROFS: "Make the place writable",
+    errno.EACCES: "Get the permission",
+    errno.EPERM: "Get the permission",
+    errno.EIO: "Look after the disk",
+}
+"""What to do about a disk that does not take or give a file, by the code of its error."""
+_CODE = re.compile(r"os_error_code='(\d+)'")
 
 
 class InputError(Exception):
@@ -17,17 +30,39 @@ class InputError(Exception):
     """
 
 
-def run_cli(main: Callable[[], None], *, interrupted: str = _GO_ON) -> None:
+def disk_error(error: BaseException, where: object = None) -> InputError | None:
+    """An error of the disk (full, read only, not permitted, ...) in one paragraph.
+
+    None for errors of any other kind.
+
+    Args:
+      error: what was raised, by Python or by TensorStore.
+      where: the file or folder to name where the error names none.
+    """
+    code = error.errno if isinstance(error, OSError) else None
+    if code is None and (found := _CODE.search(str(error))):
+        code = int(found[1])
+    if code not in _REMEDIES:
+        return None
+    place = getattr(error, "filename", None) or where or "A file"
+    return InputError(
+        f"{place} can't be used: {os.strerror(code)}. {_REMEDIES[code]} and run the same command "
+        "again; what was finished or saved before is not lost."
+    )
+
+
+def run_cli(main: Callable[[], None], *, interrupted: str = GO_ON) -> None:
     """Runs a script's `main`; an `InputError` becomes one paragraph on stderr and exit code 2.
 
-    Ctrl-C exits with 130 and says in one line what to do next.
+    So does an error of the disk. Ctrl-C exits with 130 and says in one line what to do next.
     """
     try:
-        with command_line():
+        with interruptible(interrupted), command_line():
             main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print(f"interrupted: {interrupted}", file=sys.stderr)
-        raise SystemExit(130) from None
+        end_process(2, f"error: {error}")
+    except OSError as error:
+        problem = disk_error(error)
+        if problem is None:
+            raise
+        end_process(2, f"error: {problem}")

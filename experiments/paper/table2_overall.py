@@ -5,6 +5,11 @@ Finished parts are kept, so the same command goes on where it stopped.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ihas_jax.interrupts import catch_interrupts
+
+    catch_interrupts()  # importing what follows takes seconds
+
 import dataclasses
 import zlib
 from dataclasses import dataclass

@@ -8,6 +8,11 @@ same command goes on where it stopped.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ihas_jax.interrupts import catch_interrupts
+
+    catch_interrupts()  # importing what follows takes seconds
+
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ihas_jax import checksums
 from ihas_jax.config import Config, ModelConfig, from_json, to_json
 from ihas_jax.data.checks import as_ids
 from ihas_jax.data.schema import Schema
@@ -34,6 +36,11 @@ from ihas_jax.training.streaming import Streamed
 
 if TYPE_CHECKING:
     from ihas_jax.data.encoder import Encoder
+
+_ANEW = (
+    "Delete that folder and run experiments/run.py again with the same flags: its last stage "
+    "writes it anew."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +186,7 @@ class Bundle:
 
 
 def save_bundle(bundle: Bundle, path: Path) -> None:
-    """Writes a bundle to a folder of its own."""
+    """Writes a bundle to a folder of its own, which appears all at once."""
     arrays = {"models": {str(i): weights for i, weights in enumerate(_named(bundle.weights))}}
     if bundle.router:
         router = bundle.router["params"]
@@ -195,11 +202,17 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         "held": bundle.held,
         "routes": bundle.routes,
     }
-    path.mkdir(parents=True, exist_ok=True)
-    bundle.schema.save(path / "schema.json")
-    with Checkpoints(path / "arrays", keep=1) as checkpoints:
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    bundle.schema.save(partial / "schema.json")
+    with Checkpoints(partial / "arrays", keep=1) as checkpoints:
         checkpoints.save(arrays, {})
-    write_json(path / "bundle.json", facts)
+    write_json(partial / "bundle.json", facts)
+    checksums.seal(partial)
+    if path.exists():
+        shutil.rmtree(path)
+    partial.rename(path)
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -210,6 +223,11 @@ def load_bundle(path: str | Path) -> Bundle:
     """
     path = Path(path)
     path = path / "bundle" if (path / "bundle").is_dir() else path
+    if damaged := checksums.damaged(path):
+        raise InputError(
+            f"{path / damaged[0]} is damaged: it has another checksum than when it was written. "
+            + _ANEW
+        )
     try:
         facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
         config = from_json(Config, facts["config"])
@@ -251,10 +269,7 @@ def load_bundle(path: str | Path) -> Bundle:
     with Checkpoints(path / "arrays", read_only=True) as checkpoints:
         found = checkpoints.restore(jax.eval_shape(shapes))
     if found is None:
-        raise InputError(
-            f"{path} holds no undamaged arrays. Delete that folder and run experiments/run.py "
-            "again with the same flags: its last stage writes it anew."
-        )
+        raise InputError(f"{path} holds no undamaged arrays. {_ANEW}")
     arrays = found[0]
     models = (arrays["models"][str(i)] for i in range(len(kept)))
     weights = tuple((trees["params"], trees.get("batch_stats", {})) for trees in models)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ihas_jax import checksums
 from ihas_jax.models.base import (
     EMBEDDING,
     FACTORS,
@@ -57,6 +58,7 @@ def _save(folder: Path, selection: Selection, seconds: float) -> None:
     arrays = {"values": selection.values, "mask": selection.mask}
     arrays = {name: array for name, array in arrays.items() if array is not None}
     folder.mkdir(parents=True, exist_ok=True)
+    checksums.start(folder)
     if arrays:
         with Checkpoints(folder / "arrays", keep=1) as checkpoints:
             checkpoints.save({"selection": arrays}, {})

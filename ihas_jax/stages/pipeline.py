@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ihas_jax import checksums
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.split import SPLITS
@@ -111,8 +112,19 @@ def _run(run: Run, source: Run, stage: StageName) -> Result:
     if metrics is None:
         chain.advance(stage)
         metrics = read_published(run) if "evaluate" in chain.seconds else None
+    else:
+        _name_changed(run.workdir)
     missing = present(run, metrics) if ends and metrics is not None else ()
     return Result(metrics or {}, run.workdir, missing)
+
+
+def _name_changed(workdir: Path) -> None:
+    """Says which files of a finished run are not as it left them."""
+    for name in checksums.damaged(workdir) or ():
+        log(
+            f"[Files] {workdir / name} has been changed or damaged since the run wrote it. Where "
+            "that was not you, delete report.md: the same command makes report and figures again."
+        )
 
 
 def check_rows(config: Config, data: Dataset) -> None:

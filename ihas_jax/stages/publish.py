@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ihas_jax import checksums
 from ihas_jax.progress import log, show
 from ihas_jax.reporting.drawing import FigureNames, figure_names, save_figure
 from ihas_jax.reporting.figures import (
@@ -76,10 +77,12 @@ def present(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
     folder, names = run.workdir, _names(metrics)
     parts: dict[str, Callable[[], None]] = {}
     if absent := _missing(run, metrics, names):
+        checksums.forget(folder, absent)
         _remove(run, absent)  # the names that a file shows may be out of date
         curves = read_json(folder / _CURVES)
         makers = _makers(run, metrics, names, defined(curves["histories"]), curves["gates"])
         parts = {str(folder / name): makers[name] for name in absent}
+        parts["checksums.json"] = lambda: checksums.record(folder, absent)
     parts["the closing table"] = lambda: show(closing_table(metrics))
     missing = make_parts(parts)
     if note := names.note():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import time
 import zlib
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from ihas_jax import checksums
 from ihas_jax.config import Config, TrainConfig
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.dataset import Dataset, Split
@@ -23,6 +26,7 @@ from ihas_jax.models.base import Model
 from ihas_jax.nn.embedding import Kept
 
 _SECONDS = "stages.json"
+_DELETE = "Delete it: the same command makes it again from the checkpoints."
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,14 @@ class Run:
     def event(self, kind: str, facts: dict[str, Any]) -> None:
         """Appends a line to `log.jsonl`."""
         line = json.dumps(strict({"time": round(time.time(), 3), "event": kind, **facts}))
-        with (self.workdir / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with (self.workdir / "log.jsonl").open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                if file.write(f"{line}\n".encode()) <= len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+            except OSError:
+                file.truncate(end)
+                raise
 
     def rounds(
         self,
@@ -112,30 +122,29 @@ def write_seconds(run: Run, seconds: dict[str, float]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON, all or nothing."""
+    """Writes indented JSON, all or nothing, with a checksum where the folder keeps them."""
     write_text(path, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file of text, all or nothing."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    """Writes a file of text, all or nothing, with a checksum where the folder keeps them."""
+    checksums.replace(path, text.encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = _DELETE) -> Any:
     """Reads what `write_json` wrote.
 
     Raises:
-      InputError: it can't be read.
+      InputError: it can't be read, or is not what was written.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
+        if checksums.intact(path):
+            return content
+        problem = "it has another checksum than when it was written"
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} can't be read ({error}). Delete it: the same command makes it again from "
-            "the checkpoints."
-        ) from None
+        problem = str(error)
+    raise InputError(f"{path} can't be read ({problem}). {remedy}")
 
 
 def strict(content: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -12,14 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
+from ihas_jax import checksums
 from ihas_jax.config import Config, ModelConfig, differences, from_json, to_json
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.errors import InputError
-from ihas_jax.stages.run import write_json
+from ihas_jax.errors import InputError, disk_error
+from ihas_jax.stages.run import read_json, write_json
 from ihas_jax.training.checkpoint import require_utf8
 
 _ABOUT = "config.json"
-_UNFINISHED = {"schema.json", ".schema.json.partial", f".{_ABOUT}.partial"}
+_UNFINISHED = {
+    name if whole else f".{name}.partial"
+    for name in ("schema.json", checksums.FILE, _ABOUT)
+    for whole in (True, False)
+}
 """What a run that was killed while it made its folder may leave there."""
 _FREE = ("train.checkpoint_seconds", "train.device_data_gb")
 """Values that may change between a run and its resumption: they do not touch its numbers."""
@@ -63,12 +67,18 @@ def open_workdir(
         else:
             try:
                 data.schema.save(path / "schema.json")
+                checksums.start(path)
+                checksums.record(path, ["schema.json"])
                 content = {"config": to_json(config), "data": identity}
                 content |= {"searched": to_json(searched)} if searched else {}
                 write_json(about, content)
             except OSError as error:
                 raise _unusable(path, error) from None
         yield path
+    except OSError as error:  # of whatever a stage writes
+        if problem := disk_error(error, path):
+            raise problem from None
+        raise
     finally:
         os.close(handle)
 
@@ -80,9 +90,10 @@ def read_config(path: Path) -> Config:
       InputError: it holds no run, or one whose config can't be read.
     """
     about = path / _ABOUT
+    found = read_json(about, "Choose another folder.")
     try:
-        return from_json(Config, json.loads(about.read_text(encoding="utf-8"))["config"])
-    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
+        return from_json(Config, found["config"])
+    except (ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(f"{about} can't be read ({error}); choose another folder.") from None
 
 
@@ -103,10 +114,10 @@ def _compare(
     path: Path, about: Path, config: Config, fresh_data: str, searched: ModelConfig | None
 ) -> None:
     """Raises: InputError: the folder is a run of another kind, config or data."""
+    found = read_json(about, "Choose another --output.")
     try:
-        found = json.loads(about.read_text(encoding="utf-8"))
         old, old_data = from_json(Config, found["config"]), found["data"]
-    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
+    except (ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(f"{about} can't be read ({error}); choose another --output.") from None
     if "searched" in found and searched is None:
         raise InputError(

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import gc
+import logging
+import os
 import shutil
-import zlib
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 from jax.sharding import SingleDeviceSharding
 
-from ihas_jax.errors import InputError
+from ihas_jax import checksums
+from ihas_jax.errors import InputError, disk_error
 from ihas_jax.names import printable
 from ihas_jax.progress import warn
 from ihas_jax.root_logger import ocp, root_logger_kept
 
-_SUMS = "checksums.json"
+_SECONDS = 10.0
 Items = dict[str, Any]
 """Trees of arrays by item name."""
 
@@ -27,45 +34,57 @@ class Checkpoints:
     A checkpoint is complete or absent: Orbax writes into a temporary folder and renames it.
     """
 
-    @root_logger_kept()
     def __init__(self, directory: Path, *, keep: int = 2, read_only: bool = False) -> None:
         """Keeps the newest `keep`; with `read_only` nothing in the folder is made or removed."""
         self.directory, self._read_only = directory.resolve(), read_only
         require_utf8(self.directory)
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, enable_async_checkpointing=False, create=not read_only
-            ),
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=False, create=not read_only
         )
+        with _quiet():
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    @root_logger_kept()
     def __exit__(self, *exception: object) -> None:
-        self._manager.close()
+        with _quiet():
+            self._manager.close()
 
-    @root_logger_kept()
     def save(self, items: Items, facts: dict[str, Any]) -> None:
         """Writes the next checkpoint and drops the oldest.
 
         Args:
           items: trees of arrays, each with at least one array, by name ('facts' is taken).
           facts: JSON-ready values.
+
+        Raises:
+          InputError: the disk is full or does not take the checkpoint for another reason.
         """
         newest = self._manager.latest_step()
-        saves = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         number = 0 if newest is None else newest + 1
-        self._manager.save(
-            number, args=ocp.args.Composite(facts=ocp.args.JsonSave(facts), **saves), force=True
-        )
-        folder = self.directory / str(number)
-        partial = folder / f".{_SUMS}.partial"
-        partial.write_text(json.dumps(_sums(folder)), encoding="utf-8")
-        partial.replace(folder / _SUMS)
+        threads = set(threading.enumerate())
+        with _quiet(), _held_stderr() as held:
+            problem = self._write(number, items, facts)
+            if problem is not None:
+                _wait(set(threading.enumerate()) - threads)
+                held.truncate(0)  # a traceback from each thread and for each array
+        if problem is not None:
+            raise problem
 
-    @root_logger_kept()
+    def _write(self, number: int, items: Items, facts: dict[str, Any]) -> InputError | None:
+        saves = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+        try:
+            self._manager.save(
+                number, args=ocp.args.Composite(facts=ocp.args.JsonSave(facts), **saves), force=True
+            )
+            checksums.seal(self.directory / str(number))
+        except Exception as error:  # what Orbax raises is not documented
+            if problem := disk_error(error, self.directory):
+                return problem
+            raise
+        return None
+
     def restore(self, like: Items) -> tuple[Items, dict[str, Any]] | None:
         """Items and facts of the newest undamaged checkpoint; None where there is none.
 
@@ -82,7 +101,8 @@ class Checkpoints:
             place, intact = self.directory / str(number), self._intact(number)
             if intact is not False:
                 try:
-                    return self._read(number, like)
+                    with _quiet():
+                        return self._read(number, like)
                 except Exception as error:  # what Orbax raises is not documented
                     if intact:
                         first = str(error).partition("\n")[0][:200]
@@ -112,14 +132,11 @@ class Checkpoints:
 
         Note: Orbax notices most damage too, but prints tracebacks from its threads.
         """
-        folder = self.directory / str(number)
         try:
-            sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError:
+            damaged = checksums.damaged(self.directory / str(number))
+        except InputError:
             return False
-        return bool(sums == _sums(folder))
+        return None if damaged is None else not damaged
 
     def _set_aside(self, place: Path) -> None:
         aside = place.with_name(f"damaged-{place.name}")
@@ -150,14 +167,47 @@ def _target(leaf: Any) -> Any:
     return ocp.utils.to_shape_dtype_struct(leaf)
 
 
-def _sums(folder: Path) -> dict[str, int]:
-    """CRC-32 of each file below a folder."""
-    sums = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and _SUMS not in path.name:
-            total = 0
-            with path.open("rb") as file:
-                while part := file.read(1 << 24):
-                    total = zlib.crc32(part, total)
-            sums[str(path.relative_to(folder))] = total
-    return sums
+def _wait(threads: set[threading.Thread]) -> None:
+    """Until Orbax has noticed in all of its threads and tasks that a save has failed."""
+    for thread in threads:
+        threading.Thread.join(thread, _SECONDS)  # its own `join` raises its error
+    gc.collect()
+    time.sleep(0.5)  # TensorStore's threads can't be asked
+
+
+@contextmanager
+def _held_stderr() -> Iterator[IO[bytes]]:
+    """Yields a file of what is written to stderr meanwhile, which is shown when the block ends.
+
+    TensorStore prints tracebacks from outside of Python.
+    """
+    with tempfile.TemporaryFile() as file:
+        try:
+            stderr = os.dup(2)
+        except OSError:  # there is none
+            yield file
+            return
+        os.dup2(file.fileno(), 2)
+        try:
+            yield file
+        finally:
+            os.dup2(stderr, 2)
+            file.seek(0)
+            if text := file.read().lstrip(b"\0"):
+                os.write(stderr, text)
+            os.close(stderr)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of what Orbax logs: what matters of it is raised by its calls too."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        with root_logger_kept():
+            yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled

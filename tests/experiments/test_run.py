@@ -15,6 +15,7 @@ import pytest
 
 from ihas_jax.presets import preset
 from ihas_jax.serving.bundle import load_bundle
+from ihas_jax.stages.run import write_json
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "run.py"
 STAGES = ("base", "search", "cluster", "retrain", "evaluate")
@@ -117,7 +118,7 @@ def processes(command, finished):
     staged, half = command.folder / "staged", command.folder / "half"
     shutil.copytree(run, half)
     seconds = json.loads((half / "stages.json").read_text())
-    (half / "stages.json").write_text(json.dumps({"base": seconds["base"]}))
+    write_json(half / "stages.json", {"base": seconds["base"]})
 
     def stage_by_stage():
         flags = ("--train.checkpoint-seconds", 3600)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -129,6 +130,17 @@ def forget(folder):
     path.write_text(json.dumps(facts))
 
 
+def another_digit(name):
+    def damage(folder):
+        path = folder / name
+        digit = re.search(r"\d(?=[^\d]*$)" if name != "checksums.json" else r"\d", path.read_text())
+        text = path.read_text()
+        other = str((int(digit[0]) + 1) % 10)
+        path.write_text(text[: digit.start()] + other + text[digit.end() :])
+
+    return damage
+
+
 def truncate(folder):
     for path in (folder / "arrays").rglob("d/*"):
         path.write_bytes(path.read_bytes()[:-20])
@@ -137,9 +149,12 @@ def truncate(folder):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (remove("bundle.json"), "no complete bundle"),
-        (cut, "no complete bundle"),
-        (forget, "no complete bundle"),
+        (remove("bundle.json"), r"bundle\.json is damaged"),
+        (cut, r"bundle\.json is damaged"),
+        (forget, r"bundle\.json is damaged"),
+        (another_digit("bundle.json"), r"bundle\.json is damaged"),
+        (another_digit("schema.json"), r"schema\.json is damaged"),
+        (another_digit("checksums.json"), r"bundle\.json is damaged"),
         (remove("schema.json"), "schema.json"),
         (remove("arrays"), "no undamaged arrays"),
         (truncate, "no undamaged arrays"),

@@ -30,7 +30,7 @@ from ihas_jax.stages import choose
 from ihas_jax.stages.borrow import borrow
 from ihas_jax.stages.pipeline import fit
 from ihas_jax.stages.pretrain import fresh_state, pretrain_state
-from ihas_jax.stages.run import Run
+from ihas_jax.stages.run import Run, write_json
 from ihas_jax.stages.search import search, search_task, split_validation
 from ihas_jax.training.metrics import score
 
@@ -127,7 +127,7 @@ def test_a_finished_search_is_read_back(runs, log, method, tmp_path):
         (shutil.rmtree if path.is_dir() else lambda p: p.unlink(missing_ok=True))(path)
     seconds = json.loads((tmp_path / "run" / "stages.json").read_text())
     left = {name: seconds[name] for name in ("base", "search")}
-    (tmp_path / "run" / "stages.json").write_text(json.dumps(left))
+    write_json(tmp_path / "run" / "stages.json", left)
     again = fit(dataclasses.replace(PLAIN, method=method), log, tmp_path / "run")
     for name in ("base", "search", method):
         if name in result.metrics:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from ihas_jax import checksums
 from ihas_jax.config import (
     ClusterConfig,
     Config,
@@ -23,6 +24,7 @@ from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit, transfer
+from ihas_jax.stages.run import write_json
 from ihas_jax.stages.together import fit_together
 from ihas_jax.stages.workdir import open_workdir
 
@@ -62,7 +64,7 @@ def run(log, plain, tmp_path, caplog):
         with open_workdir(config, data, tmp_path / "run") as workdir:
             for stage in shared:
                 shutil.copytree(plain.workdir / stage, workdir / stage)
-            (workdir / "stages.json").write_text(json.dumps({s: seconds[s] for s in shared}))
+            write_json(workdir / "stages.json", {s: seconds[s] for s in shared})
         result = sane(fit(config, data, workdir), config)
         assert "damaged" not in caplog.text
         return result
@@ -208,7 +210,7 @@ def test_a_damaged_file_of_a_run_is_named(log, plain, tmp_path, name):
 def test_a_run_of_a_version_with_other_values_is_named(log, plain, tmp_path):
     shutil.copytree(plain.workdir, tmp_path / "run")
     file = tmp_path / "run" / "config.json"
-    file.write_text(file.read_text().replace('"warm_start"', '"hot_start"'))
+    checksums.replace(file, file.read_bytes().replace(b'"warm_start"', b'"hot_start"'))
     with pytest.raises(InputError, match=r"config\.json can't be read .*hot_start"):
         fit(PLAIN, log, tmp_path / "run")
 

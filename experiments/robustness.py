@@ -1,0 +1,328 @@
+"""Kills, full disks, read-only folders and damaged bytes: what a run makes of each."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from ihas_jax.interrupts import catch_interrupts
+
+    catch_interrupts()  # importing what follows takes seconds
+
+import contextlib
+import io
+import json
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+from bench.trials import METHODS, Lab, Tally, bundle_digest, one_paragraph, outcome, stage_of
+from rich.table import Table
+
+from ihas_jax.config import Config
+from ihas_jax.errors import InputError, run_cli
+from ihas_jax.method_config import MethodName
+from ihas_jax.progress import console, log
+from ihas_jax.reporting.report import provenance
+from ihas_jax.stages.pipeline import fit
+
+_STAGES = ("base", "search", "cluster", "retrain", "evaluate")
+_CHAIN = 4
+"""Kills of one run before it may end."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials have in common."""
+
+    folder: Path | None = None
+    """Where the tiny runs are made; a temporary folder without it."""
+    seed: int = 0
+    """Of moments, sizes and bytes."""
+    results: Path = Path("experiments/results/robustness")
+    """Where the results go: this path with .md and .json at its end."""
+
+
+@dataclass(frozen=True)
+class Kill(Job):
+    """Ends runs of all methods by kill -9, some inside the rename of a checkpoint."""
+
+    trials: int = 100
+    """Kills, at random moments."""
+    renames: int = 3
+    """How many of them are inside the rename of a checkpoint, before and after it by turns."""
+    methods: tuple[MethodName, ...] = METHODS
+    """The methods, which take turns."""
+
+    def tallies(self, lab: Lab, rng: random.Random) -> list[Tally]:
+        """Every run is killed a few times and must end bit-equal to one that was not."""
+        wanted = "ends bit-equal to the uninterrupted run"
+        moments = Tally("kill -9 at a random moment", wanted)
+        renames = Tally("kill -9 in a checkpoint's rename", wanted)
+        plans = [None] * (self.trials - self.renames)
+        chains = [plans[i : i + _CHAIN] for i in range(0, len(plans), _CHAIN)]
+        for number, chain in enumerate(chains):
+            method = self.methods[number % len(self.methods)]
+            _kill_and_finish(lab, method, len(chain), moments, rng)
+        for number in range(self.renames):
+            method = self.methods[number % len(self.methods)]
+            side = ("before", "after")[number % 2]
+            output = lab.folder / "killed"
+            shutil.rmtree(output, ignore_errors=True)
+            process = lab.start(method, output, rename=(rng.randint(1, 6), side))
+            process.communicate()
+            stopped = process.returncode == -signal.SIGKILL
+            fault = _finish(lab, method, output) if stopped else "the process was not killed"
+            renames.count(f"{side} it", fault)
+        return [moments, renames]
+
+
+def _kill_and_finish(
+    lab: Lab, method: MethodName, kills: int, tally: Tally, rng: random.Random
+) -> None:
+    seconds = lab.reference(method)[1]
+    output = lab.folder / "killed"
+    shutil.rmtree(output, ignore_errors=True)
+    places: list[str] = []
+    while len(places) < kills:
+        process = lab.start(method, output)
+        try:
+            stdout, _ = process.communicate(timeout=rng.uniform(0.3, seconds))
+            if process.returncode == 0 and (fault := _finish(lab, method, output)):
+                tally.count(f"{method}, finished before the signal", fault)
+            shutil.rmtree(output, ignore_errors=True)  # too late for a kill
+        except subprocess.TimeoutExpired:
+            process.kill()
+            stdout, _ = process.communicate()
+            places.append(stage_of(stdout))
+    fault = _finish(lab, method, output)
+    for place in places:
+        tally.count(place, fault and f"{method}: {fault}")
+    log(f"[kill] {method}: {', '.join(places)}: {fault or 'bit-equal'}")
+
+
+def _finish(lab: Lab, method: MethodName, output: Path) -> str:
+    """Runs to the end; says what is wrong with it."""
+    code, _, stderr = lab.run(method, output)
+    if code or stderr:
+        return f"exit code {code}: {stderr[-500:]}"
+    same = outcome(output) == outcome(lab.reference(method)[0])
+    return "" if same else "other numbers than the uninterrupted run"
+
+
+@dataclass(frozen=True)
+class Full(Job):
+    """Fills the disk (a small tmpfs) while a run is in each of its stages."""
+
+    trials: int = 24
+    """Sizes of the disk, from nearly none to what the run needs."""
+
+    def tallies(self, lab: Lab, rng: random.Random) -> list[Tally]:
+        """One paragraph, and with more space the run ends bit-equal."""
+        tally = Tally("disk full", "one paragraph, resumes, ends bit-equal")
+        disk = lab.folder / "disk"
+        size = sum(path.stat().st_blocks for path in lab.reference("ihas")[0].rglob("*")) // 2
+        for trial in range(self.trials):
+            kilobytes = max(8, round(size * (trial + rng.random()) / self.trials))
+            with _tmpfs(disk, f"size={kilobytes}k") as refused:
+                if refused:
+                    tally.not_done = refused
+                    return [tally]
+                code, stdout, stderr = lab.run("ihas", disk / "run")
+                if code == 0:
+                    tally.count("enough space")
+                    continue
+                _mount("-o", "remount,size=256m", str(disk))
+                fault = "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
+                tally.count(stage_of(stdout), fault or _finish(lab, "ihas", disk / "run"))
+                log(f"[full] {kilobytes} KB: {stderr.strip()[:150]}")
+        return [tally]
+
+
+@dataclass(frozen=True)
+class ReadOnly(Job):
+    """Makes the folder of a run read-only before each of its stages."""
+
+    def tallies(self, lab: Lab, rng: random.Random) -> list[Tally]:
+        """One paragraph for each stage, and once writable the run ends bit-equal."""
+        tally = Tally("read-only folder", "one paragraph, resumes, ends bit-equal")
+        disk = lab.folder / "disk"
+        with _tmpfs(disk, "size=256m") as refused:
+            if refused:
+                tally.not_done = refused
+                return [tally]
+            for stage in _STAGES:
+                _mount("-o", "remount,ro", str(disk))
+                code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
+                fault = "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
+                log(f"[readonly] {stage}: {stderr.strip()[:150]}")
+                _mount("-o", "remount,rw", str(disk))
+                code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
+                tally.count(stage, fault or (f"does not resume: {stderr[-500:]}" if code else ""))
+            tally.count("the whole run", _finish(lab, "ihas", disk / "run"))
+        return [tally]
+
+
+@contextlib.contextmanager
+def _tmpfs(place: Path, options: str) -> Iterator[str]:
+    """Mounts a file system in memory; yields why that can't be done, or nothing."""
+    place.mkdir(exist_ok=True)
+    refused = _mount("-t", "tmpfs", "-o", options, "tmpfs", str(place))
+    try:
+        yield refused and f"a tmpfs can't be mounted here ({refused})"
+    finally:
+        if not refused:
+            subprocess.run(["umount", str(place)], check=True)
+
+
+def _mount(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    except OSError as error:
+        return str(error)
+    return done.stderr.strip()
+
+
+@dataclass(frozen=True)
+class Damage(Job):
+    """Changes one byte of one file, of finished runs and of runs that lack their evaluation."""
+
+    trials: int = 200
+    """Damaged bytes; each in a copy of a run."""
+    methods: tuple[MethodName, ...] = ("ihas", "pep", "optembed", "adafs_soft")
+    """The methods, which take turns."""
+
+    def tallies(self, lab: Lab, rng: random.Random) -> list[Tally]:
+        """Each is named, or every number comes out as before."""
+        tallies = {
+            lacking: Tally(f"damaged byte, {what}", "named, or harmless: never another number")
+            for lacking, what in ((False, "finished run"), (True, "run without its evaluation"))
+        }
+        for trial in range(self.trials):
+            method, lacking = self.methods[trial // 2 % len(self.methods)], trial % 2 == 1
+            source, copy = lab.reference(method)[0], lab.folder / "changed-byte"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(source, copy)
+            if lacking:
+                shutil.rmtree(copy / "bundle")
+                (copy / "metrics.json").unlink()
+            file = _any_file(copy, rng)
+            content = bytearray(file.read_bytes())
+            place = rng.randrange(len(content))
+            content[place] ^= rng.randint(1, 255)
+            file.write_bytes(content)
+            what, fault = _look(lab, method, copy, source, file)
+            about = f"{method}, byte {place} of {file.relative_to(copy)}"
+            tallies[lacking].count(what, fault and f"{about}: {fault}")
+            log(f"[damage] {about}: {what} {fault}")
+        return list(tallies.values())
+
+
+def _any_file(run: Path, rng: random.Random) -> Path:
+    """A file with content; those of the many checkpoints are not likelier than the rest."""
+    place = run
+    while place.is_dir():
+        place = rng.choice(sorted(path for path in place.iterdir() if _bytes(path)))
+    return place
+
+
+def _bytes(path: Path) -> int:
+    inside = path.rglob("*") if path.is_dir() else [path]
+    return sum(part.stat().st_size for part in inside if part.is_file())
+
+
+def _look(lab: Lab, method: MethodName, copy: Path, source: Path, file: Path) -> tuple[str, str]:
+    """What becomes of a damaged run, and what is wrong with that, if anything."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            found = fit(lab.config(method), lab.data, copy).metrics
+            digest = bundle_digest(copy)
+    except InputError as error:
+        named = any(part in str(error) for part in (file.name, str(file.parent)))
+        named = named or str(copy / "bundle") in str(error)
+        return "refused and named", "" if named else f"not named: {error}"
+    except Exception as error:
+        return "crash", f"{type(error).__name__}: {error}"
+    wanted = json.loads((source / "metrics.json").read_bytes())
+    for metrics in (found, wanted):
+        metrics["seconds"].pop("evaluate")
+    if json.loads(json.dumps(found)) != wanted or digest != bundle_digest(source):
+        return "wrong number", "other numbers than before the damage"
+    lines = [line for line in said.getvalue().splitlines() if "damaged" in line]
+    named = any(str(place) in line for line in lines for place in (file, *_checkpoints(file)))
+    if lines and not named:
+        return "another file named", f"{lines}"
+    return ("named, then equal" if named else "harmless: equal"), ""
+
+
+def _checkpoints(file: Path) -> list[Path]:
+    """The checkpoint that a file belongs to, if it does, which is named in its stead."""
+    return [folder for folder in file.parents if folder.name.isdigit()]
+
+
+Command = (
+    Annotated[Kill, tyro.conf.subcommand("kill")]
+    | Annotated[Full, tyro.conf.subcommand("full")]
+    | Annotated[ReadOnly, tyro.conf.subcommand("readonly")]
+    | Annotated[Damage, tyro.conf.subcommand("damage")]
+)
+
+
+def main() -> None:
+    """Reads the command line, does the trials, writes and prints their table."""
+    job = tyro.cli(Command, description=__doc__)
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = job.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        lab = Lab(folder.resolve())
+        for name, value in lab.caching.items():
+            jax.config.update(name.lower(), value)
+        tallies = job.tallies(lab, random.Random(job.seed))
+    _save(job.results, type(job).__name__.lower(), tallies, time.monotonic() - start)
+    if any(tally.faults or tally.not_done for tally in tallies):
+        raise InputError(f"Trials failed or could not be done; {job.results}.md says which.")
+
+
+def _save(results: Path, name: str, tallies: list[Tally], seconds: float) -> None:
+    """Puts the tallies of one subcommand beside those of the others that are there."""
+    path = Path(f"{results}.json")
+    content = json.loads(path.read_bytes()) if path.exists() else {}
+    about = provenance(Config())[:-1]
+    found = [asdict(tally) for tally in tallies]
+    content[name] = {"provenance": about, "seconds": round(seconds), "tallies": found}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    headings = ("trial", "wanted", "trials", "went wrong", "what came of them")
+    table = Table(*headings)
+    lines = ["# Robustness", ""]
+    for part in content.values():
+        lines += [*part["provenance"], f"- time: {part['seconds']} s", ""]
+        lines += [f"| {' | '.join(headings)} |", "|---|---|---:|---:|---|"]
+        for tally in part["tallies"]:
+            row = _row(tally)
+            lines.append(f"| {' | '.join(row)} |")
+            table.add_row(*row)
+        lines += ["", *(f"- {fault}" for tally in part["tallies"] for fault in tally["faults"]), ""]
+    Path(f"{results}.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    console.print(table)
+    log(f"Results: {results}.md and .json")
+
+
+def _row(tally: dict) -> tuple[str, ...]:  # type: ignore[type-arg]
+    came = ", ".join(f"{name}: {number}" for name, number in tally["outcomes"].items())
+    total = sum(tally["outcomes"].values())
+    came = f"not done: {tally['not_done']}" if tally["not_done"] else came
+    return tally["name"], tally["wanted"], str(total), str(len(tally["faults"])), came
+
+
+if __name__ == "__main__":
+    run_cli(main)

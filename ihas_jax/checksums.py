@@ -1,0 +1,128 @@
+"""Checksums of the files of a folder, kept in the folder, so that no damaged one is believed.
+
+A folder is sealed at once when it is complete, or keeps the checksums of files that are replaced
+now and then. `checksums.json` has the CRC-32 of each file by its name; of a file that is being
+replaced those of both contents, so that a process may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ihas_jax.errors import InputError
+
+FILE = "checksums.json"
+Sums = dict[str, list[int]]
+
+
+def seal(folder: Path) -> None:
+    """Writes the checksums of all files below a folder that is complete."""
+    _write(folder, {name: [_sum(folder / name)] for name in _names(folder)})
+
+
+def start(folder: Path) -> None:
+    """Has a folder keep the checksums of what `replace` writes there."""
+    if not (folder / FILE).exists():
+        _write(folder, {})
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Writes a file, all or nothing, and its checksum where its folder keeps them."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    sums = _read(path.parent)
+    if sums is not None:
+        before = [_sum(path)] if path.exists() else []
+        _write(path.parent, sums | {path.name: [*before, zlib.crc32(content)]})
+    partial.replace(path)
+
+
+def record(folder: Path, names: Iterable[str]) -> None:
+    """Keeps the checksums of files as they are now, and forgets those that are missing."""
+    sums = _read(folder)
+    if sums is None:
+        return
+    for name in names:
+        sums.pop(name, None)
+        if (folder / name).is_file():
+            sums[name] = [_sum(folder / name)]
+    _write(folder, sums)
+
+
+def forget(folder: Path, names: Iterable[str]) -> None:
+    """Keeps no checksums of files that are about to be written by other means."""
+    sums = _read(folder) or {}
+    left = {name: known for name, known in sums.items() if name not in set(names)}
+    if left != sums:
+        _write(folder, left)
+
+
+def intact(path: Path) -> bool:
+    """Whether a file has its checksum; also where its folder keeps none of it.
+
+    Raises:
+      InputError: the checksums can't be read.
+    """
+    sums = _read(path.parent) or {}
+    return path.name not in sums or _sum(path) in sums[path.name]
+
+
+def damaged(folder: Path) -> list[str] | None:
+    """Names of the files of a sealed folder that have other checksums or are missing.
+
+    None where the folder has no checksums.
+
+    Raises:
+      InputError: the checksums can't be read.
+    """
+    sums = _read(folder)
+    if sums is None:
+        return None
+    return [
+        name
+        for name, known in sums.items()
+        if not (folder / name).is_file() or _sum(folder / name) not in known
+    ]
+
+
+def _names(folder: Path) -> list[str]:
+    """All files below a folder, but for checksums and what lies in folders that have theirs."""
+    names: list[str] = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not (path / FILE).exists():
+            names += [f"{path.name}/{name}" for name in _names(path)]
+        elif path.is_file() and FILE not in path.name:
+            names.append(path.name)
+    return names
+
+
+def _sum(path: Path) -> int:
+    total = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 24):
+            total = zlib.crc32(part, total)
+    return total
+
+
+def _read(folder: Path) -> Sums | None:
+    path = folder / FILE
+    try:
+        found = json.loads(path.read_bytes())
+        # checkpoints of earlier versions have a number in place of a list
+        return {n: [s] if isinstance(s, int) else [*map(int, s)] for n, s in found.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}), so that nothing says whether the files beside it are "
+            "not. Delete it if you trust them."
+        ) from None
+
+
+def _write(folder: Path, sums: Mapping[str, list[int]]) -> None:
+    partial = folder / f".{FILE}.partial"
+    partial.write_text(json.dumps(sums), encoding="utf-8")
+    partial.replace(folder / FILE)
