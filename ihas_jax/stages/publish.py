@@ -82,7 +82,6 @@ def present(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
         curves = read_json(folder / _CURVES)
         makers = _makers(run, metrics, names, defined(curves["histories"]), curves["gates"])
         parts = {str(folder / name): makers[name] for name in absent}
-        parts["checksums.json"] = lambda: checksums.record(folder, absent)
     parts["the closing table"] = lambda: show(closing_table(metrics))
     missing = make_parts(parts)
     if note := names.note():
@@ -134,6 +133,7 @@ def _makers(
     def figure(name: str, draw: Callable[[], Any], fonts: tuple[str, ...] = ()) -> None:
         (folder / "figures").mkdir(exist_ok=True)
         save_figure(folder / name, draw, fonts)
+        checksums.record(folder, [name])
 
     def write_report() -> None:
         write_text(folder / _REPORT, render_report(run.config, metrics, histories, names))
@@ -142,6 +142,7 @@ def _makers(
         path: Path = folder / _NAMES
         if names.stand_ins:
             write_json(path, names.stand_ins)
+        checksums.record(folder, [_NAMES])
 
     return {
         _REPORT: write_report,
