@@ -288,7 +288,7 @@ def _check_types(path: Path, names: list[str]) -> None:
         try:
             as_text(pl.Series(name, [], dtype=schema.get(name, pl.String)))
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(f"{path}: {error}; or leave the column out") from None
 
 
 def _parquet_columns(path: Path) -> tuple[str, ...]:
