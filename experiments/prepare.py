@@ -54,7 +54,7 @@ class Job(ABC):
     sample: float = 1.0
     """The share of the rows to take, at random."""
     limit_rows: int | None = None
-    """Reads so many usable rows from the start of the log."""
+    """How many usable rows to read, from the start of the log; all of them by default."""
     schema: Path | None = None
     """A store whose vocabularies are used, instead of counting new ones: for the next day's log."""
     on_bad_rows: Literal["error", "skip"] = "error"
@@ -106,35 +106,34 @@ class MovieLens(Job):
 
 @dataclass(frozen=True)
 class Table(Job):
-    """Any CSV with a header, plain or gzip, or Parquet."""
+    """Any CSV with a header, plain or gzip, or Parquet; dt=2014-10-21 above files is a column."""
 
     label: str = tyro.MISSING
-    """The column that is 0 or 1 (true and false, 0.0 and 1.0 too)."""
+    """The column that is 0 or 1; true, TRUE and 1.0 are 1 too."""
     categorical: tuple[str, ...] = ()
-    """The columns whose values are categories: text, ids, truth values, small whole numbers.
-    Without --categorical, --numeric and --quantile every column but the label, the time and
-    those of --drop is used, its rule is guessed from the first rows, and the guesses are printed
-    before the work starts. Folders such as dt=2014-10-21 above the files are columns too."""
+    """The columns whose values are categories as they are.
+    Without --categorical, --numeric and --quantile, every column but the label, the time and those
+    of --drop is used. Its rule is guessed from the first rows and printed before the work starts."""
     numeric: tuple[str, ...] = ()
-    """The columns of counts, by Criteo's rule: the integer part v of a number becomes the category
-    int(ln(v)^2), or v - 2 where v is at most 2. All numbers from 0 to below 1 are one category."""
+    """The columns of counts, which become categories by Criteo's rule.
+    The integer part v becomes int(ln(v)^2), or v - 2 where v is at most 2."""
     quantile: tuple[str, ...] = ()
-    """The columns of fractions, prices, ages and other numbers, cut into --bins bins of about
-    equally many training rows."""
+    """The columns of fractions, prices, ages and other numbers.
+    They are cut into --bins ranges that about equally many training rows fall into."""
     bins: int = 64
     """How many bins a --quantile column has at most."""
     drop: tuple[str, ...] = ()
-    """The columns to leave out where the columns are guessed."""
+    """The columns to leave out where rules are guessed."""
     missing: tuple[str, ...] = ()
-    """Words that mean a missing value, besides the empty text, such as - NA '\\N'; also when a
-    model predicts. With --schema those of the schema, unless they are given."""
+    """Words that mean a missing value, besides the empty text, such as - NA '\\N'.
+    A store and its models keep them; --schema takes those of its store if none are given."""
     separator: str = ","
-    """The character between the columns of a CSV; tab, or '\\t', is a tab."""
+    """The character between the columns of a CSV; '\\t' or tab is a tab."""
     time: str | None = None
-    """The column that tells when a row was, for --split chronological: numbers, or times of ISO
-    8601 such as 2014-10-21 23:00."""
+    """The column that tells when a row was, for --split chronological.
+    It holds numbers, or times of ISO 8601 such as 2014-10-21 23:00."""
     time_format: str | None = None
-    """How the times are written if in another way, in the letters of strftime: %d/%m/%Y %H:%M."""
+    """How times are written in another way, in the letters of strftime: %d/%m/%Y %H:%M."""
 
     def open(self) -> Log:
         """The log to read; guesses about its columns are printed, and doubts about numbers."""

@@ -13,8 +13,8 @@ The rules, for the values of a column that are not missing:
   distinct ones lies in the middle half of their range: ids and time stamps are spread evenly,
   while counts, amounts and durations crowd at the low end.
 
-A category with a value of its own in nearly every row teaches nothing and gets a note, and so
-does a column with one value.
+A category with a value of its own in nearly every row teaches nothing and gets a note; so do a
+column with one value, and more than a thousand whole numbers that do not look like ids.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ FIRST_ROWS = 100_000
 _FEWEST_ROWS = 100
 _OWN = 0.9
 _COLLAPSED = 0.95
+_MANY = 1000
 _KINDS: tuple[CategoryKind, ...] = ("boolean", "integer", "float", "time")
 _ID = re.compile(r"(?:^|[^a-z])u?id$|[a-z](?:ID|Id)$")
 
@@ -130,8 +131,8 @@ def _guess(texts: pl.Series, min_count: int, missing: tuple[str, ...]) -> Guess:
             note = "one value in these rows: --drop it?"
         elif rare > 0.5:
             note = f"rare values in {rare:.0%} of these rows"
-            if kind == "integer":
-                note += ": --quantile if they are no ids"
+        elif kind == "integer" and distinct > _MANY and not _looks_like_id(name, counts[name]):
+            note = "--quantile if these are amounts"
     return Guess(name, rule, kind, distinct, note)
 
 

@@ -173,15 +173,15 @@ def _meaning(log: Log, name: str, values: pl.Series) -> pl.Series:
         return truths.replace_strict(_LABELS, default=None, return_dtype=pl.UInt8)
     usable, nothing = values, pl.Series([None], dtype=pl.String)
     if dict(log.fields).get(name, "category") != "category":
-        told = values.cast(pl.Float64, strict=False).is_finite().fill_null(False)
+        numbers = values.cast(pl.Float64, strict=False).is_finite().fill_null(False)
         # most values are plain numbers, and what they become does not matter yet
-        odd = spell(values.filter(~told), "numeric", missing=log.missing)
-        told = told.to_numpy(writable=True)
+        odd = spell(values.filter(~numbers), "numeric", missing=log.missing)
+        told = numbers.to_numpy(writable=True)
         told[~told] = odd.is_not_null().to_numpy()
         usable = values.zip_with(pl.Series(told), nothing)
     if name == log.time:
-        numbers, times = read_times(values, log.time_format)
-        usable = usable.zip_with(numbers.is_not_null() | times.is_not_null(), nothing)
+        counted, times = read_times(values, log.time_format)
+        usable = usable.zip_with(counted.is_not_null() | times.is_not_null(), nothing)
     return usable
 
 
