@@ -112,8 +112,8 @@ class Table(Job):
     """The column that is 0 or 1; true, TRUE and 1.0 are 1 too."""
     categorical: tuple[str, ...] = ()
     """The columns whose values are categories as they are.
-    Without --categorical, --numeric and --quantile, every column but the label, the time and those
-    of --drop is used. Its rule is guessed from the first rows and printed before the work starts."""
+    Without --categorical, --numeric and --quantile, every column but the label, the time and
+    those of --drop is used; rules are guessed from the first rows and printed before the work."""
     numeric: tuple[str, ...] = ()
     """The columns of counts, which become categories by Criteo's rule.
     The integer part v becomes int(ln(v)^2), or v - 2 where v is at most 2."""

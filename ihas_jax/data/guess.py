@@ -64,14 +64,14 @@ def first_rows(log: Log, rows: int = FIRST_ROWS) -> pl.DataFrame:
     Raises:
       InputError: The log cannot be read.
     """
-    frames: list[pl.DataFrame] = []
     names = [name for name, _ in log.fields]
+    frames = [pl.DataFrame(schema=dict.fromkeys(names, pl.String))]
     for chunk in log.chunks():
         columns = zip(names, chunk.columns, strict=False)  # the time may stand at the end
         frames.append(pl.DataFrame({name: v.gather(codes) for name, (codes, v) in columns}))
         if sum(frame.height for frame in frames) >= rows:
             break
-    return pl.concat(frames).head(rows) if frames else pl.DataFrame(schema=names)
+    return pl.concat(frames).head(rows)
 
 
 def guess_fields(
