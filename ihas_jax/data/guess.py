@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -59,15 +59,15 @@ class Guess:
 
 
 def first_rows(log: Log, rows: int = FIRST_ROWS) -> pl.DataFrame:
-    """The fields of the first usable rows of a log, as text.
+    """The fields of the first usable rows of a log, as text; times are not looked at.
 
     Raises:
       InputError: The log cannot be read.
     """
     names = [name for name, _ in log.fields]
     frames = [pl.DataFrame(schema=dict.fromkeys(names, pl.String))]
-    for chunk in log.chunks():
-        columns = zip(names, chunk.columns, strict=False)  # the time may stand at the end
+    for chunk in replace(log, time=None).chunks():
+        columns = zip(names, chunk.columns, strict=True)
         frames.append(pl.DataFrame({name: v.gather(codes) for name, (codes, v) in columns}))
         if sum(frame.height for frame in frames) >= rows:
             break

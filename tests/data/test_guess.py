@@ -130,7 +130,7 @@ def test_numbers_that_the_rule_for_counts_takes_for_one(values, said):
 
 def test_the_first_rows_of_a_log(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "BLOCK_BYTES", 100)
-    lines = "".join(f"a{i},{i % 2},{i}\n" for i in range(60))
+    lines = "".join(f"a{i},{i % 2},no time\n" for i in range(60))
     (tmp_path / "log.csv").write_text("ad,y,t\nbad,2,0\n" + lines)
     log = formats.table(tmp_path / "log.csv", label="y", categorical=["ad"], time="t")
     frame = first_rows(log, 40)
