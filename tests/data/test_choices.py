@@ -323,18 +323,34 @@ def test_large_numbers_are_numbers(tmp_path):
         prepare(log, tmp_path / "wrong")
 
 
+def test_one_value_makes_a_column_text(tmp_path):
+    rows = [f"{i},{i % 2}\n" for i in range(200)]
+    for odd in ("x", "1.50", "0200"):
+        (tmp_path / "log.csv").write_text("n,y\n" + "".join(rows) + f"{odd},1\n")
+        log = formats.table(tmp_path / "log.csv", label="y", categorical=["n"])
+        (field,) = prepare(log, tmp_path / odd, min_count=1).schema.fields
+        assert field.kind == ("float" if odd == "1.50" else "text")
+        assert ("1.5" if odd == "1.50" else odd) in field.values
+
+
 def test_bins_hold_enough_rows_and_are_never_rare(tmp_path):
-    rng = np.random.default_rng(0)
-    prices = [*(rng.integers(100, 900, 90) / 100).tolist(), *[0.0] * 310]
-    frame = pl.DataFrame({"price": rng.permutation(prices), "y": [0, 1] * 200})
-    frame.write_csv(tmp_path / "log.csv")
-    log = formats.table(tmp_path / "log.csv", label="y", quantile=["price"])
-    summary = prepare(log, tmp_path / "store", min_count=10)
-    (field,) = summary.schema.fields
-    assert 5 <= len(field.values) == len(field.edges) + 1 <= 9
-    assert summary.other_shares == (0.0,)
-    (field,) = prepare(log, tmp_path / "two", bins=2).schema.fields
-    assert len(field.edges) <= 1
+    def prepared(name, prices, **choices):
+        frame = pl.DataFrame({"price": prices, "y": [0, 1] * 200})
+        frame.write_csv(tmp_path / "log.csv")
+        log = formats.table(tmp_path / "log.csv", label="y", quantile=["price"])
+        summary = prepare(log, tmp_path / name, split="chronological", **choices)
+        assert summary.other_shares == (0.0,)
+        return summary.schema.fields[0]
+
+    # 320 rows for training are 32 bins of 10 rows
+    field = prepared("all", [*range(320), *[0] * 80])
+    assert field.edges == tuple(range(10, 320, 10))
+    assert len(field.values) == 32
+    assert prepared("few", [*range(320), *[0] * 80], min_count=100).edges == (106, 213)
+    assert prepared("two", [*range(320), *[0] * 80], bins=2).edges == (160,)
+    # a bin between two frequent numbers is kept, however few rows it holds
+    field = prepared("ties", [0] * 159 + [1] * 2 + [2] * 239)
+    assert field.values == ("2 or more", "below 1", "1 to below 2")
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
