@@ -8,7 +8,9 @@ if __name__ == "__main__":
     catch_interrupts()  # importing what follows takes seconds
 
 import resource
+import shlex
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,13 +20,22 @@ import tyro
 from ihas_jax.data import formats
 from ihas_jax.data.drift import describe_drift
 from ihas_jax.data.encoded import convert_encoded
+from ihas_jax.data.guess import Guess, find_collapse, first_rows, guess_fields
 from ihas_jax.data.ingest import Summary, prepare
-from ihas_jax.data.logs import Log
+from ihas_jax.data.logs import Fields, Log
+from ihas_jax.data.parts import find_parts
+from ihas_jax.data.schema import Rule, Schema
 from ihas_jax.data.split import SPLITS, SplitRule
 from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.progress import console, log
 from ihas_jax.reporting.tables import Grid
+
+_FLAGS: dict[Rule, str] = {
+    "category": "categorical",
+    "numeric": "numeric",
+    "quantile": "quantile",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,8 @@ class Job(ABC):
 
     input: tuple[Path, ...]
     """The raw log: plain text or gzip, or the file that the format names. Several files, a
-    pattern in quotes such as 'day_*.gz', or a folder of parts are one log, by their names."""
+    pattern in quotes such as 'day_*.gz', or a folder and the folders in it are one log, sorted
+    by path."""
     output: Path
     """The folder to make; it must not exist."""
     min_count: int = 10
@@ -46,7 +58,7 @@ class Job(ABC):
     sample: float = 1.0
     """The share of the rows to take, at random."""
     limit_rows: int | None = None
-    """Reads so many usable rows from the start of the log."""
+    """How many usable rows to read, from the start of the log; all of them by default."""
     schema: Path | None = None
     """A store whose vocabularies are used, instead of counting new ones: for the next day's log."""
     on_bad_rows: Literal["error", "skip"] = "error"
@@ -55,17 +67,12 @@ class Job(ABC):
     @property
     def files(self) -> tuple[Path, ...]:
         """The files of the log."""
-        found: list[Path] = []
-        for path in self.input:
-            if path.is_dir():
-                found += sorted(file for file in path.iterdir() if file.name[0] not in "._")
-            elif "*" in path.name or "?" in path.name:
-                found += sorted(path.parent.glob(path.name)) or [path]
-            else:
-                found.append(path)
-        if not found:
-            raise InputError(f"--input {self.input[0]} holds no files")
-        return tuple(found)
+        return find_parts(self.input)
+
+    @property
+    def old_schema(self) -> Schema | None:
+        """The vocabularies to use instead of counting."""
+        return open_store(self.schema).schema if self.schema else None
 
     @abstractmethod
     def open(self) -> Log:
@@ -103,28 +110,87 @@ class MovieLens(Job):
 
 @dataclass(frozen=True)
 class Table(Job):
-    """Any CSV with a header, plain or gzip, or Parquet."""
+    """Any CSV with a header, plain or gzip, or Parquet; dt=2014-10-21 above files is a column."""
 
     label: str = tyro.MISSING
-    """The column that is 0 or 1."""
+    """The column that is 0 or 1; true, TRUE and 1.0 are 1 too."""
     categorical: tuple[str, ...] = ()
-    """The columns whose values are categories as they are."""
+    """The columns whose values are categories as they are.
+    Without --categorical, --numeric and --quantile, every column but the label, the time and
+    those of --drop is used; rules are guessed from the first rows and printed before the work."""
     numeric: tuple[str, ...] = ()
-    """The columns of numbers; the integer part v becomes the category int(ln(v)^2), or v - 2
-    where v is at most 2."""
+    """The columns of counts, which become categories by Criteo's rule.
+    The integer part v becomes int(ln(v)^2), or v - 2 where v is at most 2."""
+    quantile: tuple[str, ...] = ()
+    """The columns of fractions, prices, ages and other numbers.
+    They are cut into --bins ranges that about equally many training rows fall into."""
+    bins: int = 64
+    """How many bins a --quantile column has at most."""
+    drop: tuple[str, ...] = ()
+    """The columns to leave out where rules are guessed."""
+    missing: tuple[str, ...] = ()
+    """Words that mean a missing value, besides the empty text, such as - NA '\\N'.
+    A store and its models keep them; --schema takes those of its store if none are given."""
+    separator: str = ","
+    """The character between the columns of a CSV; '\\t' or tab is a tab."""
     time: str | None = None
-    """The column that tells when a row was, for --split chronological: numbers, or text that
-    sorts, such as 2014-10-21 23:00."""
+    """The column that tells when a row was, for --split chronological.
+    It holds numbers, or times of ISO 8601 such as 2014-10-21 23:00."""
+    time_format: str | None = None
+    """How times are written in another way, in the letters of strftime: %d/%m/%Y %H:%M."""
 
     def open(self) -> Log:
-        """The log to read."""
+        """The log to read; guesses about its columns are printed, and doubts about numbers."""
+        named: Fields = (
+            *((name, "category") for name in self.categorical),
+            *((name, "numeric") for name in self.numeric),
+            *((name, "quantile") for name in self.quantile),
+        )
+        old = self.old_schema
+        for name, _ in named:
+            if name in self.drop:
+                raise InputError(f"the column {name!r} is named and dropped; do one of both")
+        if not named:
+            named = tuple((f.name, f.rule) for f in old.fields) if old else self._guess()
+        table = self._table(named)
+        if self.numeric and not old:
+            numbers = self._table(tuple((name, "numeric") for name in self.numeric))
+            for column in first_rows(numbers).get_columns():
+                if collapse := find_collapse(column, table.missing):
+                    log(f"--numeric {column.name}: {collapse}; --quantile keeps them apart")
+        return table
+
+    def _guess(self) -> Fields:
+        """Guesses the rules of all columns, and prints them."""
+        columns = formats.columns_of(*self.files, separator=self._separator)
+        for name in self.drop:
+            if name not in columns:
+                raise InputError(
+                    f"--drop: there is no column {name!r}; the columns are {', '.join(columns)}"
+                )
+        unused = (self.label, self.time, *self.drop)
+        every = self._table(tuple((name, "category") for name in columns if name not in unused))
+        guesses = guess_fields(first_rows(every), min_count=self.min_count, missing=every.missing)
+        show_guesses(guesses)
+        return tuple(sorted(((g.column, g.rule) for g in guesses), key=lambda pair: pair[1]))
+
+    def _table(self, rules: Fields) -> Log:
+        old = self.old_schema
         return formats.table(
             *self.files,
             label=self.label,
-            categorical=self.categorical,
-            numeric=self.numeric,
+            categorical=[name for name, rule in rules if rule == "category"],
+            numeric=[name for name, rule in rules if rule == "numeric"],
+            quantile=[name for name, rule in rules if rule == "quantile"],
             time=self.time,
+            time_format=self.time_format,
+            missing=self.missing or (old.missing if old else ()),
+            separator=self._separator,
         )
+
+    @property
+    def _separator(self) -> str:
+        return "\t" if self.separator in ("tab", "\\t") else self.separator
 
 
 @dataclass(frozen=True)
@@ -149,6 +215,21 @@ Command = (
 )
 
 
+def show_guesses(guesses: Sequence[Guess]) -> None:
+    """Prints how each column is going to be used, and the flags that say the same."""
+    grid = Grid("column", "rule", "kind", "distinct", "note", title="Guessed from the first rows")
+    for guess in guesses:
+        flag = _FLAGS[guess.rule]
+        grid.add_row(escape(guess.column), flag, guess.kind, f"{guess.distinct:,}", guess.note)
+    grid.columns[3].justify = "right"
+    console.print(grid)
+    flags = []
+    for rule, flag in _FLAGS.items():
+        if names := [shlex.quote(guess.column) for guess in guesses if guess.rule == rule]:
+            flags.append(f"--{flag} {' '.join(names)}")
+    log(f"To choose in another way, stop and name the columns, as in: {' '.join(flags)}")
+
+
 def report(summary: Summary, output: Path) -> None:
     """Prints what was made: the splits, the fields, and how long it took."""
     splits = [
@@ -165,6 +246,8 @@ def report(summary: Summary, output: Path) -> None:
         log(f"warning: {describe_drift(summary.drifts)}")
     if summary.complaint:
         log(f"{summary.bad_rows:,} bad rows left out; the first: {summary.complaint}")
+    if summary.empty:
+        log(f"{len(summary.empty):,} empty files passed over; the first: {summary.empty[0]}")
     rows = sum(summary.rows)
     log(
         f"{rows:,} rows, {len(summary.schema.fields)} fields, {sum(summary.schema.sizes):,} ids "
@@ -190,7 +273,8 @@ def main() -> None:
         split=job.split,
         sample=job.sample,
         limit_rows=job.limit_rows,
-        schema=open_store(job.schema).schema if job.schema else None,
+        schema=job.old_schema,
+        bins=job.bins if isinstance(job, Table) else Table.bins,
     )
     report(summary, job.output)
 

@@ -16,6 +16,7 @@ from ihas_jax.data.ahead import ahead
 from ihas_jax.data.canonical import as_text
 from ihas_jax.data.logs import START, Chunk, Fields, Log, Position, screen
 from ihas_jax.data.movielens import MOVIELENS_FIELDS, MovieLensLog
+from ihas_jax.data.parts import folder_columns
 from ihas_jax.data.records import Block, read_blocks, read_header
 from ihas_jax.errors import InputError
 
@@ -63,8 +64,12 @@ def table(
 ) -> Log:
     """Any CSV with a header (plain or gzip) or Parquet; columns not named are left out.
 
+    Folders such as `dt=2014-10-21` directly above a file are columns too, unless the file has a
+    column of that name.
+
     Args:
-      paths: The files, all of one kind; Parquet is recognised by its first bytes.
+      paths: The files, all of one kind; Parquet is recognised by its first bytes. Files of 0
+        bytes are passed over.
       label: The column that is 0 or 1 (also 1.0, true, TRUE).
       categorical: The columns whose values are categories as they are.
       numeric: The columns of numbers, which become categories by their integer part; see
@@ -78,23 +83,23 @@ def table(
       separator: The character between the columns of a CSV.
 
     Raises:
-      InputError: There is no such file, a column is missing or named twice, or the files are of
-        different kinds or have other headers.
+      InputError: There is no such file, a column is missing or named twice, all files are empty,
+        they are of different kinds or have other headers, or the separator is no such character.
     """
     fields: Fields = (
         *((name, "category") for name in categorical),
         *((name, "numeric") for name in numeric),
         *((name, "quantile") for name in quantile),
     )
-    path, *others = paths
-    parquet, names = _columns(path, separator)
-    for other in others:
-        if _columns(other, separator) != (parquet, names):
-            raise InputError(f"{other} has other columns than {path}; they are not one log")
+    parquet, own, names = _shared_columns(paths, separator)
+    path = paths[0]
     wanted = [label, *(name for name, _ in fields)]
     for name in (*wanted, *([time] if time else [])):
         if name not in names:
-            raise InputError(f"{path} has no column {name!r}; its columns are {', '.join(names)}")
+            hint = "" if parquet or len(own) > 1 else f"; does {separator!r} separate them?"
+            raise InputError(
+                f"{path} has no column {name!r}; its columns are {', '.join(names)}{hint}"
+            )
         if names.count(name) > 1:
             raise InputError(f"{path} has two columns {name!r}; rename one of them")
         if wanted.count(name) > 1:
@@ -108,9 +113,47 @@ def table(
             paths, label, fields, time=time, time_format=time_format, missing=tuple(missing)
         )
     return TextLog(
-        paths, label, fields, names, separator=separator, quoted=True,
+        paths, label, fields, own, separator=separator, quoted=True,
         time=time, time_format=time_format, missing=tuple(missing),
     )  # fmt: skip
+
+
+def columns_of(*paths: Path, separator: str = ",") -> tuple[str, ...]:
+    """The columns that `table` finds in files: those of the files, then those of their folders.
+
+    Raises:
+      InputError: As `table`.
+    """
+    return _shared_columns(paths, separator)[2]
+
+
+def _shared_columns(
+    paths: tuple[Path, ...], separator: str
+) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:
+    """Whether the files are Parquet, their columns, and these with those of their folders."""
+    if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
+        raise InputError(
+            f"--separator is {separator!r}; it must be one character of ASCII, not a double quote "
+            "or a line end"
+        )
+    first = None
+    for path in paths:
+        if (columns := _columns(path, separator)) is None:
+            continue
+        found = (*columns, tuple(folder_columns(path)))
+        first = first or (path, found)
+        if found[2] != first[1][2]:
+            raise InputError(
+                f"{path} and {first[0]} lie in folders that name other columns "
+                f"({', '.join(found[2]) or 'none'}, and {', '.join(first[1][2]) or 'none'}); they "
+                "are not one log"
+            )
+        if found != first[1]:
+            raise InputError(f"{path} has other columns than {first[0]}; they are not one log")
+    if first is None:
+        raise _all_empty(paths)
+    parquet, own, folders = first[1]
+    return parquet, own, (*own, *(name for name in folders if name not in own))
 
 
 @dataclass(frozen=True)
@@ -123,16 +166,12 @@ class TextLog(Log):
 
     def chunks(self, start: Position = START) -> Iterator[Chunk]:
         """See `Log.chunks`; a file whose values may be quoted begins with a header."""
-        places: dict[str, pl.DataType] = {
-            f"column_{i}": pl.String() for i in range(1, len(self.columns) + 1)
-        }
-        wanted = self.used
-        used = [f"column_{1 + self.columns.index(name)}" for name in wanted]
-        names = dict(zip(used, wanted, strict=True))
         for path in self.paths:
             if not path.is_file():
                 raise InputError(f"{path}: no such file")
         sizes = [path.stat().st_size for path in self.paths]
+        if not any(sizes):
+            raise _all_empty(self.paths)
         for file in range(start.file, len(self.paths)):
             blocks = read_blocks(
                 self.paths[file],
@@ -142,19 +181,23 @@ class TextLog(Log):
                 header=self.quoted,
                 start=start[1:] if file == start.file else START[1:],
             )
-            parsed = ((b, self._parse(self.paths[file], b, places, names)) for b in blocks)
+            parsed = ((b, self._parse(self.paths[file], b)) for b in blocks)
             for block, raw in ahead(parsed):
+                if not (block.lines.size or block.bad.size):
+                    continue
                 share = (sum(sizes[:file]) + block.share * sizes[file]) / sum(sizes)
                 end = Position(file, *block.end)
                 yield screen(
                     self, raw, block.lines, share, end, bad=block.bad, complaint=block.complaint
                 )
 
-    def _parse(
-        self, path: Path, block: Block, places: dict[str, pl.DataType], names: dict[str, str]
-    ) -> pl.DataFrame:
+    def _parse(self, path: Path, block: Block) -> pl.DataFrame:
+        """The used columns of a block, those of the folders among them."""
+        names = {f"column_{i}": name for i, name in enumerate(self.columns, 1) if name in self.used}
+        names = names or {"column_1": self.columns[0]}
+        places = {f"column_{i}": pl.String for i in range(1, len(self.columns) + 1)}
         if not block.text:
-            return pl.DataFrame(schema=dict.fromkeys(names.values(), pl.String))
+            return pl.DataFrame(schema=dict.fromkeys(self.used, pl.String))
         try:
             raw = pl.read_csv(
                 block.text,
@@ -172,7 +215,7 @@ class TextLog(Log):
                 f"{path}: cannot read the block of lines that starts at {block.lines[0]}, "
                 f"look for stray quotes and line ends there ({error})"
             ) from None
-        return raw.select(pl.col(place).alias(name) for place, name in names.items())
+        return raw.rename(names).with_columns(_folder_values(path, self.columns)).select(self.used)
 
 
 @dataclass(frozen=True)
@@ -182,10 +225,12 @@ class ParquetLog(Log):
     def chunks(self, start: Position = START) -> Iterator[Chunk]:
         """See `Log.chunks`."""
         totals = [_parquet_rows(path) for path in self.paths]
+        if not any(totals):
+            return
         for file in range(start.file, len(self.paths)):
             read = start.offset if file == start.file else 0
             try:
-                for raw in self._scan(self.paths[file], read):
+                for raw in self._scan(self.paths[file], read) if totals[file] else ():
                     rows = np.arange(read + 1, read + raw.height + 1)
                     read += raw.height
                     share = (sum(totals[:file]) + read) / sum(totals)
@@ -194,12 +239,27 @@ class ParquetLog(Log):
                 raise _not_parquet(self.paths[file], error) from None
 
     def _scan(self, path: Path, skipped: int) -> Iterator[pl.DataFrame]:
-        scan = pl.scan_parquet(path, glob=False).slice(skipped).select(self.used)
+        scan = pl.scan_parquet(path, glob=False).slice(skipped)
+        folders = _folder_values(path, scan.collect_schema().names())
+        scan = scan.with_columns(folders).select(self.used)
         return scan.collect_batches(chunk_size=_PARQUET_ROWS, maintain_order=True)
+
+
+def _all_empty(paths: tuple[Path, ...]) -> InputError:
+    more = f", and so are the other {len(paths) - 1} files" if len(paths) > 1 else ""
+    return InputError(f"{paths[0]} is empty{more}")
+
+
+def _folder_values(path: Path, own: Iterable[str]) -> list[pl.Expr]:
+    """The columns that a file's folders name, but for those of its own."""
+    folders = folder_columns(path).items()
+    return [pl.lit(value, pl.String).alias(name) for name, value in folders if name not in own]
 
 
 def _parquet_rows(path: Path) -> int:
     try:
+        if not path.stat().st_size:
+            return 0
         return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _not_parquet(path, error) from None
@@ -209,23 +269,26 @@ def _not_parquet(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} cannot be read as Parquet: {error}")
 
 
-def _columns(path: Path, separator: str) -> tuple[bool, tuple[str, ...]]:
-    """Whether a file is Parquet, and the names of its columns."""
+def _columns(path: Path, separator: str) -> tuple[bool, tuple[str, ...]] | None:
+    """Whether a file is Parquet, and the names of its columns; None of an empty file."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     with path.open("rb") as file:
         parquet = file.read(4) == _PARQUET_MAGIC
-    return parquet, _parquet_columns(path) if parquet else read_header(path, separator)
+    names = _parquet_columns(path) if parquet else read_header(path, separator)
+    return (parquet, names) if names else None
 
 
 def _check_types(path: Path, names: list[str]) -> None:
     """Raises: InputError: A column holds what is not a category."""
+    if not path.stat().st_size:
+        return
     schema = pl.read_parquet_schema(path)
     for name in names:
         try:
-            as_text(pl.Series(name, [], dtype=schema[name]))
+            as_text(pl.Series(name, [], dtype=schema.get(name, pl.String)))
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(f"{path}: {error}; or leave the column out") from None
 
 
 def _parquet_columns(path: Path) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ class Summary:
       drifts: The fields with far more "other" than in the log of the given schema.
       bad_rows: Rows left out because they could not be used.
       complaint: About the first of these.
+      empty: The files without rows that were passed over.
       seconds: The time it took.
     """
 
@@ -69,6 +70,7 @@ class Summary:
     drifts: tuple[Drift, ...]
     bad_rows: int
     complaint: str | None
+    empty: tuple[Path, ...]
     seconds: float
 
 
@@ -158,13 +160,14 @@ def prepare(
         origin |= {"seed": seed, "bad_rows": spool.read.bad, "split": split, "sample": sample}
         with StoreWriter(folder, schema, rows, origin) as writer:
             clicks, others = _encode(spool, schema, splits, writer)
-        read = spool.read
+        read, empty = spool.read, _find_empty(log, spool, limit_rows)
     shares = tuple((others / read.kept).tolist())
     seconds = time.monotonic() - start
     drifts = tuple(find_drift(schema, shares, read.kept))
     return Summary(
-        schema, rows, tuple(clicks.tolist()), shares, drifts, read.bad, read.complaint, seconds
-    )
+        schema, rows, tuple(clicks.tolist()), shares, drifts,
+        read.bad, read.complaint, empty, seconds,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -240,6 +243,14 @@ def _take(chunk: Chunk, first: int, left: int, sample: float, seed: int) -> Chun
     taken &= hash_rows(first, rows, ~seed) <= highest
     columns = tuple(Coded(codes[taken], values) for codes, values in chunk.columns)
     return replace(chunk, labels=chunk.labels[taken], columns=columns)
+
+
+def _find_empty(log: Log, spool: Spool, limit_rows: int | None) -> tuple[Path, ...]:
+    """The files without rows, of those that were read."""
+    stopped = limit_rows is not None and spool.read.rows >= limit_rows
+    read = log.paths[: spool.read.position.file] if stopped else log.paths
+    files = spool.files()
+    return tuple(path for place, path in enumerate(read) if place not in files)
 
 
 def _check_rows(log: Log, read: Read, split: SplitRule) -> None:

@@ -171,13 +171,17 @@ def _meaning(log: Log, name: str, values: pl.Series) -> pl.Series:
     if name == log.label:
         truths = spell(values, "boolean", missing=log.missing)
         return truths.replace_strict(_LABELS, default=None, return_dtype=pl.UInt8)
-    usable = values
+    usable, nothing = values, pl.Series([None], dtype=pl.String)
     if dict(log.fields).get(name, "category") != "category":
-        usable = spell(values, "numeric", missing=log.missing)
+        numbers = values.cast(pl.Float64, strict=False).is_finite().fill_null(False)
+        # most values are plain numbers, and what they become does not matter yet
+        odd = spell(values.filter(~numbers), "numeric", missing=log.missing)
+        told = numbers.to_numpy(writable=True)
+        told[~told] = odd.is_not_null().to_numpy()
+        usable = values.zip_with(pl.Series(told), nothing)
     if name == log.time:
-        numbers, times = read_times(values, log.time_format)
-        told = numbers.is_not_null() | times.is_not_null()
-        usable = usable.zip_with(told, pl.Series([None], dtype=pl.String))
+        counted, times = read_times(values, log.time_format)
+        usable = usable.zip_with(counted.is_not_null() | times.is_not_null(), nothing)
     return usable
 
 

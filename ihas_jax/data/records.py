@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import os
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ihas_jax.data.signatures import HEAD_BYTES, explain_foreign
 from ihas_jax.errors import InputError
 
 BLOCK_BYTES = 32 << 20
@@ -58,13 +60,15 @@ class Block:
 
 
 def read_header(path: Path, separator: str) -> tuple[str, ...]:
-    """Returns the column names in the first line.
+    """Returns the column names in the first line; none where there is no text at all.
 
     Raises:
-      InputError: The file cannot be read, or is empty, or its first line is not a header.
+      InputError: The file cannot be read, or its first line is not a header.
     """
     with _open_text(path) as (stream, _):
         line = stream.readline(_LONGEST_HEADER_BYTES)
+    if not line:
+        return ()
     if not line.strip():
         raise InputError(f"{path}: the first line is empty, column names were expected there")
     try:
@@ -97,8 +101,8 @@ def read_blocks(
       start: The `end` of the block to go on behind; (0, 0) is the start of the file.
 
     Raises:
-      InputError: The file cannot be read, is empty, a truncated gzip, not UTF-8, or its
-        quotes do not match.
+      InputError: The file cannot be read, is a truncated gzip, compressed in another way, not
+        UTF-8, or its quotes do not match.
     """
     layout = _Layout(path, columns, ord(separator), quoted)
     with _open_text(path) as (stream, share):
@@ -183,8 +187,8 @@ class _Layout:
         except UnicodeDecodeError as error:
             line += text.count(b"\n", 0, error.start)
             raise InputError(
-                f"{self.path}, line {line}: not UTF-8 text; convert the file to UTF-8, or unpack "
-                "it if it is compressed in another way than gzip"
+                f"{self.path}, line {line}: not UTF-8 text; convert the file, such as by "
+                f"iconv -f LATIN1 -t UTF-8 {shlex.quote(str(self.path))}"
             ) from None
 
     def _check_quotes(self, data: np.ndarray, line: int) -> None:
@@ -226,16 +230,18 @@ def _open_text(
     try:
         with path.open("rb") as raw:
             size = os.fstat(raw.fileno()).st_size
-            if size == 0:
-                raise InputError(f"{path} is empty")
             zipped = raw.peek(2)[:2] == _GZIP_MAGIC
-            if path.suffix == ".gz" and not zipped:
+            if path.suffix == ".gz" and size and not zipped:
                 raise InputError(f"{path} is not a gzip file, although its name ends in .gz")
             stream: gzip.GzipFile | io.BufferedReader = raw
             if zipped:
                 stream = gzip.GzipFile(fileobj=raw)
-            if stream.peek(3)[:3] == _BYTE_ORDER_MARK:
-                stream.read(3)
+            head = stream.peek(HEAD_BYTES)[:HEAD_BYTES]
+            if foreign := explain_foreign(path.with_suffix("") if zipped else path, head):
+                packed = f"{path}, unpacked by gunzip -k {shlex.quote(str(path))}: "
+                raise InputError(f"{packed if zipped else ''}{foreign}")
+            if head.startswith(_BYTE_ORDER_MARK):
+                stream.read(len(_BYTE_ORDER_MARK))
             yield stream, lambda: raw.tell() / size
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(

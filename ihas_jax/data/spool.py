@@ -103,6 +103,10 @@ class Spool:
         """Bytes that all values of a column take in memory."""
         return sum(entry["bytes"][number] for entry in self._chunks)
 
+    def files(self) -> set[int]:
+        """The files of the log that chunks came from, by their places."""
+        return {Position(*entry["read"][4]).file for entry in self._chunks}
+
     def counts(self, column: int) -> Iterator[pl.DataFrame]:
         """The `value` and `count` of a column's distinct values, chunk by chunk."""
         for number in range(len(self._chunks)):

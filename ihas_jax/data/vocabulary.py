@@ -13,6 +13,7 @@ from ihas_jax.data.spool import Spool
 from ihas_jax.errors import InputError
 
 _PART_BYTES = 1 << 28
+_FIRST = 100
 
 
 def count_field(
@@ -28,7 +29,8 @@ def count_field(
 ) -> Field:
     """The field whose values were seen in `min_count` rows or more, by count, then by bytes.
 
-    A field with more values than fit in memory is counted in parts, by the values' hashes.
+    A quantile field has fewer bins where they would hold fewer rows, and keeps them all. A field
+    with more values than fit in memory is counted in parts, by the values' hashes.
 
     Args:
       spool: The log.
@@ -41,14 +43,17 @@ def count_field(
       bins: How many bins a quantile field has at most.
     """
     kind: FieldKind = find_kind(spool, number, missing) if rule == "category" else rule
-    edges = find_edges(spool, number, missing, train, bins) if rule == "quantile" else ()
+    edges: tuple[float, ...] = ()
+    if rule == "quantile":
+        edges = find_edges(spool, number, missing, train, bins, min_count)
+    least = 1 if rule == "quantile" else min_count
     kept, rows, known = [], 0, 0
     parts = 1 + spool.size(number) // _PART_BYTES
     for part in range(parts):
         spelled = _spelled(spool, number, kind, missing, edges, part, parts)
         counts = pl.concat(spelled).lazy().group_by("value").agg(pl.col("count").sum()).collect()
         rows += int(counts["count"].sum())
-        kept.append(counts.filter(pl.col("count") >= min_count))
+        kept.append(counts.filter(pl.col("count") >= least))
         known += int(kept[-1]["count"].sum())
     values = pl.concat(kept).sort("count", "value", descending=[True, False])["value"]
     return Field(name, tuple(values.to_list()), kind, edges, 1 - known / rows if rows else None)
@@ -63,7 +68,8 @@ def find_kind(spool: Spool, number: int, missing: tuple[str, ...] = ()) -> Categ
     kinds: list[CategoryKind] = ["boolean", "integer", "float", "time"]
     empty = True
     for texts in _texts(spool, number, missing):
-        kinds = [kind for kind in kinds if fits_kind(texts, kind)]
+        for some in (texts.head(_FIRST), texts):  # a few values rule out most kinds
+            kinds = [kind for kind in kinds if fits_kind(some, kind)]
         if not kinds:
             return "text"
         empty = empty and not (spell(texts, kinds[0]) != "").any()
@@ -90,11 +96,12 @@ def find_edges(
     missing: tuple[str, ...],
     train: np.ndarray | None,
     bins: int,
+    min_count: int = 1,
 ) -> tuple[float, ...]:
     """The inner edges that cut a column of numbers into bins of about equally many rows.
 
     A number that fills a bin alone is an edge, so that at most `bins` distinct numbers have a bin
-    each.
+    each. There are fewer bins where one would have fewer than `min_count` rows on average.
     """
     seen, done = [], 0
     for codes, values in spool.column(number):
@@ -110,6 +117,7 @@ def find_edges(
     below = counts["rows"].cum_sum().to_numpy()
     if not len(below):
         return ()
+    bins = min(bins, max(int(below[-1]) // min_count, 1))
     places = np.searchsorted(below, below[-1] * np.arange(1, bins) / bins, side="right")
     return tuple(counts["number"].gather(np.unique(places[places > 0])).to_list())
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
+import lzma
 import math
+import tarfile
 import zipfile
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 
 from ihas_jax.data import formats, records
 from ihas_jax.data.canonical import as_text, spell
+from ihas_jax.data.parts import find_parts
 from ihas_jax.errors import InputError
 
 
@@ -185,6 +190,67 @@ def test_a_missing_file_is_named(tmp_path):
             read(build(tmp_path / "gone"))
 
 
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize(
+    ("encoding", "command"),
+    [
+        ("utf-16", "iconv -f UTF-16 -t UTF-8"),
+        ("utf-16-le", "iconv -f UTF-16LE -t UTF-8"),
+        ("utf-16-be", "iconv -f UTF-16BE -t UTF-8"),
+        ("utf-32", "iconv -f UTF-32 -t UTF-8"),
+        ("utf-32-le", "iconv -f UTF-32LE -t UTF-8"),
+        ("utf-32-be", "iconv -f UTF-32BE -t UTF-8"),
+    ],
+)
+def test_text_in_another_encoding_is_named_with_the_remedy(tmp_path, encoding, command, quoted):
+    text = "ad,y\n" + "käse 猫,1\n" * 300 if quoted else LOG
+    path = write(tmp_path / "my log", text.encode(encoding))
+    with pytest.raises(InputError, match=command) as caught:
+        read(formats.table(path, label="y", categorical=["ad"]) if quoted else formats.criteo(path))
+    assert str(caught.value).endswith(f"{command} '{path}' > '{path}.txt'")
+
+
+def test_a_byte_of_zero_is_a_character(tmp_path):
+    path = write(tmp_path / "log.csv", "ad,y\n" + "a\0b,1\n" + "some text,1\n" * 9)
+    assert read(formats.table(path, label="y", categorical=["ad"]))[0][0] == (1, "a\0b")
+
+
+def zipped(content):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("log.csv", content)
+    return stream.getvalue()
+
+
+def tarred(content):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        about = tarfile.TarInfo("log.csv")
+        about.size = len(content)
+        archive.addfile(about, io.BytesIO(content))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("pack", "command"),
+    [
+        (zipped, "unpack it: unzip -p {path} > {stem}.txt"),
+        (bz2.compress, "unpack it: bunzip2 -k {path}"),
+        (lzma.compress, "unpack it: unxz -k {path}"),
+        (lambda _: b"\x28\xb5\x2f\xfd\x04\0", "unpack it: unzstd {path}"),
+        (tarred, "unpack it: tar -xf {path}"),
+        (lambda content: gzip.compress(tarred(content)), "unpack it: tar -xf {stem}"),
+        (lambda _: b"PAR1 and more", "is Parquet, not text"),
+    ],
+)
+def test_packed_files_are_named_with_the_remedy(tmp_path, pack, command):
+    path = write(tmp_path / "log.x", pack(LOG.encode()))
+    with pytest.raises(InputError) as caught:
+        read(formats.criteo(path))
+    assert str(caught.value).startswith(str(path))
+    assert command.format(path=path, stem=path.with_suffix("")) in str(caught.value)
+
+
 # --- Avazu and tables --------------------------------------------------------------------
 
 
@@ -278,6 +344,112 @@ def test_columns_must_be_there_once(tmp_path, label, categorical, message):
     path = write(tmp_path / "log.csv", "a,y,b,b\n1,1,1,1\n")
     with pytest.raises(InputError, match=message):
         formats.table(path, label=label, categorical=categorical)
+
+
+def test_another_separator(tmp_path):
+    path = write(tmp_path / "log.csv", "a;y\nx,z;1\n")
+    log = formats.table(path, label="y", categorical=["a"], separator=";")
+    assert read(log)[0] == [(1, "x,z")]
+    with pytest.raises(InputError, match="its columns are a;y; does ',' separate them"):
+        formats.table(path, label="y", categorical=["a"])
+    for separator in ("", ";;", "é", '"', "\n"):
+        with pytest.raises(InputError, match="--separator is"):
+            formats.table(path, label="y", categorical=["a"], separator=separator)
+
+
+def test_a_list_column_is_refused_by_name(tmp_path):
+    frame = pl.DataFrame({"tags": [["a", "b"], ["c"]], "y": [0, 1], "ad": ["u", "v"]})
+    path = tmp_path / "log.parquet"
+    frame.write_parquet(path)
+    message = "'tags' holds lists; write one value per row .explode the column., or join each list"
+    with pytest.raises(InputError, match=message) as caught:
+        formats.table(path, label="y", categorical=["tags"])
+    assert str(caught.value).startswith(str(path))
+    assert len(read(formats.table(path, label="y", categorical=["ad"]))[0]) == 2
+
+
+# --- Folders of parts --------------------------------------------------------------------
+
+
+def write_day(folder, day, frame, kind="csv", part="part-0"):
+    folder = folder / f"dt={day}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{part}.{kind}"
+    frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
+    return path
+
+
+FRAME = pl.DataFrame({"ad": ["u", "v"], "y": [0, 1]})
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_folders_name_columns(tmp_path, kind):
+    days = ("2014-10-21", "a%20b%2Fc", "__HIVE_DEFAULT_PARTITION__", "x=y")
+    paths = [write_day(tmp_path / "site=9", day, FRAME, kind) for day in days]
+    log = formats.table(*paths, label="y", categorical=["ad", "dt", "site"], time="dt")
+    assert formats.columns_of(*paths) == ("ad", "y", "site", "dt")
+    rows, bad, complaints = read(log)
+    assert rows == [(0, "u", "2014-10-21", "9"), (1, "v", "2014-10-21", "9")]
+    assert bad == 6
+    assert "dt is 'a b/c', not a number or a time" in complaints[0]
+    log = formats.table(*paths, label="y", categorical=["dt", "site"])
+    texts = ("2014-10-21", "a b/c", "", "x=y")
+    assert read(log)[0] == [(y, text, "9") for text in texts for y in (0, 1)]
+    only = formats.table(*paths, label="site", categorical=["dt"])
+    assert read(only)[1] == 8  # the label is 9
+    own = FRAME.with_columns(dt=pl.lit("inside"))
+    path = write_day(tmp_path / "own", "outside", own, kind)
+    assert read(formats.table(path, label="y", categorical=["dt"]))[0][0] == (0, "inside")
+
+
+def test_nothing_but_columns_of_folders(tmp_path):
+    paths = []
+    for label in (0, 1):
+        folder = tmp_path / f"day=7/y={label}"
+        folder.mkdir(parents=True)
+        paths.append(write(folder / "a.csv", "ad\nu\nv\n"))
+    log = formats.table(*paths, label="y", categorical=["day"])
+    assert read(log)[0] == [(0, "7"), (0, "7"), (1, "7"), (1, "7")]
+
+
+def test_folders_must_name_the_same_columns(tmp_path):
+    paths = write_day(tmp_path, "1", FRAME), write(tmp_path / "b.csv", "ad,y\nu,1\n")
+    with pytest.raises(InputError, match=r"folders that name other columns \(none, and dt\)"):
+        formats.table(*paths, label="y", categorical=["ad"])
+    folder = tmp_path / "dt=%ff"
+    folder.mkdir()
+    path = write(folder / "a.csv", "ad,y\nu,1\n")
+    with pytest.raises(InputError, match=r"dt=%ff' is not UTF-8"):
+        formats.table(path, label="y", categorical=["ad"])
+
+
+def test_parts_are_found_at_any_depth_and_sorted_by_path(tmp_path):
+    names = ["b=2/x=1/p.csv", "b=2/p.csv", "a.csv", "b=10/p.csv", "c/d/e.csv", "_b=1/p.csv"]
+    for name in [*names, "_SUCCESS", ".hidden", "_tmp/p.csv", "b=2/.p.csv.crc"]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "nothing").mkdir()
+    want = ["_b=1/p.csv", "a.csv", "b=10/p.csv", "b=2/p.csv", "b=2/x=1/p.csv", "c/d/e.csv"]
+    assert find_parts([tmp_path]) == tuple(tmp_path / name for name in want)
+    found = find_parts([tmp_path / "b=*/p.csv", tmp_path / "gone.csv", tmp_path / "*.gz"])
+    others = ["b=10/p.csv", "b=2/p.csv", "gone.csv", "*.gz"]
+    assert found == tuple(tmp_path / name for name in others)
+    (tmp_path / "[1].csv").touch()
+    assert find_parts([tmp_path / "[1].csv"]) == (tmp_path / "[1].csv",)
+    with pytest.raises(InputError, match=r"a\.csv twice"):
+        find_parts([tmp_path / "a.csv", tmp_path])
+    with pytest.raises(InputError, match="nothing holds no files"):
+        find_parts([tmp_path / "a.csv", tmp_path / "nothing"])
+    (tmp_path / "c/back").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="back leads back to a folder that it lies in"):
+        find_parts([tmp_path])
+
+
+def test_patterns_may_be_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_day(tmp_path, "1", FRAME)
+    assert find_parts([Path("dt=*")]) == (Path("dt=1/part-0.csv"),)
 
 
 value = st.text(st.sampled_from('ab,"\n\té '), max_size=4)

@@ -7,9 +7,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from ihas_jax.data import formats
+from ihas_jax.data.encoder import encode
 from ihas_jax.data.store import open_store
 
 ROOT = Path(__file__).parents[2]
@@ -97,8 +99,9 @@ def test_a_misspelt_flag_is_an_error(tmp_path):
 
 def test_help_explains_every_flag(tmp_path):
     shown = run(tmp_path, "table", "--help").stdout
-    for flag in ("input", "output", "min-count", "seed", "on-bad-rows", "label", "categorical"):
-        assert f"--{flag}" in shown
+    flags = "input output min-count seed on-bad-rows label categorical numeric quantile bins drop"
+    for flag in [*flags.split(), "missing", "separator", "time", "time-format"]:
+        assert f"--{flag} " in shown
 
 
 def test_names_that_are_no_utf8_or_markup_are_shown_and_kept(tmp_path):
@@ -114,3 +117,125 @@ def test_names_that_are_no_utf8_or_markup_are_shown_and_kept(tmp_path):
     about = json.loads((tmp_path / "store" / "store.json").read_text(encoding="utf-8"))
     assert about["origin"]["sources"] == [r"log\xff.csv"]
     assert open_store(tmp_path / "store").schema.names == tuple(names)
+
+
+def write_table(path, separator=",", rows=300):
+    """A log of every kind of column; `t` is a time in another form, - and NA are missing."""
+    frame = pl.DataFrame(
+        {
+            "id": [f"r{i}" for i in range(rows)],
+            "user": [str(i % 7) if i % 9 else "-" for i in range(rows)],
+            "ctr": [str(i % 100 / 100) if i % 11 else "NA" for i in range(rows)],
+            "t": [f"{1 + i // 24:02}/10/2014 {i % 24:02}" for i in range(rows)],
+            "y": [i % 2 for i in range(rows)],
+        }
+    )
+    frame.write_csv(path, separator=separator)
+
+
+def fields_of(store):
+    return [(field.name, field.kind) for field in open_store(store).schema.fields]
+
+
+def test_without_columns_their_rules_are_guessed_and_printed_first(tmp_path):
+    write_table(tmp_path / "raw")
+    flags = ("table", "--input", "raw", "--label", "y", "--missing", "-", "NA", "\\N")
+    done = run(tmp_path, *flags, "--output", "store", "--drop", "id", "--time", "t")
+    assert (done.returncode, done.stderr) == (0, "")
+    guessed, made = done.stdout.index("Guessed"), done.stdout.index("label rate")
+    assert guessed < made
+    assert "--categorical user --quantile ctr" in done.stdout[guessed:made]
+    assert fields_of(tmp_path / "store") == [("user", "integer"), ("ctr", "quantile")]
+    schema = open_store(tmp_path / "store").schema
+    assert schema.missing == ("-", "NA", "\\N")
+    assert encode(schema, {"user": ["-"], "ctr": ["NA"]}).tolist() == [
+        [schema.fields[0].values.index(""), schema.fields[1].values.index("NULL")]
+    ]
+    done = run(tmp_path, *flags, "--output", "all")
+    assert "a value of its own in nearly every row: --drop it?" in done.stdout
+    assert [name for name, _ in fields_of(tmp_path / "all")] == ["id", "user", "t", "ctr"]
+    # the next day's log takes rules and words from the store
+    done = run(
+        tmp_path, "table", "--input", "raw", "--label", "y", "--output", "next",
+        "--schema", "store", "--split", "test",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Guessed" not in done.stdout
+    assert open_store(tmp_path / "next").schema == schema
+
+
+def test_every_flag_of_a_table(tmp_path):
+    write_table(tmp_path / "raw", separator="\t")
+    done = run(
+        tmp_path, "table", "--input", "raw", "--output", "store", "--label", "y",
+        "--separator", "\\t", "--quantile", "ctr", "--bins", "4", "--missing", "NA",
+        "--time", "t", "--time-format", "%d/%m/%Y %H", "--split", "chronological",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    (field,) = open_store(tmp_path / "store").schema.fields
+    assert (field.kind, len(field.edges)) == ("quantile", 3)
+    flags = ("table", "--input", "raw", "--output", "x", "--label", "y", "--separator", "\\t")
+    for more, error in (
+        (("--drop", "nope"), "--drop: there is no column 'nope'; the columns are id, user, ctr"),
+        (("--drop", "ctr", "--quantile", "ctr"), "the column 'ctr' is named and dropped"),
+        (("--quantile", "ctr", "--bins", "1", "--missing", "NA"), "bins is 1"),
+        (
+            ("--categorical", "user", "--time", "t", "--split", "chronological"),
+            "raw, line 2: t is '01/10/2014 00', not a number or a time such as 2014-10-21 23:00 "
+            "(--time-format is for other times)",
+        ),
+    ):
+        done = run(tmp_path, *flags, *more)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {error}")
+
+
+def test_fractions_as_counts_are_doubted_in_a_line(tmp_path):
+    write_table(tmp_path / "raw")
+    flags = ("table", "--input", "raw", "--label", "y", "--missing", "-", "NA", "--numeric")
+    done = run(tmp_path, *flags, "ctr", "user", "--output", "store")
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("--numeric"))
+    assert line == (
+        "--numeric ctr: 100% of its numbers, from 0 to 0.99, become one category; --quantile keeps "
+        "them apart"
+    )
+    assert fields_of(tmp_path / "store") == [("ctr", "numeric"), ("user", "numeric")]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_nested_folders_and_empty_parts(tmp_path, kind):
+    frame = pl.DataFrame({"ad": ["u", "v"] * 10, "price": [1.5, 2.5] * 10, "y": [0, 1] * 10})
+    for day in ("2014-10-22", "2014-10-21", "__HIVE_DEFAULT_PARTITION__"):
+        folder = tmp_path / "log" / f"dt={day}"
+        folder.mkdir(parents=True)
+        (folder / "_SUCCESS").touch()
+        (folder / "part-1").touch()
+        part = frame if day[0] == "2" else frame[:0]
+        part.write_csv(folder / "part-0") if kind == "csv" else part.write_parquet(
+            folder / "part-0"
+        )
+    done = run(
+        tmp_path, "table", "--input", "log", "--output", "store", "--label", "y",
+        "--categorical", "dt", "ad", "--quantile", "price", "--min-count", "2",
+        "--time", "dt", "--split", "chronological",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    empty = "4 empty files passed over; the first: log/dt=2014-10-21/part-1"
+    assert empty in done.stdout.splitlines()
+    data = open_store(tmp_path / "store")
+    days, ads, prices = data.schema.fields
+    assert (days.kind, days.values) == ("time", ("2014-10-21 00:00:00", "2014-10-22 00:00:00"))
+    assert ads.values == ("u", "v")
+    assert prices.values == ("2.5 or more", "below 2.5")
+    assert data.test.ids[:, 0].tolist() == [1] * 4
+    assert data.train.ids[:, 0].tolist() == [0] * 20 + [1] * 12
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    shown = subprocess.run(
+        [sys.executable, ROOT / "experiments" / "describe.py", "store"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "120"},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    (line,) = (line for line in shown.splitlines() if "price" in line)
+    assert "quantile" in line
+    assert "2.5 or more" in line

@@ -110,6 +110,26 @@ def test_an_interrupted_prepare_goes_on(tmp_path, monkeypatch, kind, after, spli
     assert not (tmp_path / ".store.partial").exists()
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("after", [1, 2])
+def test_folders_and_empty_parts_are_resumed(tmp_path, monkeypatch, kind, after):
+    paths = []
+    for number in range(6):
+        folder = tmp_path / f"hour={number}"
+        folder.mkdir()
+        paths.append(folder / "part")
+        part = frame(30 * (number % 3 != 1), number)
+        part.write_csv(paths[-1]) if kind == "csv" else part.write_parquet(paths[-1])
+    paths[0].write_bytes(b"")
+    log = formats.table(*paths, label="click", categorical=["ad", "hour"])
+    whole = prepare(log, tmp_path / "whole", min_count=3)
+    assert whole.schema.fields[1].values == ("2", "3", "5")
+    assert whole.empty == (paths[0], paths[1], paths[4])
+    cut_short(log, tmp_path, monkeypatch, after, min_count=3)
+    assert prepare(log, tmp_path / "store", min_count=3).empty == whole.empty
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+
+
 def test_another_job_starts_anew(tmp_path, monkeypatch):
     paths = write(tmp_path, "text")
     cut_short(open_log(paths), tmp_path, monkeypatch, 3)
