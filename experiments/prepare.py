@@ -217,12 +217,12 @@ Command = (
 
 def show_guesses(guesses: Sequence[Guess]) -> None:
     """Prints how each column is going to be used, and the flags that say the same."""
-    grid = Grid("column", "rule", "kind", "distinct", "note", title="Guessed from the first rows")
-    for guess in guesses:
-        flag = _FLAGS[guess.rule]
-        grid.add_row(escape(guess.column), flag, guess.kind, f"{guess.distinct:,}", guess.note)
-    grid.columns[3].justify = "right"
-    console.print(grid)
+    rows = [
+        (guess.column, _FLAGS[guess.rule], guess.kind, f"{guess.distinct:,}", guess.note)
+        for guess in guesses
+    ]
+    headers = ("column", "rule", "kind", "distinct", "note")
+    console.print(Grid("Guessed from the first rows", headers, rows, texts=(0, 1, 2, 4)))
     flags = []
     for rule, flag in _FLAGS.items():
         if names := [shlex.quote(guess.column) for guess in guesses if guess.rule == rule]:

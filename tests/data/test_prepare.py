@@ -22,7 +22,7 @@ def run(folder, *flags):
     return subprocess.run(
         [sys.executable, "-W", "error", ROOT / "experiments" / "prepare.py", *flags],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "100"},
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "160"},
         capture_output=True,
         text=True,
         check=False,
