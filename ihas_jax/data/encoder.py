@@ -100,9 +100,12 @@ class Encoder:
         for number, (field, column, row) in enumerate(
             zip(self._fields, columns, ids, strict=False)
         ):
-            name, known = str(number), None
-            if name in self._known:
-                known = column.values.alias(name).to_frame().select(self._known[name]).to_series()
+            known, name = None, str(number)
+            if field.kind != "quantile":
+                find = self._positions(number, pl.col(name).fill_null(""))
+                if field.kind == "numeric":  # it was spelled when it was read
+                    find = find.fill_null(field.other)
+                known = column.values.alias(name).to_frame().select(find).to_series()
             np.take(self._complete(number, column.values, known), column.codes, out=row)
             if (row == _NOTHING).any():
                 _check(field, row, column.values.gather(column.codes))

@@ -52,8 +52,8 @@ class Chunk:
 
     Attributes:
       labels: [n] uint8, 0 or 1.
-      columns: A column of text per field, not yet in its canonical spelling; after them the
-        column that tells the time, if the log has one.
+      columns: A column of text per field; after them the column that tells the time, if the log
+        has one. Numeric fields are spelled, others not yet: their kinds show in the whole log.
       bad: [m], for each row that was left out, ascending, how many of the n stood before it.
       complaint: About the first of these: the file, the line and what is wrong.
       share: The share of the log read so far, in (0, 1].
@@ -159,7 +159,11 @@ def screen(
         where = f"{log.paths[end.file]}, {unit} {complaint.line}: {complaint.reason}"
     labels = meanings[0].fill_null(0).to_numpy()[columns[0].codes]
     clean = dict(zip(log.used, columns, strict=True))
-    texts = [clean[name] for name, _ in log.fields]
+    spelled = dict(zip(log.used, meanings, strict=True))
+    texts = [
+        Coded(clean[name].codes, spelled[name]) if rule == "numeric" else clean[name]
+        for name, rule in log.fields
+    ]
     if log.time is not None:
         texts.append(clean[log.time])
     before = np.searchsorted(places[usable], np.sort(bad))
@@ -173,12 +177,7 @@ def _meaning(log: Log, name: str, values: pl.Series) -> pl.Series:
         return truths.replace_strict(_LABELS, default=None, return_dtype=pl.UInt8)
     usable, nothing = values, pl.Series([None], dtype=pl.String)
     if dict(log.fields).get(name, "category") != "category":
-        numbers = values.cast(pl.Float64, strict=False).is_finite().fill_null(False)
-        # most values are plain numbers, and what they become does not matter yet
-        odd = spell(values.filter(~numbers), "numeric", missing=log.missing)
-        told = numbers.to_numpy(writable=True)
-        told[~told] = odd.is_not_null().to_numpy()
-        usable = values.zip_with(pl.Series(told), nothing)
+        usable = spell(values, "numeric", missing=log.missing)
     if name == log.time:
         counted, times = read_times(values, log.time_format)
         usable = usable.zip_with(counted.is_not_null() | times.is_not_null(), nothing)

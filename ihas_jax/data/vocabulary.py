@@ -29,8 +29,7 @@ def count_field(
 ) -> Field:
     """The field whose values were seen in `min_count` rows or more, by count, then by bytes.
 
-    A quantile field has fewer bins where they would hold fewer rows, and keeps them all. A field
-    with more values than fit in memory is counted in parts, by the values' hashes.
+    A quantile field has fewer bins where they would hold fewer rows, and keeps them all.
 
     Args:
       spool: The log.
@@ -42,15 +41,17 @@ def count_field(
       train: [n] bool, the rows that the edges of bins are learnt from; None for all.
       bins: How many bins a quantile field has at most.
     """
-    kind: FieldKind = find_kind(spool, number, missing) if rule == "category" else rule
+    seen = _Seen(spool, number)
+    kind: FieldKind = find_kind(seen, missing) if rule == "category" else rule
     edges: tuple[float, ...] = ()
     if rule == "quantile":
         edges = find_edges(spool, number, missing, train, bins, min_count)
     least = 1 if rule == "quantile" else min_count
     kept, rows, known = [], 0, 0
-    parts = 1 + spool.size(number) // _PART_BYTES
-    for part in range(parts):
-        spelled = _spelled(spool, number, kind, missing, edges, part, parts)
+    for part in range(seen.parts):
+        spelled = (
+            seen.share(_spelled(frame, kind, missing, edges), part) for frame in seen.frames()
+        )
         counts = pl.concat(spelled).lazy().group_by("value").agg(pl.col("count").sum()).collect()
         rows += int(counts["count"].sum())
         kept.append(counts.filter(pl.col("count") >= least))
@@ -59,7 +60,44 @@ def count_field(
     return Field(name, tuple(values.to_list()), kind, edges, 1 - known / rows if rows else None)
 
 
-def find_kind(spool: Spool, number: int, missing: tuple[str, ...] = ()) -> CategoryKind:
+class _Seen:
+    """The distinct values of a spooled column and their counts.
+
+    Values that do not fit in memory come chunk by chunk, and are counted in parts by their hashes.
+    """
+
+    def __init__(self, spool: Spool, number: int) -> None:
+        self._spool, self._number = spool, number
+        self.parts = 1 + spool.size(number) // _PART_BYTES
+        self._merged: pl.DataFrame | None = None
+        if self.parts == 1:
+            chunks = pl.concat(self._chunks()).lazy()
+            self._merged = chunks.group_by("value").agg(pl.col("count").sum()).collect()
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """The `value` and `count`, in one frame or several."""
+        return self._chunks() if self._merged is None else iter((self._merged,))
+
+    def texts(self, missing: tuple[str, ...] = ()) -> Iterator[pl.Series]:
+        """The values, but for what means a missing one."""
+        for frame in self.frames():
+            texts = frame["value"]
+            yield texts.filter(~texts.is_in(missing)) if missing else texts
+
+    def share(self, frame: pl.DataFrame, part: int) -> pl.DataFrame:
+        """The rows of a frame whose `value` belongs to a part."""
+        if self.parts == 1:
+            return frame
+        own = frame.filter(pl.col("value").hash(0) % self.parts == part)
+        # text of its own, or the whole chunk's would stay in memory
+        return own.with_columns(pl.concat_str(pl.col("value"), pl.lit("")))
+
+    def _chunks(self) -> Iterator[pl.DataFrame]:
+        for frame in self._spool.counts(self._number):
+            yield frame.filter(pl.col("count") > 0)
+
+
+def find_kind(seen: _Seen, missing: tuple[str, ...] = ()) -> CategoryKind:
     """What the values of a column are, all of them: booleans, integers, floats, times, or text.
 
     A column of numbers is text where two of its spellings would be one number, such as the
@@ -67,7 +105,7 @@ def find_kind(spool: Spool, number: int, missing: tuple[str, ...] = ()) -> Categ
     """
     kinds: list[CategoryKind] = ["boolean", "integer", "float", "time"]
     empty = True
-    for texts in _texts(spool, number, missing):
+    for texts in seen.texts(missing):
         for some in (texts.head(_FIRST), texts):  # a few values rule out most kinds
             kinds = [kind for kind in kinds if fits_kind(some, kind)]
         if not kinds:
@@ -77,13 +115,10 @@ def find_kind(spool: Spool, number: int, missing: tuple[str, ...] = ()) -> Categ
         return "text"
     if kinds[0] not in ("integer", "float"):
         return kinds[0]
-    parts = 1 + spool.size(number) // _PART_BYTES
-    for part in range(parts):
+    for part in range(seen.parts):
         pairs = pl.concat(
-            _part(
-                pl.DataFrame({"value": spell(t, kinds[0]), "text": spell(t, "text")}), part, parts
-            )
-            for t in _texts(spool, number, missing)
+            seen.share(pl.DataFrame({"value": spell(t, kinds[0]), "text": spell(t, "text")}), part)
+            for t in seen.texts(missing)
         ).filter(pl.col("value") != "")
         if pairs.unique()["value"].is_duplicated().any():
             return "text"
@@ -128,7 +163,7 @@ def rank_column(spool: Spool, number: int, time_format: str | None = None) -> np
     Raises:
       InputError: The values are numbers in some rows and times in others.
     """
-    distinct = pl.concat(_texts(spool, number, ())).unique()
+    distinct = pl.concat(_Seen(spool, number).texts()).unique()
     numbers, times = read_times(distinct, time_format)
     order = times if numbers.null_count() else numbers
     if order.null_count():
@@ -145,32 +180,10 @@ def rank_column(spool: Spool, number: int, time_format: str | None = None) -> np
     return np.concatenate(parts)
 
 
-def _texts(spool: Spool, number: int, missing: tuple[str, ...]) -> Iterator[pl.Series]:
-    """The distinct text of a column, chunk by chunk, but for what means a missing value."""
-    for frame in spool.counts(number):
-        texts = frame.filter(pl.col("count") > 0)["value"]
-        yield texts.filter(~texts.is_in(missing)) if missing else texts
-
-
 def _spelled(
-    spool: Spool,
-    number: int,
-    kind: FieldKind,
-    missing: tuple[str, ...],
-    edges: tuple[float, ...],
-    part: int,
-    parts: int,
-) -> Iterator[pl.DataFrame]:
-    """The counts of a column's spelled values, chunk by chunk, of one part of the values."""
-    for frame in spool.counts(number):
-        seen = frame.filter(pl.col("count") > 0)
-        values = spell(seen["value"], kind, missing=missing, edges=edges)
-        yield _part(seen.with_columns(value=values), part, parts)
-
-
-def _part(frame: pl.DataFrame, part: int, parts: int) -> pl.DataFrame:
-    if parts == 1:
+    frame: pl.DataFrame, kind: FieldKind, missing: tuple[str, ...], edges: tuple[float, ...]
+) -> pl.DataFrame:
+    """Counts of spelled values; those of numeric fields were spelled when they were read."""
+    if kind == "numeric":
         return frame
-    own = frame.filter(pl.col("value").hash(0) % parts == part)
-    # text of its own, or the whole chunk's would stay in memory
-    return own.with_columns(pl.concat_str(pl.col("value"), pl.lit("")))
+    return frame.with_columns(value=spell(frame["value"], kind, missing=missing, edges=edges))

@@ -85,9 +85,9 @@ def criteo_line(label="0", first="5", last="aa"):
 def test_criteo(tmp_path):
     text = criteo_line("1", "100", "") + criteo_line("0", "", '"q') + "0" + "\t" * 39 + "\n"
     rows, bad, _ = read(formats.criteo(write(tmp_path / "train.txt", text)))
-    assert rows[0] == (1, "100", *["1"] * 12, *["68fd1e64"] * 25, "")
-    assert rows[1] == (0, "", *["1"] * 12, *["68fd1e64"] * 25, '"q')
-    assert rows[2] == (0, *[""] * 39)
+    assert rows[0] == (1, "21", *["-1"] * 12, *["68fd1e64"] * 25, "")
+    assert rows[1] == (0, "NULL", *["-1"] * 12, *["68fd1e64"] * 25, '"q')
+    assert rows[2] == (0, *["NULL"] * 13, *[""] * 26)
     assert bad == 0
 
 
@@ -272,7 +272,7 @@ def test_table_from_csv(tmp_path):
     log = formats.table(path, label="y", categorical=["the, ad", "day"], numeric=["x"])
     assert [name for name, _ in log.fields] == ["the, ad", "day", "x"]
     rows, bad, _ = read(log)
-    assert rows == [(1, 'a,"b"\nc', "mon", "10"), (0, "", "", ""), (1, "d", "tue", "2.5")]
+    assert rows == [(1, 'a,"b"\nc', "mon", "5"), (0, "", "", "NULL"), (1, "d", "tue", "0")]
     assert bad == 0
 
 
@@ -318,7 +318,7 @@ def test_table_from_parquet(tmp_path):
     frame.write_parquet(tmp_path / "log.parquet")
     log = formats.table(tmp_path / "log.parquet", label="y", categorical=["ad", "n"], numeric=["x"])
     rows, bad, complaints = read(log)
-    assert rows == [(1, "a", "7", "2.9"), (0, "", "8", "")]
+    assert rows == [(1, "a", "7", "0"), (0, "", "8", "NULL")]
     assert bad == 1
     assert complaints == [f"{log.paths[0]}, row 3: the label y is None, not 0 or 1"]
 
