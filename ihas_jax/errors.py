@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable
 
-from ihas_jax.interrupts import GO_ON, end_process, interruptible
+from ihas_jax.interrupts import GO_ON, interruptible
 from ihas_jax.progress import command_line
 
 _REMEDIES = {
@@ -59,10 +60,9 @@ def run_cli(main: Callable[[], None], *, interrupted: str = GO_ON) -> None:
     try:
         with interruptible(interrupted), command_line():
             main()
-    except InputError as error:
-        end_process(2, f"error: {error}")
-    except OSError as error:
-        problem = disk_error(error)
+    except (InputError, OSError) as error:
+        problem = error if isinstance(error, InputError) else disk_error(error)
         if problem is None:
             raise
-        end_process(2, f"error: {problem}")
+        print(f"error: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -34,7 +34,8 @@ def interruptible(remedy: str = GO_ON) -> Iterator[None]:
     interrupted again are ended where they are. Nothing is torn down then, and no thread is left
     to print a traceback or to crash.
     """
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as under nohup
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:  # as under nohup
         yield
         return
     interrupted = threading.Event()
@@ -49,15 +50,16 @@ def interruptible(remedy: str = GO_ON) -> Iterator[None]:
         raise KeyboardInterrupt
 
     def watch() -> None:
-        while os.read(reader, 1) != bytes([signal.SIGINT]):
-            pass
-        time.sleep(_GRACE)
-        _end(remedy)
+        while written := os.read(reader, 1):  # nothing once the block has ended
+            if written == bytes([signal.SIGINT]):
+                time.sleep(_GRACE)
+                _end(remedy)
+        os.close(reader)
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     # written to by the C code of Python, though the main thread may be inside other C code
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, handle)
     threading.Thread(target=watch, daemon=True).start()
     try:
@@ -66,9 +68,13 @@ def interruptible(remedy: str = GO_ON) -> Iterator[None]:
         if interrupted.is_set():  # whatever the interrupt has been turned into
             _end(remedy)
         raise
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGINT, before)
+        os.close(writer)
 
 
-def end_process(code: int, line: str) -> NoReturn:
+def _end(remedy: str) -> NoReturn:
     """Ends the process after a last line on stderr, without tearing anything down."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
@@ -77,9 +83,5 @@ def end_process(code: int, line: str) -> NoReturn:
         if os.isatty(1):
             os.write(1, _SHOW_CURSOR)
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-        os.write(2, f"{line}\n".encode(encoding, "backslashreplace"))
-    os._exit(code)
-
-
-def _end(remedy: str) -> NoReturn:
-    end_process(_EXIT, f"interrupted: {remedy}")
+        os.write(2, f"interrupted: {remedy}\n".encode(encoding, "backslashreplace"))
+    os._exit(_EXIT)
