@@ -154,7 +154,7 @@ class Table(Job):
             named = tuple((f.name, f.rule) for f in old.fields) if old else self._guess()
         table = self._table(named)
         if self.numeric and not old:
-            numbers = self._table(tuple((name, "numeric") for name in self.numeric))
+            numbers = self._table(tuple((name, "category") for name in self.numeric))
             for column in first_rows(numbers).get_columns():
                 if collapse := find_collapse(column, table.missing):
                     log(f"--numeric {column.name}: {collapse}; --quantile keeps them apart")

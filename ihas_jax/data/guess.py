@@ -61,6 +61,8 @@ class Guess:
 def first_rows(log: Log, rows: int = FIRST_ROWS) -> pl.DataFrame:
     """The fields of the first usable rows of a log, as text; times are not looked at.
 
+    Numeric fields come as their codes, since a log spells them while it is read.
+
     Raises:
       InputError: The log cannot be read.
     """
