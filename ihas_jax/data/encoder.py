@@ -122,6 +122,8 @@ class Encoder:
             return known.to_numpy()
         odd = texts if known is None else texts.filter(known.is_null())
         spelled = spell(odd, field.kind, missing=self._schema.missing, edges=field.edges)
+        if spelled is odd and known is not None:  # it was looked up already
+            return known.fill_null(field.other).to_numpy()
         place = self._positions(number, pl.col("x")).fill_null(field.other)
         position = pl.when(pl.col("x").is_not_null()).then(place).otherwise(_NOTHING)
         found = spelled.alias("x").to_frame().select(position).to_series().to_numpy()

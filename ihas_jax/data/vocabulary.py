@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -49,10 +49,10 @@ def count_field(
     least = 1 if rule == "quantile" else min_count
     kept, rows, known = [], 0, 0
     for part in range(seen.parts):
-        spelled = (
+        spelled = [
             seen.share(_spelled(frame, kind, missing, edges), part) for frame in seen.frames()
-        )
-        counts = pl.concat(spelled).lazy().group_by("value").agg(pl.col("count").sum()).collect()
+        ]
+        counts = seen.merge(spelled)
         rows += int(counts["count"].sum())
         kept.append(counts.filter(pl.col("count") >= least))
         known += int(kept[-1]["count"].sum())
@@ -71,8 +71,7 @@ class _Seen:
         self.parts = 1 + spool.size(number) // _PART_BYTES
         self._merged: pl.DataFrame | None = None
         if self.parts == 1:
-            chunks = pl.concat(self._chunks()).lazy()
-            self._merged = chunks.group_by("value").agg(pl.col("count").sum()).collect()
+            self._merged = self.merge([*self._chunks()])
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """The `value` and `count`, in one frame or several."""
@@ -91,6 +90,12 @@ class _Seen:
         own = frame.filter(pl.col("value").hash(0) % self.parts == part)
         # text of its own, or the whole chunk's would stay in memory
         return own.with_columns(pl.concat_str(pl.col("value"), pl.lit("")))
+
+    def merge(self, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """Frames as one whose values are distinct."""
+        if len(frames) == 1 and frames[0] is self._merged:
+            return frames[0]
+        return pl.concat(frames).lazy().group_by("value").agg(pl.col("count").sum()).collect()
 
     def _chunks(self) -> Iterator[pl.DataFrame]:
         for frame in self._spool.counts(self._number):
@@ -184,6 +189,8 @@ def _spelled(
     frame: pl.DataFrame, kind: FieldKind, missing: tuple[str, ...], edges: tuple[float, ...]
 ) -> pl.DataFrame:
     """Counts of spelled values; those of numeric fields were spelled when they were read."""
-    if kind == "numeric":
-        return frame
-    return frame.with_columns(value=spell(frame["value"], kind, missing=missing, edges=edges))
+    values = frame["value"]
+    spelled = values
+    if kind != "numeric":
+        spelled = spell(values, kind, missing=missing, edges=edges)
+    return frame if spelled is values else frame.with_columns(value=spelled)
