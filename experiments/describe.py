@@ -159,7 +159,7 @@ def draw_frequencies(names: FigureNames, counts: list[np.ndarray]) -> Figure:
 
 def _short(text: str) -> str:
     shown = f"'{printable(text)}'"
-    return shown if len(shown) <= 24 else f"{shown[:24]}..."
+    return shown if len(shown) <= 48 else f"{shown[:48]}..."
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Kills, full disks, read-only folders and damaged bytes: what a run makes of each."""
+"""Kills, full disks, read-only folders, damaged bytes and random logs: what becomes of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ if __name__ == "__main__":
     catch_interrupts()  # importing what follows takes seconds
 
 import contextlib
-import io
 import json
 import random
 import shutil
@@ -23,15 +22,16 @@ from typing import Annotated
 
 import jax
 import tyro
-from bench.trials import METHODS, Lab, Tally, bundle_digest, one_paragraph, outcome, stage_of
+from bench.damage import any_file, look
+from bench.fuzzing import FUZZES, Verdict
+from bench.trials import METHODS, Lab, Tally, one_paragraph, outcome, stage_of
 from rich.table import Table
 
 from ihas_jax.config import Config
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.method_config import MethodName
-from ihas_jax.progress import console, log
+from ihas_jax.progress import console, log, track
 from ihas_jax.reporting.report import provenance
-from ihas_jax.stages.pipeline import fit
 
 _STAGES = ("base", "search", "cluster", "retrain", "evaluate")
 _CHAIN = 4
@@ -213,59 +213,41 @@ class Damage(Job):
             if lacking:
                 shutil.rmtree(copy / "bundle")
                 (copy / "metrics.json").unlink()
-            file = _any_file(copy, rng)
+            file = any_file(copy, rng)
             content = bytearray(file.read_bytes())
             place = rng.randrange(len(content))
             content[place] ^= rng.randint(1, 255)
             file.write_bytes(content)
-            what, fault = _look(lab, method, copy, source, file)
+            what, fault = look(lab, method, copy, source, file)
             about = f"{method}, byte {place} of {file.relative_to(copy)}"
             tallies[lacking].count(what, fault and f"{about}: {fault}")
             log(f"[damage] {about}: {what} {fault}")
         return list(tallies.values())
 
 
-def _any_file(run: Path, rng: random.Random) -> Path:
-    """A file with content; those of the many checkpoints are not likelier than the rest."""
-    place = run
-    while place.is_dir():
-        place = rng.choice(sorted(path for path in place.iterdir() if _bytes(path)))
-    return place
+@dataclass(frozen=True)
+class Fuzz(Job):
+    """Prepares random logs of known values and damaged files, and encodes random rows."""
 
+    trials: int = 10_000
+    """Logs and rows."""
 
-def _bytes(path: Path) -> int:
-    inside = path.rglob("*") if path.is_dir() else [path]
-    return sum(part.stat().st_size for part in inside if part.is_file())
-
-
-def _look(lab: Lab, method: MethodName, copy: Path, source: Path, file: Path) -> tuple[str, str]:
-    """What becomes of a damaged run, and what is wrong with that, if anything."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said):
-            found = fit(lab.config(method), lab.data, copy).metrics
-            digest = bundle_digest(copy)
-    except InputError as error:
-        named = any(part in str(error) for part in (file.name, str(file.parent)))
-        named = named or str(copy / "bundle") in str(error)
-        return "refused and named", "" if named else f"not named: {error}"
-    except Exception as error:
-        return "crash", f"{type(error).__name__}: {error}"
-    wanted = json.loads((source / "metrics.json").read_bytes())
-    for metrics in (found, wanted):
-        metrics["seconds"].pop("evaluate")
-    if json.loads(json.dumps(found)) != wanted or digest != bundle_digest(source):
-        return "wrong number", "other numbers than before the damage"
-    lines = [line for line in said.getvalue().splitlines() if "damaged" in line]
-    named = any(str(place) in line for line in lines for place in (file, *_checkpoints(file)))
-    if lines and not named:
-        return "another file named", f"{lines}"
-    return ("named, then equal" if named else "harmless: equal"), ""
-
-
-def _checkpoints(file: Path) -> list[Path]:
-    """The checkpoint that a file belongs to, if it does, which is named in its stead."""
-    return [folder for folder in file.parents if folder.name.isdigit()]
+    def tallies(self, lab: Lab, rng: random.Random) -> list[Tally]:
+        """Every value gets its own id, or one clear error comes and leaves nothing."""
+        wanted = "each value has its id, or one clear error and nothing left"
+        tallies = {name: Tally(name, wanted) for name in FUZZES}
+        with track("Fuzzing", self.trials, "trials") as progress:
+            for trial in range(self.trials):
+                name, seed = list(FUZZES)[trial % len(FUZZES)], rng.getrandbits(32)
+                with tempfile.TemporaryDirectory(dir=lab.folder) as folder:
+                    try:
+                        verdict = FUZZES[name](random.Random(seed), Path(folder))
+                    except Exception as error:
+                        verdict = Verdict("crash", f"{type(error).__name__}: {error}")
+                about = verdict.fault and f"seed {seed}: {verdict.fault}"
+                tallies[name].count(verdict.outcome, about)
+                progress.advance(1)
+        return list(tallies.values())
 
 
 Command = (
@@ -273,6 +255,7 @@ Command = (
     | Annotated[Full, tyro.conf.subcommand("full")]
     | Annotated[ReadOnly, tyro.conf.subcommand("readonly")]
     | Annotated[Damage, tyro.conf.subcommand("damage")]
+    | Annotated[Fuzz, tyro.conf.subcommand("fuzz")]
 )
 
 

@@ -17,6 +17,7 @@ from ihas_jax.data.ahead import ahead
 from ihas_jax.data.drift import Drift, find_drift
 from ihas_jax.data.encoder import Encoder
 from ihas_jax.data.logs import Chunk, Coded, Log
+from ihas_jax.data.parts import part_name
 from ihas_jax.data.schema import Schema
 from ihas_jax.data.split import (
     SPLITS,
@@ -156,7 +157,10 @@ def prepare(
         train = splits == SPLITS.index("train")
         schema = schema or _count(log, spool, min_count, train if train.any() else None, bins)
         rows = tuple(np.bincount(splits, minlength=len(SPLITS)).tolist())
-        origin = {"sources": [printable(path.name) for path in log.paths], "min_count": min_count}
+        origin = {
+            "sources": [printable(part_name(path)) for path in log.paths],
+            "min_count": min_count,
+        }
         origin |= {"seed": seed, "bad_rows": spool.read.bad, "split": split, "sample": sample}
         with StoreWriter(folder, schema, rows, origin) as writer:
             clicks, others = _encode(spool, schema, splits, writer)

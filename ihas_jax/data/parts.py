@@ -60,6 +60,11 @@ def folder_columns(path: Path) -> dict[str, str]:
     return dict(reversed(found))
 
 
+def part_name(path: Path) -> str:
+    """A file's name with the folders above it that are columns, such as `dt=1/part-0.parquet`."""
+    return "/".join(path.parts[-1 - len(folder_columns(path)) :])
+
+
 def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     """The files of a folder and of its folders, by their paths."""
     here = folder.resolve()

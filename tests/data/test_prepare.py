@@ -222,6 +222,8 @@ def test_nested_folders_and_empty_parts(tmp_path, kind):
     assert (done.returncode, done.stderr) == (0, "")
     empty = "4 empty files passed over; the first: log/dt=2014-10-21/part-1"
     assert empty in done.stdout.splitlines()
+    about = json.loads((tmp_path / "store" / "store.json").read_text(encoding="utf-8"))
+    assert "dt=2014-10-21/part-0" in about["origin"]["sources"]
     data = open_store(tmp_path / "store")
     days, ads, prices = data.schema.fields
     assert (days.kind, days.values) == ("time", ("2014-10-21 00:00:00", "2014-10-22 00:00:00"))
