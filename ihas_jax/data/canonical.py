@@ -46,11 +46,11 @@ def as_text(column: pl.Series) -> pl.Series:
     Raises:
       InputError: As `check_column`.
     """
-    column = check_column(column)
+    name, column = column.name, check_column(column).alias("x")
     if column.dtype == pl.String:
-        return column
-    text = column.alias("x").to_frame().select(text_of(_X, column.dtype))
-    return text.to_series().alias(column.name)
+        return column.alias(name)
+    text = column.to_frame().select(text_of(_X, column.dtype))
+    return text.to_series().alias(name)
 
 
 def check_column(column: pl.Series) -> pl.Series:
@@ -60,30 +60,34 @@ def check_column(column: pl.Series) -> pl.Series:
       InputError: The column holds lists, structs, durations, other objects, or bytes that are
         not UTF-8.
     """
+    name = column.name
+    column = column.alias("x")  # a name such as "*" is a pattern in Polars
+    if isinstance(column.dtype, pl.BaseExtension):
+        column = column.ext.storage()
     kind = column.dtype
     if isinstance(kind, pl.List | pl.Array):
         raise InputError(
-            f"{column.name!r} holds lists; write one value per row (explode the column), or join "
+            f"{name!r} holds lists; write one value per row (explode the column), or join "
             "each list into one text, such as 'a|b'"
         )
     if kind.is_nested() or kind.is_object() or kind == pl.Duration:
         shown = f", such as {_short(column.drop_nulls()[0])}" if column.drop_nulls().len() else ""
         raise InputError(
-            f"{column.name!r} holds values of the type {kind}{shown}; a category is text, a "
+            f"{name!r} holds values of the type {kind}{shown}; a category is text, a "
             "number, a truth value or a time"
         )
     if kind == pl.Float16:  # Polars writes it with the digits of a Float32
-        return pl.Series(column.name, column.to_numpy().astype(str)).cast(pl.Float64)
+        column = pl.Series(column.to_numpy().astype(str)).cast(pl.Float64)
     if kind == pl.Binary:
         try:
-            return column.cast(pl.String)
+            column = column.cast(pl.String)
         except pl.exceptions.ComputeError:
             texts = (value.decode(errors="ignore").encode() for value in column.drop_nulls())
             wrong = next(v for v, t in zip(column.drop_nulls(), texts, strict=True) if v != t)
             raise InputError(
-                f"{column.name!r} holds the bytes {_short(wrong)}, which are not UTF-8 text"
+                f"{name!r} holds the bytes {_short(wrong)}, which are not UTF-8 text"
             ) from None
-    return column
+    return column.alias(name)
 
 
 def text_of(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
@@ -124,7 +128,7 @@ def spell(
     Args:
       texts: What `as_text` returned, or the values of a text file.
       kind: The field's.
-      missing: Words that mean a missing value in this log.
+      missing: Words that mean a missing value in this log; those that are of the kind, by value.
       edges: The inner edges of a quantile field's bins.
 
     Returns:
@@ -133,19 +137,27 @@ def spell(
     """
     # each step uses columns of the step before, so that nothing is computed twice
     frame = texts.alias("x").to_frame()
+    words = pl.Series("x", missing, dtype=pl.String)
     if missing:
-        frame = frame.select(pl.when(~_X.is_in(missing)).then(_X).alias("x"))
+        frame = frame.select(pl.when(~_X.is_in(words.implode())).then(_X).alias("x"))
     if kind == "text":
         # most text is spelled already, and to see that takes a sixth of the time
         odd = _X.str.contains(".0", literal=True) | _X.is_in(_TRUTHS)
         plain = _plain(_X) if frame.select(odd.any()).item() else _X
+        if missing:
+            words = words.to_frame().select(_plain(_X)).to_series()
+            plain = pl.when(~plain.is_in(words.implode())).then(plain)
         return frame.select(plain.fill_null("").alias(texts.name)).to_series()
     absent = (_X.is_null() | _X.str.to_lowercase().is_in(MISSING_WORDS)).alias("absent")
     if kind == "time":
         code = pl.coalesce(_read_time(_X), _X)
+        if missing:
+            absent |= code.is_in(words.to_frame().select(code).to_series().implode())
     else:
         frame = _with_number(frame, absent)
         absent, code = pl.col("absent"), _code(kind, edges)
+        if missing:
+            absent |= _NUMBER.is_in(read_numbers(words).drop_nulls().implode())
     nothing = pl.lit(NO_NUMBER if kind in ("numeric", "quantile") else "")
     return frame.select(pl.when(absent).then(nothing).otherwise(code).alias(texts.name)).to_series()
 
@@ -195,7 +207,7 @@ def fits_kind(texts: pl.Series, kind: CategoryKind) -> bool:
     frame = texts.alias("x").to_frame()
     frame = frame.filter(~_X.str.to_lowercase().is_in(MISSING_WORDS))
     if kind == "boolean":
-        fits = _X.is_in(_TRUTHS)
+        fits = _X.is_in(_TRUTHS) | _X.str.contains(r"^[01](?:\.0+)?$")
     elif kind == "integer":
         fits = _X.str.contains(r"^-?(?:0|[1-9]\d*|(?:0|[1-9]\d{0,14})\.0+)$")
     elif kind == "float":

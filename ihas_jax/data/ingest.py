@@ -134,6 +134,8 @@ def prepare(
         )
     if split != "chronological":
         log = replace(log, time=None)
+    if schema is not None:
+        log.check(schema)
     start, versions = time.monotonic(), file_versions(log.paths)
     job = {
         "layout": _LAYOUT,
@@ -154,7 +156,9 @@ def prepare(
         _check_rows(log, spool.read, split)
         splits = _assign(log, spool, split, seed)
         train = splits == SPLITS.index("train")
-        schema = schema or _count(log, spool, min_count, train if train.any() else None, bins)
+        if schema is None:
+            schema = _count(log, spool, min_count, train if train.any() else None, bins)
+            log.check(schema)
         rows = tuple(np.bincount(splits, minlength=len(SPLITS)).tolist())
         origin = {"sources": [printable(path.name) for path in log.paths], "min_count": min_count}
         origin |= {"seed": seed, "bad_rows": spool.read.bad, "split": split, "sample": sample}

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ihas_jax.data import formats, ingest, records, vocabulary
 from ihas_jax.data.canonical import as_text, spell
 from ihas_jax.data.encoder import Encoder, encode
+from ihas_jax.data.guess import first_rows, guess_fields
 from ihas_jax.data.ingest import prepare
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.split import assign_splits, split_counts
@@ -293,3 +294,18 @@ def test_a_killed_prepare_leaves_no_store(tmp_path, log, stage):
     prepare(log, tmp_path / "store", min_count=2)
     assert contents(tmp_path / "store") == contents(tmp_path / "whole")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["log.csv", "store", "whole"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("name", ["^a$", "^.*$", "*", "", "a.b", "value", "column_1"])
+def test_names_that_polars_takes_for_patterns(tmp_path, kind, name):
+    frame = pl.DataFrame({"b": ["1", "2"] * 10, name: ["p", "q"] * 10, "a": ["0", "1"] * 10})
+    path = tmp_path / f"log.{kind}"
+    frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
+    log = formats.table(path, label="a", categorical=[name, "b"], time="b")
+    assert [guess.column for guess in guess_fields(first_rows(log))] == [name, "b"]
+    prepare(log, tmp_path / "store", min_count=1, split="test")
+    store = open_store(tmp_path / "store")
+    assert store.schema.fields[0].values == ("p", "q")
+    assert store.test.ids[:, 0].tolist() == [0, 1] * 10
+    assert encode(store.schema, frame)[:, 0].tolist() == [0, 1] * 10

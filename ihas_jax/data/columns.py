@@ -1,0 +1,87 @@
+"""Whether a column of a type can hold the values of a field.
+
+Numbers don't hold what only text tells: of "007" they leave 7, of the version "1.10" they leave
+1.1, and a Float32 doesn't tell integers apart from 2^24 on. Such a column would be looked up
+without a complaint, and its rows would get the ids of other values.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ihas_jax.data.canonical import as_text, read_times, spell
+from ihas_jax.data.schema import Field
+from ihas_jax.errors import InputError
+
+_REMEDIES = {
+    "text": "text",
+    "integer": "integers or text",
+    "float": "Float64 or text",
+    "boolean": "truth values or text",
+    "time": "times or text",
+}
+_CLOCK = r"^\d{2}:\d{2}:\d{2}"
+
+
+def check_type(field: Field, kind: pl.DataType) -> None:
+    """Checks that a column of a type may hold a field.
+
+    Raises:
+      InputError: None of the field's values can be of that type, or one is another value in it.
+    """
+    typed = kind.is_numeric() or kind in (pl.Boolean, pl.Date, pl.Datetime, pl.Time)
+    if field.rule != "category" or not typed:
+        return
+    values = pl.Series("x", tuple(field.values), dtype=pl.String)
+    values = values.filter(values != "")
+    if not len(values):
+        return
+    remedy = f"read the column as {_REMEDIES[field.kind]}"
+    if not _can_be(values, field, kind):
+        raise InputError(
+            f"{field.name!r} came as {kind}, and none of its values, such as {values[0]!r}, is of "
+            f"that type; {remedy}"
+        )
+    if kind.is_numeric() and (lost := _lost(values, field, kind)):
+        raise InputError(
+            f"{field.name!r} has the value {lost[0]!r} and came as numbers of the type {kind}, in "
+            f"which that is {lost[1]!r}; {remedy}"
+        )
+
+
+def apart(one: pl.DataType, other: pl.DataType) -> bool:
+    """Whether one type has numbers and the other times, which are never one value."""
+    return (one.is_numeric() and other.is_temporal()) or (one.is_temporal() and other.is_numeric())
+
+
+def _can_be(values: pl.Series, field: Field, kind: pl.DataType) -> bool:
+    """Whether any value of a field can come as a type; text can be anything that it looks like."""
+    if kind == pl.Boolean:
+        return field.kind != "time" and (
+            field.kind != "text" or bool(values.is_in(["true", "false"]).any())
+        )
+    if kind.is_numeric():
+        return field.kind != "time"
+    if field.kind == "text" and kind == pl.Time:
+        return bool(values.str.contains(_CLOCK).any())
+    if field.kind == "text":
+        return read_times(values, None)[1].null_count() < len(values)
+    return field.kind == "time" and kind != pl.Time
+
+
+def _lost(values: pl.Series, field: Field, kind: pl.DataType) -> tuple[str, str] | None:
+    """A value that is another one in a type of numbers, and that one."""
+    if field.kind == "boolean" or (
+        field.kind == "integer" and kind not in (pl.Float16, pl.Float32)
+    ):
+        return None  # each float that doesn't tell its integer is an error where it is spelled
+    texts = values.str.strip_chars()
+    numbers = texts.cast(pl.Int128, strict=False)
+    if not kind.is_integer():
+        numbers = texts.cast(pl.Float64, strict=False).fill_nan(None)
+        if kind.is_float():
+            numbers = numbers.cast(kind)
+    spelled = spell(as_text(numbers), field.kind)
+    lost = values.to_frame().with_columns(spelled=spelled, number=numbers)
+    lost = lost.filter(pl.col("number").is_not_null() & (pl.col("spelled") != pl.col("x")))
+    return lost.select("x", "spelled").row(0) if lost.height else None
