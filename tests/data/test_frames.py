@@ -160,7 +160,7 @@ def test_a_row_of_scalars_is_one_row():
         (pl.LazyFrame({"a": [1], "b": [1]}).with_columns(pl.col("c")), "lazy frame cannot be coll"),
         (pl.scan_csv("/no/such/file.csv"), "lazy frame cannot be collected"),
         (
-            {"a": [1], "b": pa.array([[1, 2, 3]], pa.month_day_nano_interval())},
+            {"a": [1], "b": pa.array([pa.MonthDayNano([1, 2, 3])])},
             "'b' cannot be read",
         ),
         (pa.table({"a": [1], "b": pa.array([Decimal(1)], pa.decimal256(60, 1))}), "through Arrow"),
