@@ -7,9 +7,12 @@ without a complaint, and its rows would get the ids of other values.
 
 from __future__ import annotations
 
+import warnings
+
 import polars as pl
 
 from ihas_jax.data.canonical import as_text, read_times, spell
+from ihas_jax.data.drift import FEWEST_ROWS
 from ihas_jax.data.schema import Field
 from ihas_jax.errors import InputError
 
@@ -20,6 +23,10 @@ _REMEDIES = {
     "boolean": "truth values or text",
     "time": "times or text",
 }
+_TAKEN_FOR_MISSING = (
+    *("NA", "N/A", "n/a", "<NA>", "#N/A", "#N/A N/A", "#NA", "NULL", "null", "None"),
+    *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
 _CLOCK = r"^\d{2}:\d{2}:\d{2}"
 
 
@@ -46,6 +53,43 @@ def check_type(field: Field, kind: pl.DataType) -> None:
         raise InputError(
             f"{field.name!r} has the value {lost[0]!r} and came as numbers of the type {kind}, in "
             f"which that is {lost[1]!r}; {remedy}"
+        )
+
+
+class LostWordWarning(UserWarning):
+    """Rows without a value may have had one that a reader takes for a missing value."""
+
+
+def words_at_risk(field: Field) -> list[str]:
+    """The values of a text field, such as "NA", that a reader may take for a missing value.
+
+    Fields of other kinds take such words for missing values anyway.
+    """
+    if field.kind != "text":
+        return []
+    values = pl.Series("x", tuple(field.values), dtype=pl.String)
+    return values.filter(values.is_in(_TAKEN_FOR_MISSING)).to_list()
+
+
+def warn_of_lost_words(field: Field, texts: pl.Series, words: list[str], stacklevel: int) -> None:
+    """Warns where rows have no value and no row has one of the words at risk.
+
+    Fields that have an id for rows without a value are judged by `FEWEST_ROWS` rows or more.
+
+    Args:
+      field: A field of text.
+      texts: The column as text, null where nothing is there.
+      words: What `words_at_risk` returned.
+      stacklevel: How many calls above this one the rows came from.
+    """
+    if not words or not texts.null_count() or texts.is_in(words).any():
+        return
+    if len(texts) >= FEWEST_ROWS or "" not in field.values:
+        warnings.warn(
+            f"{field.name!r} has rows without a value here and none with {words[0]!r}, a value of "
+            "the log; pandas.read_csv drops such words unless keep_default_na=False",
+            LostWordWarning,
+            stacklevel=stacklevel + 1,
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from ihas_jax.data.canonical import check_column, spell, text_of
-from ihas_jax.data.columns import check_type
+from ihas_jax.data.columns import check_type, warn_of_lost_words, words_at_risk
 from ihas_jax.data.drift import OtherShareWarning, describe_drift, find_drift
 from ihas_jax.data.frames import read_columns
 from ihas_jax.data.logs import Coded
@@ -51,10 +51,14 @@ class Encoder:
             for number, field in enumerate(schema.fields)
             if field.rule == "category"
         }
+        self._at_risk = [words_at_risk(field) for field in schema.fields]
         self._check_type = lru_cache(maxsize=None)(self._check_type_of)
 
     def __call__(self, rows: Any) -> np.ndarray:
-        """Encodes raw rows; warns with `OtherShareWarning` where a field looks wrong.
+        """Encodes raw rows.
+
+        Warns with `OtherShareWarning` where a field looks wrong, and with `LostWordWarning` where
+        a reader seems to have taken a value such as "NA" for a missing one.
 
         Args:
           rows: A data frame of Polars (also lazy), pandas or PyArrow, a mapping of columns by
@@ -76,6 +80,7 @@ class Encoder:
         ids = np.empty((len(columns[0]), len(columns)), np.int32)
         for number, field in enumerate(self._fields):
             text, known = texts[str(number)], found.get_column(str(number), default=None)
+            warn_of_lost_words(field, text, self._at_risk[number], stacklevel=3)
             ids[:, number] = self._complete(number, text, known)
             _check(field, ids[:, number], text)
         shares = (ids == np.array(self._schema.sizes) - 1).mean(0) if len(ids) else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 
 from ihas_jax.data import formats
-from ihas_jax.data.columns import check_type
+from ihas_jax.data.columns import LostWordWarning, check_type
 from ihas_jax.data.encoder import encode
 from ihas_jax.data.ingest import prepare
 from ihas_jax.data.schema import Field, Schema
@@ -138,3 +139,32 @@ def test_the_next_days_log_is_checked_before_it_is_read(tmp_path):
     with pytest.raises(InputError, match=r"0\.parquet: 'x' has the value '007'"):
         prepare(log, tmp_path / "store", split="test", schema=schema_of("007", "12"))
     assert not (tmp_path / "store").exists()
+
+
+COUNTRIES = ["NA", "US", "DE"]
+
+
+def country_csv():
+    return io.StringIO("x,y\n" + "".join(f"{country},1\n" for country in COUNTRIES))
+
+
+def test_a_word_that_pandas_drops_is_said():
+    with pytest.warns(
+        LostWordWarning, match="'x' has rows without a value here and none with 'NA'"
+    ):
+        encode(schema_of(*COUNTRIES), pd.read_csv(country_csv()))
+    with pytest.warns(LostWordWarning):
+        encode(schema_of(*COUNTRIES, ""), {"x": ["US"] * 90 + [None] * 10})
+
+
+@pytest.mark.parametrize(
+    ("values", "rows"),
+    [
+        (COUNTRIES, {"x": ["NA", "US", None]}),
+        ([*COUNTRIES, ""], {"x": [None, "US"]}),
+        (["US", "DE"], {"x": [None, "US"]}),
+        (COUNTRIES, pd.read_csv(country_csv(), keep_default_na=False)),
+    ],
+)
+def test_rows_without_a_value_are_no_lost_words(values, rows):
+    encode(schema_of(*values), rows)  # warnings are errors in tests
