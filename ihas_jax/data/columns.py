@@ -1,7 +1,8 @@
 """Whether a column of a type can hold the values of a field.
 
 Numbers don't hold what only text tells: of "007" they leave 7, of the version "1.10" they leave
-1.1, and a Float32 doesn't tell integers apart from 2^24 on. Such a column would be looked up
+1.1, a Float32 doesn't tell integers apart from 2^24 on, and times in milliseconds have no
+microseconds. Such a column would be looked up
 without a complaint, and its rows would get the ids of other values.
 """
 
@@ -49,10 +50,15 @@ def check_type(field: Field, kind: pl.DataType) -> None:
             f"{field.name!r} came as {kind}, and none of its values, such as {values[0]!r}, is of "
             f"that type; {remedy}"
         )
-    if kind.is_numeric() and (lost := _lost(values, field, kind)):
+    lost = None
+    if isinstance(kind, pl.Datetime) and field.kind == "time":
+        lost = _cut(values, kind)
+    elif kind.is_numeric():
+        lost = _lost(values, field, kind)
+    if lost:
         raise InputError(
-            f"{field.name!r} has the value {lost[0]!r} and came as numbers of the type {kind}, in "
-            f"which that is {lost[1]!r}; {remedy}"
+            f"{field.name!r} has the value {lost[0]!r} and came as {kind}, in which that is "
+            f"{lost[1]!r}; {remedy}"
         )
 
 
@@ -126,6 +132,16 @@ def _lost(values: pl.Series, field: Field, kind: pl.DataType) -> tuple[str, str]
         if kind.is_float():
             numbers = numbers.cast(kind)
     spelled = spell(as_text(numbers), field.kind)
-    lost = values.to_frame().with_columns(spelled=spelled, number=numbers)
-    lost = lost.filter(pl.col("number").is_not_null() & (pl.col("spelled") != pl.col("x")))
-    return lost.select("x", "spelled").row(0) if lost.height else None
+    return _first_other(values, spelled.zip_with(numbers.is_not_null(), values))
+
+
+def _cut(values: pl.Series, kind: pl.Datetime) -> tuple[str, str] | None:
+    """A value with more digits than a resolution of time has, and what is left of it."""
+    digits = {"ms": 3, "us": 6, "ns": 9}[kind.time_unit]
+    return _first_other(values, spell(values.str.replace(rf"(\.\d{{{digits}}})\d+", "$1"), "time"))
+
+
+def _first_other(values: pl.Series, spelled: pl.Series) -> tuple[str, str] | None:
+    """The first value whose spelling is another one, and that one."""
+    other = (values != spelled).arg_true()
+    return (values[other[0]], spelled[other[0]]) if len(other) else None

@@ -39,6 +39,18 @@ DAY = "2014-10-21 00:00:00"
         ("time", [DAY], pl.Boolean(), "came as Boolean"),
         ("integer", ["20141021"], pl.Date(), "came as Date, .* read the column as integers or"),
         ("boolean", ["true"], pl.Datetime("us"), "came as Datetime"),
+        (
+            "time",
+            [DAY, f"{DAY}.1234"],
+            pl.Datetime("ms"),
+            "in which that is '2014-.* 00:00:00.123'",
+        ),
+        (
+            "time",
+            [f"{DAY}.0000004"],
+            pl.Datetime("us", "UTC"),
+            "in which that is '2014-.* 00:00:00'",
+        ),
     ],
 )
 def test_a_type_that_loses_values_is_named(kind, values, column, lost):
@@ -58,6 +70,7 @@ def test_a_type_that_loses_values_is_named(kind, values, column, lost):
         ("float", ["0.1", "5"], [pl.Float32(), pl.Float64(), pl.Int64(), pl.Decimal(10, 2)]),
         ("boolean", ["true", "false"], [pl.Boolean(), pl.Int8(), pl.Float64()]),
         ("time", [DAY], [pl.Date(), pl.Datetime("ms", "UTC"), pl.String()]),
+        ("time", [f"{DAY}.123456"], [pl.Datetime("us"), pl.Datetime("ns")]),
         ("numeric", ["5"], [pl.Float32(), pl.Boolean()]),
     ],
 )
@@ -107,7 +120,7 @@ DAYS = [dt.date(2014, 1, 1), dt.date(2014, 1, 2)]
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        (([7, 12], ["007", "012"]), "0.parquet: 'x' has the value '0.*' and came as numbers"),
+        (([7, 12], ["007", "012"]), "0.parquet: 'x' has the value '0.*' and came as Int64"),
         ((["1.1", "1.10"], [1.1, 1.2]), "1.parquet: 'x' has the value '1.10'"),
         ((DAYS, [16071, 16072]), "1.parquet: 'x' is Int64 here, and times or numbers in another"),
         (([1.0, 2.0**60], [1, 2**60 + 1]), "0.parquet: 'x' has the value '1152921504606846977'"),
