@@ -181,10 +181,10 @@ def read_times(texts: pl.Series, pattern: str | None = None) -> tuple[pl.Series,
       InputError: The pattern cannot be used.
     """
     if pattern is not None:
-        nothing = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(texts))
+        nothing = pl.Series([None], dtype=pl.Int128).new_from_index(0, len(texts))
         return nothing, as_text(_parse_times(texts, pattern))
     # whole numbers first: nanoseconds since 1970 have more digits than a Float64
-    numbers = texts.cast(pl.Int64, strict=False)
+    numbers = texts.cast(pl.Int128, strict=False)
     if numbers.null_count():
         numbers = read_numbers(texts)
     return numbers, texts.alias("x").to_frame().select(_read_time(_X)).to_series()

@@ -83,7 +83,7 @@ class Log(ABC):
       time: The column that tells when a row was, for a chronological split.
       time_format: How times are written, in the letters of strftime; None for numbers and
         ISO 8601.
-      missing: Words that mean a missing value, besides the empty text.
+      missing: Words that mean a missing value of a field, besides the empty text.
     """
 
     paths: tuple[Path, ...]
@@ -181,7 +181,7 @@ def screen(
 def _meaning(log: Log, name: str, values: pl.Series) -> pl.Series:
     """What the values of a column mean, null where they can't be used; of the label 0 or 1."""
     if name == log.label:
-        truths = spell(values, "boolean", missing=log.missing)
+        truths = spell(values, "boolean")
         return truths.replace_strict(_LABELS, default=None, return_dtype=pl.UInt8)
     usable, nothing = values, pl.Series([None], dtype=pl.String)
     if dict(log.fields).get(name, "category") != "category":

@@ -309,3 +309,22 @@ def test_names_that_polars_takes_for_patterns(tmp_path, kind, name):
     assert store.schema.fields[0].values == ("p", "q")
     assert store.test.ids[:, 0].tolist() == [0, 1] * 10
     assert encode(store.schema, frame)[:, 0].tolist() == [0, 1] * 10
+
+
+def test_words_for_a_missing_value_are_no_labels(tmp_path):
+    path = write_csv(tmp_path / "log.csv", {"x": ["0", "5"] * 10, "click": ["0", "1"] * 10})
+    log = formats.table(path, label="click", categorical=["x"], missing=["0"])
+    prepare(log, tmp_path / "store", min_count=1, split="test")
+    store = open_store(tmp_path / "store")
+    assert store.schema.fields[0].values == ("", "5")
+    assert store.test.labels.tolist() == [0, 1] * 10
+
+
+def test_times_beyond_64_bits_keep_their_order(tmp_path):
+    times = [str(2**64 - place) for place in range(20)]
+    path = write_csv(tmp_path / "log.csv", {"x": times, "t": times, "click": ["0", "1"] * 10})
+    log = formats.table(path, label="click", categorical=["x"], time="t")
+    prepare(log, tmp_path / "store", min_count=1, split="chronological")
+    store = open_store(tmp_path / "store")
+    values = store.schema.fields[0].values
+    assert {values[i] for i in store.test.ids[:, 0]} == set(times[:2])
