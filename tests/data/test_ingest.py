@@ -328,3 +328,12 @@ def test_times_beyond_64_bits_keep_their_order(tmp_path):
     store = open_store(tmp_path / "store")
     values = store.schema.fields[0].values
     assert {values[i] for i in store.test.ids[:, 0]} == set(times[:2])
+
+
+def test_edges_are_not_learnt_from_a_missing_number(tmp_path):
+    values = ["-999.0"] * 10 + ["1", "2"] * 5
+    path = write_csv(tmp_path / "log.csv", {"x": values, "click": ["0", "1"] * 10})
+    log = formats.table(path, label="click", quantile=["x"], missing=["-999"])
+    prepare(log, tmp_path / "store", min_count=1, split="test")
+    (field,) = open_store(tmp_path / "store").schema.fields
+    assert (field.edges, field.values) == ((2.0,), ("NULL", "2 or more", "below 2"))
