@@ -169,7 +169,7 @@ def read_column(name: str, values: Any, check: Check = accept) -> pl.Series:
         if values.dtype.kind in "biufmM":
             return pl.Series(name, _resolved(values))
         values = values.tolist()
-    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes | bytearray | memoryview):
         raise InputError(
             f"{name!r} is of the type {type(values).__name__}; a column is a list, an array or a "
             "series"

@@ -153,6 +153,7 @@ def test_a_row_of_scalars_is_one_row():
         ({"a": [1], "b": [1, 2]}, "differ in length: {'a': 1, 'b': 2}"),
         ({"a": [1], "b": {1}}, "'b' is of the type set; a column is a list"),
         ({"a": [1], "b": np.zeros((1, 2))}, "'b' has 2 axes"),
+        ({"a": [1], "b": bytearray(b"x")}, "'b' is of the type bytearray"),
         ({"a": [1], "b": ["\ud800"]}, "'b' holds '.*', which is not Unicode text"),
         ({"a": [1], "b": [1 + 2j]}, "'b' holds values of the type Object"),
         ({"a": [1, 2], "b": ["x", ["y"]]}, "'b' holds lists"),
