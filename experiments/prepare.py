@@ -129,7 +129,8 @@ class Table(Job):
     drop: tuple[str, ...] = ()
     """The columns to leave out where rules are guessed."""
     missing: tuple[str, ...] = ()
-    """Words that mean a missing value, besides the empty text, such as - NA '\\N'.
+    """Words that mean a missing value of a field, besides the empty text, such as - NA '\\N'.
+    A number such as -999 is also meant as -999.0.
     A store and its models keep them; --schema takes those of its store if none are given."""
     separator: str = ","
     """The character between the columns of a CSV; '\\t' or tab is a tab."""

@@ -46,11 +46,11 @@ def as_text(column: pl.Series) -> pl.Series:
     Raises:
       InputError: As `check_column`.
     """
-    column = check_column(column)
+    name, column = column.name, check_column(column).alias("x")
     if column.dtype == pl.String:
-        return column
-    text = column.alias("x").to_frame().select(text_of(_X, column.dtype))
-    return text.to_series().alias(column.name)
+        return column.alias(name)
+    text = column.to_frame().select(text_of(_X, column.dtype))
+    return text.to_series().alias(name)
 
 
 def check_column(column: pl.Series) -> pl.Series:
@@ -60,30 +60,34 @@ def check_column(column: pl.Series) -> pl.Series:
       InputError: The column holds lists, structs, durations, other objects, or bytes that are
         not UTF-8.
     """
+    name = column.name
+    column = column.alias("x")  # a name such as "*" is a pattern in Polars
+    if isinstance(column.dtype, pl.BaseExtension):
+        column = column.ext.storage()
     kind = column.dtype
     if isinstance(kind, pl.List | pl.Array):
         raise InputError(
-            f"{column.name!r} holds lists; write one value per row (explode the column), or join "
+            f"{name!r} holds lists; write one value per row (explode the column), or join "
             "each list into one text, such as 'a|b'"
         )
     if kind.is_nested() or kind.is_object() or kind == pl.Duration:
         shown = f", such as {_short(column.drop_nulls()[0])}" if column.drop_nulls().len() else ""
         raise InputError(
-            f"{column.name!r} holds values of the type {kind}{shown}; a category is text, a "
+            f"{name!r} holds values of the type {kind}{shown}; a category is text, a "
             "number, a truth value or a time"
         )
     if kind == pl.Float16:  # Polars writes it with the digits of a Float32
-        return pl.Series(column.name, column.to_numpy().astype(str)).cast(pl.Float64)
+        column = pl.Series(column.to_numpy().astype(str)).cast(pl.Float64)
     if kind == pl.Binary:
         try:
-            return column.cast(pl.String)
+            column = column.cast(pl.String)
         except pl.exceptions.ComputeError:
             texts = (value.decode(errors="ignore").encode() for value in column.drop_nulls())
             wrong = next(v for v, t in zip(column.drop_nulls(), texts, strict=True) if v != t)
             raise InputError(
-                f"{column.name!r} holds the bytes {_short(wrong)}, which are not UTF-8 text"
+                f"{name!r} holds the bytes {_short(wrong)}, which are not UTF-8 text"
             ) from None
-    return column
+    return column.alias(name)
 
 
 def text_of(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
@@ -124,26 +128,31 @@ def spell(
     Args:
       texts: What `as_text` returned, or the values of a text file.
       kind: The field's.
-      missing: Words that mean a missing value in this log.
+      missing: Words that mean a missing value in this log; those that are of the kind, by value.
       edges: The inner edges of a quantile field's bins.
 
     Returns:
       Text; null where there is no spelling: a numeric or quantile value that is not a number,
       or in an integer field a float from 2^53 on, which does not tell which integer it was.
     """
+    words = pl.Series("x", missing, dtype=pl.String)
     if missing:
-        frame = texts.alias("x").to_frame()
-        texts = frame.select(pl.when(~_X.is_in(missing)).then(_X).alias(texts.name)).to_series()
+        texts = _without(texts, words)
     if kind == "text":
-        return _spell_text(texts)
+        spelled = _spell_text(texts)
+        return _without(spelled, _spell_text(words)).fill_null("") if missing else spelled
     # each step uses columns of the step before, so that nothing is computed twice
     frame = texts.alias("x").to_frame()
     absent = (_X.is_null() | _X.str.to_lowercase().is_in(MISSING_WORDS)).alias("absent")
     if kind == "time":
         code = pl.coalesce(_read_time(_X), _X)
+        if missing:
+            absent |= code.is_in(words.to_frame().select(code).to_series().implode())
     else:
         frame = _with_number(frame, absent)
         absent, code = pl.col("absent"), _code(kind, edges)
+        if missing:
+            absent |= _NUMBER.is_in(read_numbers(words).drop_nulls().implode())
     nothing = pl.lit(NO_NUMBER if kind in ("numeric", "quantile") else "")
     return frame.select(pl.when(absent).then(nothing).otherwise(code).alias(texts.name)).to_series()
 
@@ -167,10 +176,10 @@ def read_times(texts: pl.Series, pattern: str | None = None) -> tuple[pl.Series,
       InputError: The pattern cannot be used.
     """
     if pattern is not None:
-        nothing = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(texts))
+        nothing = pl.Series([None], dtype=pl.Int128).new_from_index(0, len(texts))
         return nothing, as_text(_parse_times(texts, pattern))
     # whole numbers first: nanoseconds since 1970 have more digits than a Float64
-    numbers = texts.cast(pl.Int64, strict=False)
+    numbers = texts.cast(pl.Int128, strict=False)
     if numbers.null_count():
         numbers = read_numbers(texts)
     return numbers, texts.alias("x").to_frame().select(_read_time(_X)).to_series()
@@ -193,7 +202,7 @@ def fits_kind(texts: pl.Series, kind: CategoryKind) -> bool:
     frame = texts.alias("x").to_frame()
     frame = frame.filter(~_X.str.to_lowercase().is_in(MISSING_WORDS))
     if kind == "boolean":
-        fits = _X.is_in(_TRUTHS)
+        fits = _X.is_in(_TRUTHS) | _X.str.contains(r"^[01](?:\.0+)?$")
     elif kind == "integer":
         fits = _X.str.contains(r"^-?(?:0|[1-9]\d*|(?:0|[1-9]\d{0,14})\.0+)$")
     elif kind == "float":
@@ -204,6 +213,12 @@ def fits_kind(texts: pl.Series, kind: CategoryKind) -> bool:
     else:
         fits = pl.lit(True) if kind == "text" else _read_time(_X).is_not_null()
     return bool(frame.select(fits.all()).item())
+
+
+def _without(texts: pl.Series, words: pl.Series) -> pl.Series:
+    """Text, null where it is one of the words."""
+    kept = pl.when(~_X.is_in(words.implode())).then(_X)
+    return texts.alias("x").to_frame().select(kept.alias(texts.name)).to_series()
 
 
 def _spell_text(texts: pl.Series) -> pl.Series:

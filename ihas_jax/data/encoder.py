@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from ihas_jax.data.canonical import check_column, spell, text_of
+from ihas_jax.data.columns import check_type, warn_of_lost_words, words_at_risk
 from ihas_jax.data.drift import OtherShareWarning, describe_drift, find_drift
 from ihas_jax.data.frames import read_columns
 from ihas_jax.data.logs import Coded
@@ -50,10 +51,14 @@ class Encoder:
             for number, field in enumerate(schema.fields)
             if field.rule == "category"
         }
-        self._padded = lru_cache(maxsize=None)(self._has_leading_zeros)
+        self._at_risk = [words_at_risk(field) for field in schema.fields]
+        self._check_type = lru_cache(maxsize=None)(self._check_type_of)
 
     def __call__(self, rows: Any) -> np.ndarray:
-        """Encodes raw rows; warns with `OtherShareWarning` where a field looks wrong.
+        """Encodes raw rows.
+
+        Warns with `OtherShareWarning` where a field looks wrong, and with `LostWordWarning` where
+        a reader seems to have taken a value such as "NA" for a missing one.
 
         Args:
           rows: A data frame of Polars (also lazy), pandas or PyArrow, a mapping of columns by
@@ -68,20 +73,14 @@ class Encoder:
             length, or a value can't be spelled: no number in a field of numbers, a list, an
             object.
         """
-        columns = read_columns(rows, self._schema.names)
-        for number, (field, column) in enumerate(zip(self._fields, columns, strict=True)):
-            if column.dtype.is_numeric() and self._padded(number):
-                raise InputError(
-                    f"{field.name!r} is text that may begin with zeros, such as "
-                    f"{self._padded(number)!r}, and came as numbers of the type {column.dtype}, "
-                    "which have lost them; read the column as text"
-                )
+        columns = read_columns(rows, self._schema.names, self._check_type)
         columns = [check_column(column).alias(str(n)) for n, column in enumerate(columns)]
         texts = pl.DataFrame(columns).select(text_of(pl.col(c.name), c.dtype) for c in columns)
         found = texts.select(self._known.values())
         ids = np.empty((len(columns[0]), len(columns)), np.int32)
         for number, field in enumerate(self._fields):
             text, known = texts[str(number)], found.get_column(str(number), default=None)
+            warn_of_lost_words(field, text, self._at_risk[number], stacklevel=3)
             ids[:, number] = self._complete(number, text, known)
             _check(field, ids[:, number], text)
         shares = (ids == np.array(self._schema.sizes) - 1).mean(0) if len(ids) else ()
@@ -133,14 +132,9 @@ class Encoder:
         ids[known.is_null().to_numpy()] = found
         return ids
 
-    def _has_leading_zeros(self, number: int) -> str | None:
-        """A value of a text field that is a number with leading zeros."""
-        field = self._fields[number]
-        if field.kind != "text":
-            return None
-        values = pl.Series(tuple(field.values), dtype=pl.String)
-        padded = values.filter(values.str.contains(r"^0\d+$"))
-        return padded[0] if len(padded) else None
+    def _check_type_of(self, name: str, kind: pl.DataType) -> None:
+        """Raises: InputError: A column of the type can't hold the field."""
+        check_type(self._fields[self._schema.names.index(name)], kind)
 
 
 def _check(field: Field, ids: np.ndarray, texts: pl.Series) -> None:

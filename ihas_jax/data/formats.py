@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from ihas_jax.data.ahead import ahead
 from ihas_jax.data.canonical import as_text
+from ihas_jax.data.columns import apart, check_type
 from ihas_jax.data.logs import START, Chunk, Fields, Log, Position, screen
 from ihas_jax.data.movielens import MOVIELENS_FIELDS, MovieLensLog
 from ihas_jax.data.parts import folder_columns
 from ihas_jax.data.records import Block, read_blocks, read_header
+from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 
 CRITEO_FIELDS: Fields = (
@@ -215,7 +218,8 @@ class TextLog(Log):
                 f"{path}: cannot read the block of lines that starts at {block.lines[0]}, "
                 f"look for stray quotes and line ends there ({error})"
             ) from None
-        return raw.rename(names).with_columns(_folder_values(path, self.columns)).select(self.used)
+        raw = raw.rename(names).with_columns(_folder_values(path, self.columns))
+        return raw.select(cs.by_name(*self.used))
 
 
 @dataclass(frozen=True)
@@ -238,10 +242,35 @@ class ParquetLog(Log):
             except (pl.exceptions.PolarsError, OSError) as error:
                 raise _not_parquet(self.paths[file], error) from None
 
+    def check(self, schema: Schema) -> None:
+        """See `Log.check`; a file in which a column holds nothing is not looked at."""
+        passed = set[tuple[str, pl.DataType]]()
+        for path in self.paths:
+            kinds = pl.read_parquet_schema(path) if path.stat().st_size else {}
+            for field in schema.fields:
+                kind = kinds.get(field.name, pl.String())
+                if (field.name, kind) in passed:
+                    continue
+                before = (other for name, other in passed if name == field.name)
+                try:
+                    check_type(field, kind)
+                    if field.kind == "text" and any(apart(kind, other) for other in before):
+                        raise InputError(
+                            f"{field.name!r} is {kind} here, and times or numbers in another part; "
+                            "write it as one type in all parts"
+                        )
+                    passed.add((field.name, kind))
+                except InputError as error:
+                    scan = pl.scan_parquet(path, glob=False).select(cs.by_name(field.name))
+                    column = as_text(scan.collect().to_series())
+                    if column.null_count() < len(column):
+                        raise InputError(f"{path}: {error}") from None
+
     def _scan(self, path: Path, skipped: int) -> Iterator[pl.DataFrame]:
         scan = pl.scan_parquet(path, glob=False).slice(skipped)
         folders = _folder_values(path, scan.collect_schema().names())
-        scan = scan.with_columns(folders).select(self.used)
+        # by name: as plain text Polars would take "*" and "^a$" for patterns
+        scan = scan.with_columns(folders).select(cs.by_name(*self.used))
         return scan.collect_batches(chunk_size=_PARQUET_ROWS, maintain_order=True)
 
 

@@ -7,13 +7,14 @@ stream), a mapping of columns by name, one row as a mapping of scalars, and a li
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from ihas_jax.data.canonical import as_text
 from ihas_jax.errors import InputError
@@ -22,13 +23,20 @@ _SCALARS = (str, bytes, bool, int, float, complex, Decimal, date, time, np.gener
 _ABSENT = ("NoneType", "NAType", "NaTType")
 _INT64 = 1 << 63
 
+Check = Callable[[str, pl.DataType], None]
 
-def read_columns(rows: Any, names: Sequence[str]) -> list[pl.Series]:
+
+def accept(name: str, kind: pl.DataType) -> None:
+    """Takes columns of every type."""
+
+
+def read_columns(rows: Any, names: Sequence[str], check: Check = accept) -> list[pl.Series]:
     """Takes the named columns out of a container of raw rows.
 
     Args:
       rows: One of the containers above; columns that are not named are ignored.
       names: The columns to take.
+      check: Is told each type that values of a column have, and raises where it must not be.
 
     Returns:
       A series per name, all of one length.
@@ -37,29 +45,40 @@ def read_columns(rows: Any, names: Sequence[str]) -> list[pl.Series]:
       InputError: The container is of another type, lacks a column or has it twice, or the columns
         differ in length or hold what is not a category.
     """
+    columns = _find_columns(rows, names, check)
+    for name, column in zip(names, columns, strict=True):
+        kind = column.dtype
+        filled = column.drop_nans() if kind.is_float() else column
+        if filled.null_count() < len(filled):
+            check(name, kind)
+    return columns
+
+
+def _find_columns(rows: Any, names: Sequence[str], check: Check) -> list[pl.Series]:
     if isinstance(rows, pl.LazyFrame):
-        _check_names(rows.collect_schema().names(), names)
-        rows = rows.select(names).collect()
+        rows = _lazy_frame(rows, names)
     if isinstance(rows, Mapping):
-        return _mapping_columns(rows, names)
+        return _mapping_columns(rows, names, check)
     if _is_pandas(rows, "DataFrame"):
         found = [str(name) for name in rows.columns]
         _check_names(found, names)
-        return [read_column(name, rows.iloc[:, found.index(name)]) for name in names]
+        return [read_column(name, rows.iloc[:, found.index(name)], check) for name in names]
     if hasattr(rows, "__arrow_c_stream__") and not hasattr(rows, "to_list"):
         frame = rows if isinstance(rows, pl.DataFrame) else _arrow_frame(rows)
         _check_names(frame.columns, names)
         return [frame[name] for name in names]
     if isinstance(rows, list | tuple) and rows and all(isinstance(row, Mapping) for row in rows):
         _check_names(list(dict.fromkeys(name for row in rows for name in row)), names)
-        return [read_column(name, [row.get(name) for row in rows]) for name in names]
+        return [read_column(name, [row.get(name) for row in rows], check) for name in names]
     raise InputError(
         f"raw rows of the type {type(rows).__name__} cannot be read; give a data frame of Polars, "
         "pandas or PyArrow, a dict of columns, one row as a dict of scalars, or a list of such rows"
     )
 
 
-def _mapping_columns(rows: Mapping[str, Any], names: Sequence[str]) -> list[pl.Series]:
+def _mapping_columns(
+    rows: Mapping[str, Any], names: Sequence[str], check: Check
+) -> list[pl.Series]:
     _check_names(list(rows), names)
     single = [name for name in names if _is_scalar(rows[name])]
     if single and len(single) < len(names):
@@ -68,17 +87,38 @@ def _mapping_columns(rows: Mapping[str, Any], names: Sequence[str]) -> list[pl.S
             f"{single[0]!r} is one value and {several!r} a column; give either one row of scalars "
             "or columns of one length"
         )
-    columns = [read_column(name, [rows[name]] if single else rows[name]) for name in names]
+    columns = [
+        read_column(name, _one(rows[name]) if single else rows[name], check) for name in names
+    ]
     lengths = {column.name: len(column) for column in columns}
     if len(set(lengths.values())) > 1:
         raise InputError(f"the columns differ in length: {lengths}")
     return columns
 
 
+def _one(value: Any) -> Any:
+    """A scalar as a column of one row."""
+    return [value] if isinstance(value, _SCALARS) or not hasattr(value, "ndim") else value[None]
+
+
+def _lazy_frame(rows: pl.LazyFrame, names: Sequence[str]) -> pl.DataFrame:
+    try:
+        _check_names(rows.collect_schema().names(), names)
+        return rows.select(cs.by_name(*names)).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the lazy frame cannot be collected ({reason})") from error
+
+
 def _arrow_frame(rows: Any) -> pl.DataFrame:
     try:
         return pl.DataFrame(rows)
-    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+    except (
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        TypeError,
+        ValueError,
+    ) as error:
         raise InputError(f"raw rows cannot be read through Arrow ({error})") from None
 
 
@@ -91,7 +131,9 @@ def _check_names(found: Sequence[Any], names: Iterable[str]) -> None:
 
 
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, _SCALARS) or type(value).__name__ in _ABSENT
+    if isinstance(value, _SCALARS) or type(value).__name__ in _ABSENT:
+        return True
+    return hasattr(value, "__array__") and getattr(value, "ndim", None) == 0
 
 
 def _is_pandas(value: Any, *kinds: str) -> bool:
@@ -100,10 +142,10 @@ def _is_pandas(value: Any, *kinds: str) -> bool:
     return pandas is not None and isinstance(value, tuple(getattr(pandas, k) for k in kinds))
 
 
-def read_column(name: str, values: Any) -> pl.Series:
+def read_column(name: str, values: Any, check: Check = accept) -> pl.Series:
     """One column out of a list, an array or a series, of any type.
 
-    A column of objects of several types becomes text, value by value.
+    A column of objects of several types becomes text, value by value; `check` is told each type.
 
     Raises:
       InputError: It is none of these, or holds what is not a category.
@@ -113,7 +155,10 @@ def read_column(name: str, values: Any) -> pl.Series:
     if _is_pandas(values, "Series", "Index"):
         values = _pandas_values(values)
     elif hasattr(values, "__arrow_c_stream__") or hasattr(values, "__arrow_c_array__"):
-        return pl.Series(name, values)
+        try:
+            return pl.Series(name, values)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise InputError(f"{name!r} cannot be read through Arrow ({error})") from None
     if isinstance(values, np.ma.MaskedArray):
         values = values.tolist()
     elif hasattr(values, "__array__"):
@@ -124,12 +169,12 @@ def read_column(name: str, values: Any) -> pl.Series:
         if values.dtype.kind in "biufmM":
             return pl.Series(name, _resolved(values))
         values = values.tolist()
-    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes | bytearray | memoryview):
         raise InputError(
             f"{name!r} is of the type {type(values).__name__}; a column is a list, an array or a "
             "series"
         )
-    return _object_column(name, values)
+    return _object_column(name, values, check)
 
 
 def _pandas_values(values: Any) -> np.ndarray:
@@ -148,7 +193,7 @@ def _resolved(values: np.ndarray) -> np.ndarray:
     return values.astype("datetime64[us]")
 
 
-def _object_column(name: str, values: Sequence[Any]) -> pl.Series:
+def _object_column(name: str, values: Sequence[Any], check: Check) -> pl.Series:
     """A column of Python's objects."""
     types = {kind for kind in set(map(type, values)) if kind.__name__ not in _ABSENT}
     if len(types) < len(set(map(type, values))):
@@ -160,8 +205,9 @@ def _object_column(name: str, values: Sequence[Any]) -> pl.Series:
     texts = np.full(len(values), None, object)
     for kind in types:
         places = [place for place, value in enumerate(values) if type(value) is kind]
-        part = as_text(_series(name, kind, [values[place] for place in places]))
-        texts[places] = part.to_list()
+        part = _series(name, kind, [values[place] for place in places])
+        check(name, part.dtype)
+        texts[places] = as_text(part).to_list()
     return pl.Series(name, texts.tolist(), dtype=pl.String)
 
 

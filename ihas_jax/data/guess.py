@@ -35,7 +35,7 @@ _FEWEST_ROWS = 100
 _OWN = 0.9
 _COLLAPSED = 0.95
 _MANY = 1000
-_KINDS: tuple[CategoryKind, ...] = ("boolean", "integer", "float", "time")
+_KINDS: tuple[CategoryKind, ...] = ("integer", "boolean", "float", "time")
 _ID = re.compile(r"(?:^|[^a-z])u?id$|[a-z](?:ID|Id)$")
 
 
@@ -95,6 +95,7 @@ def find_collapse(texts: pl.Series, missing: Iterable[str] = ()) -> str | None:
     It does not where one or two categories hold 95 % of the numbers, and more than two different
     ones, such as shares, all of which are below 1.
     """
+    texts = texts.alias("text")  # a name such as "*" is a pattern in Polars
     texts = texts.filter(~texts.is_in(tuple(missing)))
     numbers = pl.DataFrame({"number": read_numbers(texts), "code": spell(texts, "numeric")})
     numbers = numbers.filter(pl.col("number").is_not_null())
@@ -114,17 +115,18 @@ def find_collapse(texts: pl.Series, missing: Iterable[str] = ()) -> str | None:
 
 def _guess(texts: pl.Series, min_count: int, missing: tuple[str, ...]) -> Guess:
     name, rows = texts.name, len(texts)
+    texts = texts.alias("value")  # a name such as "*" is a pattern in Polars
     counts = texts.filter(~texts.is_in(missing)).value_counts(name="rows")
-    values = counts[name]
+    values = counts["value"]
     kind, note = _kind(values)
-    counts = counts.with_columns(spell(values, kind).alias(name)).filter(pl.col(name) != "")
-    counts = counts.group_by(name).agg(pl.col("rows").sum())
+    counts = counts.with_columns(value=spell(values, kind)).filter(pl.col("value") != "")
+    counts = counts.group_by("value").agg(pl.col("rows").sum())
     distinct, present = counts.height, int(counts["rows"].sum())
     if not distinct:
         return Guess(name, "category", kind, 0, "no value in these rows: --drop it?")
     rule: Rule = "quantile" if kind == "float" else "category"
     rare = int(counts.filter(pl.col("rows") < min_count)["rows"].sum()) / present
-    if kind == "integer" and rare > 0.5 and not _looks_like_id(name, counts[name]):
+    if kind == "integer" and rare > 0.5 and not _looks_like_id(name, counts["value"]):
         rule, note = "quantile", "most values are rare: --categorical if they are ids"
     if rule == "category" and not note:
         if present >= _FEWEST_ROWS and distinct >= _OWN * present:
@@ -133,7 +135,7 @@ def _guess(texts: pl.Series, min_count: int, missing: tuple[str, ...]) -> Guess:
             note = "one value in these rows: --drop it?"
         elif rare > 0.5:
             note = f"rare values in {rare:.0%} of these rows"
-        elif kind == "integer" and distinct > _MANY and not _looks_like_id(name, counts[name]):
+        elif kind == "integer" and distinct > _MANY and not _looks_like_id(name, counts["value"]):
             note = "--quantile if these are amounts"
     return Guess(name, rule, kind, distinct, note)
 

@@ -135,6 +135,8 @@ def prepare(
         )
     if split != "chronological":
         log = replace(log, time=None)
+    if schema is not None:
+        log.check(schema)
     start, versions = time.monotonic(), file_versions(log.paths)
     job = {
         "layout": _LAYOUT,
@@ -155,7 +157,9 @@ def prepare(
         _check_rows(log, spool.read, split)
         splits = _assign(log, spool, split, seed)
         train = splits == SPLITS.index("train")
-        schema = schema or _count(log, spool, min_count, train if train.any() else None, bins)
+        if schema is None:
+            schema = _count(log, spool, min_count, train if train.any() else None, bins)
+            log.check(schema)
         rows = tuple(np.bincount(splits, minlength=len(SPLITS)).tolist())
         origin = {
             "sources": [printable(part_name(path)) for path in log.paths],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import polars as pl
 
 from ihas_jax.data.canonical import as_text, read_times, spell
 from ihas_jax.data.records import Complaint
-from ihas_jax.data.schema import Rule
+from ihas_jax.data.schema import Rule, Schema
 
 Fields = tuple[tuple[str, Rule], ...]
 
@@ -83,7 +83,7 @@ class Log(ABC):
       time: The column that tells when a row was, for a chronological split.
       time_format: How times are written, in the letters of strftime; None for numbers and
         ISO 8601.
-      missing: Words that mean a missing value, besides the empty text.
+      missing: Words that mean a missing value of a field, besides the empty text.
     """
 
     paths: tuple[Path, ...]
@@ -104,6 +104,14 @@ class Log(ABC):
         """The columns that are read: the label, the fields, and the time if it is neither."""
         names = (self.label, *(name for name, _ in self.fields))
         return names if self.time is None or self.time in names else (*names, self.time)
+
+    def check(self, schema: Schema) -> None:
+        """Checks that the types of the columns can hold a schema's fields; text always can.
+
+        Raises:
+          InputError: A column's type cannot, such as numbers where values begin with zeros.
+        """
+        return
 
     @abstractmethod
     def chunks(self, start: Position = START) -> Iterator[Chunk]:
@@ -173,7 +181,7 @@ def screen(
 def _meaning(log: Log, name: str, values: pl.Series) -> pl.Series:
     """What the values of a column mean, null where they can't be used; of the label 0 or 1."""
     if name == log.label:
-        truths = spell(values, "boolean", missing=log.missing)
+        truths = spell(values, "boolean")
         return truths.replace_strict(_LABELS, default=None, return_dtype=pl.UInt8)
     usable, nothing = values, pl.Series([None], dtype=pl.String)
     if dict(log.fields).get(name, "category") != "category":
@@ -184,25 +192,27 @@ def _meaning(log: Log, name: str, values: pl.Series) -> pl.Series:
     return usable
 
 
-def encode_columns(frame: pl.DataFrame, names: Iterable[str]) -> dict[str, Coded]:
+def encode_columns(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Coded]:
     """Columns as text, nulls as the empty text, coded by their distinct values.
 
     Raises:
       InputError: A column holds what is not a category.
     """
-    categories = {name: pl.Categories.random() for name in names}
-    texts = pl.DataFrame([as_text(frame[name]) for name in categories])
+    # columns by their places: names such as "*" and "^a$" are patterns in Polars
+    texts = {str(place): as_text(frame[name]) for place, name in enumerate(names)}
+    categories = {place: pl.Categories.random() for place in texts}
     coded = (
-        texts.lazy()
+        pl.LazyFrame(texts)
         .select(
-            pl.col(name).fill_null("").cast(pl.Categorical(own)) for name, own in categories.items()
+            pl.col(place).fill_null("").cast(pl.Categorical(own))
+            for place, own in categories.items()
         )
         .collect()
     )
     columns = {}
-    for name, own in categories.items():
+    for name, (place, own) in zip(names, categories.items(), strict=True):
         values = own.to_series() if frame.height else pl.Series([], dtype=pl.String)
-        codes = coded[name].to_physical().to_numpy()
+        codes = coded[place].to_physical().to_numpy()
         columns[name] = Coded(codes.astype(np.min_scalar_type(max(len(values) - 1, 0))), values)
     return columns
 

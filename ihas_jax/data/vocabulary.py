@@ -103,12 +103,13 @@ class _Seen:
 
 
 def find_kind(seen: _Seen, missing: tuple[str, ...] = ()) -> CategoryKind:
-    """What the values of a column are, all of them: booleans, integers, floats, times, or text.
+    """What the values of a column are, all of them: integers, booleans, floats, times, or text.
 
-    A column of numbers is text where two of its spellings would be one number, such as the
-    versions 1.1 and 1.10; spellings such as 3 and 3.0 aside.
+    Truth values and the numbers 0 and 1 in one column are booleans. A column of numbers is text
+    where two of its spellings would be one number, such as the versions 1.1 and 1.10; spellings
+    such as 3 and 3.0 aside.
     """
-    kinds: list[CategoryKind] = ["boolean", "integer", "float", "time"]
+    kinds: list[CategoryKind] = ["integer", "boolean", "float", "time"]
     empty = True
     for texts in seen.texts(missing):
         for some in (texts.head(_FIRST), texts):  # a few values rule out most kinds
@@ -152,7 +153,9 @@ def find_edges(
         frame = frame.filter(~pl.col("text").is_in(missing)) if missing else frame
         seen.append(frame.select("rows", number=read_numbers(frame["text"])))
         done = here.stop
-    counts = pl.concat(seen).filter(pl.col("number").is_not_null() & (pl.col("rows") > 0))
+    absent = read_numbers(pl.Series(missing, dtype=pl.String)).drop_nulls()
+    used_rows = pl.col("number").is_not_null() & (pl.col("rows") > 0)
+    counts = pl.concat(seen).filter(used_rows & ~pl.col("number").is_in(absent.implode()))
     counts = counts.group_by("number").agg(pl.col("rows").sum()).sort("number")
     below = counts["rows"].cum_sum().to_numpy()
     if not len(below):

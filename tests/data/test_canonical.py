@@ -115,6 +115,21 @@ def test_times_compare_by_value():
     assert spelled("time", "2014-13-01", "NaT", "soon") == ["2014-13-01", "", "soon"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "words", "texts", "want"),
+    [
+        ("integer", ("-1.0",), ["-1", "-1.0", "1"], ["", "", "1"]),
+        ("float", ("-999",), ["-999.0", "-9.99e2", "1.5"], ["", "", "1.5"]),
+        ("numeric", ("-1",), ["-1.0", "-1.5", "1"], ["NULL", "-3", "-1"]),
+        ("quantile", ("0",), ["0.0", "5"], ["NULL", "any number"]),
+        ("time", ("1970-01-01",), ["1970-01-01T00:00", "1970-01-02"], ["", "1970-01-02 00:00:00"]),
+        ("text", ("-1.0",), ["-1", "-1.0", "-01"], ["", "", "-01"]),
+    ],
+)
+def test_words_for_a_missing_value_are_compared_by_value(kind, words, texts, want):
+    assert spelled(kind, *texts, missing=words) == want
+
+
 def test_words_of_the_log_for_a_missing_value():
     for kind in get_args(FieldKind):
         want = ["NULL"] * 2 if kind in ("numeric", "quantile") else ["", ""]

@@ -60,6 +60,8 @@ def texts(values):
         (pl.Series(["a"], dtype=pl.Categorical), ["a"]),
         (pa.array(["a", None]).dictionary_encode(), ["a", None]),
         (pa.chunked_array([[1], [None]]), ["1", None]),
+        (pa.array(["a", None], pa.json_()), ["a", None]),
+        (pa.array([1, None], pa.bool8()), ["1", None]),
     ],
 )  # fmt: skip
 def test_a_column_is_read_whatever_holds_it(values, want):
@@ -124,6 +126,11 @@ def test_a_container_of_any_kind(rows):
     assert (as_text(a).to_list(), as_text(b).to_list()) == (["1", "2"], ["x", None])
 
 
+def test_a_row_of_arrays_without_axes_is_one_row():
+    a, b = read_columns({"a": np.array("xyz"), "b": jnp.float32(0.1)}, ["a", "b"])
+    assert (as_text(a).to_list(), as_text(b).to_list()) == (["xyz"], ["0.1"])
+
+
 def test_a_row_of_scalars_is_one_row():
     a, b = read_columns({"a": "xyz", "b": None}, ["a", "b"])
     assert (a.to_list(), b.to_list()) == (["xyz"], [None])
@@ -146,13 +153,27 @@ def test_a_row_of_scalars_is_one_row():
         ({"a": [1], "b": [1, 2]}, "differ in length: {'a': 1, 'b': 2}"),
         ({"a": [1], "b": {1}}, "'b' is of the type set; a column is a list"),
         ({"a": [1], "b": np.zeros((1, 2))}, "'b' has 2 axes"),
+        ({"a": [1], "b": bytearray(b"x")}, "'b' is of the type bytearray"),
         ({"a": [1], "b": ["\ud800"]}, "'b' holds '.*', which is not Unicode text"),
         ({"a": [1], "b": [1 + 2j]}, "'b' holds values of the type Object"),
         ({"a": [1, 2], "b": ["x", ["y"]]}, "'b' holds lists"),
         (pd.DataFrame({"a": [1], "b": pd.period_range("2014", periods=1)}), "'b' holds values"),
+        (pl.LazyFrame({"a": [1], "b": [1]}).with_columns(pl.col("c")), "lazy frame cannot be coll"),
+        (pl.scan_csv("/no/such/file.csv"), "lazy frame cannot be collected"),
+        (
+            {"a": [1], "b": pa.array([pa.MonthDayNano([1, 2, 3])])},
+            "'b' cannot be read",
+        ),
+        (pa.table({"a": [1], "b": pa.array([Decimal(1)], pa.decimal256(60, 1))}), "through Arrow"),
     ],
 )
 def test_what_cannot_be_read_is_named(rows, message):
     with pytest.raises(InputError, match=message):
         for column in read_columns(rows, ["a", "b"]):
             as_text(column)
+
+
+@pytest.mark.parametrize("name", ["^a$", "*", "", "a.b", 'a"b', "x"])
+def test_names_that_polars_takes_for_patterns(name):
+    frame = pl.LazyFrame({"a": ["p", "q"], name: ["r", "s"], "x2": [1, 2]})
+    assert read_columns(frame, [name])[0].to_list() == ["r", "s"]

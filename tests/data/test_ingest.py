@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ihas_jax.data import formats, ingest, records, vocabulary
 from ihas_jax.data.canonical import as_text, spell
 from ihas_jax.data.encoder import Encoder, encode
+from ihas_jax.data.guess import first_rows, guess_fields
 from ihas_jax.data.ingest import prepare
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.split import assign_splits, split_counts
@@ -293,3 +294,46 @@ def test_a_killed_prepare_leaves_no_store(tmp_path, log, stage):
     prepare(log, tmp_path / "store", min_count=2)
     assert contents(tmp_path / "store") == contents(tmp_path / "whole")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["log.csv", "store", "whole"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("name", ["^a$", "^.*$", "*", "", "a.b", "value", "column_1"])
+def test_names_that_polars_takes_for_patterns(tmp_path, kind, name):
+    frame = pl.DataFrame({"b": ["1", "2"] * 10, name: ["p", "q"] * 10, "a": ["0", "1"] * 10})
+    path = tmp_path / f"log.{kind}"
+    frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
+    log = formats.table(path, label="a", categorical=[name, "b"], time="b")
+    assert [guess.column for guess in guess_fields(first_rows(log))] == [name, "b"]
+    prepare(log, tmp_path / "store", min_count=1, split="test")
+    store = open_store(tmp_path / "store")
+    assert store.schema.fields[0].values == ("p", "q")
+    assert store.test.ids[:, 0].tolist() == [0, 1] * 10
+    assert encode(store.schema, frame)[:, 0].tolist() == [0, 1] * 10
+
+
+def test_words_for_a_missing_value_are_no_labels(tmp_path):
+    path = write_csv(tmp_path / "log.csv", {"x": ["0", "5"] * 10, "click": ["0", "1"] * 10})
+    log = formats.table(path, label="click", categorical=["x"], missing=["0"])
+    prepare(log, tmp_path / "store", min_count=1, split="test")
+    store = open_store(tmp_path / "store")
+    assert store.schema.fields[0].values == ("", "5")
+    assert store.test.labels.tolist() == [0, 1] * 10
+
+
+def test_times_beyond_64_bits_keep_their_order(tmp_path):
+    times = [str(2**64 - place) for place in range(20)]
+    path = write_csv(tmp_path / "log.csv", {"x": times, "t": times, "click": ["0", "1"] * 10})
+    log = formats.table(path, label="click", categorical=["x"], time="t")
+    prepare(log, tmp_path / "store", min_count=1, split="chronological")
+    store = open_store(tmp_path / "store")
+    values = store.schema.fields[0].values
+    assert {values[i] for i in store.test.ids[:, 0]} == set(times[:2])
+
+
+def test_edges_are_not_learnt_from_a_missing_number(tmp_path):
+    values = ["-999.0"] * 10 + ["1", "2"] * 5
+    path = write_csv(tmp_path / "log.csv", {"x": values, "click": ["0", "1"] * 10})
+    log = formats.table(path, label="click", quantile=["x"], missing=["-999"])
+    prepare(log, tmp_path / "store", min_count=1, split="test")
+    (field,) = open_store(tmp_path / "store").schema.fields
+    assert (field.edges, field.values) == ((2.0,), ("NULL", "2 or more", "below 2"))
