@@ -24,12 +24,12 @@ from bench.workload import draw_split
 from table_updates import train
 
 import ihas_jax as ihas
-from ihas_jax.cli import earlier_logs, early_preset
+from ihas_jax.cli import earlier_logs, early_preset, open_logs
 from ihas_jax.config import Config, ModelConfig, ModelName, to_json
-from ihas_jax.data.store import open_store
+from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import run_cli
 from ihas_jax.models.base import count_parameters
-from ihas_jax.names import markdown, printable
+from ihas_jax.names import markdown
 from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import auc_spread
@@ -67,11 +67,11 @@ def main() -> None:
     """Reads the command line, trains and measures, writes the table."""
     arguments = tyro.cli(Arguments, default=Arguments(early_preset()))
     trained = earlier_logs(arguments.results, arguments.config, arguments.seeds, {})
-    for path in arguments.data:
+    for folder, data in open_logs(arguments.data).items():
+        models = trained.setdefault(folder, {})
         for name in arguments.models:
-            models = trained.setdefault(printable(path.resolve().name), {})
             if name not in models:
-                models[name] = scores(arguments, path, name)
+                models[name] = scores(arguments, folder, data, name)
                 write(arguments, [], trained)
     rows = [
         measure(replace(arguments.config.model, name=name), arguments.settings)
@@ -114,14 +114,14 @@ def _lines(arguments: Arguments, rows: list[dict[str, Any]], trained: Trained) -
     ]
 
 
-def scores(arguments: Arguments, path: Path, name: ModelName) -> list[dict[str, float]]:
+def scores(
+    arguments: Arguments, folder: str, data: Dataset, name: ModelName
+) -> list[dict[str, float]]:
     """Test scores of a model's trainings on a log, one for each seed; none of NCF without users."""
     model = replace(arguments.config.model, name=name)
-    data = open_store(path)
     if name == "ncf" and data.schema.names[model.ncf_pair[0]] != "user":
         return []
     first, runs = arguments.config.seed, []
-    folder = printable(path.resolve().name)
     for seed in range(first, first + arguments.seeds):
         log(f"[{folder}] {name}, seed {seed}")
         config = replace(arguments.config, model=model, seed=seed)

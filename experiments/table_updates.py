@@ -15,12 +15,11 @@ from typing import Annotated, Any, get_args
 
 import tyro
 
-from ihas_jax.cli import early_preset
+from ihas_jax.cli import early_preset, open_logs
 from ihas_jax.config import Config, TableUpdates, to_json
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
-from ihas_jax.names import markdown, printable
+from ihas_jax.names import markdown
 from ihas_jax.presets import PresetName
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import Gain, Spread, auc_spread, paired_gain, spread
@@ -61,8 +60,7 @@ def main() -> None:
     if arguments.seeds < 2 or not arguments.data:
         raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
     table = {}
-    for path in arguments.data:
-        data, name = open_store(path), printable(path.resolve().name)
+    for name, data in open_logs(arguments.data).items():
         runs: Runs = {tables: [] for tables in get_args(TableUpdates)}
         for seed in range(arguments.config.seed, arguments.config.seed + arguments.seeds):
             for tables, done in runs.items():

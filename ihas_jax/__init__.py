@@ -19,7 +19,7 @@ else:
 
         Importing all of it takes seconds, and a script prepares for Ctrl-C before that.
         """
-        if find_spec(f"ihas_jax.{name}"):
+        if name.isidentifier() and find_spec(f"ihas_jax.{name}"):
             return import_module(f"ihas_jax.{name}")
         api = import_module("ihas_jax.api")
         if name == "__all__" or name in api.__all__:

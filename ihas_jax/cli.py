@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -9,7 +10,11 @@ from typing import Any, cast, get_args
 import tyro
 
 from ihas_jax.config import Config, ModelName, from_json
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.data.store import open_store
+from ihas_jax.errors import InputError
 from ihas_jax.method_config import MethodName
+from ihas_jax.names import printable
 from ihas_jax.presets import PresetName, preset
 from ihas_jax.stages.run import defined, read_json
 
@@ -31,6 +36,18 @@ def early_preset() -> Config:
     model = cast(ModelName, early.model) if early.model in get_args(ModelName) else "dnn"
     method = cast(MethodName, early.method) if early.method in get_args(MethodName) else "ihas"
     return preset(early.preset or ("small" if early.data is None else "paper"), model, method)
+
+
+def open_logs(paths: Sequence[Path]) -> dict[str, Dataset]:
+    """The stores of --data by the names of their folders, in characters that can be printed.
+
+    Raises:
+      InputError: two of them have the same name.
+    """
+    names = [printable(path.resolve().name) for path in paths]
+    if len(set(names)) < len(names):
+        raise InputError(f"--data names two folders of the same name: {', '.join(names)}.")
+    return {name: open_store(path) for name, path in zip(names, paths, strict=True)}
 
 
 def earlier_logs(

@@ -55,11 +55,14 @@ def disk_error(error: BaseException, where: object = None) -> InputError | None:
 def run_cli(main: Callable[[], None], *, interrupted: str = GO_ON) -> None:
     """Runs a script's `main`; an `InputError` becomes one paragraph on stderr and exit code 2.
 
-    So does an error of the disk. Ctrl-C exits with 130 and says in one line what to do next.
+    So does an error of the disk. Ctrl-C exits with 130 and says in one line what to do next. The
+    exit code is 1 where the work is done, but stdout or stderr did not take all of its output.
     """
     try:
-        with interruptible(interrupted), command_line():
+        with interruptible(interrupted), command_line() as lost:
             main()
+        if lost:
+            raise SystemExit(1)
     except (InputError, OSError) as error:
         problem = error if isinstance(error, InputError) else disk_error(error)
         if problem is None:

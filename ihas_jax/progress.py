@@ -6,10 +6,7 @@ command line shows every message, live bars on a terminal, and tables.
 
 from __future__ import annotations
 
-import codecs
-import io
 import logging
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +25,11 @@ from rich.table import Column
 from rich.text import Text
 
 from ihas_jax.names import printable
+from ihas_jax.streams import steady_streams
 
 _LINE_SECONDS = 10.0
 _BAR_WIDTH = 70
 """Columns of a terminal from which on a bar leaves its numbers room."""
-_ASCII = {"±": "+-", "µ": "u", "…": "..."}
 
 console = Console(highlight=False, soft_wrap=True)
 _logger = logging.getLogger("ihas_jax")
@@ -55,21 +52,19 @@ def show(table: RenderableType) -> None:
 
 
 @contextmanager
-def command_line() -> Iterator[None]:
+def command_line() -> Iterator[list[str]]:
     """Prints messages, bars and tables while the block runs, in any encoding of the terminal.
 
-    Characters that stdout or stderr can't encode are spelt out, from here on.
+    Yields:
+      The names of stdout and stderr where they lost something, as `steady_streams`.
     """
-    codecs.register_error("ihas_jax", _spell)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="ihas_jax")
     handler, level, propagate = _ConsoleHandler(), _logger.level, _logger.propagate
     _logger.addHandler(handler)
     _logger.setLevel(logging.INFO)
     _logger.propagate = False
     try:
-        yield
+        with steady_streams() as lost:
+            yield lost
     finally:
         _logger.removeHandler(handler)
         _logger.setLevel(level)
@@ -86,15 +81,6 @@ class _ConsoleHandler(logging.Handler):
 
 def _at_command_line() -> bool:
     return any(isinstance(handler, _ConsoleHandler) for handler in _logger.handlers)
-
-
-def _spell(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that an encoding lacks, and where encoding goes on."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    missing = printable(error.object[error.start : error.end])
-    spelt = "".join(_ASCII.get(character, character) for character in missing)
-    return spelt.encode("ascii", "backslashreplace").decode(), error.end
 
 
 class _RateColumn(ProgressColumn):

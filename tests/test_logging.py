@@ -17,11 +17,14 @@ from ihas_jax.root_logger import root_logger_kept
 ROOT = Path(__file__).parents[1]
 
 
+PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+ENVIRONMENT = os.environ | {"PYTHONPATH": PATH}
+
+
 def python(*arguments, **environment):
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": path} | environment,
+        env=ENVIRONMENT | environment,
         capture_output=True,
         check=False,
     )
@@ -121,3 +124,55 @@ def test_help_and_errors_in_ascii(tmp_path):
     assert done.returncode == 2
     assert rb"\u7528: no such folder" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from ihas_jax.errors import run_cli
+from ihas_jax.progress import log, show
+def main():
+    for number in range(3):
+        log(f"message {number}")
+    print("a line " * int(sys.argv[1]))
+    show("a table")
+    Path(sys.argv[2]).write_text("done")
+run_cli(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("redirection", "said"),
+    [
+        (">/dev/full", b"stdout can't be written (No space left on device); the work goes on.\n"),
+        ("| true", b"stdout can't be written (Broken pipe); the work goes on.\n"),
+        ("2>/dev/full", b""),
+        (">&-", b""),
+        (">&- 2>&-", b""),
+    ],
+)
+def test_work_outlives_its_output(tmp_path, redirection, said):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = f"'{sys.executable}' script.py 5000 done {redirection}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        env=ENVIRONMENT,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1 if said else 0, said)
+    assert (tmp_path / "done").read_text() == "done"
+
+
+def test_a_slow_reader_is_waited_for(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    command = [sys.executable, "script.py", "50000", "done"]
+    with subprocess.Popen(command, stdout=writer, env=ENVIRONMENT, cwd=tmp_path) as process:
+        os.close(writer)
+        said = b"".join(iter(lambda: os.read(reader, 1000), b""))
+        os.close(reader)
+    assert process.returncode == 0
+    assert said == b"message 0\nmessage 1\nmessage 2\n" + b"a line " * 50000 + b"\na table\n"

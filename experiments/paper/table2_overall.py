@@ -19,9 +19,9 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from rendering import write
-from variants import Shared, Table, Variant, open_logs, save_scores, score_all
+from variants import Shared, Table, Variant, save_scores, score_all
 
-from ihas_jax.cli import earlier_logs, early_preset
+from ihas_jax.cli import earlier_logs, early_preset, open_logs
 from ihas_jax.config import Config, differences, replaced
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli

@@ -22,12 +22,11 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
-from ihas_jax.cli import earlier_logs, early_preset
+from ihas_jax.cli import earlier_logs, early_preset, open_logs
 from ihas_jax.config import Config, ModelName, SearchConfig, replaced, to_json
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
-from ihas_jax.names import link, markdown, printable
+from ihas_jax.names import link, markdown
 from ihas_jax.presets import PresetName, search_of
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import auc_spread, paired_gain, spread
@@ -78,8 +77,7 @@ def main() -> None:
         raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
     besides = {"adafs_soft": to_json(adafs_search(arguments))}
     table = earlier_logs(arguments.results, arguments.config, arguments.seeds, besides)
-    for path in arguments.data:
-        data, name = open_store(path), printable(path.resolve().name)
+    for name, data in open_logs(arguments.data).items():
         table.setdefault(name, {})
         for model in models_of(arguments, data):
             scores = table[name].setdefault(model, {})

@@ -17,9 +17,9 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 from rendering import write
-from variants import Shared, Table, Variant, open_logs, save_scores, score_all
+from variants import Shared, Table, Variant, save_scores, score_all
 
-from ihas_jax.cli import earlier_logs, early_preset
+from ihas_jax.cli import earlier_logs, early_preset, open_logs
 from ihas_jax.config import Config, replaced
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.presets import PresetName

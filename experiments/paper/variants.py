@@ -15,10 +15,8 @@ from jax import Array
 
 from ihas_jax.config import Config, to_json
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import BatchStats, Params
-from ihas_jax.names import printable
 from ihas_jax.progress import log
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.serving.bundle import load_bundle
@@ -174,18 +172,6 @@ def score_all(
         done[variant.name] = scores
         keep()
     return time_inference([v for v in variants if v.name in done], data, folder, seeds[0])
-
-
-def open_logs(paths: Sequence[Path]) -> dict[str, Dataset]:
-    """The stores of a table by the names of their folders, in characters that can be printed.
-
-    Raises:
-      InputError: two of them have the same name.
-    """
-    names = [printable(path.resolve().name) for path in paths]
-    if len(set(names)) < len(names):
-        raise InputError(f"--data names two folders of the same name: {', '.join(names)}.")
-    return {name: open_store(path) for name, path in zip(names, paths, strict=True)}
 
 
 def save_scores(results: Path, table: Table, shared: Shared) -> None:

@@ -14,17 +14,6 @@ _FOLD = 64
 _FORMS = {"ids": ("[n, N]", 2, np.dtype(np.int32)), "labels": ("[n]", 1, np.dtype(np.uint8))}
 
 
-def check_names(label: str, fields: Sequence[str]) -> None:
-    """Raises: InputError: there are no fields, or two columns have one name."""
-    if not fields:
-        raise InputError("The schema has no fields, so there is nothing to learn from.")
-    names = [label, *fields]
-    if twice := [name for n, name in enumerate(names) if name in names[:n]]:
-        raise InputError(
-            f"The schema names two columns {twice[0]!r}; each needs a name of its own."
-        )
-
-
 def check_form(name: str, ids: Any, labels: Any, fields: Sequence[str]) -> None:
     """Checks shapes and dtypes of a split, without reading a row.
 

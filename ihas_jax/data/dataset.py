@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ihas_jax.data.checks import check_form, check_names, check_values, is_mapped
+from ihas_jax.data.checks import check_form, check_values, is_mapped
 from ihas_jax.data.schema import Schema
+from ihas_jax.data.schema_checks import check_schema
 from ihas_jax.data.split import SPLITS
 from ihas_jax.errors import InputError
 
@@ -31,8 +32,9 @@ class Dataset:
     """An encoded log: what its columns mean, and its three splits.
 
     Raises:
-      InputError: A split is not one, or its arrays don't fit the schema. Of arrays in memory every
-        row is read; views of files are read when `check` is called, as it is when a run starts.
+      InputError: The schema can't be saved or encoded by, a split is not one, or its arrays don't
+        fit the schema. Of arrays in memory every row is read; views of files are read when `check`
+        is called, as it is when a run starts.
     """
 
     schema: Schema
@@ -41,10 +43,8 @@ class Dataset:
     test: Split
 
     def __post_init__(self) -> None:
-        """Checks the names, shapes and dtypes, and the values that are in memory."""
-        if not isinstance(self.schema, Schema):
-            raise InputError(f"The schema is a {type(self.schema).__name__}, not a Schema.")
-        check_names(self.schema.label, self.schema.names)
+        """Checks the schema, shapes and dtypes, and the values that are in memory."""
+        check_schema(self.schema)
         for name in SPLITS:
             split = getattr(self, name)
             if not isinstance(split, Split):

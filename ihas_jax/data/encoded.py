@@ -21,6 +21,7 @@ import polars as pl
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.id_columns import check_columns, check_row_numbers, find_fields
 from ihas_jax.data.schema import Field, Schema
+from ihas_jax.data.schema_checks import check_schema
 from ihas_jax.data.split import SPLITS
 from ihas_jax.data.store import StoreWriter, new_store, open_store
 from ihas_jax.data.versions import file_versions
@@ -209,6 +210,10 @@ def _load_schema(path: Path, fields: Sequence[str]) -> Schema | None:
             raise InputError(f"--fields names {_LABEL!r}, which is the label")
         return None
     schema = Schema.load(file)
+    try:
+        check_schema(schema)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
     if strange := [name for name in fields if name not in schema.names]:
         raise InputError(
             f"--fields names {strange[0]!r}, which {file} does not have; its fields are "

@@ -210,8 +210,10 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         checkpoints.save(arrays, {})
     write_json(partial / "bundle.json", facts)
     checksums.seal(partial)
-    if path.exists():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
     partial.rename(path)
 
 

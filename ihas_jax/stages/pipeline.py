@@ -109,12 +109,13 @@ def _run(run: Run, source: Run, stage: StageName) -> Result:
     chain = Chain(run, stages.stages, stages.shared)
     ends = stage in ("all", "evaluate")
     metrics = read_published(run) if ends and "evaluate" in chain.seconds else None
-    if metrics is None:
+    before = metrics is not None
+    if not before:
         chain.advance(stage)
         metrics = read_published(run) if "evaluate" in chain.seconds else None
-    else:
-        _name_changed(run.workdir)
     missing = present(run, metrics) if ends and metrics is not None else ()
+    if before:  # what was missing has been made by now
+        _name_changed(run.workdir)
     return Result(metrics or {}, run.workdir, missing)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ihas_jax import checksums
+from ihas_jax.errors import InputError
 from ihas_jax.progress import log, show
 from ihas_jax.reporting.drawing import FigureNames, figure_names, save_figure
 from ihas_jax.reporting.figures import (
@@ -107,11 +108,18 @@ def _parts(metrics: dict[str, Any]) -> list[str]:
 def _missing(run: Run, metrics: dict[str, Any], names: FigureNames) -> list[str]:
     """The files that are not there, or show other names than they could by now."""
     folder = run.workdir
-    missing = [name for name in _parts(metrics) if not (folder / name).exists()]
-    shown = read_json(folder / _NAMES) if (folder / _NAMES).exists() else {}
-    if shown != names.stand_ins:
+    missing = [name for name in _parts(metrics) if not (folder / name).is_file()]
+    if _shown(folder / _NAMES) != names.stand_ins:
         missing = [*dict.fromkeys([*missing, _REPORT, _WIDTHS]), _NAMES]
     return missing
+
+
+def _shown(path: Path) -> dict[str, str] | None:
+    """The stand-ins that the files of a run show; None where nobody can tell."""
+    try:
+        return read_json(path) if path.exists() else {}
+    except InputError:
+        return None
 
 
 def _remove(run: Run, names: list[str]) -> None:

@@ -105,7 +105,10 @@ def _checked(labels: Any, probs: Any) -> tuple[np.ndarray, np.ndarray]:
     given = {"labels": labels, "probabilities": probs}
     arrays = {}
     for name, numbers in given.items():
-        array = arrays[name] = np.asarray(numbers)
+        try:
+            array = arrays[name] = np.asarray(numbers)
+        except ValueError as error:
+            raise InputError(f"The {name} are not an array [n] of numbers ({error}).") from None
         if array.ndim != 1 or array.dtype.kind not in "biuf" or np.ma.isMaskedArray(numbers):
             column = f"; one column is {name}[:, i]" if array.ndim == 2 else ""
             raise InputError(

@@ -99,12 +99,37 @@ def test_a_split_that_is_none_is_refused(split, words):
         dataclasses.replace(build(), valid=split)
 
 
+def with_site(**changes):
+    """The schema with another first field."""
+    return dataclasses.replace(
+        SCHEMA, fields=(dataclasses.replace(FIELDS[0], **changes), *FIELDS[1:])
+    )
+
+
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
         (Schema("click", ()), "no fields"),
         (Schema("click", (*FIELDS[:2], FIELDS[0])), "two columns 'site'"),
         (Schema("ad", FIELDS), "two columns 'ad'"),
+        (Schema("click", tuple(field.name for field in FIELDS)), "fields hold a str; give a tuple"),
+        (Schema("click", list(FIELDS)), "fields hold a list; give a tuple of Field"),
+        (Schema(None, FIELDS), "names hold None in position 0, of the type NoneType; they are"),
+        (with_site(name=3), "names hold 3 in position 1, of the type int"),
+        (with_site(name="\ud800"), "names hold '.ud800', half a character"),
+        (with_site(values=tuple(range(6))), "values of the field 'site' hold 0 in position 0, of"),
+        (with_site(values=("a", *range(5))), r"hold 0 in position 1.*use tuple\(map\(str, values"),
+        (with_site(values=tuple(np.array(list("abcdef")))), "'site' hold .* of the type str_"),
+        (with_site(values=("a", None, *"bcde")), "hold None in position 1"),
+        (with_site(values=(*"abcde", "\udcff")), "'site' hold '.udcff', half a character"),
+        (with_site(values=tuple("abcdeb")), "'site' has the value 'b' twice"),
+        (with_site(values=list("abcdef")), "'site' has a list of values; give a tuple of texts"),
+        (with_site(values="abcdef"), "'site' has a str of values"),
+        (with_site(values=np.arange(6)), "'site' has a ndarray of values"),
+        (with_site(kind="category"), "of the kind 'category'; there are text, integer, float"),
+        (with_site(kind="quantile", edges=(1.0, 0.5)), r"edges \(1.0, 0.5\); they are floats that"),
+        (with_site(kind="quantile", edges=(np.float32(1),)), "are floats that ascend"),
+        (Schema("click", FIELDS, (None,)), "missing values hold None in position 0"),
         ([field.name for field in FIELDS], "The schema is a list"),
     ],
 )

@@ -254,3 +254,12 @@ def test_an_index_is_no_field(tmp_path, index, named, words):
         ihas.open_store(tmp_path / "encoded")
     assert open_encoded(tmp_path / "encoded", ["site"]).schema.names == ("site",)
     assert open_encoded(tmp_path / "encoded", ["site", index]).schema.sizes[0] == 10
+
+
+def test_a_schema_that_encodes_nothing_is_named(written, tmp_path):
+    folder, _ = written
+    fields = (Field("site", tuple(range(6))), Field("ad", ("x", "y", "z")))
+    Schema("label", fields).save(folder / "schema.json")
+    with pytest.raises(InputError, match=r"schema\.json: The values of the field 'site' hold 0"):
+        convert_encoded(folder, tmp_path / "store")
+    assert not (tmp_path / "store").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -78,3 +79,14 @@ def test_models_are_trained_and_measured_beside_the_dnn(command):
         runs = content["logs"]["store"][row["name"]]
         assert [0.2 < run["auc"] < 1 for run in runs] == [True, True]
     assert " step | store |" in results.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize("name", ["models.py", "table_updates.py", "paper/table3_transfer.py"])
+def test_two_logs_of_one_name_are_refused(command, name):
+    script = dataclasses.replace(command, script=name)
+    stores = [command.folder / "store", command.folder / "elsewhere" / "store"]
+    if not stores[1].exists():
+        shutil.copytree(*stores)
+    done = script("--data", *stores, "--seeds", 2, "--results", command.folder / "none")
+    assert done.returncode == 2
+    assert "--data names two folders of the same name: store, store." in done.stderr

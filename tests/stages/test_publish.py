@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.progress import command_line
 from ihas_jax.reporting.drawing import figure_names
-from ihas_jax.serving.bundle import load_bundle
+from ihas_jax.serving.bundle import load_bundle, save_bundle
 from ihas_jax.stages import publish
 from ihas_jax.stages.pipeline import fit
 from ihas_jax.stages.run import write_json
@@ -129,6 +130,59 @@ def test_a_part_that_fails_is_made_by_the_same_call(
     for name in left:
         if name != "report.md":  # which has the seconds of its evaluation
             assert after[name] == complete[name]
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(copy, log, caplog):
+    for name in ("report.md", "figures/widths.png"):
+        (copy / name).unlink()
+        (copy / name).mkdir()
+    missing = fit(CONFIG, log, copy).missing
+    assert missing == (str(copy / "report.md"), str(copy / "figures" / "widths.png"))
+    assert f"{missing[0]} could not be made (IsADirectoryError" in caplog.text
+    assert f"{missing[1]} could not be made (IsADirectoryError" in caplog.text
+    for name in missing:
+        Path(name).rmdir()
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "ihas_jax"):
+        assert not fit(CONFIG, log, copy).missing
+    assert "changed or damaged" not in caplog.text
+
+
+def test_figures_that_were_deleted_are_not_called_damaged(copy, log, finished, caplog):
+    shutil.rmtree(copy / "figures")
+    with caplog.at_level(logging.INFO, "ihas_jax"):
+        assert not fit(CONFIG, log, copy).missing
+    assert "changed or damaged" not in caplog.text
+    assert {path.name for path in (copy / "figures").iterdir()} == FIGURES
+
+
+@pytest.mark.parametrize("damage", ["text", "folder"])
+def test_damaged_names_of_figures_hide_no_numbers(copy, log, finished, damage):
+    names = copy / "figures" / "names.json"
+    names.write_text("{") if damage == "text" else names.mkdir()
+    result = fit(CONFIG, log, copy)
+    assert result.metrics == finished.metrics
+    assert (str(copy / "report.md") not in result.missing) and (copy / "report.md").is_file()
+    if damage == "text":
+        assert not result.missing and not names.exists()
+
+
+@pytest.mark.parametrize("way", ["file", "link"])
+def test_what_stands_in_the_place_of_a_bundle_is_replaced(copy, log, finished, tmp_path, way):
+    shutil.move(copy / "bundle", tmp_path / "elsewhere")
+    bundle, ids = copy / "bundle", log.test.ids
+    if way == "file":
+        bundle.touch()
+    else:
+        bundle.symlink_to(tmp_path / "nothing")
+    assert not fit(CONFIG, log, copy).missing
+    expected = load_bundle(tmp_path / "elsewhere").predict_ids(ids)
+    assert (load_bundle(copy).predict_ids(ids) == expected).all()
+    save_bundle(load_bundle(copy), link := tmp_path / "link")
+    shutil.rmtree(link)
+    link.symlink_to(tmp_path / "elsewhere")
+    save_bundle(load_bundle(copy), link)
+    assert not link.is_symlink() and (tmp_path / "elsewhere" / "bundle.json").exists()
 
 
 def test_numbers_are_there_before_anything_is_drawn(copy, log, monkeypatch):

@@ -108,6 +108,12 @@ def test_what_has_no_score_is_refused(function, labels, probs, words):
         )
 
 
+@pytest.mark.parametrize("function", [auc, logloss, score])
+def test_rows_of_several_lengths_have_no_score(function):
+    with pytest.raises(InputError, match=r"probabilities are not an array \[n\] of numbers"):
+        function([0, 1], [[0.1], [0.2, 0.3]])
+
+
 @pytest.mark.parametrize("wrong", [-0.1, 1.5, float("inf")])
 def test_a_logloss_is_of_probabilities_and_an_auc_of_any_order(wrong):
     labels, numbers = np.array([0, 1, 1]), np.array([0.5, 0.6, wrong])
