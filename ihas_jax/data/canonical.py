@@ -11,6 +11,7 @@ The kind of a field is found in the log when it is prepared (see `kinds`) and ke
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 import polars as pl
@@ -30,6 +31,11 @@ _TIME = (
     r"\s?(Z|z|UTC|[+-]\d{2}(?::?\d{2})?)?)?$"
 )
 _X, _NUMBER = pl.col("x"), pl.col("number")
+_ABSENT = (_X.is_null() | (_X == "")).alias("absent")
+_IS_WORD = _X.str.to_lowercase().is_in(MISSING_WORDS).fill_null(False)
+_ODD = (_X.str.ends_with(".0") | _X.str.ends_with("00") | _X.is_in(_TRUTHS)).fill_null(False)
+_FINITE = pl.when(_NUMBER.is_finite()).then(_NUMBER)
+_TRUTH = pl.when(_X.is_in(_TRUTHS[:3])).then(1.0).when(_X.is_in(_TRUTHS[3:])).then(0.0)
 _CLOCK = "%Y-%m-%d %H:%M:%S"
 
 
@@ -143,18 +149,16 @@ def spell(
         return _without(spelled, _spell_text(words)).fill_null("") if missing else spelled
     # each step uses columns of the step before, so that nothing is computed twice
     frame = texts.alias("x").to_frame()
-    absent = (_X.is_null() | _X.str.to_lowercase().is_in(MISSING_WORDS)).alias("absent")
     if kind == "time":
-        code = pl.coalesce(_read_time(_X), _X)
-        if missing:
-            absent |= code.is_in(words.to_frame().select(code).to_series().implode())
+        frame = frame.select("x", _ABSENT | _IS_WORD, number=_read_time(_X))
+        known = words.to_frame().select(_read_time(_X)).to_series()
     else:
-        frame = _with_number(frame, absent)
-        absent, code = pl.col("absent"), _code(kind, edges)
-        if missing:
-            absent |= _NUMBER.is_in(read_numbers(words).drop_nulls().implode())
-    nothing = pl.lit(NO_NUMBER if kind in ("numeric", "quantile") else "")
-    return frame.select(pl.when(absent).then(nothing).otherwise(code).alias(texts.name)).to_series()
+        frame = _with_number(frame)
+        known = read_numbers(words)
+    if missing:
+        lost = _NUMBER.is_in(known.drop_nulls().implode())
+        frame = frame.with_columns(pl.col("absent") | lost.fill_null(False))
+    return frame.select(_spelling(kind, edges)).to_series().alias(texts.name)
 
 
 def read_numbers(texts: pl.Series) -> pl.Series:
@@ -224,12 +228,13 @@ def _without(texts: pl.Series, words: pl.Series) -> pl.Series:
 def _spell_text(texts: pl.Series) -> pl.Series:
     """Text of the kind text; what is spelled already, as most is, comes back as the same object."""
     frame = texts.alias("x").to_frame()
-    ends = _X.str.ends_with(".0") | _X.str.ends_with("00") | _X.is_in(_TRUTHS)
-    odd = frame.select(ends.fill_null(False)).to_series()
-    some = frame.filter(odd)
-    plain = some.select(_plain(_X)).to_series()
-    if (plain != some["x"]).any():
-        texts = texts.clone().scatter(odd.arg_true(), plain)
+
+    odd = frame.select(_ODD).to_series()
+    if odd.any():
+        some = frame.filter(odd)
+        plain = some.select(_plain(_X)).to_series()
+        if (plain != some["x"]).any():
+            texts = texts.clone().scatter(odd.arg_true(), plain)
     return texts.fill_null("") if texts.null_count() else texts
 
 
@@ -239,16 +244,27 @@ def _plain(text: pl.Expr) -> pl.Expr:
     return pl.when(text.is_in(_TRUTHS)).then(text.str.to_lowercase()).otherwise(whole)
 
 
-def _with_number(frame: pl.DataFrame, *more: pl.Expr) -> pl.DataFrame:
-    """Adds `number`, Float64, of the text `x`: finite or null; and other columns."""
-    truth = pl.when(_X.is_in(_TRUTHS[:3])).then(1.0).when(_X.is_in(_TRUTHS[3:])).then(0.0)
-    number = truth.otherwise(_X.cast(pl.Float64, strict=False))
-    frame = frame.with_columns(number.alias("number"), *more)
-    return frame.with_columns(pl.when(_NUMBER.is_finite()).then(_NUMBER))
+def _with_number(frame: pl.DataFrame) -> pl.DataFrame:
+    """Adds the Float64 `number` of the text `x`, finite or null, and whether it is `absent`."""
+    frame = frame.with_columns(_X.cast(pl.Float64, strict=False).alias("number"), _ABSENT)
+    frame = frame.with_columns(_FINITE)
+    if frame["number"].null_count() > frame["absent"].sum():  # there are words
+        number = _TRUTH.otherwise(_NUMBER).alias("number")
+        frame = frame.with_columns(number, pl.col("absent") | _IS_WORD)
+    return frame
+
+
+@lru_cache(maxsize=1024)
+def _spelling(kind: FieldKind, edges: tuple[float, ...]) -> pl.Expr:
+    """The spelling of the text `x`; `number` is its number, or time, or null."""
+    nothing = pl.lit(NO_NUMBER if kind in ("numeric", "quantile") else "")
+    return pl.when("absent").then(nothing).otherwise(_code(kind, edges))
 
 
 def _code(kind: FieldKind, edges: tuple[float, ...]) -> pl.Expr:
-    """The spelling of the text `x`, of which `number` is the number or null."""
+    """The spelling of the text `x` that is not missing."""
+    if kind == "time":
+        return pl.coalesce(_NUMBER, _X)
     if kind == "numeric":
         return _log_square(_NUMBER)
     if kind == "quantile":
