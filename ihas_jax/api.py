@@ -15,6 +15,7 @@ from ihas_jax.config import (
     TrainConfig,
 )
 from ihas_jax.data.batches import Feed, RoundIterator, Rounds
+from ihas_jax.data.columns import LostWordWarning
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.drift import OtherShareWarning
 from ihas_jax.data.schema import Field, Schema
@@ -73,6 +74,7 @@ __all__ = [
     "GateConfig",
     "InputError",
     "Looked",
+    "LostWordWarning",
     "MethodName",
     "Model",
     "ModelConfig",
