@@ -2,8 +2,8 @@
 
 Numbers don't hold what only text tells: of "007" they leave 7, of the version "1.10" they leave
 1.1, a Float32 doesn't tell integers apart from 2^24 on, and times in milliseconds have no
-microseconds. Such a column would be looked up
-without a complaint, and its rows would get the ids of other values.
+microseconds. Such a column would be looked up without a complaint, and its rows would get the ids
+of other values.
 """
 
 from __future__ import annotations
