@@ -8,7 +8,6 @@ if __name__ == "__main__":
     catch_interrupts()  # importing what follows takes seconds
 
 import contextlib
-import json
 import random
 import shutil
 import signal
@@ -18,24 +17,26 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import tyro
 from bench.damage import any_file, look
 from bench.fuzzing import FUZZES, Verdict
 from bench.trials import METHODS, Lab, Tally, one_paragraph, outcome, stage_of
-from rich.table import Table
 
 from ihas_jax.config import Config
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.method_config import MethodName
 from ihas_jax.progress import console, log, track
 from ihas_jax.reporting.report import provenance
+from ihas_jax.reporting.tables import Grid
+from ihas_jax.stages.run import read_json, write_json, write_text
 
 _STAGES = ("base", "search", "cluster", "retrain", "evaluate")
 _CHAIN = 4
 """Kills of one run before it may end."""
+_HEADINGS = ("trial", "wanted", "trials", "went wrong", "what came of them")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Kill(Job):
     methods: tuple[MethodName, ...] = METHODS
     """The methods, which take turns."""
 
-    def tallies(self, lab: Lab, rng: random.Random) -> list[Tally]:
+    def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
         """Every run is killed a few times and must end bit-equal to one that was not."""
         wanted = "ends bit-equal to the uninterrupted run"
         moments = Tally("kill -9 at a random moment", wanted)
@@ -71,6 +72,7 @@ class Kill(Job):
         for number, chain in enumerate(chains):
             method = self.methods[number % len(self.methods)]
             _kill_and_finish(lab, method, len(chain), moments, rng)
+            yield [moments, renames]
         for number in range(self.renames):
             method = self.methods[number % len(self.methods)]
             side = ("before", "after")[number % 2]
@@ -81,7 +83,7 @@ class Kill(Job):
             stopped = process.returncode == -signal.SIGKILL
             fault = _finish(lab, method, output) if stopped else "the process was not killed"
             renames.count(f"{side} it", fault)
-        return [moments, renames]
+            yield [moments, renames]
 
 
 def _kill_and_finish(
@@ -124,7 +126,7 @@ class Full(Job):
     trials: int = 24
     """Sizes of the disk, from nearly none to what the run needs."""
 
-    def tallies(self, lab: Lab, rng: random.Random) -> list[Tally]:
+    def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
         """One paragraph, and with more space the run ends bit-equal."""
         tally = Tally("disk full", "one paragraph, resumes, ends bit-equal")
         disk = lab.folder / "disk"
@@ -134,30 +136,33 @@ class Full(Job):
             with _tmpfs(disk, f"size={kilobytes}k") as refused:
                 if refused:
                     tally.not_done = refused
-                    return [tally]
+                    yield [tally]
+                    return
                 code, stdout, stderr = lab.run("ihas", disk / "run")
                 if code == 0:
                     tally.count("enough space")
+                    yield [tally]
                     continue
                 _mount("-o", "remount,size=256m", str(disk))
                 fault = "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
                 tally.count(stage_of(stdout), fault or _finish(lab, "ihas", disk / "run"))
                 log(f"[full] {kilobytes} KB: {stderr.strip()[:150]}")
-        return [tally]
+                yield [tally]
 
 
 @dataclass(frozen=True)
 class ReadOnly(Job):
     """Makes the folder of a run read-only before each of its stages."""
 
-    def tallies(self, lab: Lab, rng: random.Random) -> list[Tally]:
+    def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
         """One paragraph for each stage, and once writable the run ends bit-equal."""
         tally = Tally("read-only folder", "one paragraph, resumes, ends bit-equal")
         disk = lab.folder / "disk"
         with _tmpfs(disk, "size=256m") as refused:
             if refused:
                 tally.not_done = refused
-                return [tally]
+                yield [tally]
+                return
             for stage in _STAGES:
                 _mount("-o", "remount,ro", str(disk))
                 code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
@@ -167,7 +172,7 @@ class ReadOnly(Job):
                 code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
                 tally.count(stage, fault or (f"does not resume: {stderr[-500:]}" if code else ""))
             tally.count("the whole run", _finish(lab, "ihas", disk / "run"))
-        return [tally]
+        yield [tally]
 
 
 @contextlib.contextmanager
@@ -199,7 +204,7 @@ class Damage(Job):
     methods: tuple[MethodName, ...] = ("ihas", "pep", "optembed", "adafs_soft")
     """The methods, which take turns."""
 
-    def tallies(self, lab: Lab, rng: random.Random) -> list[Tally]:
+    def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
         """Each is named, or every number comes out as before."""
         tallies = {
             lacking: Tally(f"damaged byte, {what}", "named, or harmless: never another number")
@@ -222,7 +227,7 @@ class Damage(Job):
             about = f"{method}, byte {place} of {file.relative_to(copy)}"
             tallies[lacking].count(what, fault and f"{about}: {fault}")
             log(f"[damage] {about}: {what} {fault}")
-        return list(tallies.values())
+            yield list(tallies.values())
 
 
 @dataclass(frozen=True)
@@ -232,7 +237,7 @@ class Fuzz(Job):
     trials: int = 10_000
     """Logs and rows."""
 
-    def tallies(self, lab: Lab, rng: random.Random) -> list[Tally]:
+    def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
         """Every value gets its own id, or one clear error comes and leaves nothing."""
         wanted = "each value has its id, or one clear error and nothing left"
         tallies = {name: Tally(name, wanted) for name in FUZZES}
@@ -247,7 +252,7 @@ class Fuzz(Job):
                 about = verdict.fault and f"seed {seed}: {verdict.fault}"
                 tallies[name].count(verdict.outcome, about)
                 progress.advance(1)
-        return list(tallies.values())
+        yield list(tallies.values())
 
 
 Command = (
@@ -269,8 +274,11 @@ def main() -> None:
         lab = Lab(folder.resolve())
         for name, value in lab.caching.items():
             jax.config.update(name.lower(), value)
-        tallies = job.tallies(lab, random.Random(job.seed))
-    _save(job.results, type(job).__name__.lower(), tallies, time.monotonic() - start)
+        for tallies in job.tallies(lab, random.Random(job.seed)):
+            _save(job.results, type(job).__name__.lower(), tallies, time.monotonic() - start)
+    rows = [_row(asdict(tally)) for tally in tallies]
+    console.print(Grid("", _HEADINGS, rows, texts=(0, 1, 4)))
+    log(f"Results: {job.results}.md and .json")
     if any(tally.faults or tally.not_done for tally in tallies):
         raise InputError(f"Trials failed or could not be done; {job.results}.md says which.")
 
@@ -278,29 +286,22 @@ def main() -> None:
 def _save(results: Path, name: str, tallies: list[Tally], seconds: float) -> None:
     """Puts the tallies of one subcommand beside those of the others that are there."""
     path = Path(f"{results}.json")
-    content = json.loads(path.read_bytes()) if path.exists() else {}
-    about = provenance(Config())[:-1]
+    content = read_json(path) if path.exists() else {}
     found = [asdict(tally) for tally in tallies]
+    about = provenance(Config())[:-1]
     content[name] = {"provenance": about, "seconds": round(seconds), "tallies": found}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    headings = ("trial", "wanted", "trials", "went wrong", "what came of them")
-    table = Table(*headings)
+    write_json(path, content)
     lines = ["# Robustness", ""]
     for part in content.values():
         lines += [*part["provenance"], f"- time: {part['seconds']} s", ""]
-        lines += [f"| {' | '.join(headings)} |", "|---|---|---:|---:|---|"]
-        for tally in part["tallies"]:
-            row = _row(tally)
-            lines.append(f"| {' | '.join(row)} |")
-            table.add_row(*row)
+        lines += [f"| {' | '.join(_HEADINGS)} |", "|---|---|---:|---:|---|"]
+        lines += [f"| {' | '.join(_row(tally))} |" for tally in part["tallies"]]
         lines += ["", *(f"- {fault}" for tally in part["tallies"] for fault in tally["faults"]), ""]
-    Path(f"{results}.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    console.print(table)
-    log(f"Results: {results}.md and .json")
+    write_text(Path(f"{results}.md"), "\n".join(lines).rstrip() + "\n")
 
 
-def _row(tally: dict) -> tuple[str, ...]:  # type: ignore[type-arg]
+def _row(tally: dict[str, Any]) -> tuple[str, ...]:
     came = ", ".join(f"{name}: {number}" for name, number in tally["outcomes"].items())
     total = sum(tally["outcomes"].values())
     came = f"not done: {tally['not_done']}" if tally["not_done"] else came
