@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.id_columns import check_columns, check_row_numbers, find_fields
@@ -89,10 +90,10 @@ class EncodedLog:
         label, *fields = self._columns
         with _named(self._path):
             for part in self._parts[split]:
-                scan = pl.scan_parquet(part, glob=False).select(self._columns)
+                scan = pl.scan_parquet(part, glob=False).select(cs.by_name(*self._columns))
                 for frame in scan.collect_batches(chunk_size=_ROWS, maintain_order=True):
                     self._check_version(part)
-                    ids = frame.select(pl.col(fields).cast(pl.Int32)).to_numpy(order="c")
+                    ids = frame.select(cs.by_name(*fields).cast(pl.Int32)).to_numpy(order="c")
                     yield ids, frame[label].cast(pl.UInt8).to_numpy()
                 self._check_version(part)
 
@@ -107,7 +108,7 @@ class EncodedLog:
     def _check_range(self, sizes: Sequence[int]) -> list[int]:
         """The largest value of each field, over all parts."""
         every = pl.concat(
-            pl.scan_parquet(part, glob=False).select(pl.col(self._columns).cast(self._integer))
+            pl.scan_parquet(part, glob=False).select(cs.by_name(*self._columns).cast(self._integer))
             for part in self._versions
         )
         nulls, lowest, largest = pl.collect_all([every.null_count(), every.min(), every.max()])
@@ -115,9 +116,10 @@ class EncodedLog:
         checked = zip(self._columns, (2, *sizes), nulls.row(0), low, high, strict=True)
         for name, size, missing, least, most in checked:
             if missing:
+                first = self._find(name, cs.by_name(name).is_null())
                 raise InputError(
-                    f"{self._path}: {name!r} is missing in {missing} rows, the first of them "
-                    f"{self._find(name, pl.col(name).is_null())}; each row needs an id (a field's "
+                    f"{self._path}: {name!r} is missing in {missing} rows, the first of them {first}"
+                    f"; each row needs an id (a field's "
                     "last is for all values without one), and a label"
                 )
             if least < 0 or most >= size:
@@ -130,7 +132,7 @@ class EncodedLog:
                         "ids count from 0 without large gaps, since each needs a row of the "
                         "embedding table"
                     )
-                place = self._find(name, pl.col(name).cast(self._integer) == wrong)
+                place = self._find(name, cs.by_name(name).cast(self._integer) == wrong)
                 raise InputError(f"{self._path}: {name!r} holds {wrong} in {place}; {rule}")
         return high[1:]
 

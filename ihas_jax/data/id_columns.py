@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
 from ihas_jax.errors import InputError
 
@@ -70,11 +71,14 @@ def check_row_numbers(
       InputError: Each training row has an id that no other has; names each such field.
     """
     scan = pl.concat(
-        [pl.scan_parquet(part, glob=False).select(pl.col(fields).cast(pl.Int64)) for part in parts]
+        [
+            pl.scan_parquet(part, glob=False).select(cs.by_name(*fields).cast(pl.Int64))
+            for part in parts
+        ]
     )
     rows = scan.select(pl.len()).collect().item()
     able = [name for name, top in zip(fields, largest, strict=True) if top + 1 >= rows >= 100]
-    distinct = scan.select(pl.col(able).n_unique()).collect().row(0) if able else ()
+    distinct = scan.select(cs.by_name(*able).n_unique()).collect().row(0) if able else ()
     faults = {
         name: f"has another id in each of the {rows} training rows, as an index has"
         for name, number in zip(able, distinct, strict=True)
@@ -111,7 +115,7 @@ def _no_integers(name: str, kinds: Kinds, root: Path, boolean: bool = False) -> 
 def _content(part: Path, name: str, kind: pl.DataType) -> str:
     """What a column without integers holds, in words, with the usual remedy."""
     if kind.is_float():
-        given = pl.col(name).drop_nulls().drop_nans()
+        given = cs.by_name(name).drop_nulls().drop_nans()
         scan = pl.scan_parquet(part, glob=False).select((given % 1 == 0).all())
         if not scan.collect().item():
             return "fractions"

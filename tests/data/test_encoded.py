@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import polars as pl
 import pyarrow
 import pytest
 from pyarrow import parquet
@@ -263,3 +264,16 @@ def test_a_schema_that_encodes_nothing_is_named(written, tmp_path):
     with pytest.raises(InputError, match=r"schema\.json: The values of the field 'site' hold 0"):
         convert_encoded(folder, tmp_path / "store")
     assert not (tmp_path / "store").exists()
+
+
+def test_names_that_polars_takes_for_patterns_are_names(tmp_path):
+    names = ["a", "^a$", "*", "^.*$"]
+    for split, rows in (("train", 300), ("valid", 20), ("test", 20)):
+        ids = {name: np.arange(rows) % (2 + n) for n, name in enumerate(names)}
+        pl.DataFrame(ids | {"label": np.arange(rows) % 2}).write_parquet(
+            tmp_path / f"{split}.parquet"
+        )
+    for data in (ihas.open_store(tmp_path), open_encoded(tmp_path, names[::-1])):
+        assert data.schema.sizes == tuple(3 + names.index(name) for name in data.schema.names)
+        for name, column in zip(data.schema.names, data.train.ids.T, strict=True):
+            np.testing.assert_array_equal(column, np.arange(300) % (2 + names.index(name)))
