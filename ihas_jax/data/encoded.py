@@ -107,8 +107,11 @@ class EncodedLog:
 
     def _check_range(self, sizes: Sequence[int]) -> list[int]:
         """The largest value of each field, over all parts."""
+        # by their places: Polars takes names such as "^a$" for patterns
+        places = {name: str(place) for place, name in enumerate(self._columns)}
+        numbers = cs.by_name(*self._columns).cast(self._integer)
         every = pl.concat(
-            pl.scan_parquet(part, glob=False).select(cs.by_name(*self._columns).cast(self._integer))
+            pl.scan_parquet(part, glob=False).select(numbers).rename(places)
             for part in self._versions
         )
         nulls, lowest, largest = pl.collect_all([every.null_count(), every.min(), every.max()])
@@ -118,9 +121,9 @@ class EncodedLog:
             if missing:
                 first = self._find(name, cs.by_name(name).is_null())
                 raise InputError(
-                    f"{self._path}: {name!r} is missing in {missing} rows, the first of them {first}"
-                    f"; each row needs an id (a field's "
-                    "last is for all values without one), and a label"
+                    f"{self._path}: {name!r} is missing in {missing} rows, the first of them "
+                    f"{first}; each row needs an id (a field's last is for all values without "
+                    "one), and a label"
                 )
             if least < 0 or most >= size:
                 wrong = least if least < 0 else most
