@@ -33,7 +33,7 @@ _FLAGS = (
     *("--model.dim", "4", "--model.hidden", "8", "4", "--optimizer.learning-rate", "0.02"),
     *("--train.batch-size", "100", "--train.round-batches", "4", "--train.max-epochs", "2"),
     *("--train.checkpoint-seconds", "0", "--search.pretrain-epochs", "2"),
-    *("--search.gate-every", "2", "--cluster.min-rows", "100"),
+    *("--search.gate-every", "2", "--cluster.min-rows", "100", "--autodim.dims", "2", "4"),
 )
 _RUN = Path(__file__).resolve().parents[1] / "run.py"
 _KILL_IN_RENAME = """

@@ -143,7 +143,8 @@ def reference_spelling(text: str, kind: str) -> str | None:
     if kind == "text":
         whole = re.fullmatch(r"(-?(?:0|[1-9]\d{0,14}))\.0+", text)
         truth = text in ("True", "TRUE", "False", "FALSE")
-        return whole[1] if whole else text.lower() if truth else text
+        plain = whole[1] if whole else text.lower() if truth else text
+        return "0" if plain == "-0" else plain
     absent = text.lower() in MISSING_WORDS
     if kind == "numeric" and absent:
         return "NULL"

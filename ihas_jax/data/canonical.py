@@ -33,7 +33,9 @@ _TIME = (
 _X, _NUMBER = pl.col("x"), pl.col("number")
 _ABSENT = (_X.is_null() | (_X == "")).alias("absent")
 _IS_WORD = _X.str.to_lowercase().is_in(MISSING_WORDS).fill_null(False)
-_ODD = (_X.str.ends_with(".0") | _X.str.ends_with("00") | _X.is_in(_TRUTHS)).fill_null(False)
+_ODD = (_X.str.ends_with(".0") | _X.str.ends_with("00") | _X.is_in((*_TRUTHS, "-0"))).fill_null(
+    False
+)
 _FINITE = pl.when(_NUMBER.is_finite()).then(_NUMBER)
 _TRUTH = pl.when(_X.is_in(_TRUTHS[:3])).then(1.0).when(_X.is_in(_TRUTHS[3:])).then(0.0)
 _CLOCK = "%Y-%m-%d %H:%M:%S"
@@ -122,7 +124,8 @@ def spell(
 
     A missing category is the empty text, a missing number is `NO_NUMBER`.
 
-    - text: as it is, but for "3.0", which is "3", and "True" and "TRUE", which are "true".
+    - text: as it is, but for "3.0", which is "3", "-0", which is "0", and "True" and "TRUE", which
+      are "true".
     - integer: by value: "3.0", "+3", "03" and "3e0" are "3", true is "1".
     - float: by value, as `as_text` writes it.
     - boolean: "true" for the words and for 1, "false" for the words and for 0.
@@ -239,8 +242,8 @@ def _spell_text(texts: pl.Series) -> pl.Series:
 
 
 def _plain(text: pl.Expr) -> pl.Expr:
-    """Text with whole floats as integers and truth values in lower case."""
-    whole = text.str.replace(r"^(-?(?:0|[1-9]\d{0,14}))\.0+$", "$1")
+    """Text with whole floats as integers, -0 as 0 and truth values in lower case."""
+    whole = text.str.replace(r"^(-?(?:0|[1-9]\d{0,14}))\.0+$", "$1").replace("-0", "0")
     return pl.when(text.is_in(_TRUTHS)).then(text.str.to_lowercase()).otherwise(whole)
 
 

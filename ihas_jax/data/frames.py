@@ -47,11 +47,15 @@ def read_columns(rows: Any, names: Sequence[str], check: Check = accept) -> list
     """
     columns = _find_columns(rows, names, check)
     for name, column in zip(names, columns, strict=True):
-        kind = column.dtype
-        filled = column.drop_nans() if kind.is_float() else column
-        if filled.null_count() < len(filled):
-            check(name, kind)
+        _check_filled(name, column, check)
     return columns
+
+
+def _check_filled(name: str, column: pl.Series, check: Check) -> None:
+    """Checks the type of a column that holds more than nulls and NaN."""
+    filled = column.drop_nans() if column.dtype.is_float() else column
+    if filled.null_count() < len(filled):
+        check(name, column.dtype)
 
 
 def _find_columns(rows: Any, names: Sequence[str], check: Check) -> list[pl.Series]:
@@ -206,7 +210,7 @@ def _object_column(name: str, values: Sequence[Any], check: Check) -> pl.Series:
     for kind in types:
         places = [place for place, value in enumerate(values) if type(value) is kind]
         part = _series(name, kind, [values[place] for place in places])
-        check(name, part.dtype)
+        _check_filled(name, part, check)
         texts[places] = as_text(part).to_list()
     return pl.Series(name, texts.tolist(), dtype=pl.String)
 

@@ -211,3 +211,18 @@ def test_bins_hold_equally_many_training_rows(tmp_path):
     assert 0.5 in field.edges and counts.max() < 0.41 * len(train)
     last = field.values.index(f"{field.edges[-1]} or more")
     assert set(np.unique(data.test.ids)) == {last}
+
+
+def test_gaps_among_text_are_no_numbers():
+    schema = Schema("y", (Field("v", ("1.10", "007", "")),))
+    rows = {"v": ["1.10", float("nan"), "007", np.float64("nan"), None]}
+    assert encode(schema, rows).ravel().tolist() == [0, 2, 1, 2, 2]
+
+
+def test_zero_has_no_sign(tmp_path):
+    pl.DataFrame({"v": ["0.0", "-0.0", "0.5"] * 10, "y": [0, 1] * 15}).write_csv(
+        tmp_path / "log.csv"
+    )
+    log = formats.table(tmp_path / "log.csv", label="y", categorical=["v"])
+    (field,) = prepare(log, tmp_path / "store").schema.fields
+    assert (field.kind, field.values) == ("float", ("0", "0.5"))
