@@ -125,29 +125,54 @@ class Full(Job):
 
     trials: int = 24
     """Sizes of the disk, from nearly none to what the run needs."""
+    stages: tuple[str, ...] = _STAGES
+    """The stages that begin on a disk without any space."""
 
     def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
         """One paragraph, and with more space the run ends bit-equal."""
-        tally = Tally("disk full", "one paragraph, resumes, ends bit-equal")
+        wanted = "one paragraph, resumes, ends bit-equal"
+        tally, starved = Tally("disk full", wanted), Tally("disk full before a stage", wanted)
         disk = lab.folder / "disk"
+        with _tmpfs(disk, "size=32m") as refused:
+            wanted_stages = [n for n, stage in enumerate(_STAGES, 1) if stage in self.stages]
+            for stage in () if refused else _STAGES[: max(wanted_stages, default=0)]:
+                if stage in self.stages:
+                    fault = _starve(lab, disk, stage)
+                    starved.count(stage, fault)
+                    log(f"[full] {stage}: {fault or 'one paragraph'}")
+                    yield [starved, tally]
+                lab.run("ihas", disk / "run", "--stage", stage)
+            if self.stages and not refused:
+                starved.count("the whole run", _finish(lab, "ihas", disk / "run"))
         size = sum(path.stat().st_blocks for path in lab.reference("ihas")[0].rglob("*")) // 2
         for trial in range(self.trials):
             kilobytes = max(8, round(size * (trial + rng.random()) / self.trials))
             with _tmpfs(disk, f"size={kilobytes}k") as refused:
                 if refused:
-                    tally.not_done = refused
-                    yield [tally]
+                    tally.not_done = starved.not_done = refused
+                    yield [starved, tally]
                     return
                 code, stdout, stderr = lab.run("ihas", disk / "run")
                 if code == 0:
                     tally.count("enough space")
-                    yield [tally]
+                    yield [starved, tally]
                     continue
                 _mount("-o", "remount,size=256m", str(disk))
                 fault = "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
                 tally.count(stage_of(stdout), fault or _finish(lab, "ihas", disk / "run"))
                 log(f"[full] {kilobytes} KB: {stderr.strip()[:150]}")
-                yield [tally]
+                yield [starved, tally]
+
+
+def _starve(lab: Lab, disk: Path, stage: str) -> str:
+    """Begins a stage on a disk without any space; says what is wrong with its end."""
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
+    filler.unlink()
+    return "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
 
 
 @dataclass(frozen=True)

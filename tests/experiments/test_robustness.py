@@ -34,7 +34,7 @@ def said(command):
     ("kind", "flags"),
     [
         ("kill", ("--trials", 2, "--renames", 1, "--methods", "none")),
-        ("full", ("--trials", 2)),
+        ("full", ("--trials", 2, "--stages", "base")),
         ("damage", ("--trials", 6, "--methods", "none")),
     ],
 )
