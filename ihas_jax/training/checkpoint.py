@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -67,8 +69,9 @@ class Checkpoints:
         with _quiet(), _held_stderr() as held:
             problem = self._write(number, items, facts)
             if problem is not None:
-                _wait(set(threading.enumerate()) - threads)
+                _wait(set(threading.enumerate()) - threads, held)
                 held.truncate(0)  # a traceback from each thread and for each array
+                atexit.register(_mute)  # what is torn down then may print more of them
         if problem is not None:
             raise problem
 
@@ -167,12 +170,26 @@ def _target(leaf: Any) -> Any:
     return ocp.utils.to_shape_dtype_struct(leaf)
 
 
-def _wait(threads: set[threading.Thread]) -> None:
+def _wait(threads: set[threading.Thread], held: IO[bytes]) -> None:
     """Until Orbax has noticed in all of its threads and tasks that a save has failed."""
     for thread in threads:
         threading.Thread.join(thread, _SECONDS)  # its own `join` raises its error
     gc.collect()
-    time.sleep(0.5)  # TensorStore's threads can't be asked
+    # TensorStore's threads can't be asked, but print
+    end, printed = time.monotonic() + _SECONDS, -1
+    while time.monotonic() < end:
+        before, printed = printed, os.fstat(held.fileno()).st_size
+        if before == printed:
+            return
+        time.sleep(1.0)
+
+
+def _mute() -> None:
+    """Ends what the process prints on stderr."""
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
 
 
 @contextmanager
