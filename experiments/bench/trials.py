@@ -171,5 +171,6 @@ def stage_of(stdout: str) -> str:
 
 
 def one_paragraph(code: int, stderr: str) -> bool:
-    """Whether a process ended with one error message."""
-    return code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1
+    """Whether a process ended with one message: of an error, or of figures that are missing."""
+    said = {2: "error: ", 1: "incomplete: "}
+    return code in said and stderr.startswith(said[code]) and stderr.count("\n") == 1
