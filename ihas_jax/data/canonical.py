@@ -6,7 +6,7 @@ So every raw value takes two steps, when a log is prepared and when a model pred
     as_text   a column of any type -> text, null where nothing is there
     spell     text, and the kind of the field -> the spelling that a vocabulary holds
 
-The kind of a field is found in the log when it is prepared (see `kinds`) and kept in its schema.
+`vocabulary.find_kind` finds the kind of a field when a log is prepared, and its schema keeps it.
 """
 
 from __future__ import annotations
@@ -231,7 +231,6 @@ def _without(texts: pl.Series, words: pl.Series) -> pl.Series:
 def _spell_text(texts: pl.Series) -> pl.Series:
     """Text of the kind text; what is spelled already, as most is, comes back as the same object."""
     frame = texts.alias("x").to_frame()
-
     odd = frame.select(_ODD).to_series()
     if odd.any():
         some = frame.filter(odd)
