@@ -28,6 +28,7 @@ from ihas_jax.cli import earlier_logs, early_preset, open_logs
 from ihas_jax.config import Config, ModelConfig, ModelName, to_json
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import run_cli
+from ihas_jax.files import write_json
 from ihas_jax.models.base import count_parameters
 from ihas_jax.names import markdown
 from ihas_jax.presets import PresetName
@@ -35,7 +36,6 @@ from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import auc_spread
 from ihas_jax.reporting.report import provenance
 from ihas_jax.stages.parts import require_parts, write_results
-from ihas_jax.stages.run import write_json
 
 Trained = dict[str, dict[str, list[dict[str, float]]]]
 """Test scores of each seed, by log and model."""

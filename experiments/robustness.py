@@ -27,11 +27,11 @@ from bench.trials import METHODS, Lab, Tally, one_paragraph, outcome, stage_of
 
 from ihas_jax.config import Config
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.files import read_json, write_json, write_text
 from ihas_jax.method_config import MethodName
 from ihas_jax.progress import console, log, track
 from ihas_jax.reporting.report import provenance
 from ihas_jax.reporting.tables import Grid
-from ihas_jax.stages.run import read_json, write_json, write_text
 
 _STAGES = ("base", "search", "cluster", "retrain", "evaluate")
 _CHAIN = 4

@@ -8,6 +8,7 @@ replaced those of both contents, so that a process may be killed at any moment.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,10 +30,17 @@ def start(folder: Path) -> None:
         _write(folder, {})
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Writes a file, all or nothing, and its checksum where its folder keeps them."""
+def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Writes a file, all or nothing, and its checksum where its folder keeps them.
+
+    A `durable` one is on the disk before it gets its name, so that it outlives a power cut.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
+    with partial.open("wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     sums = _read(path.parent)
     if sums is not None:
         before = [_sum(path)] if path.exists() else []

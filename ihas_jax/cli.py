@@ -13,10 +13,10 @@ from ihas_jax.config import Config, ModelName, from_json
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError
+from ihas_jax.files import null_to_nan, read_json
 from ihas_jax.method_config import MethodName
 from ihas_jax.names import printable
 from ihas_jax.presets import PresetName, preset
-from ihas_jax.stages.run import defined, read_json
 
 
 def early_preset() -> Config:
@@ -63,5 +63,5 @@ def earlier_logs(
     wanted = {"seeds": seeds, **besides}
     if any(found.get(name) != value for name, value in wanted.items()):
         return {}
-    logs: dict[str, Any] = defined(found["logs"])
+    logs: dict[str, Any] = null_to_nan(found["logs"])
     return logs if from_json(Config, found["config"]) == config else {}

@@ -16,13 +16,14 @@ from jax import Array
 from ihas_jax.config import Config, to_json
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
+from ihas_jax.files import write_json
 from ihas_jax.models.base import BatchStats, Params
 from ihas_jax.progress import log
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.borrow import borrow
 from ihas_jax.stages.pipeline import fit
-from ihas_jax.stages.run import Run, write_json
+from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import predict_selected, search
 from ihas_jax.training.streaming import Streamed
 

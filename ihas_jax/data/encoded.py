@@ -25,8 +25,8 @@ from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.schema_checks import check_schema
 from ihas_jax.data.split import SPLITS
 from ihas_jax.data.store import StoreWriter, new_store, open_store
-from ihas_jax.data.versions import file_versions
 from ihas_jax.errors import InputError
+from ihas_jax.files import fingerprints
 from ihas_jax.progress import track
 
 _LABEL = "label"
@@ -57,7 +57,7 @@ class EncodedLog:
         self._path = path
         self._parts = {name: _find_parts(path, name) for name in SPLITS}
         every = [part for parts in self._parts.values() for part in parts]
-        self._versions = dict(zip(every, file_versions(every), strict=True))
+        self._versions = dict(zip(every, fingerprints(every), strict=True))
         given = _load_schema(path, fields)
         label = given.label if given else _LABEL
         kinds = {part: _kinds(part) for part in every}
@@ -98,7 +98,7 @@ class EncodedLog:
                 self._check_version(part)
 
     def _check_version(self, part: Path) -> None:
-        if file_versions([part]) != [self._versions[part]]:
+        if fingerprints([part]) != [self._versions[part]]:
             raise InputError(f"{part} changed while it was being read; open it again")
 
     def _count(self, split: str) -> int:

@@ -28,9 +28,9 @@ from ihas_jax.data.split import (
 )
 from ihas_jax.data.spool import Read, Spool, remove_spool
 from ihas_jax.data.store import StoreWriter, new_store
-from ihas_jax.data.versions import file_versions
 from ihas_jax.data.vocabulary import count_field, rank_column
 from ihas_jax.errors import InputError
+from ihas_jax.files import fingerprints
 from ihas_jax.names import printable
 from ihas_jax.progress import log as say
 from ihas_jax.progress import track
@@ -137,7 +137,7 @@ def prepare(
         log = replace(log, time=None)
     if schema is not None:
         log.check(schema)
-    start, versions = time.monotonic(), file_versions(log.paths)
+    start, versions = time.monotonic(), fingerprints(log.paths)
     job = {
         "layout": _LAYOUT,
         "log": repr(log),
@@ -152,7 +152,7 @@ def prepare(
         _open_spool(folder / "spool", job, columns) as spool,
     ):
         _read(log, spool, on_bad_rows, sample, limit_rows, seed)
-        if file_versions(log.paths) != versions:
+        if fingerprints(log.paths) != versions:
             raise InputError(f"{log.name} changed while it was being read; prepare it again")
         _check_rows(log, spool.read, split)
         splits = _assign(log, spool, split, seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ihas_jax.errors import InputError
+from ihas_jax.files import write_text
 
 CategoryKind = Literal["text", "integer", "float", "boolean", "time"]
 NumberKind = Literal["numeric", "quantile"]
@@ -122,13 +122,8 @@ class Schema:
         content = {"version": _VERSION, **self.outline()}
         for entry, field in zip(content["fields"], self.fields, strict=True):
             entry["values"] = tuple(field.values)
-        scratch = path.with_name(f".{path.name}.partial")
-        with scratch.open("w", encoding="utf-8", newline="\n") as file:
-            json.dump(content, file, ensure_ascii=False, separators=(",", ":"))
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        write_text(path, text + "\n", durable=True)
 
     @classmethod
     def load(cls, path: Path) -> Schema:

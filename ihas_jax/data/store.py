@@ -10,7 +10,6 @@ A store appears all at once: it is written under another name and renamed when c
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -26,10 +25,12 @@ from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Schema
 from ihas_jax.data.split import SPLITS
 from ihas_jax.errors import InputError
+from ihas_jax.files import digest, lock_folder, write_text
 
 _VERSION = 2
 _ARRAYS = tuple(f"{split}.{part}.npy" for split in SPLITS for part in ("ids", "labels"))
-_FILES = frozenset((*_ARRAYS, "schema.json", ".schema.json.partial", "store.json"))
+_TEXTS = ("schema.json", "store.json")
+_FILES = frozenset((*_ARRAYS, *_TEXTS, *(f".{name}.partial" for name in _TEXTS)))
 
 
 def open_store(path: str | Path) -> Dataset:
@@ -107,8 +108,7 @@ def verify_store(path: str | Path) -> None:
     path = Path(path)
     for name, expected in read_description(path)["sha256"].items():
         try:
-            with (path / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = digest(path / name)
         except OSError as error:
             raise InputError(f"{path / name} cannot be read: {error.strerror}") from None
         if found != expected:
@@ -152,11 +152,11 @@ def new_store(path: str | Path, kept: str | None = None) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        handle = os.open(partial, os.O_RDONLY)
+        handle = lock_folder(partial)
     except OSError as error:
         raise InputError(f"{path} cannot be made: {error.strerror}") from None
     try:
-        _take(partial, handle, kept)
+        _empty(partial, kept)
         try:
             yield partial
             os.fsync(handle)
@@ -170,19 +170,6 @@ def new_store(path: str | Path, kept: str | None = None) -> Iterator[Path]:
             raise
     finally:
         os.close(handle)
-
-
-def _take(partial: Path, handle: int, kept: str | None) -> None:
-    """Makes a folder this process's own and empty; the lock dies with the process."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever held the lock until now may have renamed or removed the folder meanwhile.
-        mine = os.path.samestat(os.fstat(handle), partial.stat())
-    except (BlockingIOError, FileNotFoundError):
-        mine = False
-    if not mine:
-        raise InputError(f"{partial} is being written by another process; wait until it has ended")
-    _empty(partial, kept)
 
 
 def _empty(partial: Path, kept: str | None) -> None:
@@ -237,9 +224,7 @@ class StoreWriter:
             file.sync()
         self._schema.save(self._folder / "schema.json")
         checksums = {name: file.checksum for name, file in self._files.items()}
-        checksums["schema.json"] = hashlib.sha256(
-            (self._folder / "schema.json").read_bytes()
-        ).hexdigest()
+        checksums["schema.json"] = digest(self._folder / "schema.json")
         about = {
             "version": _VERSION,
             "rows": dict(zip(SPLITS, self._rows, strict=True)),
@@ -247,11 +232,8 @@ class StoreWriter:
             "origin": dict(self._origin),
             "sha256": checksums,
         }
-        with (self._folder / "store.json").open("w", encoding="utf-8", newline="\n") as text:
-            json.dump(about, text, ensure_ascii=False, indent=1)
-            text.write("\n")
-            text.flush()
-            os.fsync(text.fileno())
+        text = json.dumps(about, ensure_ascii=False, indent=1)
+        write_text(self._folder / "store.json", text + "\n", durable=True)
 
 
 class _ArrayFile:

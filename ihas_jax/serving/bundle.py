@@ -21,6 +21,7 @@ from ihas_jax.config import Config, ModelConfig, from_json, to_json
 from ihas_jax.data.checks import as_ids
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
+from ihas_jax.files import write_json
 from ihas_jax.models import build_model
 from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, init_model
 from ihas_jax.nn.embedding import Kept, init_table
@@ -29,7 +30,6 @@ from ihas_jax.selectors.registry import build_selector
 from ihas_jax.stages.cluster import make_assign, masked_embeddings
 from ihas_jax.stages.evaluate import predict_routed
 from ihas_jax.stages.pretrain import streamed_predict
-from ihas_jax.stages.run import write_json
 from ihas_jax.stages.search import init_search, predict_selected
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.streaming import Streamed

@@ -8,7 +8,8 @@ from pathlib import Path
 from ihas_jax.config import Config, differences
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
-from ihas_jax.stages.run import Run, read_json, read_seconds, write_seconds
+from ihas_jax.files import read_json
+from ihas_jax.stages.run import Run, read_seconds, write_seconds
 from ihas_jax.stages.workdir import fingerprint, open_workdir, read_config
 
 _BASE = ("model.", "optimizer.", "train.", "seed:")

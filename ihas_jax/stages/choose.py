@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ihas_jax import checksums
+from ihas_jax.files import read_json, write_json
 from ihas_jax.models.base import (
     EMBEDDING,
     FACTORS,
@@ -26,7 +27,7 @@ from ihas_jax.progress import log
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.selection import Found, Selection, whole
 from ihas_jax.stages.pretrain import pretrain_state, train_model
-from ihas_jax.stages.run import Run, read_json, write_json
+from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import Searches
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.loop import Fitted

@@ -8,10 +8,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from ihas_jax.files import write_json, write_text
 from ihas_jax.names import markdown, printable
 from ihas_jax.progress import warn
 from ihas_jax.reporting.drawing import FigureNames, save_figure
-from ihas_jax.stages.run import write_json, write_text
 
 
 def make_parts(parts: Mapping[str, Callable[[], None]]) -> tuple[str, ...]:

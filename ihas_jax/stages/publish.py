@@ -11,6 +11,7 @@ import numpy as np
 
 from ihas_jax import checksums
 from ihas_jax.errors import InputError
+from ihas_jax.files import null_to_nan, read_json, write_json, write_text
 from ihas_jax.progress import log, show
 from ihas_jax.reporting.drawing import FigureNames, figure_names, save_figure
 from ihas_jax.reporting.figures import (
@@ -22,7 +23,7 @@ from ihas_jax.reporting.figures import (
 )
 from ihas_jax.reporting.report import MODELS, closing_table, render_report
 from ihas_jax.stages.parts import make_parts
-from ihas_jax.stages.run import Run, defined, read_json, write_json, write_text
+from ihas_jax.stages.run import Run
 
 _METRICS, _CURVES, _REPORT = "metrics.json", "curves.json", "report.md"
 _WIDTHS, _NAMES = "figures/widths.png", "figures/names.json"
@@ -63,7 +64,7 @@ def read_published(run: Run) -> dict[str, Any] | None:
     # the AUC of a test split with one class is null in the file
     clusters = [cluster["test"] for cluster in metrics.get("clusters", []) if cluster["test"]]
     for scores in [*(metrics[name] for name in MODELS if name in metrics), *clusters]:
-        scores["auc"] = defined(scores["auc"])
+        scores["auc"] = null_to_nan(scores["auc"])
     return metrics
 
 
@@ -81,7 +82,7 @@ def present(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
         checksums.forget(folder, absent)
         _remove(run, absent)  # the names that a file shows may be out of date
         curves = read_json(folder / _CURVES)
-        makers = _makers(run, metrics, names, defined(curves["histories"]), curves["gates"])
+        makers = _makers(run, metrics, names, null_to_nan(curves["histories"]), curves["gates"])
         parts = {str(folder / name): makers[name] for name in absent}
     parts["the closing table"] = lambda: show(closing_table(metrics))
     missing = make_parts(parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import time
 import zlib
@@ -16,17 +15,15 @@ import jax
 import numpy as np
 from jax import Array
 
-from ihas_jax import checksums
 from ihas_jax.config import Config, TrainConfig
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.dataset import Dataset, Split
-from ihas_jax.errors import InputError
+from ihas_jax.files import nan_to_null, read_json, write_json
 from ihas_jax.models import build_model
 from ihas_jax.models.base import Model
 from ihas_jax.nn.embedding import Kept
 
 _SECONDS = "stages.json"
-_DELETE = "Delete it: the same command makes it again from the checkpoints."
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Run:
 
     def event(self, kind: str, facts: dict[str, Any]) -> None:
         """Appends a line to `log.jsonl`."""
-        line = json.dumps(strict({"time": round(time.time(), 3), "event": kind, **facts}))
+        line = json.dumps(nan_to_null({"time": round(time.time(), 3), "event": kind, **facts}))
         with (self.workdir / "log.jsonl").open("ab", buffering=0) as file:
             end = file.tell()
             try:
@@ -119,47 +116,3 @@ def read_seconds(run: Run) -> dict[str, float]:
 def write_seconds(run: Run, seconds: dict[str, float]) -> None:
     """Records the finished stages of a run."""
     write_json(run.workdir / _SECONDS, seconds)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON, all or nothing, with a checksum where the folder keeps them."""
-    write_text(path, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file of text, all or nothing, with a checksum where the folder keeps them."""
-    checksums.replace(path, text.encode())
-
-
-def read_json(path: Path, remedy: str = _DELETE) -> Any:
-    """Reads what `write_json` wrote.
-
-    Raises:
-      InputError: it can't be read, or is not what was written.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        if checksums.intact(path):
-            return content
-        problem = "it has another checksum than when it was written"
-    except (OSError, ValueError) as error:
-        problem = str(error)
-    raise InputError(f"{path} can't be read ({problem}). {remedy}")
-
-
-def strict(content: Any) -> Any:
-    """Content with null for nan (the AUC of one class, say) and infinity, which JSON lacks."""
-    if isinstance(content, dict):
-        return {name: strict(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [strict(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def defined(content: Any) -> Any:
-    """Content of numbers as it was before `strict`: nan for each null."""
-    if isinstance(content, dict):
-        return {name: defined(value) for name, value in content.items()}
-    if isinstance(content, list):
-        return [defined(value) for value in content]
-    return math.nan if content is None else content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import zlib
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from ihas_jax import checksums
 from ihas_jax.config import Config, ModelConfig, differences, from_json, to_json
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, disk_error
-from ihas_jax.stages.run import read_json, write_json
+from ihas_jax.files import lock_folder, read_json, write_json
 from ihas_jax.training.checkpoint import require_utf8
 
 _ABOUT = "config.json"
@@ -57,11 +56,10 @@ def open_workdir(
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDONLY)
+        handle = lock_folder(path)
     except OSError as error:
         raise _unusable(path, error) from None
     try:
-        _lock(path, handle)
         if about.exists():
             _compare(path, about, config, identity, searched)
         else:
@@ -95,19 +93,6 @@ def read_config(path: Path) -> Config:
         return from_json(Config, found["config"])
     except (ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(f"{about} can't be read ({error}); choose another folder.") from None
-
-
-def _lock(path: Path, handle: int) -> None:
-    """Takes the folder for this process; the lock dies with the process."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(
-            f"Another process is at work in {path}. Wait until it has ended, or choose another "
-            "--output."
-        ) from None
-    except OSError as error:
-        raise _unusable(path, error) from None
 
 
 def _compare(

@@ -169,7 +169,7 @@ def test_leftovers_are_removed_and_strange_files_are_not(tmp_path, dataset):
 
 def test_two_writers_of_one_store(tmp_path, dataset):
     with new_store(tmp_path / "store") as folder:
-        with pytest.raises(InputError, match="being written by another process"):
+        with pytest.raises(InputError, match="Another process is at work in"):
             save_dataset(dataset, tmp_path / "store")
         with StoreWriter(folder, SCHEMA, (0, 0, 0), {}):
             pass

@@ -11,7 +11,7 @@ import pytest
 
 from ihas_jax import checksums
 from ihas_jax.errors import InputError
-from ihas_jax.stages.run import write_json
+from ihas_jax.files import write_json
 
 LINE = "interrupted: run the same command again to go on from here\n"
 

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
+from ihas_jax.files import write_json
 from ihas_jax.presets import preset
 from ihas_jax.serving.bundle import load_bundle
-from ihas_jax.stages.run import write_json
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "run.py"
 STAGES = ("base", "search", "cluster", "retrain", "evaluate")

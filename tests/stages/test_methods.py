@@ -20,6 +20,7 @@ from ihas_jax.config import (
 )
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
+from ihas_jax.files import write_json
 from ihas_jax.method_config import AutoDimConfig, OptEmbedConfig, OptFSConfig, PepConfig
 from ihas_jax.models.base import cut_network
 from ihas_jax.nn.compact import slice_table
@@ -30,7 +31,7 @@ from ihas_jax.stages import choose
 from ihas_jax.stages.borrow import borrow
 from ihas_jax.stages.pipeline import fit
 from ihas_jax.stages.pretrain import fresh_state, pretrain_state
-from ihas_jax.stages.run import Run, write_json
+from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search, search_task, split_validation
 from ihas_jax.training.metrics import score
 

@@ -22,9 +22,9 @@ from ihas_jax.data.schema import Schema
 from ihas_jax.data.store import open_store, save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
+from ihas_jax.files import write_json
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.pipeline import fit, transfer
-from ihas_jax.stages.run import write_json
 from ihas_jax.stages.together import fit_together
 from ihas_jax.stages.workdir import open_workdir
 
