@@ -24,56 +24,52 @@ from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import MethodName
 from ihas_jax.models import build_model
-from ihas_jax.models.base import (
-    Model,
-    apply_network,
-    count_parameters,
-    init_model,
-    lookup_rows,
-    row_numbers,
-)
-from ihas_jax.nn.embedding import EmbeddingSpec, align, flatten, init_table, lookup, positions
+from ihas_jax.models.base import Model, Variables, count_parameters
+from ihas_jax.models.forward import Lookup, Transformed, forward, init_model, predict
 from ihas_jax.nn.gates import gate_penalty, sample_gates, search_threshold, select_gates
+from ihas_jax.pipeline.fit import Result, fit, fit_seeds
 from ihas_jax.presets import preset
-from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
+from ihas_jax.selectors.base import Recipe, Selecting, Selector, Weights
 from ihas_jax.selectors.bernoulli import BernoulliGates
+from ihas_jax.selectors.plan import Expert, Found, Plan
 from ihas_jax.selectors.registry import build_selector
-from ihas_jax.selectors.selection import Found, Selection
-from ihas_jax.serving.bundle import Bundle, load_bundle
-from ihas_jax.stages.cluster import assign_clusters, fit_clusters, majority_coordinates
-from ihas_jax.stages.pipeline import Result, fit, transfer
-from ihas_jax.stages.pretrain import predict
-from ihas_jax.stages.search import (
-    SearchState,
+from ihas_jax.selectors.search import (
     init_search,
     make_gate_step,
     make_model_step,
     make_search_round,
-    predict_selected,
 )
-from ihas_jax.stages.together import fit_together
+from ihas_jax.selectors.selection import Selection
+from ihas_jax.serving.bundle import Bundle
+from ihas_jax.serving.storage import load_bundle
 from ihas_jax.training.metrics import Scores, auc, logloss, score
 from ihas_jax.training.optimizers import l2_adam
 from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_rows
 from ihas_jax.training.seeds import over_seeds, stack_seeds, unstack_seed
-from ihas_jax.training.steps import Batch, TrainState, init_train, make_round, make_train_step
+from ihas_jax.training.steps import (
+    Batch,
+    TrainState,
+    init_train,
+    make_round,
+    make_step,
+    model_optimizers,
+)
 
 __all__ = [
     "AdamConfig",
-    "Applied",
     "Batch",
     "BernoulliGates",
     "Bundle",
     "ClusterConfig",
     "Config",
     "Dataset",
-    "EmbeddingSpec",
+    "Expert",
     "Feed",
     "Field",
     "Found",
     "GateConfig",
     "InputError",
-    "Looked",
+    "Lookup",
     "LostWordWarning",
     "MethodName",
     "Model",
@@ -81,6 +77,7 @@ __all__ = [
     "ModelName",
     "OptimizerConfig",
     "OtherShareWarning",
+    "Plan",
     "Recipe",
     "Result",
     "RetrainConfig",
@@ -89,8 +86,7 @@ __all__ = [
     "Schema",
     "Scores",
     "SearchConfig",
-    "SearchState",
-    "Selected",
+    "Selecting",
     "Selection",
     "Selector",
     "Split",
@@ -98,44 +94,36 @@ __all__ = [
     "SyntheticLog",
     "TrainConfig",
     "TrainState",
+    "Transformed",
+    "Variables",
     "Weights",
-    "align",
-    "apply_network",
-    "assign_clusters",
     "auc",
     "build_model",
     "build_selector",
     "count_parameters",
     "data_mesh",
     "fit",
-    "fit_clusters",
-    "fit_together",
-    "flatten",
+    "fit_seeds",
+    "forward",
     "gate_penalty",
     "init_model",
     "init_search",
-    "init_table",
     "init_train",
     "l2_adam",
     "load_bundle",
     "logloss",
-    "lookup",
-    "lookup_rows",
-    "majority_coordinates",
     "make_gate_step",
     "make_model_step",
     "make_round",
     "make_search_round",
-    "make_train_step",
+    "make_step",
+    "model_optimizers",
     "open_store",
     "over_seeds",
     "pmap_step",
-    "positions",
     "predict",
-    "predict_selected",
     "preset",
     "replicate",
-    "row_numbers",
     "sample_gates",
     "score",
     "search_threshold",
@@ -143,6 +131,5 @@ __all__ = [
     "shard_rows",
     "stack_seeds",
     "synthetic",
-    "transfer",
     "unstack_seed",
 ]

@@ -1,36 +1,50 @@
-"""What every click model is: embedding tables, and a Flax module over their rows."""
+"""What a click model is: embedding tables, and a Flax module over their looked-up rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.nn.embedding import EmbeddingSpec, Rows, Table, init_table, lookup, positions
-from ihas_jax.nn.subset import empty_subset, places_in
+from ihas_jax.nn.embedding import EmbeddingSpec
 
 Params = dict[str, Any]
-"""`{"tables": {name: Table}, "network": {...}}`, the two subtrees of a click model."""
-BatchStats = dict[str, Any]
+"""Learnt arrays by subtree: `tables` and `network`, and what a selection method adds to them."""
+Stats = dict[str, Any]
+"""Arrays that training moves without a gradient, by whose they are: `network` (batch norm)."""
+Constants = dict[str, Any]
+"""Arrays that training leaves alone: `factors` and `values` of the embedding table."""
 
 EMBEDDING = "embedding"
 """Name of the table that selection methods act on; every model has it."""
-SELECTOR = "selector"
-"""Name of what a selection method adds to parameters, network and statistics in a search."""
+NETWORK = "network"
+"""Name of the network's parameters and statistics."""
 FACTORS = "factors"
-"""Name of constants among the statistics that multiply embeddings: see `factored`."""
+"""Name of constants that multiply embeddings: arrays `[V_g, d_g]` or `[V_g, 1]` by width group. A
+factor of 0 removes a coordinate or a whole row; gradients at the looked-up rows are then 0 too."""
 VALUES = "values"
-"""Name of subsets among the statistics: the values that have rows in the embedding table."""
-RowNumbers = dict[str, dict[str, Array]]
-"""Row numbers `[B, N_g]` of a batch in each table, by width group."""
-_ADDED = (SELECTOR, FACTORS, VALUES)
-_NONE: BatchStats = {}
+"""Name of constants that say which values have rows in the embedding table, where not all do: a
+subset of the values of each width group. Row 0 is that of all others."""
+_NONE: dict[str, Any] = {}
+
+
+class Variables(NamedTuple):
+    """All arrays that a click model computes with.
+
+    Attributes:
+      params: what is learnt.
+      stats: what training moves without a gradient.
+      constants: what training leaves alone.
+    """
+
+    params: Params
+    stats: Stats = _NONE
+    constants: Constants = _NONE
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,7 @@ class Model:
 
     Attributes:
       tables: shape of each table.
-      network: module called as `network(rows, train=bool) -> logits [B]`, where `rows` maps
+      network: module called as `network(vectors, train=bool) -> logits [B]`, where `vectors` maps
         each table's name to its looked-up rows.
     """
 
@@ -56,87 +70,6 @@ class Model:
     def __hash__(self) -> int:
         """Hash of the tables' shapes and the network."""
         return hash((frozenset(self.tables.items()), self.network))
-
-
-def init_model(key: Array, model: Model) -> tuple[Params, BatchStats]:
-    """Fresh parameters and batch-norm statistics (empty without batch norm).
-
-    Where only some values have rows, the statistics hold a place to say which: none, until then.
-    """
-    table_key, network_key = jax.random.split(key)
-    tables = {
-        name: init_table(jax.random.fold_in(table_key, i), spec)
-        for i, (name, spec) in enumerate(model.tables.items())
-    }
-    spec, added = model.embedding, {}
-    if spec.held is not None:
-        added[VALUES] = {group.name: empty_subset(group.values) for group in spec.groups}
-    numbers = row_numbers(model, jnp.zeros((1, len(spec.sizes)), jnp.int32), added)
-    variables = model.network.init(network_key, lookup_rows(tables, numbers), train=False)
-    params = {"tables": tables, "network": variables["params"]}
-    return params, variables.get("batch_stats", {}) | added
-
-
-def row_numbers(model: Model, ids: Array, batch_stats: BatchStats = _NONE) -> RowNumbers:
-    """Where the rows of `[B, N]` ids are in every table.
-
-    `batch_stats["values"]` has a subset of values for each width group of the embedding table,
-    where not all have rows of their own; row 0 is that of the others.
-    """
-    numbers = {name: positions(spec, ids) for name, spec in model.tables.items()}
-    if VALUES in batch_stats:
-        subsets = batch_stats[VALUES]
-        numbers[EMBEDDING] = {
-            group: places_in(subsets[group], values) for group, values in numbers[EMBEDDING].items()
-        }
-    return numbers
-
-
-def lookup_rows(tables: Mapping[str, Table], numbers: RowNumbers) -> dict[str, Rows]:
-    """Rows of every table by their numbers."""
-    return {name: lookup(tables[name], places) for name, places in numbers.items()}
-
-
-def apply_network(
-    model: Model,
-    network: Params,
-    batch_stats: BatchStats,
-    rows: Mapping[str, Rows],
-    *,
-    dropout_key: Array | None = None,
-) -> tuple[Array, BatchStats]:
-    """Logits `[B]` and new batch-norm statistics.
-
-    A `dropout_key` means training: batch statistics and dropout. Without one the running
-    statistics are used and returned unchanged. What a selection method adds to either tree is
-    left alone.
-    """
-    added = {name: batch_stats[name] for name in _ADDED if name in batch_stats}
-    variables = {
-        "params": {name: tree for name, tree in network.items() if name != SELECTOR},
-        "batch_stats": {name: tree for name, tree in batch_stats.items() if name not in added},
-    }
-    if dropout_key is None:
-        return cast(Any, model.network).apply(variables, rows, train=False), batch_stats
-    logits, updated = cast(Any, model.network).apply(
-        variables, rows, train=True, rngs={"dropout": dropout_key}, mutable=["batch_stats"]
-    )
-    return logits, updated.get("batch_stats", {}) | added
-
-
-def factored(
-    rows: Mapping[str, Rows], numbers: RowNumbers, batch_stats: BatchStats
-) -> Mapping[str, Rows]:
-    """Rows of the embedding table times their factors, where a model has any.
-
-    `batch_stats["factors"]` is a table like the embedding table, `[V_g, d_g]` or `[V_g, 1]` by
-    width group; a factor of 0 removes a coordinate or a whole row. Gradients at the looked-up
-    rows are then zero too, so that what is removed stays so.
-    """
-    if FACTORS not in batch_stats:
-        return rows
-    factors = lookup(batch_stats[FACTORS], numbers[EMBEDDING])
-    return {**rows, EMBEDDING: {name: r * factors[name] for name, r in rows[EMBEDDING].items()}}
 
 
 def cut_network(full: Model, compact: Model, tree: Any, like: Any) -> Any:

@@ -13,12 +13,14 @@ from jax import Array
 
 from ihas_jax.config import Config
 from ihas_jax.method_config import AdaFSConfig
-from ihas_jax.models.base import BatchStats, Model
+from ihas_jax.models.base import Model, Stats
+from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.mlp import Linear
-from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
+from ihas_jax.selectors.base import Recipe, Selector, Weights
 from ihas_jax.selectors.fields import fields_to_keep, top_fields
 from ihas_jax.selectors.normalize import fresh_affine, fresh_stats, normalize
+from ihas_jax.selectors.plan import SERVE_SEARCHED, Found, Plan
 
 
 def row_dropout(key: Array, x: Array, rate: float, first_row: Array | int = 0) -> Array:
@@ -100,7 +102,7 @@ class AdaFS(Selector):
     @property
     def recipe(self) -> Recipe:
         """Bi-level search, whose model is the outcome."""
-        return Recipe(gates="validation", outcome="search")
+        return Recipe(gate_batches="validation")
 
     def init(self, key: Array) -> Weights:
         """The controller as gates, and the batch norm of the embeddings as a layer."""
@@ -113,48 +115,44 @@ class AdaFS(Selector):
             stats={"embeddings": fresh_stats(dim), "controller": fresh_stats(number)},
         )
 
-    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+    def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """Normalised embeddings times weights, with the batch's statistics and dropout."""
-        embeddings, norm = self._normalized(weights, looked, train=True)
+        embeddings, norm = self._normalized(weights, lookup, train=True)
         scores, controller = self._scores(weights, embeddings, train=True)
         if self.config.relu:
-            scores = row_dropout(key, scores, self.config.dropout, looked.first_row)
+            scores = row_dropout(key, scores, self.config.dropout, lookup.first_row)
         factors = field_weights(scores, self.config, self.fields)
         stats = {"embeddings": norm, "controller": controller}
-        return Applied(embeddings * factors[..., None], jnp.zeros(()), stats)
+        return Transformed(embeddings * factors[..., None], stats=stats)
 
-    def select(self, weights: Weights, looked: Looked) -> Selected:
-        """The same with running statistics and without dropout; masks tell kept fields."""
-        embeddings, _ = self._normalized(weights, looked, train=False)
+    def select(self, weights: Weights, lookup: Lookup) -> Transformed:
+        """Embeddings times weights, with running statistics; masks tell the kept fields."""
+        embeddings, _ = self._normalized(weights, lookup, train=False)
         scores, _ = self._scores(weights, embeddings, train=False)
         factors = field_weights(scores, self.config, self.fields)
         kept = jnp.ones_like(scores) if self.fields is None else top_fields(scores, self.fields)
         masks = jnp.repeat(kept, self.spec.dim, axis=1)
-        return Selected(embeddings * factors[..., None], masks)
+        return Transformed(embeddings * factors[..., None], masks=masks)
 
-    def open(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+    def choose(self, found: Found) -> Plan:
+        """Nothing is retrained: the controller is needed in prediction."""
+        return SERVE_SEARCHED
+
+    def pretrain(self, weights: Weights, lookup: Lookup, key: Array | None) -> Transformed:
         """Normalised embeddings; the controller's statistics wait for the search."""
-        embeddings, norm = self._normalized(weights, looked, train=True)
-        return Applied(embeddings, jnp.zeros(()), weights.stats | {"embeddings": norm})
+        embeddings, norm = self._normalized(weights, lookup, train=key is not None)
+        return Transformed(embeddings, stats=weights.stats | {"embeddings": norm})
 
-    def pass_through(self, weights: Weights, looked: Looked) -> Array:
-        """Embeddings normalised with running statistics."""
-        return self._normalized(weights, looked, train=False)[0]
-
-    def over(self, axis_name: str | None) -> AdaFS:
-        """The same with batch statistics of all devices together."""
+    def with_axis(self, axis_name: str | None) -> AdaFS:
+        """The selector with batch statistics of all devices together."""
         return dataclasses.replace(self, axis_name=axis_name)
 
-    def _normalized(
-        self, weights: Weights, looked: Looked, *, train: bool
-    ) -> tuple[Array, BatchStats]:
+    def _normalized(self, weights: Weights, lookup: Lookup, *, train: bool) -> tuple[Array, Stats]:
         """E `[B, N, D]`, and the new statistics of its batch norm."""
         stats, affine = weights.stats["embeddings"], weights.layers["norm"]
-        return normalize(looked.embeddings, stats, affine, train=train, axis_name=self.axis_name)
+        return normalize(lookup.vectors, stats, affine, train=train, axis_name=self.axis_name)
 
-    def _scores(
-        self, weights: Weights, embeddings: Array, *, train: bool
-    ) -> tuple[Array, BatchStats]:
+    def _scores(self, weights: Weights, embeddings: Array, *, train: bool) -> tuple[Array, Stats]:
         """The controller's scores `[B, N]` before dropout, and the new statistics."""
         layer = weights.gates["linear"]
         scores = embeddings.reshape(len(embeddings), -1) @ layer["kernel"] + layer["bias"]

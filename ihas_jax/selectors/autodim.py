@@ -13,14 +13,16 @@ from jax import Array
 from ihas_jax.config import Config
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import AutoDimConfig
-from ihas_jax.models.base import SELECTOR, BatchStats, Model
+from ihas_jax.models.base import Model, Stats
+from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.mlp import Linear
-from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
+from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
 from ihas_jax.selectors.normalize import fresh_stats, normalize
+from ihas_jax.selectors.plan import Found, Plan, single
 from ihas_jax.selectors.refusals import refuse_several_vectors
 from ihas_jax.selectors.relaxed import relaxed_choice, temperature
-from ihas_jax.selectors.selection import Found, Selection
+from ihas_jax.selectors.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class AutoDim(Selector):
     @property
     def recipe(self) -> Recipe:
         """Bi-level search, then retraining with the best sizes."""
-        return Recipe(gates="validation", outcome="selection")
+        return Recipe(gate_batches="validation")
 
     def init(self, key: Array) -> Weights:
         """Alpha `[N, C]` at 0, a linear layer for each size, and a count of training steps."""
@@ -66,37 +68,33 @@ class AutoDim(Selector):
             },
         )
 
-    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+    def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """The candidates' sum by weights with Gumbel noise, one draw for the whole batch."""
         mix = relaxed_choice(weights.gates["alpha"], self._temperature(weights), key)
-        embeddings, norms = self._mixed(weights, looked, mix, train=True)
+        embeddings, norms = self._mixed(weights, lookup, mix, train=True)
         stats = {"steps": weights.stats["steps"] + 1, "norms": norms}
-        return Applied(embeddings, jnp.zeros(()), stats)
+        return Transformed(embeddings, stats=stats)
 
-    def select(self, weights: Weights, looked: Looked) -> Selected:
-        """The same without noise and with running statistics; as weights are soft, all is left."""
+    def select(self, weights: Weights, lookup: Lookup) -> Transformed:
+        """The candidates' sum without noise, with running statistics; soft weights leave all."""
         mix = relaxed_choice(weights.gates["alpha"], self._temperature(weights))
-        embeddings, _ = self._mixed(weights, looked, mix, train=False)
+        embeddings, _ = self._mixed(weights, lookup, mix, train=False)
         masks = jnp.ones((len(embeddings), self.spec.coordinates), embeddings.dtype)
-        return Selected(embeddings, masks)
+        return Transformed(embeddings, masks=masks)
 
-    def open(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+    def pretrain(self, weights: Weights, lookup: Lookup, key: Array | None) -> Transformed:
         """The candidates' mean; the temperature's clock waits for the search."""
-        embeddings, norms = self._mixed(weights, looked, self._equal(), train=True)
-        return Applied(embeddings, jnp.zeros(()), weights.stats | {"norms": norms})
+        embeddings, norms = self._mixed(weights, lookup, self._equal(), train=key is not None)
+        return Transformed(embeddings, stats=weights.stats | {"norms": norms})
 
-    def pass_through(self, weights: Weights, looked: Looked) -> Array:
-        """The candidates' mean with running statistics."""
-        return self._mixed(weights, looked, self._equal(), train=False)[0]
-
-    def over(self, axis_name: str | None) -> AutoDim:
-        """The same with batch statistics of all devices together."""
+    def with_axis(self, axis_name: str | None) -> AutoDim:
+        """The selector with batch statistics of all devices together."""
         return dataclasses.replace(self, axis_name=axis_name)
 
-    def choose(self, found: Found) -> Selection:
+    def choose(self, found: Found) -> Plan:
         """The size of the largest alpha of each field, the smaller of equal ones."""
-        best = np.argmax(np.asarray(found.params[SELECTOR]["alpha"]), axis=1)
-        return Selection(tuple(tuple(range(self.config.dims[choice])) for choice in best))
+        best = np.argmax(np.asarray(found.variables.params[SELECTOR]["alpha"]), axis=1)
+        return single(Selection(tuple(tuple(range(self.config.dims[choice])) for choice in best)))
 
     def _temperature(self, weights: Weights) -> Array:
         return temperature(weights.stats["steps"], self.config.anneal)
@@ -107,14 +105,14 @@ class AutoDim(Selector):
         return jnp.full((len(self.spec.sizes), number), 1 / number)
 
     def _mixed(
-        self, weights: Weights, looked: Looked, mix: Array, *, train: bool
-    ) -> tuple[Array, BatchStats]:
+        self, weights: Weights, lookup: Lookup, mix: Array, *, train: bool
+    ) -> tuple[Array, Stats]:
         """The sum `[B, N, D]` by weights `mix [N, C]`, and the new running statistics."""
-        mixed, norms = jnp.zeros_like(looked.embeddings), {}
+        mixed, norms = jnp.zeros_like(lookup.vectors), {}
         for size, weight in zip(self.config.dims, mix.T, strict=True):
             name = f"size_{size}"
             layer, stats = weights.layers[name], weights.stats["norms"][name]
-            candidate = looked.embeddings[..., :size] @ layer["kernel"] + layer["bias"]
+            candidate = lookup.vectors[..., :size] @ layer["kernel"] + layer["bias"]
             candidate, norms[name] = normalize(
                 candidate, stats, train=train, axis_name=self.axis_name
             )

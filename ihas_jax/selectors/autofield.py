@@ -10,12 +10,14 @@ from jax import Array
 
 from ihas_jax.config import Config
 from ihas_jax.method_config import AutoFieldConfig
-from ihas_jax.models.base import SELECTOR, Model
+from ihas_jax.models.base import Model
+from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
-from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
+from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
 from ihas_jax.selectors.fields import fields_to_keep, top_fields
+from ihas_jax.selectors.plan import Found, Plan, single
 from ihas_jax.selectors.relaxed import relaxed_choice, temperature
-from ihas_jax.selectors.selection import Found, Selection
+from ihas_jax.selectors.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -47,32 +49,32 @@ class AutoField(Selector):
     @property
     def recipe(self) -> Recipe:
         """Bi-level search, then retraining with the best fields."""
-        return Recipe(gates="validation", outcome="selection")
+        return Recipe(gate_batches="validation")
 
     def init(self, key: Array) -> Weights:
         """Alpha `[N, 2]`, for dropping and keeping, at 1/2; and a count of training steps."""
         alpha = jnp.full((len(self.spec.sizes), 2), 0.5, float)
         return Weights({"alpha": alpha}, stats={"steps": jnp.zeros((), jnp.int32)})
 
-    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+    def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """Fields times their weights, with one draw of noise for the whole batch if any."""
-        embeddings = looked.embeddings * self._keep(weights, key)[:, None]
-        return Applied(embeddings, jnp.zeros(()), {"steps": weights.stats["steps"] + 1})
+        embeddings = lookup.vectors * self._keep(weights, key)[:, None]
+        return Transformed(embeddings, stats={"steps": weights.stats["steps"] + 1})
 
-    def select(self, weights: Weights, looked: Looked) -> Selected:
+    def select(self, weights: Weights, lookup: Lookup) -> Transformed:
         """Fields times their weights without noise; as these are soft, all is left."""
-        embeddings = looked.embeddings * self._keep(weights)[:, None]
+        embeddings = lookup.vectors * self._keep(weights)[:, None]
         masks = jnp.ones((len(embeddings), self.spec.coordinates), embeddings.dtype)
-        return Selected(embeddings, masks)
+        return Transformed(embeddings, masks=masks)
 
-    def choose(self, found: Found) -> Selection:
+    def choose(self, found: Found) -> Plan:
         """The fields whose alpha of keeping is largest, the first of equal ones, as a whole.
 
         The published ranking by its softmax over the fields is the same.
         """
-        keep = np.asarray(top_fields(found.params[SELECTOR]["alpha"][:, 1], self.fields))
+        keep = np.asarray(top_fields(found.variables.params[SELECTOR]["alpha"][:, 1], self.fields))
         everything = tuple(range(self.spec.dim))
-        return Selection(tuple(everything if field else () for field in keep))
+        return single(Selection(tuple(everything if field else () for field in keep)))
 
     def _keep(self, weights: Weights, key: Array | None = None) -> Array:
         """Weights of keeping `[N]`; noise is drawn from the key if there is one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,22 +11,15 @@ import optax
 from jax import Array
 
 from ihas_jax.config import AdamConfig
-from ihas_jax.models.base import (
-    EMBEDDING,
-    SELECTOR,
-    BatchStats,
-    Model,
-    Params,
-    RowNumbers,
-    apply_network,
-    factored,
-    lookup_rows,
-    row_numbers,
-)
-from ihas_jax.nn.embedding import Rows
-from ihas_jax.selectors.selection import Found, Selection
+from ihas_jax.models.base import Params, Stats, Variables
+from ihas_jax.models.forward import Lookup, Transformed
+from ihas_jax.selectors.plan import Found, Plan
 from ihas_jax.training.optimizers import l2_adam
 
+SELECTOR = "selector"
+"""Name of a selector's gates among the parameters of a search, and of its statistics."""
+LAYERS = "layers"
+"""Name of a selector's layers among the parameters of a search."""
 SelectorParams = dict[str, Any]
 _NONE: dict[str, Any] = {}
 
@@ -37,59 +29,14 @@ class Weights(NamedTuple):
 
     Attributes:
       gates: what its own optimiser learns; in a search `params["selector"]`.
-      layers: what is learnt with the network; `params["network"]["selector"]`.
+      layers: what is learnt with the network; `params["layers"]`.
       stats: what no gradient moves, such as running statistics or a count of steps;
-        `batch_stats["selector"]`.
+        `stats["selector"]`.
     """
 
     gates: SelectorParams
     layers: SelectorParams = _NONE
-    stats: BatchStats = _NONE
-
-
-class Looked(NamedTuple):
-    """A batch's rows of the embedding table.
-
-    Attributes:
-      embeddings: `[B, N, D]`.
-      places: `[B, N]` int32, their row numbers in the table `[V, D]`.
-      first_row: place of the first instance in the whole batch, where devices share it.
-    """
-
-    embeddings: Array
-    places: Array
-    first_row: Array | int = 0
-
-
-class Applied(NamedTuple):
-    """Result of a selection in training.
-
-    Attributes:
-      embeddings: `[B, N, D]` after it.
-      penalty: `[]`, added to the loss that moves the gates.
-      stats: the new `Weights.stats`.
-    """
-
-    embeddings: Array
-    penalty: Array
-    stats: BatchStats
-
-
-class Selected(NamedTuple):
-    """Result of a deterministic selection.
-
-    Attributes:
-      embeddings: `[B, N, D]` after it.
-      masks: `[B, K]` of 0 and 1: the coordinates that it leaves, or would leave for retraining
-        where the selection is soft.
-    """
-
-    embeddings: Array
-    masks: Array
-
-
-Select = Callable[[Weights, Looked, Array], Applied]
-"""A selection in training: weights, rows and a PRNG key."""
+    stats: Stats = _NONE
 
 
 @dataclass(frozen=True)
@@ -97,25 +44,23 @@ class Recipe:
     """The stages of a method: what moves its gates, how long, and what comes of the search.
 
     Attributes:
-      gates: the batches whose loss moves the gates: those of validation rows in turn with
+      gate_batches: the batches whose loss moves the gates: those of validation rows in turn with
         training steps (bi-level), the training batches themselves, or none.
-      outcome: 'clusters' of rows with a compact model each, one compact model of a 'selection',
-        or the 'search' model itself.
       epochs: length of the search; None stops early and keeps the best epoch.
-      rewind: epochs of the search after which the weights are set aside to start retraining from.
-      start: weights of retraining: 'fresh' ones, the 'initial' embeddings or all initial weights
-        of the search, or those set aside ('rewound').
-      until: share of kept coordinates at which the search ends.
-      stopping: split that decides when retraining stops.
+      rewind_epochs: epochs of the search after which the weights are set aside to start
+        retraining from.
+      initial_weights: weights of retraining: 'fresh' ones, the 'initial' embeddings or all initial
+        weights of the search, or those set aside ('rewound').
+      stop_at_share: share of kept coordinates at which the search ends.
+      stopping_split: split that decides when retraining stops.
     """
 
-    gates: Literal["validation", "training", "never"]
-    outcome: Literal["clusters", "selection", "search"]
+    gate_batches: Literal["validation", "training", "never"]
     epochs: int | None = None
-    rewind: int = 0
-    start: Literal["fresh", "initial_embeddings", "initial", "rewound"] = "fresh"
-    until: float | None = None
-    stopping: Literal["valid", "test"] = "valid"
+    rewind_epochs: int = 0
+    initial_weights: Literal["fresh", "initial_embeddings", "initial", "rewound"] = "fresh"
+    stop_at_share: float | None = None
+    stopping_split: Literal["valid", "test"] = "valid"
 
 
 class Selector(ABC):
@@ -123,11 +68,6 @@ class Selector(ABC):
 
     All methods are pure; subclasses are frozen dataclasses of static choices.
     """
-
-    @property
-    def summed_penalty(self) -> bool:
-        """Whether the penalty is a sum over the batch rather than a mean."""
-        return False
 
     @property
     @abstractmethod
@@ -139,25 +79,29 @@ class Selector(ABC):
         """Fresh weights."""
 
     @abstractmethod
-    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
-        """The selection while the model is searched."""
+    def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
+        """The selection while the model is searched, with its penalty and new `Weights.stats`."""
 
     @abstractmethod
-    def select(self, weights: Weights, looked: Looked) -> Selected:
-        """The deterministic selection of evaluation."""
+    def select(self, weights: Weights, lookup: Lookup) -> Transformed:
+        """The deterministic selection of evaluation, with its masks.
 
-    def open(self, weights: Weights, looked: Looked, key: Array) -> Applied:
-        """The embeddings of pretraining, with nothing selected; `key` as in `sample`.
-
-        It is asked for where there are layers, which are learnt from the start.
+        Masks tell the coordinates that are left, or would be left for retraining where the
+        selection is soft.
         """
-        return Applied(looked.embeddings, jnp.zeros(()), weights.stats)
 
-    def pass_through(self, weights: Weights, looked: Looked) -> Array:
-        """The embeddings `[B, N, D]` of evaluation with nothing selected."""
-        return looked.embeddings
+    @abstractmethod
+    def choose(self, found: Found) -> Plan:
+        """The models to retrain after the search; none where the searched model is the outcome."""
 
-    def over(self, axis_name: str | None) -> Selector:
+    def pretrain(self, weights: Weights, lookup: Lookup, key: Array | None) -> Transformed:
+        """The embeddings of pretraining, with nothing selected; without a key those of evaluation.
+
+        Pretraining calls it where there are layers, which are learnt from the start.
+        """
+        return Transformed(lookup.vectors, stats=weights.stats)
+
+    def with_axis(self, axis_name: str | None) -> Selector:
         """The same selector for batches that the devices of a mapped axis share."""
         return self
 
@@ -165,10 +109,10 @@ class Selector(ABC):
         """What updates the gates."""
         return l2_adam(config)
 
-    def kept(self, weights: Weights, params: Params) -> Array:
+    def kept_share(self, weights: Weights, params: Params) -> Array:
         """Share `[]` of the embedding table's coordinates that are kept.
 
-        Methods whose search ends at a share of them say so; for others all are.
+        Methods whose search ends at a share compute it; for others all coordinates are kept.
 
         Args:
           weights: the selector's weights.
@@ -176,52 +120,51 @@ class Selector(ABC):
         """
         return jnp.ones(())
 
-    def choose(self, found: Found) -> Selection:
-        """What is kept for retraining, where the recipe's outcome is a selection."""
-        raise NotImplementedError(f"{type(self).__name__} chooses nothing")
+    def check(self, train_rows: int) -> None:
+        """Raises: InputError: the method can't work with so few training rows."""
+        return
 
 
-def weights_of(params: Params, batch_stats: BatchStats) -> Weights:
-    """A selector's weights among those of a search."""
-    return Weights(
-        params.get(SELECTOR, {}), params["network"].get(SELECTOR, {}), batch_stats.get(SELECTOR, {})
-    )
+def weights_of(variables: Variables) -> Weights:
+    """A selector's weights among the variables of a search."""
+    params, stats = variables.params, variables.stats
+    return Weights(params.get(SELECTOR, {}), params.get(LAYERS, {}), stats.get(SELECTOR, {}))
 
 
-def looked_up(
-    rows: Mapping[str, Rows], numbers: RowNumbers, first_row: Array | int = 0
-) -> tuple[str, Looked]:
-    """The only group of a uniform embedding table, and its rows as a selector sees them.
+@dataclass(frozen=True)
+class Sampling:
+    """The transform of a search: `Selector.sample`."""
 
-    Args:
-      rows: looked-up rows of every table,
-      numbers: and their numbers.
-      first_row: place of the first instance in the whole batch.
-    """
-    ((group, embeddings),) = rows[EMBEDDING].items()
-    return group, Looked(embeddings, numbers[EMBEDDING][group], first_row)
+    selector: Selector
+
+    def __call__(self, variables: Variables, lookup: Lookup, key: Array | None) -> Transformed:
+        """Samples a selection; a search always has a key."""
+        assert key is not None
+        return _named(self.selector.sample(weights_of(variables), lookup, key))
 
 
-def evaluated(
-    model: Model, params: Params, batch_stats: BatchStats, ids: Array
-) -> tuple[Looked, Callable[[Array], Array]]:
-    """The embeddings of a batch, and the network as a function of what a selection makes of them.
+@dataclass(frozen=True)
+class Selecting:
+    """The transform of evaluation: `Selector.select`."""
 
-    Args:
-      model: the click model, whose embedding table is uniform.
-      params: its parameters.
-      batch_stats: its statistics; factors among them multiply the embeddings beforehand.
-      ids: `[B, N]`.
+    selector: Selector
 
-    Returns:
-      The looked-up rows, and `logits(embeddings [B, N, D]) -> [B]`, without dropout.
-    """
-    numbers = row_numbers(model, ids, batch_stats)
-    rows = factored(lookup_rows(params["tables"], numbers), numbers, batch_stats)
-    group, looked = looked_up(rows, numbers)
+    def __call__(self, variables: Variables, lookup: Lookup, key: Array | None) -> Transformed:
+        """Selects without noise, whatever the key."""
+        return self.selector.select(weights_of(variables), lookup)
 
-    def logits(embeddings: Array) -> Array:
-        selected = {**rows, EMBEDDING: {group: embeddings}}
-        return apply_network(model, params["network"], batch_stats, selected)[0]
 
-    return looked, logits
+@dataclass(frozen=True)
+class Pretraining:
+    """The transform of pretraining: `Selector.pretrain`."""
+
+    selector: Selector
+
+    def __call__(self, variables: Variables, lookup: Lookup, key: Array | None) -> Transformed:
+        """Passes embeddings through the selector's layers."""
+        return _named(self.selector.pretrain(weights_of(variables), lookup, key))
+
+
+def _named(made: Transformed) -> Transformed:
+    """Statistics of a selector under the name that they have among those of a search."""
+    return made._replace(stats={SELECTOR: made.stats} if made.stats else {})

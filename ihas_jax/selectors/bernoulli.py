@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ihas_jax.config import Config, GateConfig
+from ihas_jax.config import ClusterConfig, Config, GateConfig
+from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model
+from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.gates import gate_penalty, half_product, sample_gates, select_gates
 from ihas_jax.nn.mlp import Linear
-from ihas_jax.selectors.base import (
-    Applied,
-    Looked,
-    Recipe,
-    Selected,
-    Selector,
-    SelectorParams,
-    Weights,
-)
+from ihas_jax.selectors.base import Recipe, Selector, SelectorParams, Weights
+from ihas_jax.selectors.clusters import fit_clusters
+from ihas_jax.selectors.experts import plan_experts
+from ihas_jax.selectors.plan import Found, Plan
 
 
 class Gates(NamedTuple):
@@ -48,20 +46,19 @@ class BernoulliGates(Selector):
     Attributes:
       config: the gates' choices.
       coordinates: K = N * D.
+      cluster: the choices of clustering.
+      axis_name: mapped axis whose devices share a batch.
     """
 
     config: GateConfig
     coordinates: int
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    axis_name: str | None = None
 
     @property
     def recipe(self) -> Recipe:
         """Bi-level search, then clusters (Algorithm 1)."""
-        return Recipe(gates="validation", outcome="clusters")
-
-    @property
-    def summed_penalty(self) -> bool:
-        """Whether equation 5 sums over instances, as the paper writes it."""
-        return self.config.reduction == "sum"
+        return Recipe(gate_batches="validation")
 
     def init(self, key: Array) -> Weights:
         """Fresh gates: a Linear layer K -> K, or the vector w* of U(-1/sqrt(K), 1/sqrt(K))."""
@@ -84,9 +81,9 @@ class BernoulliGates(Selector):
             return flat @ kernel + bias
         return half_product(flat, kernel) + bias
 
-    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+    def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """Stochastic selection and the weighted penalty of equation 5."""
-        embeddings, _, first = looked
+        embeddings, _, first = lookup
         logits = self.logits(weights.gates, embeddings)
         masks = sample_gates(key, logits, temperature=self.config.temperature, first_row=first)
         penalty = self.config.weight * gate_penalty(
@@ -95,7 +92,10 @@ class BernoulliGates(Selector):
             polarization=self.config.polarization,
             reduction=self.config.reduction,
         )
-        return Applied(embeddings * masks.reshape(embeddings.shape), penalty, weights.stats)
+        if self.axis_name is not None and self.config.reduction == "sum":
+            # gradients are averaged over the axis, a sum over the whole batch is not
+            penalty *= lax.psum(1, self.axis_name)
+        return Transformed(embeddings * masks.reshape(embeddings.shape), penalty)
 
     def gates(self, weights: Weights, embeddings: Array) -> Gates:
         """Gates `[B, K]` that each instance's threshold opens, of embeddings `[B, N, D]`."""
@@ -103,13 +103,38 @@ class BernoulliGates(Selector):
         masks, thresholds = select_gates(probs, rule=self.config.threshold, bins=self.config.bins)
         return Gates(masks, probs, thresholds)
 
-    def select(self, weights: Weights, looked: Looked) -> Selected:
+    def select(self, weights: Weights, lookup: Lookup) -> Transformed:
         """Deterministic selection by each instance's threshold."""
-        embeddings = looked.embeddings
-        masks = self.gates(weights, embeddings).masks
-        return Selected(embeddings * masks.reshape(embeddings.shape), masks)
+        embeddings = lookup.vectors
+        masks, probs, thresholds = self.gates(weights, embeddings)
+        return Transformed(
+            embeddings * masks.reshape(embeddings.shape),
+            masks=masks,
+            shown={"probs": probs, "thresholds": thresholds},
+        )
+
+    def with_axis(self, axis_name: str | None) -> BernoulliGates:
+        """The gates of a batch that the devices of a mapped axis share."""
+        return dataclasses.replace(self, axis_name=axis_name)
+
+    def choose(self, found: Found) -> Plan:
+        """One model for each cluster of masked embeddings (Algorithm 1, lines 9 to 14)."""
+        clusters, curve = fit_clusters(found, self, self.cluster)
+        train_labels, valid_labels = found.train.labels, found.valid.labels
+        dim = found.model.embedding.dim
+        plan = plan_experts(clusters, train_labels, valid_labels, self.cluster, dim)
+        return dataclasses.replace(plan, facts={"kmeans": [point._asdict() for point in curve]})
+
+    def check(self, train_rows: int) -> None:
+        """Raises: InputError: K-means needs more rows than there are."""
+        rows = min(train_rows, self.cluster.batch_rows)
+        if self.cluster.clusters > rows:
+            raise InputError(
+                f"--cluster.clusters {self.cluster.clusters} is more than the {rows} rows of the "
+                "first mini-batch of K-means; choose fewer, or raise --cluster.batch-rows."
+            )
 
 
 def build_bernoulli(config: Config, model: Model, epoch_steps: int) -> BernoulliGates:
     """Builds the gates of iHAS."""
-    return BernoulliGates(config.gates, model.embedding.coordinates)
+    return BernoulliGates(config.gates, model.embedding.coordinates, config.cluster)

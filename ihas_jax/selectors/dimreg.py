@@ -11,11 +11,13 @@ from jax import Array
 
 from ihas_jax.config import Config
 from ihas_jax.method_config import DimRegConfig
-from ihas_jax.models.base import SELECTOR, Model
+from ihas_jax.models.base import Model
+from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.gates import gate_penalty
-from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
-from ihas_jax.selectors.selection import Found, Selection, coordinates
+from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
+from ihas_jax.selectors.plan import Found, Plan, single
+from ihas_jax.selectors.selection import Selection, kept_coordinates
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class DimRegGates(Selector):
     @property
     def recipe(self) -> Recipe:
         """Bi-level search, then retraining with the open coordinates."""
-        return Recipe(gates="validation", outcome="selection")
+        return Recipe(gate_batches="validation")
 
     def init(self, key: Array) -> Weights:
         """All gates half open: theta `[K]` is 0.
@@ -52,31 +54,31 @@ class DimRegGates(Selector):
         """
         return Weights({"theta": jnp.zeros(self.spec.coordinates)})
 
-    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+    def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """Embeddings times gates, without noise, and the weighted regulariser."""
         gates = self._gates(weights)
         total = gate_penalty(gates[None], l0_weight=self.config.l1_ratio)
         penalty = self.config.weight * total / len(gates)
-        return Applied(_gated(looked, gates), penalty, weights.stats)
+        return Transformed(_gated(lookup, gates), penalty, weights.stats)
 
-    def select(self, weights: Weights, looked: Looked) -> Selected:
+    def select(self, weights: Weights, lookup: Lookup) -> Transformed:
         """Embeddings times gates, as in the search; masks tell which are kept for retraining."""
-        opened = (weights.gates["theta"] > 0).astype(looked.embeddings.dtype)
-        masks = jnp.broadcast_to(opened, (len(looked.embeddings), len(opened)))
-        return Selected(_gated(looked, self._gates(weights)), masks)
+        opened = (weights.gates["theta"] > 0).astype(lookup.vectors.dtype)
+        masks = jnp.broadcast_to(opened, (len(lookup.vectors), len(opened)))
+        return Transformed(_gated(lookup, self._gates(weights)), masks=masks)
 
-    def choose(self, found: Found) -> Selection:
+    def choose(self, found: Found) -> Plan:
         """The coordinates with theta > 0; without any, the first of the largest."""
-        theta = np.asarray(found.params[SELECTOR]["theta"])
-        return Selection(coordinates(theta, theta > 0, self.spec.dim))
+        theta = np.asarray(found.variables.params[SELECTOR]["theta"])
+        return single(Selection(kept_coordinates(theta, theta > 0, self.spec.dim)))
 
     def _gates(self, weights: Weights) -> Array:
         """Gates g `[K]`."""
         return jax.nn.sigmoid(self.config.slope * weights.gates["theta"])
 
 
-def _gated(looked: Looked, gates: Array) -> Array:
-    return looked.embeddings * gates.reshape(looked.embeddings.shape[1:])
+def _gated(lookup: Lookup, gates: Array) -> Array:
+    return lookup.vectors * gates.reshape(lookup.vectors.shape[1:])
 
 
 def build_dimreg(config: Config, model: Model, epoch_steps: int) -> DimRegGates:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import BatchStats, Params
+from ihas_jax.models.base import Params, Stats
 
 
-def fresh_stats(features: int) -> BatchStats:
+def fresh_stats(features: int) -> Stats:
     """Running statistics `[features]`: mean 0 and variance 1."""
     return {"mean": jnp.zeros(features), "var": jnp.ones(features)}
 
@@ -23,12 +23,12 @@ def fresh_affine(features: int, scale: float = 1.0) -> Params:
 
 def normalize(
     x: Array,
-    stats: BatchStats,
+    stats: Stats,
     affine: Params | None = None,
     *,
     train: bool,
     axis_name: str | None = None,
-) -> tuple[Array, BatchStats]:
+) -> tuple[Array, Stats]:
     """Batch norm over all axes but the last: epsilon 1e-5, momentum 0.9.
 
     Note: running variances use the batch's biased variance, as in `nn.mlp.batch_norm`; torch's

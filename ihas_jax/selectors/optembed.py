@@ -13,13 +13,15 @@ from jax import Array
 
 from ihas_jax.config import AdamConfig, Config
 from ihas_jax.method_config import OptEmbedConfig
-from ihas_jax.models.base import EMBEDDING, FACTORS, SELECTOR, Model
+from ihas_jax.models.base import EMBEDDING, FACTORS, Model
+from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
-from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
+from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
 from ihas_jax.selectors.evolution import evolve
+from ihas_jax.selectors.plan import Found, Plan, single
 from ihas_jax.selectors.population import make_population_auc, prefix_masks
 from ihas_jax.selectors.refusals import refuse_several_vectors, refuse_zero_start
-from ihas_jax.selectors.selection import Found, Selection, of_values
+from ihas_jax.selectors.selection import of_values
 
 
 @jax.custom_jvp
@@ -94,26 +96,26 @@ class Supernet(Selector):
     @property
     def recipe(self) -> Recipe:
         """Joint training with early stopping, then retraining from its initial weights."""
-        return Recipe(gates="training", outcome="selection", start="initial")
+        return Recipe(gate_batches="training", initial_weights="initial")
 
     def init(self, key: Array) -> Weights:
         """Thresholds `[N, 1]` of 0, which keep every value."""
         return Weights({"thresholds": jnp.zeros((len(self.spec.sizes), 1))})
 
-    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+    def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """The kept values' embeddings in random widths; the penalty is the sum of exp(-t)."""
-        embeddings, _, first_row = looked
+        embeddings, _, first_row = lookup
         rows, fields, dim = embeddings.shape
         shown = embeddings * prefix_masks(sample_widths(key, rows, fields, dim, first_row), dim)
         thresholds = weights.gates["thresholds"]
         penalty = self.config.weight * jnp.exp(-thresholds).sum()
-        return Applied(shown * _kept_values(weights, looked), penalty, weights.stats)
+        return Transformed(shown * _kept_values(weights, lookup), penalty, weights.stats)
 
-    def select(self, weights: Weights, looked: Looked) -> Selected:
+    def select(self, weights: Weights, lookup: Lookup) -> Transformed:
         """The kept values' embeddings in full width."""
-        kept = _kept_values(weights, looked)
-        masks = jnp.broadcast_to(kept, looked.embeddings.shape)
-        return Selected(looked.embeddings * kept, masks.reshape(len(kept), -1))
+        kept = _kept_values(weights, lookup)
+        masks = jnp.broadcast_to(kept, lookup.vectors.shape)
+        return Transformed(lookup.vectors * kept, masks=masks.reshape(len(kept), -1))
 
     def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
         """Plain SGD at the method's pace, whatever `config` says.
@@ -125,35 +127,35 @@ class Supernet(Selector):
         distance = math.expm1(self.config.reach * mean_norm(self.spec))
         return optax.sgd(distance / (steps * (self.config.weight or 1.0)))
 
-    def choose(self, found: Found) -> Selection:
+    def choose(self, found: Found) -> Plan:
         """The values above their thresholds, and each field's first coordinates by evolution.
 
         Without such a value the one that is the least below is kept.
         """
         sizes, dim = self.spec.sizes, self.spec.dim
-        ((group, table),) = found.params["tables"][EMBEDDING].items()
-        thresholds = found.params[SELECTOR]["thresholds"]
+        ((group, table),) = found.variables.params["tables"][EMBEDDING].items()
+        thresholds = found.variables.params[SELECTOR]["thresholds"]
         margin = np.asarray(margins(table, jnp.repeat(thresholds[:, 0], np.array(sizes))))
         values = margin > 0
         if not values.any():
             values[np.argmax(margin)] = True
         factors = jnp.asarray(values[:, None], jnp.float32)
-        batch_stats = found.batch_stats | {FACTORS: {group: factors}}
+        variables = found.variables._replace(constants={FACTORS: {group: factors}})
         score = make_population_auc(found.model, found.valid)
         widths, _ = evolve(
             found.key,
-            lambda candidates: score(found.params, batch_stats, candidates),
+            lambda candidates: score(variables, candidates),
             len(sizes),
             dim,
             self.config,
         )
-        return of_values(values, self.spec, tuple(tuple(range(width)) for width in widths))
+        return single(of_values(values, self.spec, tuple(tuple(range(width)) for width in widths)))
 
 
-def _kept_values(weights: Weights, looked: Looked) -> Array:
+def _kept_values(weights: Weights, lookup: Lookup) -> Array:
     """1 where a value is kept, else 0: `[B, N, 1]`."""
     thresholds = weights.gates["thresholds"][:, 0]
-    return step_function(margins(looked.embeddings, thresholds))[..., None]
+    return step_function(margins(lookup.vectors, thresholds))[..., None]
 
 
 def build_optembed(config: Config, model: Model, epoch_steps: int) -> Supernet:

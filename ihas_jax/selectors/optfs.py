@@ -13,10 +13,12 @@ from jax import Array
 
 from ihas_jax.config import AdamConfig, Config
 from ihas_jax.method_config import OptFSConfig
-from ihas_jax.models.base import SELECTOR, Model
+from ihas_jax.models.base import Model
+from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
-from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights
-from ihas_jax.selectors.selection import Found, Selection, of_values
+from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
+from ihas_jax.selectors.plan import Found, Plan, single
+from ihas_jax.selectors.selection import of_values
 from ihas_jax.training.rowwise import BETA1, BETA2, EPSILON
 
 _START = 0.5
@@ -81,11 +83,10 @@ class OptFSGates(Selector):
     def recipe(self) -> Recipe:
         """A search of given length, then retraining from the weights of one of its epochs."""
         return Recipe(
-            gates="training",
-            outcome="selection",
+            gate_batches="training",
             epochs=self.config.epochs,
-            rewind=self.config.rewind,
-            start="rewound" if self.config.rewind else "initial",
+            rewind_epochs=self.config.rewind,
+            initial_weights="rewound" if self.config.rewind else "initial",
         )
 
     def init(self, key: Array) -> Weights:
@@ -93,49 +94,48 @@ class OptFSGates(Selector):
         gates = jnp.full((sum(self.spec.sizes), 1), _START, float)
         return Weights({"gates": gates}, stats={"steps": jnp.zeros((), jnp.int32)})
 
-    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+    def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """Embeddings times soft factors, without noise; the penalty is the mean gate, weighted."""
         steps = weights.stats["steps"]
         temperature = self._temperature(steps)
-        factors = soft_factor(_looked_up(weights, looked), temperature)
+        factors = soft_factor(_looked_up(weights, lookup), temperature)
         mean = jax.nn.sigmoid(temperature * weights.gates["gates"]).mean()
         penalty = self.config.weight * mean
-        return Applied(looked.embeddings * factors, penalty, {"steps": steps + 1})
+        return Transformed(lookup.vectors * factors, penalty, {"steps": steps + 1})
 
-    def select(self, weights: Weights, looked: Looked) -> Selected:
-        """The same at the temperature of the last step, as published; masks tell open gates.
+    def select(self, weights: Weights, lookup: Lookup) -> Transformed:
+        """Embeddings times soft factors at the last step's temperature; masks tell open gates.
 
         Masks are those of retraining: a gate below 0 removes its value there, while here it only
         has a factor that falls with the temperature.
         """
         last = jnp.maximum(weights.stats["steps"] - 1, 0)
-        gates = _looked_up(weights, looked)
+        gates = _looked_up(weights, lookup)
         opened = (gates > 0).astype(gates.dtype)
-        masks = jnp.broadcast_to(opened, looked.embeddings.shape).reshape(len(gates), -1)
-        return Selected(looked.embeddings * soft_factor(gates, self._temperature(last)), masks)
+        masks = jnp.broadcast_to(opened, lookup.vectors.shape).reshape(len(gates), -1)
+        factors = soft_factor(gates, self._temperature(last))
+        return Transformed(lookup.vectors * factors, masks=masks)
 
     def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
         """Adam without L2, with the method's pace and epsilon whatever `config` says."""
         epsilon = EPSILON / sum(self.spec.sizes)
-        return optax.chain(
-            optax.scale_by_adam(b1=BETA1, b2=BETA2, eps=epsilon),
-            optax.scale(-1 / (self.config.epochs * self.epoch_steps)),
-        )
+        rate = 1 / (self.config.epochs * self.epoch_steps)
+        return optax.adam(rate, b1=BETA1, b2=BETA2, eps=epsilon)
 
-    def choose(self, found: Found) -> Selection:
+    def choose(self, found: Found) -> Plan:
         """The values with open gates, scaled as fresh gates scaled them."""
-        gates = np.asarray(found.params[SELECTOR]["gates"])[:, 0]
-        return of_values(ticket(gates), self.spec, scale=1 / _FRESH)
+        gates = np.asarray(found.variables.params[SELECTOR]["gates"])[:, 0]
+        return single(of_values(ticket(gates), self.spec, scale=1 / _FRESH))
 
     def _temperature(self, steps: Array) -> Array:
         """Temperature `[]` of the training step that follows so many."""
         return annealed(steps // self.epoch_steps, self.config.epochs, self.config.temperature)
 
 
-def _looked_up(weights: Weights, looked: Looked) -> Array:
+def _looked_up(weights: Weights, lookup: Lookup) -> Array:
     """Gates `[B, N, 1]` of a batch's values."""
     gates: Array = weights.gates["gates"]
-    return gates.at[looked.places].get(mode="promise_in_bounds")
+    return gates.at[lookup.row_index].get(mode="promise_in_bounds")
 
 
 def build_optfs(config: Config, model: Model, epoch_steps: int) -> OptFSGates:

@@ -14,10 +14,12 @@ from ihas_jax.config import AdamConfig, Config
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import PepConfig
 from ihas_jax.models.base import EMBEDDING, Model, Params
+from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
-from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights, weights_of
+from ihas_jax.selectors.base import Recipe, Selector, Weights, weights_of
+from ihas_jax.selectors.plan import Found, Plan, single
 from ihas_jax.selectors.refusals import refuse_zero_start
-from ihas_jax.selectors.selection import Found, Selection, largest, whole
+from ihas_jax.selectors.selection import Selection, all_coordinates, largest
 from ihas_jax.training.optimizers import l2_adam
 
 _L2 = 1e-5
@@ -67,11 +69,10 @@ class PepThresholds(Selector):
     def recipe(self) -> Recipe:
         """A search until enough is pruned, then retraining from its initial embeddings."""
         return Recipe(
-            gates="training",
-            outcome="selection",
-            start="initial_embeddings" if self.config.ticket else "fresh",
-            until=self.config.kept,
-            stopping=self.config.stopping,
+            gate_batches="training",
+            initial_weights="initial_embeddings" if self.config.ticket else "fresh",
+            stop_at_share=self.config.kept,
+            stopping_split=self.config.stopping,
         )
 
     def init(self, key: Array) -> Weights:
@@ -87,43 +88,43 @@ class PepThresholds(Selector):
         }[self.config.thresholds]
         return Weights({"thresholds": jnp.full(shape, self.config.start, float)})
 
-    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+    def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """The pruned embeddings; there is neither noise nor a penalty."""
-        return Applied(self._pruned(weights, looked), jnp.zeros(()), weights.stats)
+        return Transformed(self._pruned(weights, lookup))
 
-    def select(self, weights: Weights, looked: Looked) -> Selected:
+    def select(self, weights: Weights, lookup: Lookup) -> Transformed:
         """The pruned embeddings, and which coordinates are left."""
-        pruned = self._pruned(weights, looked)
+        pruned = self._pruned(weights, lookup)
         masks = (pruned != 0).astype(pruned.dtype)
-        return Selected(pruned, masks.reshape(len(masks), -1))
+        return Transformed(pruned, masks=masks.reshape(len(masks), -1))
 
-    def _pruned(self, weights: Weights, looked: Looked) -> Array:
+    def _pruned(self, weights: Weights, lookup: Lookup) -> Array:
         thresholds = weights.gates["thresholds"]
         if self.config.thresholds.startswith("value"):
-            thresholds = thresholds.at[looked.places].get(mode="promise_in_bounds")
-        return soft_threshold(looked.embeddings, thresholds)
+            thresholds = thresholds.at[lookup.row_index].get(mode="promise_in_bounds")
+        return soft_threshold(lookup.vectors, thresholds)
 
     def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
         """Adam with the published L2 of 1e-5 and the method's pace, whatever `config` says."""
         return l2_adam(AdamConfig(self.learning_rate, _L2))
 
-    def kept(self, weights: Weights, params: Params) -> Array:
+    def kept_share(self, weights: Weights, params: Params) -> Array:
         """Share `[]` of the table's numbers that exceed their thresholds."""
         left = self._table_margins(weights, params)
         # counted, since a sum of ones in float32 ends at 2^24
         return jnp.count_nonzero(left > 0) / left.size
 
-    def choose(self, found: Found) -> Selection:
+    def choose(self, found: Found) -> Plan:
         """The numbers that exceed their thresholds most, exactly the wanted share of the table.
 
         Note: the published code takes what is left after the very step that reaches the share.
         The search here looks once an epoch and may have pruned more by then, or have ended with
         more left.
         """
-        weights = weights_of(found.params, found.batch_stats)
-        scores = np.asarray(jax.jit(self._table_margins)(weights, found.params))
+        weights = weights_of(found.variables)
+        scores = np.asarray(jax.jit(self._table_margins)(weights, found.variables.params))
         count = max(1, round(self.config.kept * scores.size))
-        return Selection(whole(self.spec), mask=largest(scores, count))
+        return single(Selection(all_coordinates(self.spec), mask=largest(scores, count)))
 
     def _table_margins(self, weights: Weights, params: Params) -> Array:
         """Margins `[V, D]` of the whole table."""

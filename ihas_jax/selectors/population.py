@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array, lax
 
 from ihas_jax.data.dataset import Split
-from ihas_jax.models.base import BatchStats, Model, Params
-from ihas_jax.selectors.base import evaluated
+from ihas_jax.models.base import Model, Variables
+from ihas_jax.models.forward import Lookup, Transformed, forward
 from ihas_jax.training.metrics import DivergedError
 from ihas_jax.training.streaming import Summed
 
@@ -20,8 +20,8 @@ _ROWS = 512
 _BINS = 1 << 15
 _LIMIT = 16.0
 
-PopulationAUC = Callable[[Params, BatchStats, np.ndarray], np.ndarray]
-"""`score(params, batch_stats, widths [P, N]) -> [P]`."""
+PopulationAUC = Callable[[Variables, np.ndarray], np.ndarray]
+"""`score(variables, widths [P, N]) -> [P]`."""
 
 
 def prefix_masks(widths: Array, dim: int) -> Array:
@@ -34,7 +34,7 @@ def make_population_auc(model: Model, split: Split) -> PopulationAUC:
 
     All candidates share a batch's look-up, and the network is applied to them side by side, 512
     rows at a time so that P x 512 x K numbers have to fit into memory. Factors among the
-    statistics multiply the embeddings.
+    constants multiply the embeddings.
 
     Log-odds are counted in 2^15 equal bins from -16 to 16, where those beyond fall into the last
     ones. A pair of a click and another row in the same bin counts half, as ties do: the AUC is
@@ -46,29 +46,33 @@ def make_population_auc(model: Model, split: Split) -> PopulationAUC:
       split: the rows to score by.
 
     Returns:
-      `score(params, batch_stats, widths [P, N]) -> [P]`; all 1/2 where there is one class only. It
+      `score(variables, widths [P, N]) -> [P]`; all 1/2 where there is one class only. It
       raises `DivergedError` where a log-odds is not a number.
     """
     columns = np.column_stack([split.ids, split.labels])  # to be streamed together
 
-    def logits_of(weights: Any, ids: Array) -> Array:
-        params, batch_stats, masks = weights
-        looked, logits = evaluated(model, params, batch_stats, ids)
-        return jax.vmap(lambda mask: logits(looked.embeddings * mask))(masks)
+    def logits_of(variables: Variables, masks: Array, ids: Array) -> Array:
+        def of_one(mask: Array) -> Array:
+            def show(variables: Variables, lookup: Lookup, key: Array | None) -> Transformed:
+                return Transformed(lookup.vectors * mask)
 
-    def count(weights: Any, columns: Array, valid: Array) -> Any:
-        params, batch_stats, widths = weights
+            return forward(model, variables, ids, show).logits
+
+        return jax.vmap(of_one)(masks)
+
+    def count(weights: tuple[Variables, Array], columns: Array, valid: Array) -> Any:
+        variables, widths = weights
         masks = prefix_masks(widths, model.embedding.dim)
         ids, labels = columns[:, :-1], columns[:, -1]
         parts = ids.reshape(-1, min(_ROWS, len(ids)), ids.shape[1])
-        logits = lax.map(lambda part: logits_of((params, batch_stats, masks), part), parts)
+        logits = lax.map(lambda part: logits_of(variables, masks, part), parts)
         logits = jnp.moveaxis(logits, 0, 1).reshape(len(masks), -1)
         return (), class_counts(logits, labels, valid)
 
-    counter = Summed(count, "[choose] widths")
+    counter = Summed(count)
 
-    def score(params: Params, batch_stats: BatchStats, widths: np.ndarray) -> np.ndarray:
-        _, counts = counter((params, batch_stats, widths), columns)
+    def score(variables: Variables, widths: np.ndarray) -> np.ndarray:
+        _, counts = counter((variables, widths), columns, title="[choose] widths")
         if (counts.sum(axis=(1, 2)) < len(columns)).any():
             raise DivergedError(
                 "Predictions by some widths are nan: the model that they are chosen for diverged. "

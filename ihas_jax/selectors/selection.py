@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from jax import Array
 
-from ihas_jax.data.dataset import Split
-from ihas_jax.models.base import FACTORS, VALUES, BatchStats, Model, Params
+from ihas_jax.models.base import FACTORS, VALUES, Constants
+from ihas_jax.nn.compact import carry_kept
 from ihas_jax.nn.embedding import EmbeddingSpec, Group, Kept
 from ihas_jax.nn.subset import make_subset, subset_bytes
-
-
-class Found(NamedTuple):
-    """What a search left, and what to choose by.
-
-    Attributes:
-      model: the searched click model.
-      params: its parameters with the selector's.
-      batch_stats: its statistics with the selector's.
-      valid: validation rows.
-      key: PRNG key.
-    """
-
-    model: Model
-    params: Params
-    batch_stats: BatchStats
-    valid: Split
-    key: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,16 +38,16 @@ class Selection:
             raise ValueError("a selection removes values or single numbers, not both")
 
     def parameters(self, spec: EmbeddingSpec) -> int:
-        """Numbers left in a table; `spec` is it before selection."""
+        """Numbers left in a table; `spec` is the table before selection."""
         return sum(self.parameters_by_field(spec))
 
     def parameters_by_field(self, spec: EmbeddingSpec) -> list[int]:
-        """The same for each field."""
+        """Numbers left in each field of a table; `spec` is the table before selection."""
         if self.mask is not None:
             parts = _by_field(self.mask, spec)
             pairs = zip(parts, self.kept, strict=True)
             return [int(np.count_nonzero(part[:, list(field)])) for part, field in pairs]
-        rows = self.held(spec) or spec.sizes
+        rows = self.stored_values(spec) or spec.sizes
         return [number * len(field) for number, field in zip(rows, self.kept, strict=True)]
 
     def bytes(self, spec: EmbeddingSpec) -> int:
@@ -80,28 +60,43 @@ class Selection:
         subsets = sum(subset_bytes(group.values) for group in groups)
         return 4 * self.parameters(spec) + -(-bits // 8) + subsets
 
-    def held(self, spec: EmbeddingSpec) -> tuple[int, ...] | None:
+    def stored_values(self, spec: EmbeddingSpec) -> tuple[int, ...] | None:
         """Number of kept values of each field, None for all."""
         if self.values is None:
             return None
         return tuple(int(np.count_nonzero(part)) for part in _by_field(self.values, spec))
 
-    def statistics(self, target: EmbeddingSpec) -> BatchStats:
-        """What a model with the compact table `target` needs to know: factors and kept values.
+    def carried(self, source: EmbeddingSpec, target: EmbeddingSpec) -> Selection:
+        """The selection in the table of another model.
 
-        They are entries of its statistics by width group; empty where all there is to know is the
-        structure of the table.
+        Args:
+          source: the table that the selection was chosen for.
+          target: the full-size table of the other model; for `source` nothing changes.
+
+        Raises:
+          ValueError: the selection does not fit the other table; see `carry_kept`.
         """
-        stats: BatchStats = {}
+        if self.mask is not None and (source.dim, source.vectors) != (target.dim, target.vectors):
+            raise ValueError("a selection of single numbers fits tables of one shape alone")
+        return dataclasses.replace(self, kept=carry_kept(self.kept, source, target))
+
+    def constants(self, target: EmbeddingSpec) -> Constants:
+        """The constants of a model with the compact table `target`: factors and kept values.
+
+        They are empty where the structure of the table says everything.
+        """
+        constants: Constants = {}
         if self.values is not None:
             parts = _by_field(self.values, target)
-            stats[VALUES] = {
+            constants[VALUES] = {
                 group.name: make_subset(np.concatenate([parts[n] for n in group.fields]))
                 for group in target.groups
             }
         if self.values is not None or self.mask is not None or self.scale != 1:
-            stats[FACTORS] = {group.name: self._factors(group, target) for group in target.groups}
-        return stats
+            constants[FACTORS] = {
+                group.name: self._factors(group, target) for group in target.groups
+            }
+        return constants
 
     def _factors(self, group: Group, target: EmbeddingSpec) -> np.ndarray:
         """`[V_g, d_g]`, or `[V_g, 1]` without a mask; 0 for the row of removed values."""
@@ -122,7 +117,7 @@ def of_values(
 
     A field without a value has no coordinates either.
     """
-    fields = zip(_by_field(values, spec), kept or whole(spec), strict=True)
+    fields = zip(_by_field(values, spec), kept or all_coordinates(spec), strict=True)
     kept = tuple(field if part.any() else () for part, field in fields)
     return Selection(kept, None if values.all() else values, scale=scale)
 
@@ -139,7 +134,7 @@ def largest(scores: np.ndarray, count: int) -> np.ndarray:
     return chosen.reshape(scores.shape)
 
 
-def coordinates(scores: np.ndarray, chosen: np.ndarray, dim: int) -> Kept:
+def kept_coordinates(scores: np.ndarray, chosen: np.ndarray, dim: int) -> Kept:
     """Chosen ones of K coordinates by field; where none is, the one of the largest score.
 
     Args:
@@ -152,6 +147,6 @@ def coordinates(scores: np.ndarray, chosen: np.ndarray, dim: int) -> Kept:
     return tuple(tuple(int(j) for j in np.flatnonzero(field)) for field in chosen.reshape(-1, dim))
 
 
-def whole(spec: EmbeddingSpec) -> Kept:
+def all_coordinates(spec: EmbeddingSpec) -> Kept:
     """All coordinates of all fields."""
     return (tuple(range(spec.dim)),) * len(spec.sizes)

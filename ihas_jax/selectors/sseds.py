@@ -14,13 +14,15 @@ from jax import Array
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Split
 from ihas_jax.method_config import SsedsConfig
-from ihas_jax.models.base import BatchStats, Model, Params
-from ihas_jax.selectors.base import Applied, Looked, Recipe, Selected, Selector, Weights, evaluated
-from ihas_jax.selectors.selection import Found, Selection, coordinates, largest
+from ihas_jax.models.base import Model, Variables
+from ihas_jax.models.forward import Lookup, Transformed, forward
+from ihas_jax.selectors.base import Recipe, Selector, Weights
+from ihas_jax.selectors.plan import Found, Plan, single
+from ihas_jax.selectors.selection import Selection, kept_coordinates, largest
 from ihas_jax.training.streaming import Summed
 
 
-def saliency(model: Model, params: Params, batch_stats: BatchStats, split: Split) -> np.ndarray:
+def saliency(model: Model, variables: Variables, split: Split) -> np.ndarray:
     """Mean over batches of |dL / d alpha| at alpha = 1, `[N, D]` float64.
 
     alpha multiplies the coordinates of all embeddings alike, and L is a batch's mean binary
@@ -31,26 +33,27 @@ def saliency(model: Model, params: Params, batch_stats: BatchStats, split: Split
 
     Args:
       model: the click model.
-      params: its parameters.
-      batch_stats: its statistics.
+      variables: its variables.
       split: the rows to take gradients on.
     """
+    spec = model.embedding
 
-    def of_batch(weights: tuple[Params, BatchStats], columns: Array, valid: Array) -> Any:
-        params, batch_stats = weights
+    def of_batch(variables: Variables, columns: Array, valid: Array) -> Any:
         ids, labels = columns[:, :-1], columns[:, -1]
-        looked, logits_of = evaluated(model, params, batch_stats, ids)
 
         def loss(alpha: Array) -> Array:
-            logits = logits_of(looked.embeddings * alpha)
+            def scale(variables: Variables, lookup: Lookup, key: Array | None) -> Transformed:
+                return Transformed(lookup.vectors * alpha)
+
+            logits = forward(model, variables, ids, scale).logits
             losses = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
             return jnp.where(valid, losses, 0).sum() / valid.sum()
 
-        gradient = jax.grad(loss)(jnp.ones(looked.embeddings.shape[1:]))
+        gradient = jax.grad(loss)(jnp.ones((len(spec.sizes), spec.dim)))
         return (), (jnp.abs(gradient), jnp.ones(()))
 
     columns = np.column_stack([split.ids, split.labels])  # to be streamed together
-    _, (total, batches) = Summed(of_batch, "[choose] saliency")((params, batch_stats), columns)
+    _, (total, batches) = Summed(of_batch)(variables, columns, title="[choose] saliency")
     return np.asarray(total / batches)
 
 
@@ -75,27 +78,27 @@ class Saliency(Selector):
     @property
     def recipe(self) -> Recipe:
         """Training with early stopping, then retraining with the kept coordinates."""
-        return Recipe(gates="never", outcome="selection")
+        return Recipe(gate_batches="never")
 
     def init(self, key: Array) -> Weights:
         """Nothing to learn."""
         return Weights({})
 
-    def sample(self, weights: Weights, looked: Looked, key: Array) -> Applied:
+    def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """The embeddings as they are."""
-        return self.open(weights, looked, key)
+        return Transformed(lookup.vectors)
 
-    def select(self, weights: Weights, looked: Looked) -> Selected:
+    def select(self, weights: Weights, lookup: Lookup) -> Transformed:
         """The embeddings as they are."""
-        embeddings = looked.embeddings
-        return Selected(embeddings, jnp.ones((len(embeddings), embeddings[0].size)))
+        embeddings = lookup.vectors
+        return Transformed(embeddings, masks=jnp.ones((len(embeddings), embeddings[0].size)))
 
-    def choose(self, found: Found) -> Selection:
+    def choose(self, found: Found) -> Plan:
         """The share `config.kept` of all coordinates, at least one."""
-        scores = saliency(found.model, found.params, found.batch_stats, found.valid)
+        scores = saliency(found.model, found.variables, found.valid)
         dim, scores = scores.shape[1], scores.ravel()
         chosen = largest(scores, round(self.config.kept * len(scores)))
-        return Selection(coordinates(scores, chosen, dim))
+        return single(Selection(kept_coordinates(scores, chosen, dim)))
 
 
 def build_sseds(config: Config, model: Model, epoch_steps: int) -> Saliency:

@@ -1,110 +1,89 @@
-"""The bundle of a run: schema, router and compact models; raw rows in, probabilities out."""
+"""The bundle: click models, what routes a row to one of them, and the schema of raw rows."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from ihas_jax import checksums
-from ihas_jax.config import Config, ModelConfig, from_json, to_json
+from ihas_jax.config import Config, ModelConfig
 from ihas_jax.data.checks import as_ids
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
-from ihas_jax.files import write_json
-from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, init_model
-from ihas_jax.nn.embedding import Kept, init_table
-from ihas_jax.selectors.base import Selector
-from ihas_jax.selectors.registry import build_selector
-from ihas_jax.stages.cluster import make_assign, masked_embeddings
-from ihas_jax.stages.evaluate import predict_routed
-from ihas_jax.stages.pretrain import streamed_predict
-from ihas_jax.stages.search import init_search, predict_selected
-from ihas_jax.training.checkpoint import Checkpoints
-from ihas_jax.training.streaming import Streamed
+from ihas_jax.models.base import Model, Variables
+from ihas_jax.models.forward import Transform
+from ihas_jax.nn.embedding import Kept
+from ihas_jax.selectors.routing import Router
+from ihas_jax.training.predict import Prediction, predictor
 
 if TYPE_CHECKING:
     from ihas_jax.data.encoder import Encoder
 
-_ANEW = (
-    "Delete that folder and run experiments/run.py again with the same flags: its last stage "
-    "writes it anew."
-)
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """One model of a bundle.
+
+    Attributes:
+      model: the click model.
+      variables: its variables.
+      parameters: numbers that it needs; what a mask removes is not among them.
+      bytes: their bytes, and those of what says which numbers and values are kept.
+      transform: the deterministic selection of a searched model that serves; None for others.
+    """
+
+    model: Model
+    variables: Variables
+    parameters: int
+    bytes: int
+    transform: Transform | None = None
+
+    def predict(self, ids: np.ndarray, *, title: str, rows: np.ndarray | None = None) -> Prediction:
+        """Predictions of (some of) the rows of ids `[n, N]`."""
+        return predictor(self.model, self.transform)(self.variables, ids, title=title, rows=rows)
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """Everything that prediction needs.
-
-    Methods other than iHAS have one model and no router. Where the searched model is the outcome,
-    its weights have the selector's among them.
+    """Everything that prediction needs, of the models of a run.
 
     Attributes:
       config: the run's config.
-      searched: the click model whose gates route; the run's own, or another's in a transfer.
+      searched: the click model that was searched; the run's own, or another run's.
       schema: vocabularies of the fields.
-      kept: kept coordinates of each compact model, None for a model with all of them.
-      held: for each the number of kept values of each field, None for a model with all of them.
+      models: the models that serve.
       routes: for each cluster the index of the model that serves it.
-      router: `{"params": {"tables", "selector"}, "centroids": [C, K]}`, or empty.
-      weights: `(params, batch_stats)` of each model; which values have rows is in the latter.
+      router: what routes a row to its cluster; None for one model without clusters.
     """
 
     config: Config
     searched: ModelConfig
     schema: Schema
-    kept: tuple[Kept | None, ...]
-    held: tuple[tuple[int, ...] | None, ...]
-    routes: tuple[int, ...]
-    router: dict[str, Any]
-    weights: tuple[tuple[Any, Any], ...]
-
-    @cached_property
-    def _base(self) -> Model:
-        return build_model(self.searched, self.schema.sizes)
-
-    @cached_property
-    def _selector(self) -> Selector:
-        return build_selector(self.config, self._base, 1)
-
-    @cached_property
-    def _assign(self) -> Streamed:
-        return make_assign(self._base, self._selector)
-
-    @cached_property
-    def _masks(self) -> Streamed:
-        def masks(params: Any, ids: Array) -> Array:
-            return masked_embeddings(self._base, self._selector, params, ids).masks.astype(jnp.int8)
-
-        return Streamed(masks, "[predict] gates")
-
-    @cached_property
-    def _experts(self) -> list[tuple[Streamed, Any]]:
-        if self._serves_search:
-            predictors = [Streamed(self._predict_selected, "[predict] searched model")]
-        else:
-            name = "[predict] routed models" if self.router else "[predict] model"
-            predictors = [streamed_predict(model, name) for model in self.models]
-        return list(zip(predictors, self.weights, strict=True))
-
-    def _predict_selected(self, weights: Any, ids: Array) -> Array:
-        return predict_selected(self._base, self._selector, weights[0], weights[1], ids)[0]
+    models: tuple[Served, ...]
+    routes: tuple[int, ...] = (0,)
+    router: Router | None = None
 
     @property
-    def _serves_search(self) -> bool:
-        """Whether the model selects while it predicts."""
-        return self.config.method != "none" and self._selector.recipe.outcome == "search"
+    def kept(self) -> tuple[Kept | None, ...]:
+        """Kept coordinates of each field in each model; None for a model with all of them."""
+        return tuple(served.model.embedding.kept for served in self.models)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that the models need."""
+        return sum(served.parameters for served in self.models)
+
+    @property
+    def router_parameters(self) -> int:
+        """Numbers that routing needs besides; none where one model serves all rows."""
+        return self.router.parameters if self.router and len(self.models) > 1 else 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of models and router."""
+        return sum(served.bytes for served in self.models) + 4 * self.router_parameters
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -112,43 +91,32 @@ class Bundle:
 
         return Encoder(self.schema)
 
-    @cached_property
-    def models(self) -> tuple[Model, ...]:
-        """The compact models."""
-        sizes = self.schema.sizes
-        return tuple(
-            build_model(self.config.model, sizes, kept=kept, held=held)
-            for kept, held in zip(self.kept, self.held, strict=True)
-        )
-
     def assign(self, ids: np.ndarray) -> np.ndarray:
         """Cluster `[n]` of each row of ids `[n, N]`.
 
         Raises:
           InputError: as `predict_ids`.
         """
-        return self._cluster(self._check(ids))
+        return self.assign_checked(self._check(ids))
 
-    def _cluster(self, ids: np.ndarray) -> np.ndarray:
-        if not len(ids):
-            return np.zeros(0, np.int32)
-        if not self.router or len(self.routes) == 1:
+    def assign_checked(self, ids: np.ndarray, title: str = "[predict] router") -> np.ndarray:
+        """Cluster `[n]` of each row of ids `[n, N]` that are known to be ids."""
+        if not len(ids) or self.router is None or len(self.routes) == 1:
             return np.zeros(len(ids), np.int32)
-        weights = (self.router["params"], self.router["centroids"])
-        return self._assign(weights, ids)
+        return self.router.assign(ids, title=title)
 
     def masks(self, ids: np.ndarray) -> np.ndarray:
         """Open gates `[n, K]` of each row of ids `[n, N]`, int8; K = N * D, field by field.
 
         Raises:
-          InputError: as `predict_ids`; or the run is of a method other than iHAS.
+          InputError: as `predict_ids`; or the method has no gates for each row.
         """
-        if not self.router:
+        if self.router is None:
             raise InputError(f"A run of the method {self.config.method} has no gates for each row.")
         ids = self._check(ids)
         if not len(ids):
-            return np.zeros((0, self._base.embedding.coordinates), np.int8)
-        return self._masks(self.router["params"], ids)
+            return np.zeros((0, self.router.model.embedding.coordinates), np.int8)
+        return self.router.masks(ids, title="[predict] gates")
 
     def predict_ids(self, ids: np.ndarray) -> np.ndarray:
         """Click probabilities `[n]` for ids `[n, N]`, each row by its cluster's model.
@@ -161,13 +129,26 @@ class Bundle:
             names the row and the field.
         """
         ids = self._check(ids)
-        if len(self.kept) == 1:
-            predictor, weights = self._experts[0]
-            return predictor(weights, ids) if len(ids) else np.zeros(0, np.float32)
-        return predict_routed(self._experts, self.routes, self._cluster(ids), ids)
+        return self.predict_assigned(ids, self.assign_checked(ids))
 
-    def _check(self, ids: np.ndarray) -> np.ndarray:
-        return as_ids(ids, self.schema.sizes, self.schema.names)
+    def predict_assigned(
+        self, ids: np.ndarray, clusters: np.ndarray, title: str = "[predict] rows"
+    ) -> np.ndarray:
+        """Click probabilities `[n]` of rows in their order, each by the model of its cluster.
+
+        Args:
+          ids: `[n, N]`, known to be ids.
+          clusters: `[n]` cluster of each row.
+          title: of the progress bar.
+        """
+        probs = np.empty(len(ids), np.float32)
+        serving = np.array(self.routes)[clusters]
+        for index, served in enumerate(self.models):
+            rows = np.flatnonzero(serving == index)
+            if len(rows):
+                chosen = None if len(rows) == len(ids) else rows
+                probs[rows] = served.predict(ids, title=title, rows=chosen).probs
+        return probs
 
     def predict_proba(self, rows: Any) -> np.ndarray:
         """Click probabilities `[n]` for raw rows.
@@ -184,103 +165,5 @@ class Bundle:
         """
         return self.predict_ids(self._encoder(rows))
 
-
-def save_bundle(bundle: Bundle, path: Path) -> None:
-    """Writes a bundle to a folder of its own, which appears all at once."""
-    arrays = {"models": {str(i): weights for i, weights in enumerate(_named(bundle.weights))}}
-    if bundle.router:
-        router = bundle.router["params"]
-        arrays["router"] = {
-            "tables": {EMBEDDING: router["tables"][EMBEDDING]},
-            SELECTOR: router[SELECTOR],
-            "centroids": bundle.router["centroids"],
-        }
-    facts = {
-        "config": to_json(bundle.config),
-        "searched": to_json(bundle.searched),
-        "kept": bundle.kept,
-        "held": bundle.held,
-        "routes": bundle.routes,
-    }
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    bundle.schema.save(partial / "schema.json")
-    with Checkpoints(partial / "arrays", keep=1) as checkpoints:
-        checkpoints.save(arrays, {})
-    write_json(partial / "bundle.json", facts)
-    checksums.seal(partial)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-    partial.rename(path)
-
-
-def load_bundle(path: str | Path) -> Bundle:
-    """Reads the bundle of a run, given the run's folder or the bundle's own.
-
-    Raises:
-      InputError: there is no complete bundle.
-    """
-    path = Path(path)
-    path = path / "bundle" if (path / "bundle").is_dir() else path
-    if damaged := checksums.damaged(path):
-        raise InputError(
-            f"{path / damaged[0]} is damaged: it has another checksum than when it was written. "
-            + _ANEW
-        )
-    try:
-        facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
-        config = from_json(Config, facts["config"])
-        searched = from_json(ModelConfig, facts.get("searched", facts["config"]["model"]))
-        kept = tuple(
-            None if model is None else tuple(tuple(field) for field in model)
-            for model in facts["kept"]
-        )
-        held = facts.get("held", (None,) * len(kept))
-        held = tuple(None if model is None else tuple(model) for model in held)
-        routes = tuple(facts["routes"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} holds no complete bundle ({error}). A run writes it in its last stage; run "
-            "experiments/run.py to the end, then pass its --output folder."
-        ) from None
-    bundle = Bundle(config, searched, Schema.load(path / "schema.json"), kept, held, routes, {}, ())
-    key = jax.random.key(0)
-
-    routed = config.method == "ihas"
-
-    def shapes() -> Any:
-        if bundle._serves_search:
-            state = init_search(key, config, bundle._base, bundle._selector)
-            weights = [(state.params, state.batch_stats)]
-        else:
-            weights = [init_model(key, model) for model in bundle.models]
-        models = {"models": {str(i): named for i, named in enumerate(_named(weights))}}
-        if not routed:
-            return models
-        centroids = jnp.zeros((len(bundle.routes), bundle._base.embedding.coordinates))
-        router = {
-            "tables": {EMBEDDING: init_table(key, bundle._base.embedding)},
-            SELECTOR: bundle._selector.init(key).gates,
-            "centroids": centroids,
-        }
-        return models | {"router": router}
-
-    with Checkpoints(path / "arrays", read_only=True) as checkpoints:
-        found = checkpoints.restore(jax.eval_shape(shapes))
-    if found is None:
-        raise InputError(f"{path} holds no undamaged arrays. {_ANEW}")
-    arrays = found[0]
-    models = (arrays["models"][str(i)] for i in range(len(kept)))
-    weights = tuple((trees["params"], trees.get("batch_stats", {})) for trees in models)
-    router = dict(arrays.get("router", {}))
-    if router:
-        router = {"centroids": router.pop("centroids"), "params": router}
-    return dataclasses.replace(bundle, router=router, weights=weights)
-
-
-def _named(weights: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
-    named = [{"params": params, "batch_stats": stats} for params, stats in weights]
-    return [{name: tree for name, tree in item.items() if tree} for item in named]
+    def _check(self, ids: np.ndarray) -> np.ndarray:
+        return as_ids(ids, self.schema.sizes, self.schema.names)

@@ -1,179 +1,141 @@
-"""The choosing stage of methods other than iHAS: one selection for all rows, and its model."""
+"""The choosing stage: what the method makes of a search, saved as a plan of models to retrain."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ihas_jax import checksums
 from ihas_jax.files import read_json, write_json
-from ihas_jax.models.base import (
-    EMBEDDING,
-    FACTORS,
-    VALUES,
-    BatchStats,
-    Model,
-    Params,
-    cut_network,
-)
-from ihas_jax.nn.compact import slice_table
-from ihas_jax.nn.embedding import Kept
 from ihas_jax.progress import log
-from ihas_jax.selectors.base import Selector
-from ihas_jax.selectors.selection import Found, Selection, whole
-from ihas_jax.stages.pretrain import pretrain_state, train_model
+from ihas_jax.selectors.plan import Expert, Found, Plan
+from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import Searches
+from ihas_jax.stages.search import SearchRuns, require_selector
 from ihas_jax.training.checkpoint import Checkpoints
-from ihas_jax.training.loop import Fitted
-from ihas_jax.training.optimizers import l2_adam, make_table_optimizer
-from ihas_jax.training.steps import TrainState
 
-_FACTS = "selection.json"
+_PLAN = "plan.json"
 
 
-def choose(run: Run, selector: Selector, model: Model, searched: Fitted) -> tuple[Selection, float]:
-    """What the method keeps of a searched model, and the seconds that choosing took."""
+def choose(run: Run, search: SearchRuns) -> tuple[Plan, float]:
+    """The plan of the method for a searched model, and the seconds that choosing took.
+
+    A finished plan is read back.
+    """
     folder = run.workdir / "choose"
-    if (folder / _FACTS).exists() and (finished := _load(folder, model)) is not None:
+    if (folder / _PLAN).exists() and (finished := _load(folder)) is not None:
         return finished
     start = time.monotonic()
-    valid = run.data.valid
-    found = Found(model, searched.params, searched.batch_stats, valid, run.key("choose"))
-    selection = selector.choose(found)
+    found = Found(
+        model=run.searched_model,
+        variables=search.searched.variables,
+        train=run.data.train,
+        valid=run.data.valid,
+        key=run.key("choose"),
+        seed=run.seed("cluster"),
+    )
+    plan = require_selector(run).choose(found)
     seconds = time.monotonic() - start
-    _save(folder, selection, seconds)
-    spec = model.embedding
-    share = selection.parameters(spec) / spec.parameters
-    log(f"[choose] keeps {share:.1%} of the embedding table")
-    run.event("selection", {"kept": selection.kept, "share": share})
-    return selection, seconds
+    _save(folder, plan, seconds)
+    _report(run, plan)
+    return plan, seconds
 
 
-def _save(folder: Path, selection: Selection, seconds: float) -> None:
-    arrays = {"values": selection.values, "mask": selection.mask}
-    arrays = {name: array for name, array in arrays.items() if array is not None}
+def _report(run: Run, plan: Plan) -> None:
+    spec = run.searched_model.embedding
+    for c, reason in enumerate(plan.reasons):
+        if reason:
+            log(f"[choose] cluster {c} is served by the model of all rows: {reason}")
+    for expert in plan.experts:
+        share = expert.selection.parameters(spec) / spec.parameters
+        name = f" for {expert.name}" if expert.name else ""
+        log(f"[choose] keeps {share:.1%} of the embedding table{name}")
+    run.event(
+        "plan",
+        {
+            "experts": [expert.name for expert in plan.experts],
+            "kept": [expert.selection.kept for expert in plan.experts],
+            "routes": plan.routes,
+            "reasons": plan.reasons,
+            "shares": plan.shares,
+            **plan.facts,
+        },
+    )
+
+
+def _save(folder: Path, plan: Plan, seconds: float) -> None:
+    """Writes the arrays of a plan as a checkpoint, then all else as JSON."""
+    arrays = {f"expert_{i}": _arrays(expert) for i, expert in enumerate(plan.experts)}
+    arrays = {name: tree for name, tree in arrays.items() if tree}
+    if plan.centroids is not None:
+        arrays["router"] = {"centroids": plan.centroids}
     folder.mkdir(parents=True, exist_ok=True)
     checksums.start(folder)
     if arrays:
         with Checkpoints(folder / "arrays", keep=1) as checkpoints:
-            checkpoints.save({"selection": arrays}, {})
-    facts = {"kept": selection.kept, "arrays": list(arrays), "scale": selection.scale}
-    write_json(folder / _FACTS, facts | {"seconds": seconds})
+            checkpoints.save({"plan": arrays}, {})
+    content = {
+        "experts": [
+            {
+                "name": expert.name,
+                "kept": expert.selection.kept,
+                "scale": expert.selection.scale,
+            }
+            for expert in plan.experts
+        ],
+        "routes": plan.routes,
+        "reasons": plan.reasons,
+        "shares": plan.shares,
+        "facts": plan.facts,
+        "arrays": jax.tree.map(lambda leaf: [str(leaf.dtype), *leaf.shape], arrays),
+        "seconds": seconds,
+    }
+    write_json(folder / _PLAN, content)
 
 
-def _load(folder: Path, model: Model) -> tuple[Selection, float] | None:
-    facts = read_json(folder / _FACTS)
-    kept = tuple(tuple(field) for field in facts["kept"])
-    arrays: dict[str, np.ndarray] = {}
-    if facts["arrays"]:
-        values = sum(model.embedding.sizes)
-        shapes = {"values": (values,), "mask": (values, model.embedding.dim)}
-        like = {name: jax.ShapeDtypeStruct(shapes[name], np.bool_) for name in facts["arrays"]}
+def _arrays(expert: Expert) -> dict[str, np.ndarray]:
+    arrays = {
+        "values": expert.selection.values,
+        "mask": expert.selection.mask,
+        "rows": expert.rows,
+        "valid_rows": expert.valid_rows,
+    }
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _load(folder: Path) -> tuple[Plan, float] | None:
+    """The plan and the seconds in a folder; None where its arrays are damaged."""
+    content = read_json(folder / _PLAN)
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+    if content["arrays"]:
+        like = {
+            name: {n: jax.ShapeDtypeStruct(shape, kind) for n, (kind, *shape) in tree.items()}
+            for name, tree in content["arrays"].items()
+        }
         with Checkpoints(folder / "arrays", keep=1) as checkpoints:
-            found = checkpoints.restore({"selection": like})
+            found = checkpoints.restore({"plan": like})
         if found is None:
             return None
-        arrays = {name: np.asarray(array) for name, array in found[0]["selection"].items()}
-    selection = Selection(kept, arrays.get("values"), arrays.get("mask"), facts["scale"])
-    return selection, facts["seconds"]
-
-
-def selected_model(run: Run, selection: Selection) -> Model:
-    """The click model of the kept coordinates and values."""
-    full = run.model()
-    return run.model(kept_of_model(full, selection), held=selection.held(full.embedding))
-
-
-def kept_of_model(full: Model, selection: Selection) -> Kept | None:
-    """The kept coordinates as a model is built with them: None for all."""
-    return None if selection.kept == whole(full.embedding) else selection.kept
-
-
-def retrain_selection(
-    run: Run,
-    selector: Selector,
-    selection: Selection,
-    searches: Searches,
-) -> Fitted:
-    """Trains the click model of a selection, with early stopping.
-
-    It starts from what the method's recipe says: fresh weights, or the kept part of the weights
-    that the search began with or came by. What the selection adds to its statistics stays there.
-
-    Args:
-      run: the run.
-      selector: the method.
-      selection: what it chose.
-      searches: the trainings of its search.
-    """
-    full, model = run.model(), selected_model(run, selection)
-    stopping = run.data.test if selector.recipe.stopping == "test" else run.data.valid
-    start, source = selector.recipe.start, None
-    if start == "rewound" and searches.rewound is not None:
-        source = (searches.rewound.params, searches.rewound.batch_stats)
-    elif start != "fresh":
-        initial = pretrain_state(run, full, selector)
-        source = (initial.params, initial.batch_stats)
-    whole_network = start != "initial_embeddings"
-
-    def begin(state: TrainState) -> TrainState:
-        if source is not None:
-            state = _inherit(run, model, state, selection, *source, whole_network=whole_network)
-        added = jax.tree.map(jnp.asarray, selection.statistics(model.embedding))
-        return dataclasses.replace(state, batch_stats=state.batch_stats | added)
-
-    return train_model(run, "retrain", model, valid=stopping, start=begin)
-
-
-def _inherit(
-    run: Run,
-    model: Model,
-    state: TrainState,
-    selection: Selection,
-    params: Params,
-    batch_stats: BatchStats,
-    *,
-    whole_network: bool,
-) -> TrainState:
-    """A state that starts with the kept part of a full-size model's weights."""
-    full, tables = run.model(), dict(state.params["tables"])
-    for name in full.tables if whole_network else (EMBEDDING,):
-        values = selection.values if name == EMBEDDING else None
-        table = params["tables"][name]
-        tables[name] = slice_table(full.tables[name], table, model.tables[name], values)
-    network, stats = state.params["network"], state.batch_stats
-    if whole_network:
-        normed = {name: tree for name, tree in stats.items() if name != VALUES}
-        network, normed = (
-            cut_network(full, model, {name: tree[name] for name in like}, like)
-            for tree, like in ((params["network"], network), (batch_stats, normed))
-        )
-        stats = stats | normed
-    config = run.config.optimizer
-    return dataclasses.replace(
-        state,
-        params={"tables": tables, "network": network},
-        batch_stats=stats,
-        table_optimizer=make_table_optimizer(config).init(tables),
-        network_optimizer=l2_adam(config).init(network),
+        arrays = jax.tree.map(np.asarray, found[0]["plan"])
+    experts = (
+        _expert(about, arrays.get(f"expert_{i}", {})) for i, about in enumerate(content["experts"])
     )
+    plan = Plan(
+        tuple(experts),
+        tuple(content["routes"]),
+        tuple(content["reasons"]),
+        arrays.get("router", {}).get("centroids"),
+        tuple(content["shares"]),
+        content["facts"],
+    )
+    return plan, content["seconds"]
 
 
-def folded(model: Model, fitted: Fitted) -> tuple[Params, BatchStats]:
-    """The weights of a model whose factors are multiplied into its embedding table.
-
-    It computes what the model computes, as a model without factors.
-    """
-    if FACTORS not in fitted.batch_stats:
-        return fitted.params, fitted.batch_stats
-    tables = dict(fitted.params["tables"])
-    factors = fitted.batch_stats[FACTORS]
-    tables[EMBEDDING] = {name: part * factors[name] for name, part in tables[EMBEDDING].items()}
-    stats = {name: tree for name, tree in fitted.batch_stats.items() if name != FACTORS}
-    return fitted.params | {"tables": tables}, stats
+def _expert(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Expert:
+    kept = tuple(tuple(field) for field in about["kept"])
+    selection = Selection(kept, arrays.get("values"), arrays.get("mask"), about["scale"])
+    return Expert(selection, about["name"], arrays.get("rows"), arrays.get("valid_rows"))

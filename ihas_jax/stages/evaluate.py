@@ -1,4 +1,7 @@
-"""The last stage: every test row through its cluster's model, beside base and searched model."""
+"""The last stage: bundles of base, searched and outcome models, scored on the test rows.
+
+What is scored is what is served: `metrics.json` and the saved bundle come from the same objects.
+"""
 
 from __future__ import annotations
 
@@ -8,108 +11,161 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import Array
 
+from ihas_jax.data.drift import with_shares
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import EMBEDDING, SELECTOR, Params, count_parameters
-from ihas_jax.selectors.base import Weights
-from ihas_jax.stages.cluster import Clusters, Searched, look_up, make_assign
-from ihas_jax.stages.pretrain import streamed_predict
-from ihas_jax.stages.retrain import Plan, build_expert
+from ihas_jax.models.base import EMBEDDING, FACTORS, Model, Variables, count_parameters
+from ihas_jax.models.forward import Transform, embed
+from ihas_jax.selectors.base import Selecting
+from ihas_jax.selectors.plan import Expert, Plan
+from ihas_jax.selectors.routing import Router, make_router
+from ihas_jax.serving.bundle import Bundle, Served
+from ihas_jax.stages.retrain import carried
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import streamed_selected
-from ihas_jax.training.loop import Fitted
+from ihas_jax.stages.search import SearchRuns, require_selector
+from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import DivergedError, score
 from ihas_jax.training.streaming import Streamed
+
+_SHOWN_ROWS = 1000
 
 
 class Evaluation(NamedTuple):
     """What evaluation found.
 
     Attributes:
-      metrics: `base`, `search` and `ihas` with `auc`, `logloss`, `parameters`; `clusters`.
-      sample: gate probabilities `[S, K]` and thresholds `[S]` of some test rows, for figures.
+      metrics: `base`, `search` and the method's outcome with `auc`, `logloss`, `parameters`;
+        `clusters` or `selection`.
+      bundle: the outcome, to be served.
+      shown: arrays `[S, ...]` of some test rows for figures: gate probabilities and thresholds.
     """
 
     metrics: dict[str, Any]
-    sample: dict[str, np.ndarray]
+    bundle: Bundle
+    shown: dict[str, np.ndarray]
 
 
-def predict_routed(
-    experts: Sequence[tuple[Streamed, Any]],
-    routes: tuple[int, ...],
-    clusters: np.ndarray,
-    ids: np.ndarray,
-) -> np.ndarray:
-    """Probabilities `[n]` of all rows in their order, each by the model of its cluster.
-
-    Args:
-      experts: predictors (`streamed_predict`) with their `(params, batch_stats)`.
-      routes: index of the expert that serves each cluster.
-      clusters: `[n]` cluster of each row.
-      ids: `[n, N]`.
-    """
-    serving = np.array(routes)[clusters]
-    probs = np.empty(len(ids), np.float32)
-    for index, (predictor, weights) in enumerate(experts):
-        rows = np.flatnonzero(serving == index)
-        if len(rows):
-            probs[rows] = predictor(weights, ids, rows)
-    return probs
+def evaluate_base(run: Run, base: Trained) -> Evaluation:
+    """Scores a click model that was trained as it is."""
+    bundle = base_bundle(run, base)
+    return Evaluation({"base": _score(run, "base", bundle).facts}, bundle, {})
 
 
 def evaluate(
-    run: Run,
-    base: Fitted,
-    searched: Searched,
-    plan: Plan,
-    retrained: list[Fitted],
+    run: Run, base: Trained, search: SearchRuns, plan: Plan, retrained: Sequence[Trained]
 ) -> Evaluation:
-    """Scores base, searched and routed models on the test split, all rows pooled.
+    """Scores base, searched and outcome models on the test split, all rows pooled.
 
-    `parameters` of `ihas` counts the compact models; what routing needs beside them (searched
-    tables, gates, centroids) is `router_parameters`, 0 where a single model serves all rows.
-    `bytes` are those of both.
+    `parameters` of the outcome counts the compact models, without what a mask removes and without
+    the row that removed values share; what routing needs beside them is `router_parameters`.
+    `bytes` are those of all, with what says which numbers and values are kept.
     """
-    test, model, selector = run.data.test, searched.model, searched.selector
-    params, clusters = searched.fitted.params, searched.clusters
-    base_probs = streamed_predict(run.model(), "[evaluate] base")(
-        (base.params, base.batch_stats), test.ids
-    )
-
-    search_probs, search_kept = streamed_selected(model, selector, "[evaluate] search")(
-        (params, searched.fitted.batch_stats), test.ids
-    )
-    assigned = make_assign(model, selector)((params, clusters.centroids), test.ids)
-    experts = [
-        (
-            streamed_predict(build_expert(run, expert), "[evaluate] routed models"),
-            (fitted.params, fitted.batch_stats),
-        )
-        for expert, fitted in zip(plan.experts, retrained, strict=True)
+    method, metrics = run.config.method, evaluate_base(run, base).metrics
+    searched = search_bundle(run, search)
+    scores = _score(run, "search", searched).facts
+    if not plan.experts:
+        return Evaluation(metrics | {method: scores}, searched, {})
+    bundle = outcome_bundle(run, search, plan, retrained)
+    outcome = _score(run, method, bundle)
+    metrics |= {"search": scores, method: outcome.facts, **plan.facts}
+    if plan.centroids is None:
+        metrics["selection"] = _describe_selection(run, carried(run, plan)[0])
+        return Evaluation(metrics, bundle, {})
+    metrics[method] |= {"router_parameters": bundle.router_parameters}
+    metrics["clusters"] = [
+        _describe_cluster(run, plan, outcome, c) for c in range(len(plan.routes))
     ]
-    routed = predict_routed(experts, plan.routes, assigned, test.ids)
-    compact = sum(count_parameters(weights[0]) for _, weights in experts)
-    routing = count_parameters((params[SELECTOR], params["tables"][EMBEDDING]))
-    routing = routing + clusters.centroids.size if len(experts) > 1 else 0
-    metrics = {
-        "base": scores_of("base", test.labels, base_probs, count_parameters(base.params)),
-        "search": scores_of("search", test.labels, search_probs, count_parameters(params))
-        | {"kept": float(search_kept.mean())},
-        "ihas": scores_of("ihas", test.labels, routed, compact)
-        | {"router_parameters": routing, "bytes": 4 * (compact + routing)},
-        "clusters": [
-            _describe(run, clusters, plan, c, assigned, routed, test)
-            for c in range(len(plan.routes))
-        ],
-    }
-    return Evaluation(metrics, _sample(searched, test.ids))
+    return Evaluation(metrics, bundle, _show(run, search))
 
 
-def scores_of(name: str, labels: np.ndarray, probs: np.ndarray, parameters: int) -> dict[str, Any]:
-    """AUC and logloss beside the size of a model, `bytes` for float32 parameters.
+def base_bundle(run: Run, base: Trained) -> Bundle:
+    """The click model with all coordinates."""
+    return _bundle(run, (_whole(run.model, base.variables),))
+
+
+def search_bundle(run: Run, search: SearchRuns) -> Bundle:
+    """The searched model, which selects while it predicts."""
+    transform = Selecting(require_selector(run))
+    return _bundle(run, (_whole(run.searched_model, search.searched.variables, transform),))
+
+
+def outcome_bundle(
+    run: Run, search: SearchRuns, plan: Plan, retrained: Sequence[Trained]
+) -> Bundle:
+    """The compact models of a plan, and the router to them if there are clusters."""
+    pairs = zip(carried(run, plan), retrained, strict=True)
+    models = tuple(_compact(run, expert, trained) for expert, trained in pairs)
+    if plan.centroids is None:
+        return _bundle(run, models)
+    router = make_router(
+        run.searched_model, require_selector(run), search.searched.variables, plan.centroids
+    )
+    return _bundle(run, models, plan.routes, router)
+
+
+def _bundle(
+    run: Run,
+    models: tuple[Served, ...],
+    routes: tuple[int, ...] = (0,),
+    router: Router | None = None,
+) -> Bundle:
+    searched = run.searched_by or run.config.model
+    return Bundle(run.config, searched, with_shares(run.data), models, routes, router)
+
+
+def _whole(model: Model, variables: Variables, transform: Transform | None = None) -> Served:
+    """A model all of whose parameters are needed."""
+    parameters = count_parameters(variables.params)
+    return Served(model, variables, parameters, 4 * parameters, transform)
+
+
+def _compact(run: Run, expert: Expert, trained: Trained) -> Served:
+    """A retrained model, with its factors multiplied into its table."""
+    model, full, selection = run.expert_model(expert), run.model.embedding, expert.selection
+    rest = count_parameters(trained.variables.params) - model.embedding.parameters
+    return Served(
+        model,
+        fold_factors(trained.variables),
+        rest + selection.parameters(full),
+        4 * rest + selection.bytes(full),
+    )
+
+
+def fold_factors(variables: Variables) -> Variables:
+    """Variables whose factors are multiplied into the embedding table.
+
+    A model computes with them what it computes with the given ones.
+    """
+    params, constants = variables.params, dict(variables.constants)
+    factors = constants.pop(FACTORS, None)
+    if factors is None:
+        return variables
+    table = {name: part * factors[name] for name, part in params["tables"][EMBEDDING].items()}
+    tables = params["tables"] | {EMBEDDING: table}
+    return Variables(params | {"tables": tables}, variables.stats, constants)
+
+
+class _Scored(NamedTuple):
+    """Scores of a bundle beside its size, and its predictions and clusters of the test rows."""
+
+    facts: dict[str, Any]
+    probs: np.ndarray
+    clusters: np.ndarray
+
+
+def _score(run: Run, name: str, bundle: Bundle) -> _Scored:
+    """Scores a bundle on the test rows.
 
     Raises:
       InputError: a probability is not a number; names the model.
     """
+    ids, labels = run.data.test
+    title, more = f"[evaluate] {name}", {}
+    clusters = bundle.assign_checked(ids, title)
+    if bundle.models[0].transform is None:
+        probs = bundle.predict_assigned(ids, clusters, title)
+    else:
+        probs, kept = bundle.models[0].predict(ids, title=title)
+        more = {} if kept is None else {"kept": float(kept.mean())}
     try:
         scores = score(labels, probs)
     except DivergedError as error:
@@ -117,26 +173,19 @@ def scores_of(name: str, labels: np.ndarray, probs: np.ndarray, parameters: int)
             f"The test rows have no scores by '{name}'. {error} Try a smaller "
             "--optimizer.learning-rate, with a new --output."
         ) from None
-    size = {"parameters": parameters, "bytes": 4 * parameters}
-    return scores.facts | size
+    size = {"parameters": bundle.parameters, "bytes": bundle.bytes}
+    return _Scored(scores.facts | size | more, probs, clusters)
 
 
-def _describe(
-    run: Run,
-    clusters: Clusters,
-    plan: Plan,
-    c: int,
-    assigned: np.ndarray,
-    routed: np.ndarray,
-    test: Any,
-) -> dict[str, Any]:
-    expert = plan.experts[plan.routes[c]]
+def _describe_cluster(run: Run, plan: Plan, outcome: _Scored, c: int) -> dict[str, Any]:
+    """Size, kept coordinates and test scores of a cluster."""
+    expert = carried(run, plan)[plan.routes[c]]
     widths = [len(kept) for kept in expert.selection.kept]
-    rows = assigned == c
-    scores = score(test.labels[rows], routed[rows]) if rows.any() else None
+    rows = outcome.clusters == c
+    scores = score(run.data.test.labels[rows], outcome.probs[rows]) if rows.any() else None
     return {
-        "share": float(clusters.counts[c] / clusters.counts.sum()),
-        "kept": sum(widths) / run.model().embedding.coordinates,
+        "share": plan.shares[c],
+        "kept": sum(widths) / run.model.embedding.coordinates,
         "widths": dict(zip(run.data.schema.names, widths, strict=True)),
         "model": expert.name,
         "fallback": plan.reasons[c],
@@ -144,11 +193,24 @@ def _describe(
     }
 
 
-def _sample(searched: Searched, ids: np.ndarray, rows: int = 1000) -> dict[str, np.ndarray]:
-    def batch(params: Params, ids: Array) -> tuple[Array, Array]:
-        embeddings = look_up(searched.model, params, ids).embeddings
-        gates = searched.selector.gates(Weights(params[SELECTOR]), embeddings)
-        return gates.probs, gates.thresholds
+def _describe_selection(run: Run, expert: Expert) -> dict[str, Any]:
+    """Mean kept coordinates of the values of each field, and the share of all."""
+    spec = run.model.embedding
+    numbers = expert.selection.parameters_by_field(spec)
+    widths = np.array(numbers) / np.array(spec.sizes)
+    return {
+        "widths": dict(zip(run.data.schema.names, widths.tolist(), strict=True)),
+        "kept": sum(numbers) / spec.parameters,
+    }
 
-    probs, thresholds = Streamed(batch, "[evaluate] sample")(searched.fitted.params, ids[:rows])
-    return {"probs": probs, "thresholds": thresholds}
+
+def _show(run: Run, search: SearchRuns) -> dict[str, np.ndarray]:
+    """What the selection shows of some test rows."""
+    model, transform = run.searched_model, Selecting(require_selector(run))
+
+    def batch(variables: Variables, ids: Array) -> Any:
+        made = embed(model, variables, ids, transform)[1]
+        return {} if made is None else dict(made.shown)
+
+    rows = run.data.test.ids[:_SHOWN_ROWS]
+    return Streamed(batch)(search.searched.variables, rows, title="[evaluate] sample")

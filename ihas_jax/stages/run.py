@@ -8,6 +8,7 @@ import os
 import time
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,72 @@ import jax
 import numpy as np
 from jax import Array
 
-from ihas_jax.config import Config, TrainConfig
+from ihas_jax.config import Config, ModelConfig, TrainConfig
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.dataset import Dataset, Split
-from ihas_jax.files import nan_to_null, read_json, write_json
+from ihas_jax.files import nan_to_null
 from ihas_jax.models import build_model
 from ihas_jax.models.base import Model
 from ihas_jax.nn.embedding import Kept
-
-_SECONDS = "stages.json"
+from ihas_jax.selectors.base import Selector
+from ihas_jax.selectors.plan import Expert
+from ihas_jax.selectors.registry import build_selector
+from ihas_jax.selectors.selection import all_coordinates
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its config, its data, its folder."""
+    """One run: its config, its data, its folder.
+
+    Attributes:
+      config: every choice of the run.
+      data: its data.
+      workdir: its folder.
+      searched_by: the click model that was searched, where another run did it; None for the run's
+        own.
+    """
 
     config: Config
     data: Dataset
     workdir: Path
+    searched_by: ModelConfig | None = None
+
+    @cached_property
+    def model(self) -> Model:
+        """The click model with all coordinates and values."""
+        return self._build(self.config.model)
+
+    @cached_property
+    def searched_model(self) -> Model:
+        """The click model of the search."""
+        return self.model if self.searched_by is None else self._build(self.searched_by)
+
+    @cached_property
+    def selector(self) -> Selector | None:
+        """The selector of the method; None for a run of the click model alone."""
+        if self.config.method == "none":
+            return None
+        return build_selector(self.config, self.searched_model, self.epoch_steps)
+
+    def expert_model(self, expert: Expert) -> Model:
+        """The compact click model of an expert whose selection is of the run's own table."""
+        full, selection = self.model.embedding, expert.selection
+        kept = None if selection.kept == all_coordinates(full) else selection.kept
+        return self._build(self.config.model, expert.rows, kept, selection.stored_values(full))
+
+    def _build(
+        self,
+        config: ModelConfig,
+        rows: np.ndarray | None = None,
+        kept: Kept | None = None,
+        stored_values: tuple[int, ...] | None = None,
+    ) -> Model:
+        """A click model for (some of) the training rows."""
+        labels = self.data.train.labels if rows is None else self.data.train.labels[rows]
+        # a log without a single click (or other row) has no log-odds
+        click_rate = float(np.clip(labels.mean(), 1e-4, 1 - 1e-4))
+        sizes = self.data.schema.sizes
+        return build_model(config, sizes, kept=kept, held=stored_values, click_rate=click_rate)
 
     def key(self, name: str) -> Array:
         """The PRNG key of the part of the run called `name`."""
@@ -41,19 +90,6 @@ class Run:
     def seed(self, name: str) -> int:
         """An integer seed for NumPy and scikit-learn, from the same two things as `key`."""
         return zlib.crc32(f"{name}/{self.config.seed}".encode())
-
-    def model(
-        self,
-        kept: Kept | None = None,
-        rows: np.ndarray | None = None,
-        held: tuple[int, ...] | None = None,
-    ) -> Model:
-        """The click model for (some of) the training rows; `kept` and `held` as `build_model`'s."""
-        labels = self.data.train.labels if rows is None else self.data.train.labels[rows]
-        # a log without a single click (or other row) has no log-odds
-        click_rate = float(np.clip(labels.mean(), 1e-4, 1 - 1e-4))
-        sizes = self.data.schema.sizes
-        return build_model(self.config.model, sizes, kept=kept, held=held, click_rate=click_rate)
 
     @property
     def epoch_steps(self) -> int:
@@ -81,9 +117,9 @@ class Run:
         gate_every: int = 0,
         gate_rows: np.ndarray | None = None,
     ) -> Rounds:
-        """Training batches, of the given training rows only; with gate batches for a search.
+        """Training batches of the given training rows, or of all, and gate batches for a search.
 
-        Those are of the given validation rows, or of all.
+        Gate batches are of the given validation rows, or of all.
         """
         train, valid, config = self.data.train, self.data.valid, self.config.train
         rows = np.arange(len(train.labels), dtype=np.int32) if rows is None else rows
@@ -105,14 +141,3 @@ class Run:
 
 def _fits(split: Split, config: TrainConfig) -> bool:
     return split.ids.nbytes + split.labels.nbytes <= config.device_data_gb * 1e9
-
-
-def read_seconds(run: Run) -> dict[str, float]:
-    """Seconds of each finished stage of a run."""
-    path = run.workdir / _SECONDS
-    return read_json(path) if path.exists() else {}
-
-
-def write_seconds(run: Run, seconds: dict[str, float]) -> None:
-    """Records the finished stages of a run."""
-    write_json(run.workdir / _SECONDS, seconds)

@@ -12,11 +12,13 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from ihas_jax.config import TrainConfig
 from ihas_jax.data.batches import Round, RoundIterator, Rounds
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
+from ihas_jax.models.base import Variables
 from ihas_jax.progress import Tracker, log, track
 from ihas_jax.training.checkpoint import Checkpoints, Items
 from ihas_jax.training.metrics import DivergedError, Scores
@@ -38,7 +40,7 @@ class Task:
       directory: where its checkpoints live.
       rounds: its batches.
       round_: one round of updates.
-      evaluate: `(params, batch_stats) -> (scores on validation rows, more facts to record)`.
+      evaluate: `variables -> (scores on validation rows, more facts to record)`.
       config: epochs, patience, checkpoints.
       early_stopping: whether to stop early and keep the best epoch, or run all and keep the last.
       label: what tells it in logs from others of the same name.
@@ -49,7 +51,7 @@ class Task:
     directory: Path
     rounds: Rounds
     round_: RoundStep
-    evaluate: Callable[[Any, Any], tuple[Scores, dict[str, float]]]
+    evaluate: Callable[[Variables], tuple[Scores, dict[str, float]]]
     config: TrainConfig
     early_stopping: bool = True
     label: str = ""
@@ -93,25 +95,23 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Trained:
     """What training left.
 
     Attributes:
-      params: parameters of the best epoch, or of the last without early stopping.
-      batch_stats: its batch-norm statistics.
+      variables: those of the best epoch, or of the last without early stopping.
       state: the last state.
       history: facts of each epoch.
       seconds: time spent.
     """
 
-    params: Any
-    batch_stats: Any
-    state: Any
+    variables: Variables
+    state: TrainState
     history: list[dict[str, float]]
     seconds: float
 
 
-def fit(task: Task, state: TrainState, event: Event) -> Fitted:
+def train(task: Task, state: TrainState, event: Event) -> Trained:
     """Trains until the task's end, from its newest checkpoint if there is one.
 
     A killed run continues bit for bit: the state, the best parameters, the place in the data
@@ -125,11 +125,11 @@ def fit(task: Task, state: TrainState, event: Event) -> Fitted:
         trainer = Trainer(task, state, event, checkpoints)
         if not trainer.progress.finished:
             trainer.train()
-    return trainer.fitted()
+    return trainer.trained()
 
 
 class Trainer:
-    """The changing parts of one `fit`: state, best parameters, progress, clock."""
+    """The changing parts of one `train`: state, best parameters, progress, clock."""
 
     def __init__(
         self, task: Task, state: TrainState, event: Event, checkpoints: Checkpoints
@@ -138,7 +138,7 @@ class Trainer:
         self.task, self.event, self._checkpoints = task, event, checkpoints
         self.mesh = data_mesh(task.config.batch_size)
         self.state: Any = replicate(state, self.mesh)
-        self.best = _copy(self.state)
+        self.best = _copy(self.state.variables)
         self.progress = Progress()
         self._clock = self._saved = time.monotonic()
         self._cost = 0.0
@@ -159,7 +159,7 @@ class Trainer:
             self.progress.finished = not self.task.rounds.epochs
             return
         items, facts = found
-        self.best = {"batch_stats": {}} | items["best"]
+        self.best = self.best._replace(**items["best"])
         self.state = replace(items["state"], params=items["params"])
         self.progress = Progress(**facts)
         if not self.progress.finished:
@@ -167,12 +167,9 @@ class Trainer:
             log(f"[{self.task.title}] goes on at epoch {place['epoch']}, round {place['round']}")
             self.event("resume", {"stage": self.task.name, **place})
 
-    def fitted(self) -> Fitted:
+    def trained(self) -> Trained:
         """What training left."""
-        best, progress = self.best, self.progress
-        return Fitted(
-            best["params"], best["batch_stats"], self.state, progress.history, progress.seconds
-        )
+        return Trained(self.best, self.state, self.progress.history, self.progress.seconds)
 
     def train(self) -> None:
         """Rounds and epochs until the end."""
@@ -220,7 +217,7 @@ class Trainer:
         """
         task, progress = self.task, self.progress
         try:
-            scores, more = task.evaluate(self.state.params, self.state.batch_stats)
+            scores, more = task.evaluate(self.state.variables)
         except DivergedError:
             raise self._diverged("validation prediction", float("nan")) from None
         self._require_finite("validation logloss", scores.logloss)
@@ -238,7 +235,7 @@ class Trainer:
         progress.lowest = scores.logloss if falling else lowest
         if better or not task.early_stopping:
             progress.best, progress.best_epoch = scores.objective, progress.epoch
-            self.best = _copy(self.state)
+            self.best = _copy(self.state.variables)
         stop = task.early_stopping and progress.waited >= task.config.patience
         progress.epoch, progress.round, progress.sums = progress.epoch + 1, 0, {}
         progress.finished = stop or task.ended(facts) or progress.epoch >= task.rounds.epochs
@@ -261,7 +258,8 @@ class Trainer:
         )
 
     def _items(self) -> Items:
-        best = {name: tree for name, tree in self.best.items() if jax.tree.leaves(tree)}
+        best = {"params": self.best.params, "stats": self.best.stats}
+        best = {name: tree for name, tree in best.items() if jax.tree.leaves(tree)}
         state = self.state
         return {"params": state.params, "state": replace(state, params=None), "best": best}
 
@@ -279,8 +277,8 @@ class Trainer:
           InputError: a parameter is not finite.
         """
         # the last update of a round shows in no loss yet
-        for leaf in jax.tree.leaves(self.state.params):
-            self._require_finite("largest weight", float(np.abs(np.asarray(leaf)).max()))
+        if not _all_finite(self.state.params):
+            raise self._diverged("largest weight", float("inf"))
         now = time.monotonic()
         self.progress.seconds += now - self._clock
         self._clock = now
@@ -311,7 +309,12 @@ def _batch(split: Split) -> Batch:
     return Batch(cast(Any, split.ids), cast(Any, split.labels))
 
 
-def _copy(state: TrainState) -> dict[str, Any]:
-    """The weights of a state in arrays of their own, since a round donates its state's."""
-    weights = {"params": state.params, "batch_stats": state.batch_stats}
-    return jax.tree.map(jnp.copy, weights)
+def _copy(variables: Variables) -> Variables:
+    """The variables in new arrays, since a round donates those of its state."""
+    return jax.tree.map(jnp.copy, variables)
+
+
+@jax.jit
+def _all_finite(tree: Any) -> Array:
+    """Whether all numbers of a tree are finite: one bool leaves the device."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

@@ -15,11 +15,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax.errors import InputError
 from ihas_jax.training.checkpoint import Checkpoints
-from ihas_jax.training.loop import Event, Fitted, Task, Trainer
-from ihas_jax.training.steps import AnyTrainState, Metrics, TrainState
+from ihas_jax.training.loop import Event, Task, Trained, Trainer, train
+from ihas_jax.training.steps import Metrics, TrainState
 
 
-def stack_seeds(states: Sequence[AnyTrainState]) -> AnyTrainState:
+def stack_seeds(states: Sequence[TrainState]) -> TrainState:
     """Stacks the states of S seeds: each leaf gets a first axis of length S, but for `step`.
 
     The seeds run in lockstep, so `step` stays one number, and what depends on it alone, such as
@@ -36,17 +36,17 @@ def stack_seeds(states: Sequence[AnyTrainState]) -> AnyTrainState:
     return dataclasses.replace(stacked, step=jnp.copy(states[0].step))
 
 
-def unstack_seed(state: AnyTrainState, i: Array | int) -> AnyTrainState:
+def unstack_seed(state: TrainState, i: Array | int) -> TrainState:
     """The state of the `i`-th seed of a stacked one, in arrays of its own."""
     one = jax.tree.map(lambda leaf: leaf[i], dataclasses.replace(cast(Any, state), step=None))
     return dataclasses.replace(one, step=jnp.copy(state.step))
 
 
 def over_seeds(
-    round_: Callable[..., tuple[AnyTrainState, Metrics]],
-    state: AnyTrainState,
+    round_: Callable[..., tuple[TrainState, Metrics]],
+    state: TrainState,
     in_axes: tuple[Any, ...],
-) -> Callable[..., tuple[AnyTrainState, Metrics]]:
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """A round (or step) of S seeds as one program.
 
     Args:
@@ -62,19 +62,21 @@ def over_seeds(
     return jax.vmap(round_, in_axes=(axes, *in_axes), out_axes=(axes, 0))
 
 
-def fit_seeds(
+def train_seeds(
     tasks: Sequence[Task], states: Sequence[TrainState], events: Sequence[Event]
-) -> list[Fitted]:
-    """`fit` of tasks that differ in their seed and folder alone, side by side.
+) -> list[Trained]:
+    """`train` of tasks that differ in their seed and folder alone, side by side.
 
     Every task stops early, keeps its best epoch and leaves checkpoints as if it were alone, with
-    the same numbers up to float rounding; `fit` goes on from them, and this function from those
-    of `fit`. Seeds that a kill left at different places are trained apart. The seconds of each
-    are those of all.
+    the same numbers up to float rounding; `train` resumes from them, and this function from those
+    of `train`. Seeds that a kill left at different places are trained apart. The seconds of each
+    are those of all. A single task is `train`.
 
     Raises:
       InputError: the rows don't stay on the device, or a number of some seed is not finite.
     """
+    if len(tasks) == 1:
+        return [train(tasks[0], states[0], events[0])]
     if not all(task.rounds.resident for task in tasks):
         raise InputError(
             "Seeds train side by side only where the rows stay on the device; raise "
@@ -95,7 +97,7 @@ def fit_seeds(
                 group[0].train()
             else:
                 _train(group)
-    return [trainer.fitted() for trainer in trainers]
+    return [trainer.trained() for trainer in trainers]
 
 
 def _train(trainers: list[Trainer]) -> None:

@@ -7,8 +7,8 @@ gathers from rows resident on the device. Both run under `jit`, `vmap`, `pmap` a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,24 +18,25 @@ from jax import Array, lax
 
 from ihas_jax.config import OptimizerConfig
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import (
-    EMBEDDING,
-    SELECTOR,
-    BatchStats,
-    Model,
-    Params,
-    RowNumbers,
-    apply_network,
-    factored,
+from ihas_jax.models.base import NETWORK, Constants, Model, Params, Stats, Variables
+from ihas_jax.models.forward import (
+    Output,
+    Transform,
+    Vectors,
+    forward,
     init_model,
-    lookup_rows,
-    row_numbers,
+    look_up,
+    table_index,
 )
-from ihas_jax.nn.embedding import Rows
-from ihas_jax.selectors.base import Select, looked_up, weights_of
-from ihas_jax.training.optimizers import l2_adam, make_table_optimizer
+from ihas_jax.training.optimizers import TableOptimizer, l2_adam, make_table_optimizer
 
+TABLES = "tables"
+"""Name of the subtree of embedding tables, whose gradients are taken at the looked-up rows."""
+TRAINING, VALIDATION = "training", "validation"
+"""Names of the batches that steps are on, and of their PRNG keys."""
 Metrics = dict[str, Array]
+Optimizers = Mapping[str, TableOptimizer | optax.GradientTransformation]
+"""What updates each subtree of the parameters; for `tables` a `TableOptimizer`."""
 State = TypeVar("State")
 
 
@@ -54,178 +55,188 @@ class TrainState:
     """Everything that changes while a click model is trained.
 
     Attributes:
-      step: `[]` int32, batches seen.
-      key: base PRNG key; step t draws from `fold_in(key, t)`.
-      params: `{"tables", "network"}`; a search adds a third subtree, "selector".
-      batch_stats: running statistics of batch norm.
-      table_optimizer: optimiser state of the tables.
-      network_optimizer: optimiser state of the network.
+      step: `[]` int32, training batches seen.
+      keys: base PRNG keys; step t draws from `fold_in(keys["training"], t)`, and a step on a
+        validation batch after it from `fold_in(keys["validation"], t)`.
+      params: subtrees `tables` and `network`; a search adds `selector`, and `layers` if its
+        selector has any.
+      stats: running statistics, by whose they are.
+      constants: arrays of the model that training leaves alone.
+      optimizers: the optimiser state of each subtree of `params`.
     """
 
     step: Array
-    key: Array
+    keys: dict[str, Array]
     params: Params
-    batch_stats: BatchStats
-    table_optimizer: optax.OptState
-    network_optimizer: optax.OptState
+    stats: Stats
+    constants: Constants
+    optimizers: dict[str, optax.OptState]
+
+    @property
+    def variables(self) -> Variables:
+        """What the model computes with."""
+        return Variables(self.params, self.stats, self.constants)
 
 
-AnyTrainState = TypeVar("AnyTrainState", bound=TrainState)
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Round = Callable[..., tuple[TrainState, Metrics]]
+"""`round_(state, data, rows, gate_data=None, gate_rows=None, count=None) -> (state, metrics)`."""
 
 
-class TrainStep(Protocol):
-    """`step(state, batch) -> (state, metrics)`, for a `TrainState` of any kind."""
-
-    def __call__(self, state: AnyTrainState, batch: Batch) -> tuple[AnyTrainState, Metrics]:
-        """One update."""
+def model_optimizers(config: OptimizerConfig, axis_name: str | None = None) -> Optimizers:
+    """The optimisers of a click model's own subtrees, `tables` and `network`."""
+    return {TABLES: make_table_optimizer(config, axis_name), NETWORK: l2_adam(config)}
 
 
 def init_train(key: Array, model: Model, config: OptimizerConfig) -> TrainState:
     """A fresh state; the key seeds the initial weights and the noise of training."""
     weights_key, noise_key = jax.random.split(key)
-    params, batch_stats = init_model(weights_key, model)
+    params, stats, constants = init_model(weights_key, model)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        key=noise_key,
+        keys={TRAINING: noise_key},
         params=params,
-        batch_stats=batch_stats,
-        table_optimizer=make_table_optimizer(config).init(params["tables"]),
-        network_optimizer=l2_adam(config).init(params["network"]),
+        stats=stats,
+        constants=constants,
+        optimizers={n: o.init(params[n]) for n, o in model_optimizers(config).items()},
     )
 
 
-def first_row(batch: Batch, axis_name: str | None) -> Array | int:
-    """Place of this device's first row in the whole batch."""
-    return 0 if axis_name is None else lax.axis_index(axis_name) * batch.ids.shape[0]
-
-
-def click_loss(
-    model: Model,
-    params: Params,
-    batch_stats: BatchStats,
-    rows: dict[str, Rows],
-    numbers: RowNumbers,
-    batch: Batch,
-    key: Array,
-    select: Select | None,
-    axis_name: str | None,
-) -> tuple[Array, tuple[Array, BatchStats]]:
-    """Mean binary cross-entropy of a batch (equation 3), then `(penalty, batch_stats)`.
-
-    Of `params` the tables are not used: `rows` are those of `numbers` in them. `select` transforms
-    the embedding table's rows, which must be uniform.
+def click_loss(logits: Array, labels: Array) -> Array:
+    """Mean binary cross-entropy `[]` of logits `[B]` and labels `[B]` (equation 3).
 
     Raises:
       InputError: there is not one label for each row.
     """
-    penalty = jnp.zeros(())
-    select_key, dropout_key = jax.random.split(key)
-    if select is not None:
-        first = first_row(batch, axis_name)
-        group, looked = looked_up(rows, numbers, first)
-        embeddings, penalty, stats = select(weights_of(params, batch_stats), looked, select_key)
-        rows = rows | {EMBEDDING: {group: embeddings}}
-        batch_stats = batch_stats | ({SELECTOR: stats} if stats else {})
-    inputs = factored(rows, numbers, batch_stats)
-    if axis_name is not None:
-        dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
-    logits, batch_stats = apply_network(
-        model, params["network"], batch_stats, inputs, dropout_key=dropout_key
-    )
-    if batch.labels.shape != logits.shape:  # else each label would meet each row
+    if labels.shape != logits.shape:  # else each label would meet each row
         raise InputError(
-            f"The labels of a batch have the shape {list(batch.labels.shape)}; "
+            f"The labels of a batch have the shape {list(labels.shape)}; "
             f"{list(logits.shape)} is needed, one for each row of its ids."
         )
-    labels = batch.labels.astype(logits.dtype)
-    loss = optax.sigmoid_binary_cross_entropy(logits, labels).mean()
-    return loss, (penalty, batch_stats)
+    return optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)).mean()
 
 
-def make_train_step(
-    config: OptimizerConfig,
+def make_step(
     model: Model,
+    learns: Optimizers,
     *,
-    select: Select | None = None,
-    gates: optax.GradientTransformation | None = None,
+    transform: Transform | None = None,
+    penalised: bool = False,
+    on: str = TRAINING,
     axis_name: str | None = None,
-) -> TrainStep:
-    """A step of `{tables, network}` on the click loss.
+) -> Step:
+    """A step of some subtrees of the parameters on the click loss of a batch.
+
+    Base model and pretraining learn `{tables, network}`; so does the bi-level model step under a
+    selection; a joint step learns `{tables, network, selector}` and a gate step `{selector}`.
 
     Args:
-      config: the optimiser's choices.
       model: the click model, built with the same `axis_name`.
-      select: a selection method's transform of the embeddings.
-      gates: optimiser of its gates, `params["selector"]`, to learn them on the same batch, with
-        its state in `state.selector_optimizer`; the penalty is then part of the loss.
+      learns: the optimiser of each subtree that the step learns.
+      transform: what a selection method makes of the embeddings.
+      penalised: whether the transform's penalty is part of the loss.
+      on: 'training', or 'validation' for batches that move gates: such a step is not counted, and
+        leaves all running statistics as they are.
       axis_name: mapped axis (pmap, vmap, shard_map) over which gradients are averaged.
 
     Returns:
-      `step(state, batch) -> (state, {"loss": []})`.
+      `step(state, batch) -> (state, {"loss": []})`; with `penalised` also `penalty`.
     """
-    optimizer = l2_adam(config)
-    tables_optimizer = make_table_optimizer(config, axis_name)
+    places = (0, 1) if TABLES in learns else (0,)
 
-    def step(state: AnyTrainState, batch: Batch) -> tuple[AnyTrainState, Metrics]:
-        tables = state.params["tables"]
-        key = jax.random.fold_in(state.key, state.step)
-        learnt = {name: state.params[name] for name in ("network", *([SELECTOR] if gates else []))}
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(state.keys[on], state.step)
+        learnt = {name: state.params[name] for name in learns if name != TABLES}
 
-        def loss_of(rows: dict[str, Rows], learnt: Params) -> tuple[Array, Any]:
-            loss, (penalty, batch_stats) = click_loss(
-                model, state.params | learnt, state.batch_stats, rows, numbers, batch, key,
-                select, axis_name,
+        def loss_of(learnt: Params, vectors: Vectors) -> tuple[Array, tuple[Array, Output]]:
+            variables = state.variables._replace(params=state.params | learnt)
+            output = forward(
+                model, variables, batch.ids, transform, vectors=vectors, key=key,
+                axis_name=axis_name,
             )  # fmt: skip
-            return loss + penalty if gates else loss, (loss, batch_stats)
+            loss = click_loss(output.logits, batch.labels)
+            return loss + output.penalty if penalised else loss, (loss, output)
 
         with jax.named_scope("gather"):
-            numbers = row_numbers(model, batch.ids, state.batch_stats)
-            rows = lookup_rows(tables, numbers)
-        (_, (loss, batch_stats)), (row_grads, grads) = jax.value_and_grad(
-            loss_of, argnums=(0, 1), has_aux=True
-        )(rows, learnt)
+            index = table_index(model, state.variables, batch.ids)
+            vectors = look_up(state.params[TABLES], index)
+        grads, (loss, output) = jax.grad(loss_of, argnums=places, has_aux=True)(learnt, vectors)
+        metrics = {"loss": loss} | ({"penalty": jnp.asarray(output.penalty)} if penalised else {})
         if axis_name is not None:
-            loss, grads = lax.pmean((loss, grads), axis_name)
+            metrics, own = lax.pmean((metrics, grads[0]), axis_name)
+            grads = (own, *grads[1:])
         with jax.named_scope("update"):
-            tables, table_state = tables_optimizer.update(
-                tables, state.table_optimizer, numbers, row_grads
-            )
-            updates = {}
-            updates["network"], network_state = optimizer.update(
-                grads["network"], state.network_optimizer, learnt["network"]
-            )
-            more: dict[str, Any] = {}
-            if gates:
-                updates[SELECTOR], more["selector_optimizer"] = gates.update(
-                    grads[SELECTOR], cast(Any, state).selector_optimizer, learnt[SELECTOR]
+            params, optimizers = state.params, state.optimizers
+            if TABLES in learns:
+                tables, table_state = cast(TableOptimizer, learns[TABLES]).update(
+                    params[TABLES], optimizers[TABLES], index, grads[1]
                 )
-        state = dataclasses.replace(
-            state,
-            step=state.step + 1,
-            params=state.params | {"tables": tables} | optax.apply_updates(learnt, updates),
-            batch_stats=batch_stats,
-            table_optimizer=table_state,
-            network_optimizer=network_state,
-            **more,
-        )
-        return state, {"loss": loss}
+                params = params | {TABLES: tables}
+                optimizers = optimizers | {TABLES: table_state}
+            for name, tree in learnt.items():
+                updates, own_state = cast(Any, learns[name]).update(
+                    grads[0][name], optimizers[name], tree
+                )
+                params = params | {name: optax.apply_updates(tree, updates)}
+                optimizers = optimizers | {name: own_state}
+        state = dataclasses.replace(state, params=params, optimizers=optimizers)
+        if on == TRAINING:
+            state = dataclasses.replace(state, step=state.step + 1, stats=output.stats)
+        return state, metrics
 
     return step
 
 
 def make_round(
-    step: Callable[[State, Batch], tuple[State, Metrics]],
-) -> Callable[[State, Batch, Array, Array | None], tuple[State, Metrics]]:
-    """A round: `round_(state, data, rows, count=None) -> (state, mean metrics)`.
+    step: Step, gate_step: Step | None = None, *, moves: Sequence[str] = (), every: int = 1
+) -> Round:
+    """A round of training steps as one loop on the device, with gate steps among them.
 
-    `data` holds rows on the device, `rows [R, B]` says which of them make each batch, and `count`
-    how many of the batches to take: a shorter round at the end of an epoch compiles nothing.
+    Args:
+      step: a step on training batches.
+      gate_step: a step on validation batches.
+      moves: the subtrees of the parameters that it learns.
+      every: a gate step follows whenever `state.step` reaches a multiple of it.
+
+    Returns:
+      `round_(state, data, rows, gate_data, gate_rows, count=None) -> (state, mean metrics)`: a
+      step on each of the first `count` batches of `rows [R, B]` of `data`, or on all, and gate
+      steps on the batches `gate_rows [G, B]` of `gate_data` in turn. A shorter round at the end of
+      an epoch compiles nothing. Metrics are those of the training steps.
     """
 
+    def moved(state: TrainState) -> tuple[Params, dict[str, optax.OptState]]:
+        return {n: state.params[n] for n in moves}, {n: state.optimizers[n] for n in moves}
+
     def round_(
-        state: State, data: Batch, rows: Array, count: Array | None = None
-    ) -> tuple[State, Metrics]:
-        return repeat(lambda s, r: step(s, take(data, r)), state, rows, count)
+        state: TrainState,
+        data: Batch,
+        rows: Array,
+        gate_data: Batch | None = None,
+        gate_rows: Array | None = None,
+        count: Array | None = None,
+    ) -> tuple[TrainState, Metrics]:
+        first = state.step // every
+
+        def update(state: TrainState) -> tuple[Params, dict[str, optax.OptState]]:
+            assert gate_step is not None and gate_data is not None
+            batch = take(gate_data, jnp.asarray(gate_rows)[state.step // every - 1 - first])
+            return moved(gate_step(state, batch)[0])
+
+        def body(state: TrainState, batch_rows: Array) -> tuple[TrainState, Metrics]:
+            state, metrics = step(state, take(data, batch_rows))
+            if gate_step is None:
+                return state, metrics
+            # only what the gate step moves passes through the branch, so that no table is copied
+            params, optimizers = lax.cond(state.step % every == 0, update, moved, state)
+            state = dataclasses.replace(
+                state,
+                params=state.params | params,
+                optimizers=state.optimizers | optimizers,
+            )
+            return state, metrics
+
+        return repeat(body, state, rows, count)
 
     return round_
 

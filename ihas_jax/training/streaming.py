@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,32 +24,32 @@ class Streamed:
     batch of padding alone is computed.
     """
 
-    def __init__(self, function: Callable[[Any, Array], Any], description: str) -> None:
-        self._description = description
+    def __init__(self, function: Callable[[Any, Array], Any]) -> None:
         self._map = jax.jit(_mapped(lambda params, ids, valid: (function(params, ids), ())))
-
-    def named(self, description: str) -> Streamed:
-        """The same program under another description."""
-        other = copy.copy(self)
-        other._description = description
-        return other
 
     def chunks(
         self,
         params: Any,
         ids: np.ndarray,
+        *,
+        title: str,
         rows: np.ndarray | None = None,
         chunk_rows: int = _CHUNK_ROWS,
     ) -> Iterator[tuple[slice, Any]]:
-        """Yields `(slice, outputs)`, on the host, for `rows[slice]` or, without rows, all rows."""
-        for part, outputs, _ in _stream(
-            self._map, self._description, params, ids, rows, chunk_rows
-        ):
+        """Yields `(slice, outputs)`, on the host, for `rows[slice]` or, without rows, all rows.
+
+        The progress bar has the `title`.
+        """
+        for part, outputs, _ in _stream(self._map, title, params, ids, rows, chunk_rows):
             yield part, outputs
 
-    def __call__(self, params: Any, ids: np.ndarray, rows: np.ndarray | None = None) -> Any:
+    def __call__(
+        self, params: Any, ids: np.ndarray, *, title: str, rows: np.ndarray | None = None
+    ) -> Any:
         """Outputs for all `rows` (of the whole split by default), in order, as NumPy arrays."""
-        return _concatenate([outputs for _, outputs in self.chunks(params, ids, rows)])
+        return _concatenate(
+            [outputs for _, outputs in self.chunks(params, ids, title=title, rows=rows)]
+        )
 
 
 class Summed:
@@ -60,14 +59,13 @@ class Summed:
     where rows that are not valid must not count in the sums.
     """
 
-    def __init__(self, function: Callable[[Any, Array, Array], Any], description: str) -> None:
-        self._description = description
+    def __init__(self, function: Callable[[Any, Array, Array], Any]) -> None:
         self._map = jax.jit(_mapped(function))
 
-    def __call__(self, params: Any, ids: np.ndarray) -> tuple[Any, Any]:
+    def __call__(self, params: Any, ids: np.ndarray, *, title: str) -> tuple[Any, Any]:
         """Outputs for all rows as NumPy arrays, and the sums in float64."""
         outputs, totals = [], []
-        for _, part, sums in _stream(self._map, self._description, params, ids, None, _CHUNK_ROWS):
+        for _, part, sums in _stream(self._map, title, params, ids, None, _CHUNK_ROWS):
             outputs.append(part)
             totals.append(sums)
         return _concatenate(outputs), jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), *totals)
@@ -99,7 +97,7 @@ def _mapped(function: Callable[[Any, Array, Array], Any]) -> Callable[..., Any]:
 
 def _stream(
     mapped: Callable[..., Any],
-    description: str,
+    title: str,
     params: Any,
     ids: np.ndarray,
     rows: np.ndarray | None,
@@ -107,7 +105,7 @@ def _stream(
 ) -> Iterator[tuple[slice, Any, Any]]:
     total = len(ids) if rows is None else len(rows)
     batches, size = _shape(min(chunk_rows, total))
-    with track(description, total) as bar:
+    with track(title, total) as bar:
         for start in range(0, total, batches * size):
             part = slice(start, min(start + batches * size, total))
             chunk = ids[part] if rows is None else ids[rows[part]]

@@ -9,13 +9,13 @@ import math
 from pathlib import Path
 
 import pytest
+from ihas_jax.stages.parts import require_parts
 
 from ihas_jax.cli import earlier_logs
 from ihas_jax.config import Config, to_json
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
 from ihas_jax.reporting.comparison import paired_gain, spread
-from ihas_jax.stages.parts import require_parts
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 METHODS = ("none", "pep")

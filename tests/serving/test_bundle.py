@@ -18,8 +18,8 @@ from ihas_jax.config import (
 from ihas_jax.data.encoder import encode
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
-from ihas_jax.serving.bundle import load_bundle
-from ihas_jax.stages.pipeline import fit
+from ihas_jax.pipeline.fit import fit
+from ihas_jax.serving.storage import load_bundle
 from ihas_jax.training.metrics import score
 
 pytestmark = pytest.mark.usefixtures("compiled", "quick")

@@ -15,8 +15,7 @@ import numpy as np
 import ihas_jax as ihas
 from ihas_jax.config import TableUpdates
 from ihas_jax.data.batches import Feed, Rounds
-from ihas_jax.training.loop import Task
-from ihas_jax.training.loop import fit as fit_task
+from ihas_jax.training.loop import Task, train
 
 BATCH, SIZES = 32, (7, 5, 6, 4)
 CONFIG = ihas.Config(
@@ -39,7 +38,7 @@ def difference(ours, theirs) -> float:
 
 
 def weights(state):
-    return {"params": state.params, "batch_stats": state.batch_stats}
+    return state.params, state.stats
 
 
 def _hidden_bias(path) -> bool:
@@ -76,7 +75,7 @@ def check_steps(batch_norm: bool, tables: TableUpdates = "dense") -> dict[str, f
         for step, batch in zip((model_step, gate_step), batches, strict=True):
             state, metrics = step(state, place(batch))
             losses.append(metrics)
-            first_stats = first_stats or state.batch_stats
+            first_stats = first_stats or state.stats
         params = state.params
         if batch_norm:
             # Biases before a batch norm have no gradient but rounding errors, which Adam blows
@@ -167,11 +166,12 @@ def check_fit(folder: Path) -> dict[str, object]:
     model = ihas.build_model(CONFIG.model, SIZES, click_rate=0.4)
     selector = ihas.BernoulliGates(CONFIG.gates, len(SIZES) * 4)
     rng = np.random.default_rng(3)
-    train, valid = (ihas.Split(*draw(rng, rows)) for rows in (256, 100))
-    predictor = jax.jit(lambda p, s, ids: ihas.predict_selected(model, selector, p, s, ids)[0])
+    log, valid = (ihas.Split(*draw(rng, rows)) for rows in (256, 100))
+    transform = ihas.Selecting(selector)
+    predict = jax.jit(lambda v, ids: ihas.predict(model, v, ids, transform))
 
-    def evaluate(params, batch_stats):
-        probs = np.asarray(predictor(params, batch_stats, valid.ids))
+    def evaluate(variables):
+        probs = np.asarray(predict(variables, valid.ids))
         return ihas.score(valid.labels, probs), {}
 
     def fit(name, epochs=2):
@@ -179,7 +179,7 @@ def check_fit(folder: Path) -> dict[str, object]:
             name=name,
             directory=folder / name,
             rounds=Rounds(
-                train, Feed(np.arange(256, dtype=np.int32), BATCH, 1), 4, epochs, True,
+                log, Feed(np.arange(256, dtype=np.int32), BATCH, 1), 4, epochs, True,
                 valid, Feed(np.arange(100, dtype=np.int32), BATCH, 2), 2,
             ),
             round_=ihas.make_search_round(CONFIG, model, selector),
@@ -187,7 +187,7 @@ def check_fit(folder: Path) -> dict[str, object]:
             config=CONFIG.train,
         )  # fmt: skip
         state = ihas.init_search(jax.random.key(4), CONFIG, model, selector)
-        return fit_task(task, state, lambda kind, facts: None)
+        return train(task, state, lambda kind, facts: None)
 
     four = fit("four")
     one_device = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
@@ -196,9 +196,9 @@ def check_fit(folder: Path) -> dict[str, object]:
         moved = fit("four")  # read back on another number of devices
     table = jax.tree.leaves(four.state.params["tables"])[0]
     return {
-        "params": difference(four.params, one.params),
+        "params": difference(four.variables, one.variables),
         "history": difference(four.history, one.history),
-        "moved": difference(moved.params, four.params),
+        "moved": difference(moved.variables, four.variables),
         "devices": len(table.sharding.device_set),
         "odd batch": ihas.data_mesh(BATCH + 1).size,
     }

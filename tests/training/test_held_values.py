@@ -12,11 +12,10 @@ import pytest
 from ihas_jax.config import ModelConfig, OptimizerConfig
 from ihas_jax.models import build_model
 from ihas_jax.models.base import EMBEDDING, FACTORS, cut_network
+from ihas_jax.models.forward import predict
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.selectors.selection import of_values
-from ihas_jax.stages.pretrain import predict
-from ihas_jax.training.optimizers import l2_adam, make_table_optimizer
-from ihas_jax.training.steps import Batch, init_train, make_round, make_train_step
+from ihas_jax.training.steps import Batch, init_train, make_round, make_step, model_optimizers
 
 SIZES = (5, 3, 40)
 VALUES = np.random.default_rng(0).integers(2, size=sum(SIZES)).astype(bool)
@@ -26,14 +25,10 @@ ROWS = np.arange(32).reshape(4, 8)
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def started(state, tables, network, stats, optimizer):
-    return dataclasses.replace(
-        state,
-        params={"tables": tables, "network": network},
-        batch_stats=stats,
-        table_optimizer=make_table_optimizer(optimizer).init(tables),
-        network_optimizer=l2_adam(optimizer).init(network),
-    )
+def started(state, tables, network, constants, optimizer):
+    params = {"tables": tables, "network": network}
+    optimizers = {n: o.init(params[n]) for n, o in model_optimizers(optimizer).items()}
+    return dataclasses.replace(state, params=params, constants=constants, optimizers=optimizers)
 
 
 @pytest.mark.parametrize("tables", ["dense", "rowwise"])
@@ -45,7 +40,7 @@ def test_it_learns_what_its_masked_twin_learns(name, kept, tables):
     optimizer = OptimizerConfig(learning_rate=0.1, l2=0.01, tables=tables)
     full = build_model(config, SIZES)
     selection = of_values(VALUES, full.embedding, kept, scale=1.5)
-    held = selection.held(full.embedding)
+    held = selection.stored_values(full.embedding)
     model = build_model(config, SIZES, kept=selection.kept, held=held)
     fresh = jax.jit(lambda key: init_train(key, full, optimizer))(jax.random.key(0))
     twin_params = fresh.params["tables"], fresh.params["network"]
@@ -66,15 +61,15 @@ def test_it_learns_what_its_masked_twin_learns(name, kept, tables):
         for table, part in twin_params[0].items()
     }
     network = cut_network(full, model, twin_params[1], compact.params["network"])
-    stats = selection.statistics(model.embedding)
-    ours = started(compact, own, network, stats, optimizer)
-    ours = dataclasses.replace(ours, key=twin.key)
+    constants = selection.constants(model.embedding)
+    ours = started(compact, own, network, constants, optimizer)
+    ours = dataclasses.replace(ours, keys=twin.keys)
 
     def trained(model, state):
-        state, metrics = make_round(make_train_step(optimizer, model))(
+        state, metrics = make_round(make_step(model, model_optimizers(optimizer)))(
             state, jax.tree.map(jnp.asarray, DATA), ROWS
         )
-        return predict(model, state.params, state.batch_stats, IDS), metrics["loss"], state
+        return predict(model, state.variables, IDS), metrics["loss"], state
 
     probs, loss, state = jax.jit(lambda s: trained(model, s))(ours)
     expected, expected_loss, _ = jax.jit(lambda s: trained(full, s))(twin)

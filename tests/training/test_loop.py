@@ -13,12 +13,13 @@ from ihas_jax.config import TrainConfig
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
-from ihas_jax.stages.pretrain import plain_round, streamed_predict
-from ihas_jax.stages.search import init_search, make_search_round
+from ihas_jax.selectors.search import init_search, make_search_round
+from ihas_jax.stages.base import plain_round
 from ihas_jax.training.checkpoint import Checkpoints
-from ihas_jax.training.loop import Task, fit
+from ihas_jax.training.loop import Task, train
 from ihas_jax.training.metrics import Scores, score
-from ihas_jax.training.seeds import fit_seeds
+from ihas_jax.training.predict import predictor
+from ihas_jax.training.seeds import train_seeds
 from ihas_jax.training.steps import init_train
 
 
@@ -56,7 +57,7 @@ def counting(state, data, rows, gate_data, gate_rows, count):
 
 def scripted(*scores):
     left = list(scores)
-    return lambda params, batch_stats: (Scores(*left.pop(0)), {})
+    return lambda variables: (Scores(*left.pop(0)), {})
 
 
 def weight(params) -> float:
@@ -85,31 +86,33 @@ NAN = float("nan")
     ],
 )
 def test_early_stopping(make_task, state, scores, epochs, kept):
-    fitted = fit(make_task(counting, scripted(*scores)), state(), no_event)
-    assert [facts["epoch"] for facts in fitted.history] == list(range(epochs))
-    assert weight(fitted.params) == 5 * (kept + 1)
-    assert weight(fitted.state.params) == 5 * epochs
+    trained = train(make_task(counting, scripted(*scores)), state(), no_event)
+    assert [facts["epoch"] for facts in trained.history] == list(range(epochs))
+    assert weight(trained.variables.params) == 5 * (kept + 1)
+    assert weight(trained.state.params) == 5 * epochs
 
 
 def test_without_early_stopping_the_last_epoch_is_kept(make_task, state):
     task = make_task(counting, scripted((0.9, 0.1), (0.5, 0.5), (0.4, 0.6), (0.3, 0.7)), epochs=4)
-    fitted = fit(replace(task, early_stopping=False), state(), no_event)
-    assert len(fitted.history) == 4
-    assert weight(fitted.params) == 20
+    trained = train(replace(task, early_stopping=False), state(), no_event)
+    assert len(trained.history) == 4
+    assert weight(trained.variables.params) == 20
 
 
 def test_a_finished_task_is_read_back(make_task, state):
-    first = fit(make_task(counting, scripted((0.6, 0.5), (0.5, 0.4)), epochs=2), state(), no_event)
-    again = fit(make_task(None, None, epochs=2), state(), no_event)
+    first = train(
+        make_task(counting, scripted((0.6, 0.5), (0.5, 0.4)), epochs=2), state(), no_event
+    )
+    again = train(make_task(None, None, epochs=2), state(), no_event)
     assert again.history == first.history
     assert again.seconds == first.seconds > 0
-    assert weight(again.params) == weight(first.params) == 5
+    assert weight(again.variables.params) == weight(first.variables.params) == 5
 
 
 def test_no_epochs_leave_the_first_weights(make_task, state):
-    fitted = fit(make_task(None, None, epochs=0), state(), no_event)
-    assert fitted.history == []
-    jax.tree.map(np.testing.assert_array_equal, fitted.params, state().params)
+    trained = train(make_task(None, None, epochs=0), state(), no_event)
+    assert trained.history == []
+    jax.tree.map(np.testing.assert_array_equal, trained.variables, state().variables)
 
 
 def newest(task, like):
@@ -133,7 +136,7 @@ def test_a_number_that_is_not_finite_stops_with_the_last_good_checkpoint(make_ta
     scores = scripted((0.6, 0.5), (0.6, NAN) if where == "logloss" else (0.7, 0.5))
     task = make_task(round_, scores, epochs=3, checkpoint_seconds=0)
     with pytest.raises(InputError) as error:
-        fit(task, state(), no_event)
+        train(task, state(), no_event)
     message = str(error.value)
     what = {"loss": "loss", "weight": "largest weight", "logloss": "validation logloss"}[where]
     assert f"The {what} of 'base' became {'inf' if where == 'weight' else 'nan'}" in message
@@ -148,13 +151,14 @@ def test_a_number_that_is_not_finite_stops_with_the_last_good_checkpoint(make_ta
 
 
 @pytest.fixture(scope="module")
-def trained(tiny):
+def real(tiny):
     """Real rounds, by kind: (round, evaluate, fresh state)."""
     labels = np.asarray(tiny.data.labels)
-    predictor = streamed_predict(tiny.model, "validation")
+    predict = predictor(tiny.model)
 
-    def evaluate(params, batch_stats):
-        return score(labels, predictor((params, batch_stats), np.asarray(tiny.data.ids))), {}
+    def evaluate(variables):
+        ids = np.asarray(tiny.data.ids)
+        return score(labels, predict(variables, ids, title="validation").probs), {}
 
     optimizer = tiny.config.optimizer
     return {
@@ -172,38 +176,42 @@ def trained(tiny):
 
 
 @pytest.mark.parametrize("kind", ["base", "search"])
-def test_streamed_rows_give_the_same_bits_as_resident_ones(make_task, trained, kind):
-    round_, evaluate, fresh = trained[kind]
+def test_streamed_rows_give_the_same_bits_as_resident_ones(make_task, real, kind):
+    round_, evaluate, fresh = real[kind]
     results = []
     for resident in (True, False):
         task = make_task(
             round_, evaluate, resident=resident, gates=kind == "search", epochs=3,
             name=f"{kind}-{resident}",
         )  # fmt: skip
-        results.append(fit(task, fresh(), no_event))
+        results.append(train(task, fresh(), no_event))
     a, b = results
     assert a.history == b.history
-    assert not jnp.array_equal(jax.tree.leaves(a.params)[0], jax.tree.leaves(fresh().params)[0])
+    assert not jnp.array_equal(
+        jax.tree.leaves(a.variables.params)[0], jax.tree.leaves(fresh().params)[0]
+    )
     jax.tree.map(
-        np.testing.assert_array_equal, (a.params, a.state.params), (b.params, b.state.params)
+        np.testing.assert_array_equal,
+        (a.variables, a.state.variables),
+        (b.variables, b.state.variables),
     )
 
 
 @pytest.mark.parametrize("kind", ["base", "search"])
-def test_rounds_of_another_length_give_the_same_losses(make_task, trained, kind):
-    round_, evaluate, fresh = trained[kind]
+def test_rounds_of_another_length_give_the_same_losses(make_task, real, kind):
+    round_, evaluate, fresh = real[kind]
     histories = []
     for length in (1, 2, 5):
         task = make_task(round_, evaluate, gates=kind == "search", epochs=2, name=f"{kind}{length}")
         task = replace(task, rounds=replace(task.rounds, round_batches=length))
-        histories.append(fit(task, fresh(), no_event).history)
+        histories.append(train(task, fresh(), no_event).history)
     for history in histories[1:]:
         for ours, theirs in zip(history, histories[0], strict=True):
             assert ours == pytest.approx(theirs, rel=1e-5)
 
 
-def test_nothing_is_compiled_after_the_first_epoch(make_task, trained, caplog, monkeypatch):
-    round_, evaluate, fresh = trained["search"]
+def test_nothing_is_compiled_after_the_first_epoch(make_task, real, caplog, monkeypatch):
+    round_, evaluate, fresh = real["search"]
     compiled = []
 
     def event(kind, facts):
@@ -216,7 +224,7 @@ def test_nothing_is_compiled_after_the_first_epoch(make_task, trained, caplog, m
             return round_(*arguments)
 
         task = make_task(fresh_round, evaluate, gates=True, epochs=4, patience=9)
-        fit(task, fresh(), event)
+        train(task, fresh(), event)
     assert len(compiled) == 4
     assert compiled[0]
     # after the first epoch's event its best weights are copied for the first time
@@ -225,9 +233,11 @@ def test_nothing_is_compiled_after_the_first_epoch(make_task, trained, caplog, m
     assert sum("jit(fresh_round)" in message for message in compiled[3]) == 1
 
 
-def test_a_resumed_task_continues_bit_for_bit(make_task, trained):
-    round_, evaluate, fresh = trained["search"]
-    whole = fit(make_task(round_, evaluate, gates=True, epochs=3, name="whole"), fresh(), no_event)
+def test_a_resumed_task_continues_bit_for_bit(make_task, real):
+    round_, evaluate, fresh = real["search"]
+    whole = train(
+        make_task(round_, evaluate, gates=True, epochs=3, name="whole"), fresh(), no_event
+    )
     calls = 0
 
     class KilledError(Exception):
@@ -240,13 +250,13 @@ def test_a_resumed_task_continues_bit_for_bit(make_task, trained):
             raise KilledError
 
     with pytest.raises(KilledError):
-        fit(
+        train(
             make_task(round_, evaluate, gates=True, epochs=3, name="cut", checkpoint_seconds=0),
             fresh(),
             event,
         )
     events = []
-    resumed = fit(
+    resumed = train(
         make_task(round_, evaluate, gates=True, epochs=3, name="cut", checkpoint_seconds=0),
         fresh(),
         lambda kind, facts: events.append((kind, facts)),
@@ -255,8 +265,8 @@ def test_a_resumed_task_continues_bit_for_bit(make_task, trained):
     assert json.dumps(resumed.history) == json.dumps(whole.history)
     jax.tree.map(
         np.testing.assert_array_equal,
-        (resumed.params, resumed.state.params, resumed.state.selector_optimizer),
-        (whole.params, whole.state.params, whole.state.selector_optimizer),
+        (resumed.variables, resumed.state.variables, resumed.state.optimizers),
+        (whole.variables, whole.state.variables, whole.state.optimizers),
     )
 
 
@@ -264,7 +274,7 @@ def test_a_resumed_task_continues_bit_for_bit(make_task, trained):
 def test_validation_predictions_that_are_nan_name_what_diverged(make_task, state, tiny, together):
     labels = np.asarray(tiny.data.labels)
 
-    def evaluate(params, batch_stats):
+    def evaluate(variables):
         return score(labels, np.full(len(labels), NAN)), {}
 
     task = make_task(counting, evaluate, epochs=3)
@@ -275,6 +285,6 @@ def test_validation_predictions_that_are_nan_name_what_diverged(make_task, state
     with pytest.raises(InputError, match=words):
         if together:
             other = replace(task, directory=task.directory.with_name("other"))
-            fit_seeds([task, other], [state(), state()], [no_event, no_event])
+            train_seeds([task, other], [state(), state()], [no_event, no_event])
         else:
-            fit(task, state(), no_event)
+            train(task, state(), no_event)

@@ -12,11 +12,12 @@ from ihas_jax.config import TrainConfig
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
-from ihas_jax.stages.pretrain import plain_round, streamed_predict
-from ihas_jax.stages.search import init_search, make_search_round
-from ihas_jax.training.loop import Task, Trainer, fit
+from ihas_jax.selectors.search import init_search, make_search_round
+from ihas_jax.stages.base import plain_round
+from ihas_jax.training.loop import Task, Trainer, train
 from ihas_jax.training.metrics import Scores, score
-from ihas_jax.training.seeds import fit_seeds, over_seeds, stack_seeds, unstack_seed
+from ihas_jax.training.predict import predictor
+from ihas_jax.training.seeds import over_seeds, stack_seeds, train_seeds, unstack_seed
 from ihas_jax.training.steps import Batch, init_train
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -45,11 +46,10 @@ def parts(tiny, request):
 
 def comparable(state):
     """Without the scratch vectors of row-wise tables, which may hold anything."""
-    optimizer = state.table_optimizer
-    if hasattr(optimizer, "scratch"):
-        state = dataclasses.replace(state, table_optimizer=optimizer._replace(scratch=None))
-    keys = {name: None for name in ("key", "selector_key") if hasattr(state, name)}
-    return dataclasses.replace(state, **keys)
+    tables = state.optimizers["tables"]
+    if hasattr(tables, "scratch"):
+        tables = tables._replace(scratch=None)
+    return dataclasses.replace(state, keys=None, optimizers=state.optimizers | {"tables": tables})
 
 
 def assert_close(found, expected):
@@ -59,11 +59,12 @@ def assert_close(found, expected):
         comparable(found),
         comparable(expected),
     )
-    assert (found.key == expected.key).all()
+    assert found.keys.keys() == expected.keys.keys()
+    assert all((found.keys[name] == key).all() for name, key in expected.keys.items())
 
 
 def gate_updates(state):
-    return [int(n) for n in jax.tree.leaves(state.selector_optimizer) if n.dtype == np.int32]
+    return [int(n) for n in jax.tree.leaves(state.optimizers["selector"]) if n.dtype == np.int32]
 
 
 @pytest.mark.parametrize("parts", ["base dense", "search rowwise"], indirect=True)
@@ -156,7 +157,7 @@ def counting(state, data, rows, gate_data, gate_rows, count):
 
 def scripted(*scores):
     left = list(scores)
-    return lambda params, batch_stats: (Scores(*left.pop(0)), {})
+    return lambda variables: (Scores(*left.pop(0)), {})
 
 
 @pytest.fixture
@@ -189,23 +190,23 @@ def test_each_seed_stops_for_itself_and_keeps_its_best(make_task, zeros):
     ]
     record = [lambda kind, facts, own=own: own.append((kind, facts["epoch"])) for own in events]
     states = [zeros(s) for s in range(3)]
-    fitted = fit_seeds(tasks, states, record)
+    fitted = train_seeds(tasks, states, record)
     assert [len(one.history) for one in fitted] == [3, 6, 4]
-    assert [weight(one.params) for one in fitted] == [5, 1020, 2010]
+    assert [weight(one.variables.params) for one in fitted] == [5, 1020, 2010]
     assert [weight(one.state.params) for one in fitted] == [15, 1030, 2020]
     assert [int(one.state.step) for one in fitted] == [15, 30, 20]
     assert events == [[("epoch", e) for e in range(n)] for n in (3, 6, 4)]
     for s, one in enumerate(fitted):  # `fit` of the seed alone finds its end
-        again = fit(make_task(s, None, None, folder="stops", epochs=6), zeros(s), None)
+        again = train(make_task(s, None, None, folder="stops", epochs=6), zeros(s), None)
         assert again.history == one.history
-        assert weight(again.params) == weight(one.params)
+        assert weight(again.variables.params) == weight(one.variables.params)
         assert weight(again.state.params) == weight(one.state.params)
 
 
 def test_rows_that_do_not_stay_on_the_device_are_refused(make_task, zeros):
     tasks = [make_task(s, counting, scripted(), folder="host", resident=False) for s in (0, 1)]
     with pytest.raises(InputError, match=r"--train\.device-data-gb"):
-        fit_seeds(tasks, [zeros(0), zeros(1)], [None, None])
+        train_seeds(tasks, [zeros(0), zeros(1)], [None, None])
     assert not tasks[0].directory.exists()
 
 
@@ -221,13 +222,13 @@ def no_event(kind, facts):
 def search(tiny, make_task):
     """Tasks and fresh states of a real search, and what seeds 3 and 4 alone end with."""
     labels, ids = np.asarray(tiny.data.labels), np.asarray(tiny.data.ids)
-    predictor = streamed_predict(tiny.model, "validation")
+    predict = predictor(tiny.model)
     config, model, selector = tiny.config, tiny.model, tiny.selector
     round_ = make_search_round(config, model, selector)
     start = jax.jit(lambda key: init_search(key, config, model, selector))
 
-    def evaluate(params, batch_stats):
-        return score(labels, predictor((params, batch_stats), ids)), {}
+    def evaluate(variables):
+        return score(labels, predict(variables, ids, title="validation").probs), {}
 
     def task(seed, folder, **config):
         return make_task(seed, round_, evaluate, folder=folder, **config)
@@ -235,7 +236,7 @@ def search(tiny, make_task):
     def fresh(seed):
         return start(jax.random.key(seed))
 
-    alone = {seed: fit(task(seed, "alone"), fresh(seed), no_event) for seed in (3, 4)}
+    alone = {seed: train(task(seed, "alone"), fresh(seed), no_event) for seed in (3, 4)}
     return SimpleNamespace(task=task, fresh=fresh, alone=alone)
 
 
@@ -254,23 +255,23 @@ def test_killed_seeds_go_on_to_the_same_numbers(search, saves, places, monkeypat
         done.append(trainer)
         write(trainer)
 
-    def train(event):
+    def train_both(event):
         tasks = [search.task(s, f"killed after {saves}", checkpoint_seconds=0) for s in (3, 4)]
-        return fit_seeds(tasks, [search.fresh(s) for s in (3, 4)], [event, event])
+        return train_seeds(tasks, [search.fresh(s) for s in (3, 4)], [event, event])
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         write = Trainer.save
         patch.setattr(Trainer, "save", save)
-        train(no_event)
+        train_both(no_event)
     events = []
-    resumed = train(lambda kind, facts: events.append((kind, facts)))
+    resumed = train_both(lambda kind, facts: events.append((kind, facts)))
     assert [facts["round"] for kind, facts in events if kind == "resume"] == places
     for found, expected in zip(resumed, search.alone.values(), strict=True):
         for ours, theirs in zip(found.history, expected.history, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
         assert_close(found.state, expected.state)
         for ours, theirs in zip(
-            *map(jax.tree.leaves, (found.params, expected.params)), strict=True
+            *map(jax.tree.leaves, (found.variables, expected.variables)), strict=True
         ):
             np.testing.assert_allclose(ours, theirs, **CLOSE)
 
@@ -278,7 +279,7 @@ def test_killed_seeds_go_on_to_the_same_numbers(search, saves, places, monkeypat
 def test_seeds_go_on_with_what_fit_of_one_has_left(search):
     tasks = [search.task(seed, "mixed") for seed in (3, 4)]
     states = [search.fresh(seed) for seed in (3, 4)]
-    first = fit(tasks[0], search.fresh(3), no_event)
-    found = fit_seeds(tasks, states, [None, no_event])
+    first = train(tasks[0], search.fresh(3), no_event)
+    found = train_seeds(tasks, states, [None, no_event])
     assert found[0].history == first.history
     assert found[1].history == search.alone[4].history  # alone too, so to the last bit

@@ -10,7 +10,7 @@ import pytest
 from ihas_jax.config import ModelConfig, OptimizerConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.training.steps import Batch, init_train, make_round, make_train_step, take
+from ihas_jax.training.steps import Batch, init_train, make_round, make_step, model_optimizers, take
 
 SIZES = (5, 3, 4)
 OFFSETS = np.array([0, 5, 8])
@@ -36,7 +36,7 @@ def plain():
     """Step and round of a model without batch norm, compiled once, in float64."""
     model = build_model(ModelConfig(dim=2, hidden=(4,)), SIZES, click_rate=0.3)
     with jax.enable_x64(True):
-        step = make_train_step(OPTIMIZER, model)
+        step = make_step(model, model_optimizers(OPTIMIZER))
         state = fresh(model)
         # away from the tiny first embeddings, so that every gradient counts
         tables = jax.tree.map(lambda table: 3 * table, state.params["tables"])
@@ -105,8 +105,8 @@ def test_a_round_is_a_loop_of_steps_with_the_mean_of_their_losses(float64, plain
 
 
 def assert_same(found, expected, rtol):
-    assert (found.key == expected.key).all()
-    trees = [dataclasses.replace(state, key=None) for state in (found, expected)]
+    assert (found.keys["training"] == expected.keys["training"]).all()
+    trees = [dataclasses.replace(state, keys=None) for state in (found, expected)]
     assert jax.tree.structure(trees[0]) == jax.tree.structure(trees[1])
     for a, b in zip(*map(jax.tree.leaves, trees), strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-14)
@@ -122,10 +122,10 @@ def normed():
         state = fresh(model)
         # biases before batch norm have no gradient: away from 0 the L2 term gives them one
         state = dataclasses.replace(state, params=jax.tree.map(lambda p: p + 0.1, state.params))
-        single = jax.jit(make_train_step(OPTIMIZER, model))
+        single = jax.jit(make_step(model, model_optimizers(OPTIMIZER)))
         parts = jax.jit(
             jax.vmap(
-                make_train_step(OPTIMIZER, split_model, axis_name="data"),
+                make_step(split_model, model_optimizers(OPTIMIZER, "data"), axis_name="data"),
                 in_axes=(None, 0),
                 out_axes=None,
                 axis_name="data",
@@ -143,7 +143,7 @@ def test_parts_of_a_batch_on_a_mapped_axis_give_the_single_device_step(float64, 
     assert_same(found, expected, rtol=1e-9)
     moved = found.params["tables"]["embedding"]["width_2"]
     assert np.abs(moved - state.params["tables"]["embedding"]["width_2"]).max() > 0.04
-    before, after = (s.batch_stats["mlp"]["norm_0"]["mean"] for s in (state, found))
+    before, after = (s.stats["network"]["mlp"]["norm_0"]["mean"] for s in (state, found))
     assert np.abs(after - before).max() > 0.001
 
 
@@ -157,7 +157,7 @@ def test_labels_of_any_dtype_give_the_same_step(float64, plain, data):
 def test_dropout_draws_anew_in_every_step_and_repeats_with_the_key(data):
     model = build_model(ModelConfig(dim=2, hidden=(50,), dropout=0.5), SIZES)
     frozen = OptimizerConfig(learning_rate=1e-30, l2=0.0)
-    step = jax.jit(make_train_step(frozen, model))
+    step = jax.jit(make_step(model, model_optimizers(frozen)))
     state = jax.jit(lambda key: init_train(key, model, frozen))(jax.random.key(0))
     second, first_metrics = step(state, data)
     _, second_metrics = step(second, data)
@@ -179,4 +179,6 @@ def test_a_batch_of_other_shapes_is_refused(data, change, words):
     model = build_model(ModelConfig(dim=2, hidden=(4,)), SIZES)
     state = init_train(jax.random.key(0), model, OPTIMIZER)
     with pytest.raises(InputError, match=words):
-        jax.eval_shape(make_train_step(OPTIMIZER, model), state, data._replace(**change))
+        jax.eval_shape(
+            make_step(model, model_optimizers(OPTIMIZER)), state, data._replace(**change)
+        )

@@ -24,13 +24,13 @@ def expected(ids):
 
 @pytest.fixture(scope="module")
 def streamed():
-    return Streamed(function, "test")
+    return Streamed(function)
 
 
 @pytest.mark.parametrize("rows", [1, 16, 17, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 5])
 def test_outputs_are_those_of_all_rows_in_their_order(streamed, rows):
     ids = make_ids(rows)
-    found = streamed(np.float32(2), ids)
+    found = streamed(np.float32(2), ids, title="test")
     for name, want in expected(ids).items():
         np.testing.assert_array_equal(found[name], want)
         assert isinstance(found[name], np.ndarray)
@@ -39,7 +39,7 @@ def test_outputs_are_those_of_all_rows_in_their_order(streamed, rows):
 def test_a_subset_of_the_rows_comes_in_the_order_asked_for(streamed):
     ids = make_ids(2 * BATCH)
     rows = np.random.default_rng(0).permutation(2 * BATCH)[: BATCH + 7].astype(np.int32)
-    found = streamed(np.float32(2), ids, rows)
+    found = streamed(np.float32(2), ids, title="test", rows=rows)
     np.testing.assert_array_equal(found["both"], ids[rows] + 2)
 
 
@@ -47,7 +47,9 @@ def test_a_subset_of_the_rows_comes_in_the_order_asked_for(streamed):
 def test_chunks_cut_the_rows_without_gaps_and_pad_only_inside(streamed, rows):
     ids = make_ids(2 * BATCH + 10)
     stop, order = 0, ids if rows is None else ids[rows]
-    for part, found in streamed.chunks(np.float32(2), ids, rows, chunk_rows=BATCH):
+    for part, found in streamed.chunks(
+        np.float32(2), ids, title="test", rows=rows, chunk_rows=BATCH
+    ):
         assert part.start == stop
         stop = part.stop
         np.testing.assert_array_equal(found["both"], order[part] + 2)
@@ -57,13 +59,15 @@ def test_chunks_cut_the_rows_without_gaps_and_pad_only_inside(streamed, rows):
 
 def test_few_shapes_are_compiled_whatever_the_number_of_rows():
     # a function of its own, since equal ones share their programs
-    streamed = Streamed(lambda params, ids: function(params, ids), "test")
+    streamed = Streamed(lambda params, ids: function(params, ids))
     for params, rows in [(1, 3 * BATCH + 5), (2, 4 * BATCH), (3, 9 * BATCH), (4, 2 * BATCH + 1)]:
-        for _ in streamed.chunks(np.float32(params), make_ids(rows), chunk_rows=4 * BATCH):
+        for _ in streamed.chunks(
+            np.float32(params), make_ids(rows), title="test", chunk_rows=4 * BATCH
+        ):
             pass
     assert streamed._map._cache_size() == 1
     for rows in (1, 2, 15, 16):
-        streamed(np.float32(1), make_ids(rows))
+        streamed(np.float32(1), make_ids(rows), title="test")
     assert streamed._map._cache_size() == 2
 
 
@@ -74,9 +78,9 @@ def test_a_small_call_does_not_pay_for_a_large_shape():
         shapes.append(ids.shape)
         return ids.sum(axis=1)
 
-    streamed = Streamed(remember, "test")
+    streamed = Streamed(remember)
     for rows in (1, 17, 100):
-        streamed(np.float32(1), make_ids(rows))
+        streamed(np.float32(1), make_ids(rows), title="test")
     assert set(shapes) == {(16, 2), (32, 2), (128, 2)}
 
 
@@ -86,7 +90,7 @@ def test_sums_are_over_all_rows_and_no_padding(rows):
         return ids[:, 0], {"rows": valid.sum(), "sum": (ids * valid[:, None]).sum(axis=0) + params}
 
     ids = make_ids(rows)
-    found, sums = Summed(both, "test")(np.int32(0), ids)
+    found, sums = Summed(both)(np.int32(0), ids, title="test")
     np.testing.assert_array_equal(found, ids[:, 0])
     assert sums["rows"] == rows
     np.testing.assert_array_equal(sums["sum"], ids.sum(axis=0))
@@ -97,10 +101,10 @@ def test_no_batch_of_padding_alone_is_computed():
     def count(params, ids, valid):
         return ids[:, 0], jnp.int32(1)
 
-    _, batches = Summed(count, "test")(np.int32(0), make_ids(2 * BATCH + 5))
+    _, batches = Summed(count)(np.int32(0), make_ids(2 * BATCH + 5), title="test")
     assert batches == 3
 
 
 def test_no_rows_are_an_error_that_says_so(streamed):
     with pytest.raises(ValueError, match="no rows to stream"):
-        streamed(np.float32(1), make_ids(0))
+        streamed(np.float32(1), make_ids(0), title="test")

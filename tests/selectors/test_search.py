@@ -13,15 +13,15 @@ from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.dataset import Split
 from ihas_jax.method_config import AdaFSConfig
 from ihas_jax.models import build_model
-from ihas_jax.models.base import lookup_rows, row_numbers
+from ihas_jax.models.forward import embed, forward, predict
 from ihas_jax.selectors.adafs import AdaFS
+from ihas_jax.selectors.base import Sampling, Selecting
 from ihas_jax.selectors.bernoulli import BernoulliGates
-from ihas_jax.stages.search import (
+from ihas_jax.selectors.search import (
     init_search,
     make_gate_step,
     make_model_step,
     make_search_round,
-    predict_selected,
 )
 from ihas_jax.training.optimizers import l2_adam
 from ihas_jax.training.steps import Batch, click_loss, init_train, take
@@ -96,17 +96,18 @@ def all_moved(a, b):
 
 def assert_close(found, expected):
     """Equal up to the order of additions that a scan and a single step may choose."""
-    assert (found.key == expected.key).all() and (found.selector_key == expected.selector_key).all()
-    found, expected = (
-        dataclasses.replace(state, key=None, selector_key=None) for state in (found, expected)
-    )
+    for name, key in expected.keys.items():
+        assert (found.keys[name] == key).all()
+    found, expected = (dataclasses.replace(state, keys=None) for state in (found, expected))
     for a, b in zip(leaves(found), leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 def updates(state):
     """How often the gates' Adam has stepped."""
-    (count,) = {int(leaf) for leaf in leaves(state.selector_optimizer) if leaf.dtype == np.int32}
+    (count,) = {
+        int(leaf) for leaf in leaves(state.optimizers["selector"]) if leaf.dtype == np.int32
+    }
     return count
 
 
@@ -115,7 +116,7 @@ def test_a_model_step_changes_all_but_the_selector(parts):
     after, metrics = parts.model_step(parts.state, batch)
     before = parts.state
     assert same(after.params["selector"], before.params["selector"])
-    assert same(after.selector_optimizer, before.selector_optimizer)
+    assert same(after.optimizers["selector"], before.optimizers["selector"])
     assert all_moved(after.params["network"], before.params["network"])
     assert all_moved(after.params["tables"], before.params["tables"])
     assert int(after.step) == 1
@@ -128,24 +129,21 @@ def test_a_gate_step_changes_nothing_but_the_selector(parts):
     assert all_moved(after.params["selector"], before.params["selector"])
     for name in ("tables", "network"):
         assert same(after.params[name], before.params[name])
-    for name in ("table_optimizer", "network_optimizer", "batch_stats", "step"):
+        assert same(after.optimizers[name], before.optimizers[name])
+    for name in ("stats", "step"):
         assert same(getattr(after, name), getattr(before, name))
     assert updates(after) == 1
-    assert metrics.keys() == {"gate_loss", "penalty"}
+    assert metrics.keys() == {"loss", "penalty"}
 
 
 def test_a_gate_step_is_adam_on_click_loss_plus_penalty(tiny, parts):
     state, batch = parts.state, take(parts.gate_data, jnp.arange(8))
-    numbers = row_numbers(tiny.model, batch.ids)
-    rows = lookup_rows(state.params["tables"], numbers)
-    key = jax.random.fold_in(state.selector_key, state.step)
+    key = jax.random.fold_in(state.keys["validation"], state.step)
 
     def objective(selector):
-        params, select = state.params | {"selector": selector}, tiny.selector.sample
-        loss, (penalty, _) = click_loss(
-            tiny.model, params, {}, rows, numbers, batch, key, select, None
-        )
-        return loss + penalty
+        variables = state.variables._replace(params=state.params | {"selector": selector})
+        output = forward(tiny.model, variables, batch.ids, Sampling(tiny.selector), key=key)
+        return click_loss(output.logits, batch.labels) + output.penalty
 
     @jax.jit
     def expected(selector):
@@ -158,7 +156,7 @@ def test_a_gate_step_is_adam_on_click_loss_plus_penalty(tiny, parts):
     after, metrics = parts.gate_step(state, batch)
     for found, want in zip(leaves(after.params["selector"]), leaves(stepped), strict=True):
         np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-7)
-    total = float(metrics["gate_loss"] + metrics["penalty"])
+    total = float(metrics["loss"] + metrics["penalty"])
     np.testing.assert_allclose(total, value, rtol=1e-6)
     assert float(metrics["penalty"]) != 0
 
@@ -219,7 +217,7 @@ def test_parts_of_a_batch_on_a_mapped_axis_give_the_single_device_steps(tiny, pa
     def both(state, batch):
         state, metrics = steps[0](state, batch)
         state, gate_metrics = steps[1](state, batch)
-        return state, metrics | gate_metrics
+        return state, (metrics, gate_metrics)
 
     batch = take(parts.data, jnp.arange(8))
     halves = Batch(batch.ids.reshape(2, 4, -1), batch.labels.reshape(2, 4))
@@ -228,8 +226,9 @@ def test_parts_of_a_batch_on_a_mapped_axis_give_the_single_device_steps(tiny, pa
     expected, loss = parts.model_step(parts.state, batch)
     expected, gate = parts.gate_step(expected, batch)
     assert_close(found, expected)
-    for name, value in (loss | gate).items():
-        np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
+    for found_metrics, wanted in zip(metrics, (loss, gate), strict=True):
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found_metrics[name], value, rtol=1e-5)
 
 
 def test_a_penalty_that_sums_a_batch_sums_it_over_the_mapped_axis(tiny, parts):
@@ -250,32 +249,38 @@ def test_a_search_goes_on_from_the_pretrained_model_and_its_optimiser(tiny):
     @jax.jit
     def start(key):
         pretrained = init_train(key, tiny.model, tiny.config.optimizer)
-        moments = jax.tree.map(lambda leaf: leaf + 1, pretrained.table_optimizer)
-        pretrained = dataclasses.replace(pretrained, table_optimizer=moments)
+        moments = jax.tree.map(lambda leaf: leaf + 1, pretrained.optimizers["tables"])
+        optimizers = pretrained.optimizers | {"tables": moments}
+        pretrained = dataclasses.replace(pretrained, optimizers=optimizers)
         state = init_search(tiny.key, tiny.config, tiny.model, tiny.selector, pretrained)
         return pretrained, state
 
     pretrained, state = start(jax.random.key(5))
     for name in ("tables", "network"):
         assert same(state.params[name], pretrained.params[name])
-    assert same(state.table_optimizer, pretrained.table_optimizer)
-    assert same(state.network_optimizer, pretrained.network_optimizer)
+        assert same(state.optimizers[name], pretrained.optimizers[name])
     assert int(state.step) == 0
 
 
 def test_prediction_is_the_network_on_the_selected_embeddings(tiny, trail):
     params, ids = trail[-1].params, jnp.asarray(tiny.data.ids)
-    predict = jax.jit(lambda p, x: predict_selected(tiny.model, tiny.selector, p, {}, x))
-    probs, selected = predict(params, ids)
+    transform = Selecting(tiny.selector)
+
+    @jax.jit
+    def run(variables):
+        made = embed(tiny.model, variables, ids, transform)[1]
+        return predict(tiny.model, variables, ids, transform), made.vectors, made.masks
+
+    probs, vectors, masks = run(trail[-1].variables)
     (table,) = params["tables"]["embedding"].values()
     rows = np.asarray(table)[tiny.data.ids + np.array([0, 5, 8])].reshape(40, -1)
-    x = rows * np.asarray(selected.masks)
-    np.testing.assert_array_equal(np.asarray(selected.embeddings).reshape(40, -1), x)
+    x = rows * np.asarray(masks)
+    np.testing.assert_array_equal(np.asarray(vectors).reshape(40, -1), x)
     mlp = jax.tree.map(np.asarray, params["network"]["mlp"])
     hidden = np.maximum(x @ mlp["hidden_0"]["kernel"] + mlp["hidden_0"]["bias"], 0)
     logits = hidden @ mlp["output"]["kernel"] + mlp["output"]["bias"]
     np.testing.assert_allclose(probs, 1 / (1 + np.exp(-logits[:, 0])), rtol=1e-5)
-    assert 0 < selected.masks.mean() < 1
+    assert 0 < masks.mean() < 1
 
 
 @pytest.mark.parametrize(("connected", "products"), [(True, 2), (False, 1)])

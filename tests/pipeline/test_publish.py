@@ -22,11 +22,11 @@ from ihas_jax.config import (
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
+from ihas_jax.pipeline import publish
+from ihas_jax.pipeline.fit import fit
 from ihas_jax.progress import command_line
 from ihas_jax.reporting.drawing import figure_names
-from ihas_jax.serving.bundle import load_bundle, save_bundle
-from ihas_jax.stages import publish
-from ihas_jax.stages.pipeline import fit
+from ihas_jax.serving.storage import load_bundle, save_bundle
 from ihas_jax.stages.search import _remedy
 
 pytestmark = pytest.mark.usefixtures("compiled", "quick")

@@ -24,15 +24,15 @@ from ihas_jax.files import write_json
 from ihas_jax.method_config import AutoDimConfig, OptEmbedConfig, OptFSConfig, PepConfig
 from ihas_jax.models.base import cut_network
 from ihas_jax.nn.compact import slice_table
-from ihas_jax.selectors.registry import build_selector
+from ihas_jax.pipeline.fit import fit
+from ihas_jax.pipeline.reuse import borrow
+from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.selection import Selection
-from ihas_jax.serving.bundle import load_bundle
-from ihas_jax.stages import choose
-from ihas_jax.stages.borrow import borrow
-from ihas_jax.stages.pipeline import fit
-from ihas_jax.stages.pretrain import fresh_state, pretrain_state
+from ihas_jax.serving.storage import load_bundle
+from ihas_jax.stages import choose, retrain
+from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import search, search_task, split_validation
+from ihas_jax.stages.search import pretrain_state, search, search_task, split_validation
 from ihas_jax.training.metrics import score
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -88,9 +88,8 @@ def test_the_bundle_predicts_what_the_metrics_say(runs, log, method):
 @pytest.mark.parametrize("method", SELECTED)
 def test_parameters_and_bytes_are_those_of_what_is_left(runs, log, method):
     metrics = runs(method).metrics
-    bundle = load_bundle(runs(method).workdir)
-    (params, _), (kept,) = bundle.weights[0], bundle.kept
-    (model,) = bundle.models
+    (served,) = load_bundle(runs(method).workdir).models
+    model, params, kept = served.model, served.variables.params, served.model.embedding.kept
     table = params["tables"]["embedding"]
     left = sum(int(np.count_nonzero(part)) for part in table.values())
     rest = sum(leaf.size for leaf in jax.tree.leaves(params)) - model.embedding.parameters
@@ -103,7 +102,7 @@ def test_parameters_and_bytes_are_those_of_what_is_left(runs, log, method):
         left / (PLAIN.model.dim * sum(log.schema.sizes))
     )
     widths = [PLAIN.model.dim] * 9 if kept is None else [len(field) for field in kept]
-    (held,) = bundle.held
+    held = model.embedding.held
     assert (held is not None) == (method in ("optembed", "optfs"))
     rows = log.schema.sizes if held is None else held
     shared = 0 if held is None else sum(set(widths))  # a row of each array, for the other values
@@ -114,7 +113,7 @@ def test_parameters_and_bytes_are_those_of_what_is_left(runs, log, method):
 def test_a_searched_model_is_final(runs, method):
     metrics = runs(method).metrics
     assert "search" not in metrics and "selection" not in metrics
-    assert set(metrics["seconds"]) == {"base", "search", "evaluate"}
+    assert set(metrics["seconds"]) == {"base", "search", "choose", "retrain", "evaluate"}
     assert metrics[method]["parameters"] > metrics["base"]["parameters"]
 
 
@@ -165,56 +164,110 @@ def test_nothing_is_borrowed_from_a_run_on_other_data(runs, tmp_path):
 @pytest.mark.parametrize("method", ["optfs", "pep", "optembed", "sseds"])
 def test_retraining_starts_from_what_the_recipe_says(runs, log, method, monkeypatch):
     run = Run(dataclasses.replace(PLAIN, method=method), log, runs(method).workdir)
-    full = run.model()
-    selector = build_selector(run.config, full, run.epoch_steps)
-    searches = search(run, selector)
-    selection, _ = choose.choose(run, selector, full, searches.fitted)
-    model = choose.selected_model(run, selection)
+    full, (found,) = run.model, search([run])
+    plan, _ = choose.choose(run, found)
+    (expert,) = plan.experts
+    selection, model = expert.selection, run.expert_model(expert)
     fresh = fresh_state(run, "retrain", model)
-
-    def stop(run, name, model, *, valid, start):
-        return start(fresh_state(run, name, model))
-
-    monkeypatch.setattr(choose, "train_model", stop)
-    begun = choose.retrain_selection(run, selector, selection, searches)
-    initial = pretrain_state(run, full, selector).params
-    source = {"optfs": searches.rewound and searches.rewound.params, "sseds": None}
-    source = source.get(method, initial)
+    monkeypatch.setattr(retrain, "train_runs", lambda runs, tasks, states: states)
+    (begun,) = retrain.retrain(run, plan, found)
+    source = {"optfs": found.rewound, "sseds": None}.get(method, pretrain_state(run))
     tables, network = fresh.params["tables"], fresh.params["network"]
     if source is not None:
-        table = source["tables"]["embedding"]
+        params = source.variables.params
+        table = params["tables"]["embedding"]
         table = slice_table(full.embedding, table, model.embedding, selection.values)
         tables = {"embedding": table}
         if method != "pep":
-            network = cut_network(full, model, source["network"], network)
+            network = cut_network(full, model, params["network"], network)
     jax.tree.map(
         np.testing.assert_array_equal, begun.params, {"tables": tables, "network": network}
     )
-    moments = [leaf for leaf in jax.tree.leaves(begun.table_optimizer) if leaf.ndim]
+    moments = [leaf for leaf in jax.tree.leaves(begun.optimizers["tables"]) if leaf.ndim]
     assert moments and not any(np.any(leaf) for leaf in moments)
-    added = selection.statistics(model.embedding)
+    added = selection.constants(model.embedding)
     assert bool(added) == (method != "sseds")
-    jax.tree.map(np.testing.assert_array_equal, begun.batch_stats, added)
+    jax.tree.map(np.testing.assert_array_equal, begun.constants, added)
+
+
+def test_every_expert_is_trained_and_stopped_by_its_own_rows(log, tmp_path, monkeypatch):
+    run = Run(dataclasses.replace(PLAIN, method="ihas"), log, tmp_path)
+    kept = ((0, 1),) * len(log.schema.fields)
+    rows, valid_rows = np.array([3, 5, 8], np.int32), np.array([1, 4], np.int32)
+    plan = Plan(
+        (Expert(Selection(kept), "cluster_0", rows, valid_rows), Expert(Selection(kept), "all")),
+        routes=(0, 1),
+        reasons=(None, "it is small"),
+    )
+    seen, begun = [], []
+
+    def model_task(run, name, model, *, rows, valid):
+        seen.append((name, rows, valid))
+
+    def train_runs(runs, tasks, states):
+        begun.extend(states)
+        return [None]
+
+    monkeypatch.setattr(retrain, "model_task", model_task)
+    monkeypatch.setattr(retrain, "train_runs", train_runs)
+    retrain.retrain(run, plan, None)
+    (first, own_rows, own_valid), (second, all_rows, all_valid) = seen
+    assert (first, second) == ("retrain/cluster_0", "retrain/all")
+    np.testing.assert_array_equal(own_rows, rows)
+    np.testing.assert_array_equal(own_valid.ids, log.valid.ids[valid_rows])
+    np.testing.assert_array_equal(own_valid.labels, log.valid.labels[valid_rows])
+    assert all_rows is None and len(all_valid.labels) == len(log.valid.labels)
+    for name, state, expert in zip((first, second), begun, plan.experts, strict=True):
+        expected = fresh_state(run, name, run.expert_model(expert)).params
+        jax.tree.map(np.testing.assert_array_equal, state.params, expected)
 
 
 @pytest.mark.parametrize("removed", [None, "values", "mask"])
-def test_a_choice_is_read_back_as_it_was(log, tmp_path, removed):
-    model = Run(PLAIN, log, tmp_path).model()
-    rng, shape = np.random.default_rng(0), (sum(log.schema.sizes), model.embedding.dim)
+def test_a_choice_is_read_back_as_it_was(tmp_path, removed):
+    rng, shape = np.random.default_rng(0), (270, 4)
     chosen = rng.integers(2, size=shape if removed == "mask" else shape[:1]).astype(bool)
     kept = ((0, 2), ()) * 4 + ((1,),)
     selection = Selection(kept, **({removed: chosen} if removed else {}), scale=0.1 + 0.2)
-    choose._save(tmp_path / "choose", selection, 1.5)
-    found, seconds = choose._load(tmp_path / "choose", model)
+    choose._save(tmp_path / "choose", Plan((Expert(selection),)), 1.5)
+    plan, seconds = choose._load(tmp_path / "choose")
+    (expert,) = plan.experts
+    found = expert.selection
     assert (found.kept, found.scale, seconds) == (kept, selection.scale, 1.5)
     for name in ("values", "mask"):
         np.testing.assert_array_equal(getattr(found, name), getattr(selection, name))
+    assert (expert.name, expert.rows, expert.valid_rows, plan.centroids) == ("", None, None, None)
+
+
+def test_clusters_are_read_back_as_they_were(tmp_path):
+    rows = [np.array(part, np.int32) for part in ([0, 2], [1], [1, 3, 4], [0, 2])]
+    kept = [((0, 1), (1,)), ((), (0,))]
+    plan = Plan(
+        (
+            Expert(Selection(kept[0]), "cluster_1", *rows[:2]),
+            Expert(Selection(kept[1]), "cluster_2", *rows[2:]),
+            Expert(Selection(kept[0]), "all"),
+        ),
+        routes=(2, 0, 1),
+        reasons=("it is small", None, None),
+        centroids=np.arange(12, dtype=np.float32).reshape(3, 4) / 7,
+        shares=(0.1, 0.2 + 0.1, 0.6),
+        facts={"kmeans": [{"rows": 9, "inertia": 0.1}]},
+    )
+    choose._save(tmp_path / "choose", plan, 2.5)
+    found, seconds = choose._load(tmp_path / "choose")
+    assert seconds == 2.5
+    for name in ("routes", "reasons", "shares", "facts"):
+        assert getattr(found, name) == getattr(plan, name)
+    np.testing.assert_array_equal(found.centroids, plan.centroids)
+    for ours, theirs in zip(found.experts, plan.experts, strict=True):
+        assert (ours.name, ours.selection.kept) == (theirs.name, theirs.selection.kept)
+        np.testing.assert_array_equal(ours.rows, theirs.rows)
+        np.testing.assert_array_equal(ours.valid_rows, theirs.valid_rows)
 
 
 def test_stages_that_a_method_lacks_are_named(log, tmp_path):
-    config = dataclasses.replace(PLAIN, method="adafs_soft")
-    with pytest.raises(InputError, match="adafs_soft has no --stage retrain; it has base, search"):
-        fit(config, log, tmp_path / "run", "retrain")
+    with pytest.raises(InputError, match="none has no --stage retrain; it has base, evaluate"):
+        fit(PLAIN, log, tmp_path / "run", "retrain")
 
 
 def test_pep_may_stop_by_the_test_split(log, runs, tmp_path):
@@ -231,9 +284,9 @@ def test_pep_may_stop_by_the_test_split(log, runs, tmp_path):
 def test_models_that_cannot_carry_a_method_are_refused(log, tmp_path, method, model):
     config = dataclasses.replace(PLAIN, method=method, model=ModelConfig(name=model, dim=4))
     config = replaced(config, "search.pretrain_epochs", 0)
-    run = Run(config, log, tmp_path)
     with pytest.raises(InputError, match=model):
-        build_selector(config, run.model(), 1)
+        fit(config, log, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_rows_that_decide_when_to_stop_can_be_kept_from_the_gates(log, tmp_path):
@@ -245,7 +298,6 @@ def test_rows_that_decide_when_to_stop_can_be_kept_from_the_gates(log, tmp_path)
     rest = np.setdiff1d(np.arange(number), gate_rows)
     np.testing.assert_array_equal(stopping.ids, log.valid.ids[rest])
     np.testing.assert_array_equal(stopping.labels, log.valid.labels[rest])
-    selector = build_selector(run.config, run.model(), 1)
-    rounds = search_task(run, run.model(), selector).rounds
+    rounds = search_task(run).rounds
     drawn = np.concatenate([rounds[i].gate_rows.ravel() for i in range(len(rounds))])
     assert set(drawn) <= {0, *gate_rows} and len(set(drawn)) > 1

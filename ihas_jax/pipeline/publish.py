@@ -12,6 +12,7 @@ import numpy as np
 from ihas_jax import checksums
 from ihas_jax.errors import InputError
 from ihas_jax.files import null_to_nan, read_json, write_json, write_text
+from ihas_jax.pipeline.parts import make_parts
 from ihas_jax.progress import log, show
 from ihas_jax.reporting.drawing import FigureNames, figure_names, save_figure
 from ihas_jax.reporting.figures import (
@@ -22,7 +23,6 @@ from ihas_jax.reporting.figures import (
     draw_widths,
 )
 from ihas_jax.reporting.report import MODELS, closing_table, render_report
-from ihas_jax.stages.parts import make_parts
 from ihas_jax.stages.run import Run
 
 _METRICS, _CURVES, _REPORT = "metrics.json", "curves.json", "report.md"
@@ -33,7 +33,7 @@ def publish(
     run: Run,
     metrics: dict[str, Any],
     histories: dict[str, History],
-    sample: dict[str, np.ndarray] | None = None,
+    shown: dict[str, np.ndarray] | None = None,
 ) -> None:
     """Writes the numbers of a run, and what `present` needs to show them.
 
@@ -41,10 +41,10 @@ def publish(
       run: the run.
       metrics: what goes to metrics.json.
       histories: epochs of each training.
-      sample: gate probabilities `[S, K]` and thresholds `[S]` of some test rows, of iHAS.
+      shown: gate probabilities `[S, K]` and thresholds `[S]` of some test rows, if there are any.
     """
     _remove(run, _parts(metrics))
-    gates = None if sample is None else count_gates(sample["probs"], sample["thresholds"])
+    gates = count_gates(shown["probs"], shown["thresholds"]) if shown else None
     write_json(run.workdir / _CURVES, {"histories": histories, "gates": gates})
     write_json(run.workdir / _METRICS, metrics)  # its presence says that all numbers are there
     run.event("metrics", metrics)

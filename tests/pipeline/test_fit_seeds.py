@@ -15,9 +15,8 @@ from ihas_jax.config import (
 )
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
-from ihas_jax.stages import together
-from ihas_jax.stages.pipeline import fit
-from ihas_jax.stages.together import fit_together
+from ihas_jax.method_config import OptFSConfig
+from ihas_jax.pipeline.fit import fit, fit_seeds
 
 pytestmark = pytest.mark.usefixtures("compiled", "quick")
 
@@ -28,6 +27,7 @@ CONFIG = Config(
     search=SearchConfig(pretrain_epochs=1, gate_every=2),
     # compact models of one shape compile once
     cluster=ClusterConfig(clusters=1, majority=0.0, min_rows=10),
+    optfs=OptFSConfig(epochs=2, rewind=1),
 )
 
 
@@ -41,16 +41,14 @@ def events(workdir):
     return [line for line in lines if line["event"] == "epoch"]
 
 
-def test_seeds_together_leave_what_each_leaves_alone(log, tmp_path, monkeypatch):
-    # the second seed's run is compared before its clusters
-    def short(config, data, workdir):
-        return fit(config, data, workdir, "all" if config.seed == 3 else "base")
-
-    monkeypatch.setattr(together, "fit", short)
-    results = fit_together(CONFIG, log, {seed: tmp_path / f"together{seed}" for seed in (3, 4)})
+@pytest.mark.parametrize("method", ["ihas", "optfs", "adafs_hard"])
+def test_seeds_together_leave_what_each_leaves_alone(log, tmp_path, method):
+    config = dataclasses.replace(CONFIG, method=method)
+    results = fit_seeds(config, log, {seed: tmp_path / f"together{seed}" for seed in (3, 4)})
     alone = [
-        short(dataclasses.replace(CONFIG, seed=seed), log, tmp_path / f"alone{seed}")
-        for seed in (3, 4)
+        fit(dataclasses.replace(config, seed=3), log, tmp_path / "alone3"),
+        # the second seed's run is compared before its choice
+        fit(dataclasses.replace(config, seed=4), log, tmp_path / "alone4", "base"),
     ]
     assert [result.workdir.name for result in results] == ["together3", "together4"]
     # from two different seeds
@@ -69,22 +67,36 @@ def test_seeds_together_leave_what_each_leaves_alone(log, tmp_path, monkeypatch)
                 assert a[name] == pytest.approx(b[name], rel=1e-3)
     found, expected = results[0].metrics, alone[0].metrics
     assert found.keys() == expected.keys()
-    for model in ("base", "search", "ihas"):
+    for model in {"base", "search", method} & found.keys():
         assert found[model]["auc"] == pytest.approx(expected[model]["auc"], abs=1e-3)
         assert found[model]["logloss"] == pytest.approx(expected[model]["logloss"], abs=1e-3)
         assert found[model]["parameters"] == expected[model]["parameters"]
-    assert all(seconds > 0 for seconds in found["seconds"].values())
-    # the second seed's search is finished too
+    assert all(seconds >= 0 for seconds in found["seconds"].values())
+    # the second seed is finished too
     before = (tmp_path / "together4" / "log.jsonl").read_text()
-    fit(dataclasses.replace(CONFIG, seed=4), log, tmp_path / "together4", "search")
-    after = (tmp_path / "together4" / "log.jsonl").read_text()
-    assert after.count('"event": "epoch"') == before.count('"event": "epoch"') == 5
+    again = fit(dataclasses.replace(config, seed=4), log, tmp_path / "together4")
+    assert again.metrics == results[1].metrics
+    assert (tmp_path / "together4" / "log.jsonl").read_text() == before
+
+
+def test_each_seed_stops_by_its_own_validation_rows(log, tmp_path):
+    """With a stopping share the rows that decide when to stop are drawn anew for each seed."""
+    search = dataclasses.replace(CONFIG.search, stopping_share=0.3)
+    config = dataclasses.replace(CONFIG, method="autofield", search=search)
+    fit_seeds(config, log, {seed: tmp_path / f"together{seed}" for seed in (3, 4)})
+    fit(dataclasses.replace(config, seed=4), log, tmp_path / "alone", "search")
+    ours, theirs = (
+        [e for e in events(tmp_path / name) if e["stage"] == "search"]
+        for name in ("together4", "alone")
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["logloss"] == pytest.approx(b["logloss"], rel=1e-4)
 
 
 def test_rows_that_do_not_fit_the_device_are_refused(log, tmp_path):
     train = dataclasses.replace(CONFIG.train, device_data_gb=0.0)
     with pytest.raises(InputError, match=r"--train\.device-data-gb"):
-        fit_together(
+        fit_seeds(
             dataclasses.replace(CONFIG, train=train),
             log,
             {seed: tmp_path / str(seed) for seed in (3, 4)},

@@ -23,10 +23,9 @@ from ihas_jax.data.store import open_store, save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
-from ihas_jax.serving.bundle import load_bundle
-from ihas_jax.stages.pipeline import fit, transfer
-from ihas_jax.stages.together import fit_together
-from ihas_jax.stages.workdir import open_workdir
+from ihas_jax.pipeline.fit import fit, fit_seeds
+from ihas_jax.pipeline.workdir import open_run
+from ihas_jax.serving.storage import load_bundle
 
 pytestmark = pytest.mark.usefixtures("compiled", "quick")
 
@@ -61,11 +60,11 @@ def run(log, plain, tmp_path, caplog):
 
     def start(config, *shared, data=log):
         seconds = json.loads((plain.workdir / "stages.json").read_text())
-        with open_workdir(config, data, tmp_path / "run") as workdir:
+        with open_run(config, data, tmp_path / "run") as new:
             for stage in shared:
-                shutil.copytree(plain.workdir / stage, workdir / stage)
-            write_json(workdir / "stages.json", {s: seconds[s] for s in shared})
-        result = sane(fit(config, data, workdir), config)
+                shutil.copytree(plain.workdir / stage, new.workdir / stage)
+            write_json(new.workdir / "stages.json", {s: seconds[s] for s in shared})
+        result = sane(fit(config, data, new.workdir), config)
         assert "damaged" not in caplog.text
         return result
 
@@ -86,15 +85,14 @@ def sane(result, config):
     assert 0 < metrics["search"]["kept"] <= 1
     assert metrics["base"]["parameters"] < metrics["search"]["parameters"]
     bundle = load_bundle(result.workdir)
-    assert bundle.router["centroids"].shape[0] == config.cluster.clusters
+    assert bundle.router.centroids.shape[0] == config.cluster.clusters
     return result
 
 
 def test_compact_models_have_only_what_they_keep(plain):
     bundle = load_bundle(plain.workdir)
-    for cluster, kept, (params, _) in zip(
-        plain.metrics["clusters"], bundle.kept, bundle.weights, strict=True
-    ):
+    for cluster, served in zip(plain.metrics["clusters"], bundle.models, strict=True):
+        kept, params = served.model.embedding.kept, served.variables.params
         sizes = bundle.schema.sizes
         numbers = sum(size * len(k) for size, k in zip(sizes, kept, strict=True))
         assert sum(leaf.size for leaf in jax.tree.leaves(params["tables"])) == numbers
@@ -119,7 +117,7 @@ def test_three_clusters_with_warm_start(run, plain):
 
 
 def test_warm_start_learns_from_the_searched_tables(run, plain):
-    warm = run(changed(retrain={"warm_start": True}), "base", "search", "cluster")
+    warm = run(changed(retrain={"warm_start": True}), "base", "search", "choose")
     assert warm.metrics["search"] == plain.metrics["search"]
     assert warm.metrics["ihas"]["parameters"] == plain.metrics["ihas"]["parameters"]
     assert warm.metrics["ihas"]["auc"] != plain.metrics["ihas"]["auc"]
@@ -127,15 +125,15 @@ def test_warm_start_learns_from_the_searched_tables(run, plain):
 
 def test_clusters_that_are_too_small_share_the_model_of_all_rows(run, log):
     config = changed(cluster={"min_rows": 10_000})
-    result = run(config, "base", "search", "cluster")
+    result = run(config, "base", "search")
     for cluster in result.metrics["clusters"]:
         assert cluster["model"] == "all"
         assert "fewer than cluster.min_rows = 10000" in cluster["fallback"]
-    assert len(load_bundle(result.workdir).weights) == 1
+    assert len(load_bundle(result.workdir).models) == 1
     report = (result.workdir / "report.md").read_text()
     assert "all (it has" in report
     before = (result.workdir / "log.jsonl").read_text()
-    assert before.count('"event": "fallback"') == 2
+    assert before.count('"event": "plan"') == 1
     assert fit(config, log, result.workdir).metrics == result.metrics
     assert (result.workdir / "log.jsonl").read_text() == before
 
@@ -163,7 +161,7 @@ def test_batch_norm_dropout_and_no_pretraining(run):
         cluster={"clusters": 1},
     )
     result = run(config)
-    assert all(stats for _, stats in load_bundle(result.workdir).weights)
+    assert all(served.variables.stats for served in load_bundle(result.workdir).models)
 
 
 def one_class(split: Split) -> Split:
@@ -215,25 +213,39 @@ def test_a_run_of_a_version_with_other_values_is_named(log, plain, tmp_path):
         fit(PLAIN, log, tmp_path / "run")
 
 
+def test_a_folder_of_another_format_is_named(log, plain, tmp_path):
+    shutil.copytree(plain.workdir, tmp_path / "run")
+    for file in (tmp_path / "run" / "config.json", tmp_path / "run" / "bundle" / "bundle.json"):
+        content = json.loads(file.read_text())
+        del content["version"]  # as the first one was written
+        checksums.replace(file, json.dumps(content).encode())
+    words = "is in format 1, and this version of ihas_jax reads and writes format 2"
+    with pytest.raises(InputError, match=words):
+        fit(PLAIN, log, tmp_path / "run")
+    checksums.forget(tmp_path / "run" / "bundle", ["bundle.json"])
+    with pytest.raises(InputError, match=words):
+        load_bundle(tmp_path / "run")
+
+
 def test_a_folder_that_a_killed_start_left_is_taken_up(log, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()
     log.schema.save(workdir / "schema.json")
     (workdir / ".config.json.partial").write_text('{"config": {"mod')
     for _ in range(2):
-        with open_workdir(PLAIN, log, workdir) as path:
-            assert path == workdir
+        with open_run(PLAIN, log, workdir) as run:
+            assert run.workdir == workdir
         assert Schema.load(workdir / "schema.json") == log.schema
 
 
 def test_values_that_touch_no_number_may_change(log, plain):
     config = changed(train={"checkpoint_seconds": 1.0, "device_data_gb": 0.0})
-    with open_workdir(config, log, plain.workdir) as path:
-        assert path == plain.workdir
+    with open_run(config, log, plain.workdir) as run:
+        assert run.workdir == plain.workdir
     other = changed(train={"batch_size": 64})
     with (
         pytest.raises(InputError, match=r"train\.batch_size: 100 -> 64"),
-        open_workdir(other, log, plain.workdir),
+        open_run(other, log, plain.workdir),
     ):
         pass
 
@@ -241,14 +253,14 @@ def test_values_that_touch_no_number_may_change(log, plain):
 def test_two_runs_in_one_folder_exclude_each_other(tmp_path):
     log = synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30))
     with (
-        open_workdir(PLAIN, log, tmp_path / "run") as workdir,
+        open_run(PLAIN, log, tmp_path / "run") as first,
         pytest.raises(InputError, match="Another process is at work"),
     ):
-        fit(PLAIN, log, workdir)
-    assert not (workdir / "base").exists()
+        fit(PLAIN, log, first.workdir)
+    assert not (first.workdir / "base").exists()
 
 
-@pytest.mark.parametrize("run", [fit, transfer, lambda c, d, w: fit_together(c, d, {0: w})])
+@pytest.mark.parametrize("run", [fit, lambda c, d, w: fit_seeds(c, d, {0: w})])
 def test_a_store_with_an_id_that_is_none_does_not_start_a_run(log, tmp_path, run):
     save_dataset(log, tmp_path / "store")
     ids = np.load(tmp_path / "store" / "train.ids.npy", mmap_mode="r+")

@@ -1,0 +1,220 @@
+"""The one walk from ids to logits: look up, factors, select, network.
+
+`forward` is the only place where ids become logits; training, evaluation and serving call it.
+`embed` is its first part, for those that need the selected embeddings alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from ihas_jax.models.base import EMBEDDING, FACTORS, NETWORK, VALUES, Model, Stats, Variables
+from ihas_jax.nn.embedding import Rows, Table, init_table, lookup, positions
+from ihas_jax.nn.subset import empty_subset, places_in
+
+Index = dict[str, dict[str, Array]]
+"""Row numbers `[B, N_g]` of a batch in every table, by width group."""
+Vectors = dict[str, Rows]
+"""Looked-up rows `[B, N_g, d_g]` of a batch by table and width group."""
+_NONE: dict[str, Any] = {}
+
+
+class Lookup(NamedTuple):
+    """A batch's rows of a uniform embedding table, as a transform sees them.
+
+    Attributes:
+      vectors: `[B, N, D]`.
+      row_index: `[B, N]` int32, their row numbers in the table `[V, D]`.
+      first_row: place of the first instance in the whole batch, where devices share it.
+    """
+
+    vectors: Array
+    row_index: Array
+    first_row: Array | int = 0
+
+
+class Transformed(NamedTuple):
+    """What a transform makes of looked-up embeddings.
+
+    Attributes:
+      vectors: `[B, N, D]`.
+      penalty: `[]`, what the transform adds to the loss.
+      stats: new statistics of the transform.
+      masks: `[B, K]` of 0 and 1, the coordinates that a selection leaves; None where none is made.
+      shown: further arrays `[B, ...]` for figures.
+    """
+
+    vectors: Array
+    penalty: Array | float = 0.0
+    stats: Stats = _NONE
+    masks: Array | None = None
+    shown: Mapping[str, Array] = _NONE
+
+
+Transform = Callable[[Variables, Lookup, Array | None], Transformed]
+"""`transform(variables, lookup, key)`; a PRNG key means training. Equal transforms compare equal,
+so that what is compiled for one serves the others."""
+
+
+class Output(NamedTuple):
+    """Result of `forward`.
+
+    Attributes:
+      logits: `[B]`.
+      penalty: `[]`, that of the transform.
+      stats: new statistics of the network and the transform; the given ones without a key.
+      masks: `[B, K]`, those of the transform.
+    """
+
+    logits: Array
+    penalty: Array | float
+    stats: Stats
+    masks: Array | None
+
+
+def init_model(key: Array, model: Model) -> Variables:
+    """Fresh variables; without batch norm there are no statistics.
+
+    Where only some values have rows, the constants hold a place to say which: none, until then.
+    """
+    table_key, network_key = jax.random.split(key)
+    tables = {
+        name: init_table(jax.random.fold_in(table_key, i), spec)
+        for i, (name, spec) in enumerate(model.tables.items())
+    }
+    spec, constants = model.embedding, {}
+    if spec.held is not None:
+        constants[VALUES] = {group.name: empty_subset(group.values) for group in spec.groups}
+    ids = jnp.zeros((1, len(spec.sizes)), jnp.int32)
+    vectors = embed(model, Variables({"tables": tables}, constants=constants), ids)[0]
+    found = model.network.init(network_key, vectors, train=False)
+    stats = {NETWORK: found["batch_stats"]} if "batch_stats" in found else {}
+    return Variables({"tables": tables, NETWORK: found["params"]}, stats, constants)
+
+
+def table_index(model: Model, variables: Variables, ids: Array) -> Index:
+    """Where the rows of `[B, N]` ids are in the tables that `variables` have.
+
+    Raises:
+      InputError: the ids are not integers `[B, N]`, or, outside of `jit`, one is none of its field.
+    """
+    index = {name: positions(model.tables[name], ids) for name in variables.params["tables"]}
+    if VALUES in variables.constants:
+        subsets = variables.constants[VALUES]
+        index[EMBEDDING] = {
+            group: places_in(subsets[group], values) for group, values in index[EMBEDDING].items()
+        }
+    return index
+
+
+def look_up(tables: Mapping[str, Table], index: Index) -> Vectors:
+    """Rows of every table by their row numbers."""
+    return {name: lookup(tables[name], rows) for name, rows in index.items()}
+
+
+def embed(
+    model: Model,
+    variables: Variables,
+    ids: Array,
+    transform: Transform | None = None,
+    *,
+    vectors: Vectors | None = None,
+    key: Array | None = None,
+    axis_name: str | None = None,
+) -> tuple[Vectors, Transformed | None]:
+    """The first part of `forward`: look up, factors, select.
+
+    Args:
+      model: the click model; with a transform its embedding table is uniform.
+      variables: its variables. Tables that they lack are left out of the result.
+      ids: `[B, N]`.
+      transform: what a selection method makes of the embeddings.
+      vectors: the looked-up rows, where the caller differentiates at them.
+      key: PRNG key of the transform in training.
+      axis_name: mapped axis whose devices share the batch.
+
+    Returns:
+      What the network sees, and what the transform made of the embeddings.
+
+    Raises:
+      InputError: as `table_index`.
+    """
+    index = table_index(model, variables, ids)
+    if vectors is None:
+        vectors = look_up(variables.params["tables"], index)
+    if FACTORS in variables.constants:
+        factors = lookup(variables.constants[FACTORS], index[EMBEDDING])
+        scaled = {name: part * factors[name] for name, part in vectors[EMBEDDING].items()}
+        vectors = vectors | {EMBEDDING: scaled}
+    if transform is None:
+        return vectors, None
+    ((group, embeddings),) = vectors[EMBEDDING].items()
+    first = 0 if axis_name is None else lax.axis_index(axis_name) * len(embeddings)
+    made = transform(variables, Lookup(embeddings, index[EMBEDDING][group], first), key)
+    return vectors | {EMBEDDING: {group: made.vectors}}, made
+
+
+def forward(
+    model: Model,
+    variables: Variables,
+    ids: Array,
+    transform: Transform | None = None,
+    *,
+    vectors: Vectors | None = None,
+    key: Array | None = None,
+    axis_name: str | None = None,
+) -> Output:
+    """Logits of a batch: look up, factors, select, network.
+
+    Args:
+      model: the click model; with a transform its embedding table is uniform.
+      variables: its variables, and those of the transform.
+      ids: `[B, N]`.
+      transform: what a selection method makes of the embeddings; None for nothing.
+      vectors: the looked-up rows, where the caller differentiates at them.
+      key: PRNG key, which means training: batch statistics, dropout and the transform's noise.
+        Without one the running statistics are used and returned unchanged.
+      axis_name: mapped axis whose devices share the batch.
+
+    Raises:
+      InputError: as `table_index`.
+    """
+    transform_key, dropout_key = (None, None) if key is None else jax.random.split(key)
+    seen, made = embed(
+        model, variables, ids, transform, vectors=vectors, key=transform_key, axis_name=axis_name
+    )
+    if dropout_key is not None and axis_name is not None:
+        dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
+    logits, stats = _apply(model, variables, seen, dropout_key)
+    if made is None:
+        return Output(logits, 0.0, stats, None)
+    stats = stats | made.stats if key is not None else stats
+    return Output(logits, made.penalty, stats, made.masks)
+
+
+def predict(
+    model: Model, variables: Variables, ids: Array, transform: Transform | None = None
+) -> Array:
+    """Click probabilities `[B]` of ids `[B, N]`, without noise; see `forward`."""
+    return jax.nn.sigmoid(forward(model, variables, ids, transform).logits)
+
+
+def _apply(
+    model: Model, variables: Variables, vectors: Vectors, dropout_key: Array | None
+) -> tuple[Array, Stats]:
+    """Logits `[B]` of the network, and all statistics with the network's new ones."""
+    params, stats = variables.params[NETWORK], variables.stats.get(NETWORK, {})
+    arrays = {"params": params, "batch_stats": stats}
+    network = cast(Any, model.network)
+    if dropout_key is None:
+        return network.apply(arrays, vectors, train=False), variables.stats
+    logits, updated = network.apply(
+        arrays, vectors, train=True, rngs={"dropout": dropout_key}, mutable=["batch_stats"]
+    )
+    new = {NETWORK: updated["batch_stats"]} if updated.get("batch_stats") else {}
+    return logits, variables.stats | new

@@ -1,0 +1,105 @@
+"""The stages of a run in their order; each one resumes from what is already in the folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ihas_jax.errors import InputError
+from ihas_jax.files import read_json, write_json
+from ihas_jax.progress import log
+from ihas_jax.stages.run import Run
+
+SECONDS = "stages.json"
+"""Name of the file of the seconds of each finished stage of a run."""
+ALIASES = {"cluster": "choose"}
+"""Other names of stages."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of runs that differ in their seed alone.
+
+    Attributes:
+      work: does what is left of the stage, or reads back what is finished; returns the seconds that
+        it took for each run, over all resumptions.
+      needs: names of the stages whose results it uses.
+    """
+
+    work: Callable[[], Sequence[float]]
+    needs: tuple[str, ...] = ()
+
+
+class Chain:
+    """The stages of runs, and which of them are finished."""
+
+    def __init__(self, runs: Sequence[Run], stages: Mapping[str, Stage]) -> None:
+        """Reads which stages are finished."""
+        self._runs, self._stages = runs, stages
+        self._seconds = [read_seconds(run) for run in runs]
+
+    def advance(self, wanted: str) -> None:
+        """Runs one stage, whose predecessors must be finished, or with 'all' what is missing.
+
+        Raises:
+          InputError: there is no such stage, or an earlier one is missing.
+        """
+        wanted = ALIASES.get(wanted, wanted)
+        if wanted not in ("all", *self._stages):
+            method = self._runs[0].config.method
+            raise InputError(
+                f"The method {method} has no --stage {wanted}; it has {', '.join(self._stages)}."
+            )
+        if self._finished(wanted) and wanted != list(self._stages)[-1]:
+            log(f"[{wanted}] is finished already")
+            return
+        names = self._stages if wanted == "all" else (*self._stages[wanted].needs, wanted)
+        for name in names:
+            if wanted not in ("all", name) and not self._finished(name):
+                raise InputError(
+                    f"--stage {wanted} needs the stage '{name}', which {self._runs[0].workdir} "
+                    f"does not hold yet. Run --stage {name} first, or leave --stage out to run all "
+                    "of them."
+                )
+            self._advance(name)
+
+    def _finished(self, name: str) -> bool:
+        return all(name in seconds for seconds in self._seconds)
+
+    def _advance(self, name: str) -> None:
+        """Runs a stage or reads its results back, and records that it is finished."""
+        fresh = [name not in seconds for seconds in self._seconds]
+        if any(fresh):
+            log(f"[{name}] starts")
+        for run, new in zip(self._runs, fresh, strict=True):
+            if new:
+                run.event("stage", {"stage": name, "state": "starts"})
+        taken = self._stages[name].work()
+        for run, new, seconds, own in zip(self._runs, fresh, taken, self._seconds, strict=True):
+            if new:
+                own[name] = round(seconds, 3)
+                write_seconds(run, own)
+                run.event("stage", {"stage": name, "state": "done", "seconds": seconds})
+
+
+def timed(work: Callable[[], Any], seconds_of: Callable[[Any], float]) -> tuple[Any, float]:
+    """A result and its seconds: those that it knows of, or the time that the call took if longer.
+
+    A stage that was cut short took longer than this process knows.
+    """
+    start = time.monotonic()
+    result = work()
+    return result, max(seconds_of(result), time.monotonic() - start)
+
+
+def read_seconds(run: Run) -> dict[str, float]:
+    """Seconds of each finished stage of a run."""
+    path = run.workdir / SECONDS
+    return read_json(path) if path.exists() else {}
+
+
+def write_seconds(run: Run, seconds: Mapping[str, float]) -> None:
+    """Records the finished stages of a run."""
+    write_json(run.workdir / SECONDS, dict(seconds))

@@ -1,0 +1,168 @@
+"""Fits a run, or runs of several seeds: from the first stage to the last, in folders."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ihas_jax import checksums
+from ihas_jax.config import Config
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.data.split import SPLITS
+from ihas_jax.errors import InputError
+from ihas_jax.pipeline.chain import Chain, read_seconds
+from ihas_jax.pipeline.publish import present, read_published
+from ihas_jax.pipeline.reuse import SEARCHED, copy_stages, require_search
+from ihas_jax.pipeline.stages import Stages
+from ihas_jax.pipeline.workdir import open_run
+from ihas_jax.progress import log, track
+from ihas_jax.stages.run import Run
+
+StageName = Literal["all", "base", "search", "choose", "cluster", "retrain", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run leaves.
+
+    Attributes:
+      metrics: the content of `metrics.json`; empty until the evaluate stage is done.
+      workdir: the run's folder, with `metrics.json`, `report.md`, `figures/` and `bundle/`.
+      missing: parts of report, figures and closing table that could not be made; the log says
+        why, and the same call makes them without training or evaluating anew.
+    """
+
+    metrics: dict[str, Any]
+    workdir: Path
+    missing: tuple[str, ...] = ()
+
+
+def fit(
+    config: Config,
+    data: Dataset,
+    workdir: str | Path,
+    stage: StageName = "all",
+    *,
+    searched_by: str | Path | None = None,
+) -> Result:
+    """Runs the base model and the method of the config: search, choice, retraining, evaluation.
+
+    Whatever is already in `workdir` is not done again, and a stage that was cut short resumes
+    from its newest checkpoint, with the same numbers as if it had never stopped.
+
+    Args:
+      config: every choice of the run.
+      data: an opened store or a synthetic log.
+      workdir: the run's folder; new, or one of the same config and data.
+      stage: one stage alone, whose predecessors must be finished; 'all' for what is missing.
+        'cluster' is another name of 'choose'.
+      searched_by: the folder of a run of another click model whose search and choice serve this one
+        (the paper's Table 3); they are copied, and that folder is left alone.
+
+    Raises:
+      InputError: the folder belongs to something else, an earlier stage is missing, the loss
+        became NaN, the data hold an id or a label that is none, or the other run can't serve.
+    """
+    searched = None
+    check_rows(config, data)
+    if searched_by is not None:
+        searched = require_search(config, data, searched_by)
+    with open_run(config, data, workdir, searched) as run:
+        log(f"[Data] {_describe(data)}")
+        if searched_by is not None:
+            log(f"[Search] that of {searched_by}, by the model {searched.name if searched else ''}")
+            copy_stages(run, searched_by, SEARCHED)
+        return _fit([run], stage)[0]
+
+
+def fit_seeds(config: Config, data: Dataset, workdirs: Mapping[int, str | Path]) -> list[Result]:
+    """`fit` of several seeds on the same data; base, pretraining and search train side by side.
+
+    Plans and compact models differ in shape between seeds, so from there on the seeds run one
+    after the other. Each folder ends as that of a run of its seed alone, with the same numbers
+    up to float rounding, and either resumes what the other left.
+
+    Args:
+      config: every choice of the runs but the seed.
+      data: an opened store or a synthetic log.
+      workdirs: the folder of each seed.
+
+    Returns:
+      The result of each seed, in the order of `workdirs`.
+
+    Raises:
+      InputError: as `fit`; or the rows don't stay on the device.
+    """
+    if not workdirs:
+        return []
+    check_rows(config, data)
+    with ExitStack() as stack:
+        runs = []
+        for seed, workdir in workdirs.items():
+            own = dataclasses.replace(config, seed=seed)
+            runs.append(stack.enter_context(open_run(own, data, workdir)))
+        log(f"[Data] {_describe(data)}")
+        return _fit(runs, "all")
+
+
+def _fit(runs: Sequence[Run], stage: StageName) -> list[Result]:
+    """Does what is missing of runs that differ in their seed alone, and shows the results."""
+    ends = stage in ("all", "evaluate")
+    published = [_published(run) if ends else None for run in runs]
+    if left := [run for run, metrics in zip(runs, published, strict=True) if metrics is None]:
+        Chain(left, Stages(left).stages).advance(stage)
+    results = []
+    for run, before in zip(runs, published, strict=True):
+        if len(runs) > 1:
+            log(f"[Seed {run.config.seed}]")
+        metrics = before or _published(run)
+        missing = present(run, metrics) if ends and metrics is not None else ()
+        if before:  # what was missing has been made by now
+            _name_changed(run.workdir)
+        results.append(Result(metrics or {}, run.workdir, missing))
+    return results
+
+
+def _published(run: Run) -> dict[str, Any] | None:
+    """The metrics of a finished run."""
+    return read_published(run) if "evaluate" in read_seconds(run) else None
+
+
+def _name_changed(workdir: Path) -> None:
+    """Says which files of a finished run are not as it left them."""
+    for name in checksums.damaged(workdir) or ():
+        log(
+            f"[Files] {workdir / name} has been changed or damaged since the run wrote it. Where "
+            "that was not you, delete report.md: the same command makes report and figures again."
+        )
+
+
+def check_rows(config: Config, data: Dataset) -> None:
+    """Reads all rows once, before anything is made of them.
+
+    Raises:
+      InputError: the data have too few rows for the config, or hold an id or a label that is none,
+        or the model can't carry the method.
+    """
+    for name in SPLITS:
+        if not len(getattr(data, name).labels):
+            raise InputError(
+                f"The data hold no {name} rows, so there is nothing to run on; prepare a longer "
+                "log and pass its folder as --data."
+            )
+    if selector := Run(config, data, Path()).selector:
+        selector.check(len(data.train.labels))
+    with track("[Data] check", sum(len(getattr(data, name).labels) for name in SPLITS)) as bar:
+        data.check(bar.advance)
+
+
+def _describe(data: Dataset) -> str:
+    rows = [len(split.labels) for split in (data.train, data.valid, data.test)]
+    return (
+        f"{sum(rows):,} rows ({rows[0]:,} train, {rows[1]:,} valid, {rows[2]:,} test), "
+        f"{len(data.schema.sizes)} fields, {sum(data.schema.sizes):,} values"
+    )

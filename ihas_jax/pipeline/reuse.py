@@ -1,0 +1,144 @@
+"""Beginning a run with finished stages of another one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from ihas_jax.config import Config, ModelConfig, differences
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.errors import InputError
+from ihas_jax.files import read_json
+from ihas_jax.nn.compact import carry_kept
+from ihas_jax.pipeline.chain import SECONDS, read_seconds, write_seconds
+from ihas_jax.pipeline.workdir import (
+    About,
+    differences_that_matter,
+    fingerprint,
+    open_run,
+    read_about,
+)
+from ihas_jax.stages.run import Run
+
+SEARCHED = ("search", "choose")
+"""The stages that another run's search has been through when it can serve a run."""
+_BASE = ("model.", "optimizer.", "train.", "seed:")
+_NOT_SEARCH = ("cluster.", "retrain.")
+
+
+def require_search(config: Config, data: Dataset, source: str | Path) -> ModelConfig:
+    """The click model whose search in the folder `source` can serve a run (paper Table 3).
+
+    Raises:
+      InputError: there is no such run, or it is of another config but for the model, or of other
+        data, or has not come to its plan yet, or the plan does not fit the model.
+    """
+    path = Path(source).resolve()
+    about = read_about(path, "Pass the folder of a run as --searched-by.")
+    changed = differences_that_matter(about.config, config)
+    if others := [line for line in changed if not line.startswith("model.")]:
+        raise InputError(
+            f"--searched-by {path} is a run of another config: {'; '.join(others)}. Its search "
+            "serves runs that differ in the model alone; pass the values of that run."
+        )
+    if about.data != fingerprint(data):
+        raise InputError(
+            f"--searched-by {path} is a run on other data ({about.data} there, "
+            f"{fingerprint(data)} here). Pass the same --data."
+        )
+    if missing := [stage for stage in SEARCHED if stage not in _finished(path)]:
+        raise InputError(
+            f"--searched-by {path} is a run that has not finished its stage '{missing[0]}' yet. "
+            "Finish that run first."
+        )
+    searched = about.searched_by or about.config.model
+    _require_fit(config, data, path, searched)
+    return searched
+
+
+def _require_fit(config: Config, data: Dataset, path: Path, searched: ModelConfig) -> None:
+    """Raises: InputError: what the searched model keeps does not fit the run's."""
+    ours = config.model
+    if searched.dim != ours.dim:
+        raise InputError(
+            f"{searched.name} was searched with --model.dim {searched.dim}, and {ours.name} with "
+            f"--model.dim {ours.dim} can't keep the same coordinates. Choose {searched.dim}."
+        )
+    run = Run(config, data, path, searched)
+    if run.selector is None:
+        raise InputError("--method none has no search; leave --searched-by out.")
+    try:
+        carry_kept((), run.searched_model.embedding, run.model.embedding)
+    except ValueError as error:
+        raise InputError(
+            f"The coordinates that {searched.name} keeps can't serve {ours.name}: {error}. Search "
+            "a model with one vector for each field, such as dnn, or leave --searched-by out for a "
+            f"run of {ours.name} by its own search."
+        ) from None
+    if run.searched_model != run.model and run.selector.recipe.initial_weights != "fresh":
+        raise InputError(
+            f"--method {config.method} retrains from weights of the searched model, so the search "
+            f"of {searched.name} can't serve {ours.name}. Leave --searched-by out."
+        )
+
+
+def copy_stages(run: Run, source: str | Path, stages: Iterable[str]) -> None:
+    """Copies finished stages of the run in a folder.
+
+    Stages that the run has begun already are left alone.
+
+    Raises:
+      InputError: a folder can't be copied.
+    """
+    path = Path(source)
+    theirs, seconds = _finished(path), read_seconds(run)
+    for stage in stages:
+        if stage not in theirs or stage in seconds or (run.workdir / stage).exists():
+            continue
+        partial = run.workdir / f".{stage}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            shutil.copytree(path / stage, partial)
+        except OSError as error:
+            raise InputError(f"{path / stage} can't be copied: {error.strerror}.") from None
+        partial.replace(run.workdir / stage)
+        seconds[stage] = theirs[stage]
+        write_seconds(run, seconds)
+
+
+def borrow(config: Config, data: Dataset, workdir: Path, source: Path) -> None:
+    """Copies the base model and the search of a finished run, where they are what a run would do.
+
+    Nothing is copied from a run on other data.
+
+    Args:
+      config: every choice of the run.
+      data: its data.
+      workdir: the folder of the run.
+      source: the folder of a finished run.
+
+    Raises:
+      InputError: the folder of the run can't be made, or that of the finished one holds none.
+    """
+    about = read_about(source)
+    if about.data != fingerprint(data):
+        return
+    with open_run(config, data, workdir) as run:
+        copy_stages(run, source, _same_stages(about, config))
+
+
+def _same_stages(about: About, config: Config) -> list[str]:
+    """The stages of another run that this config would do in the same way."""
+    changed = differences(about.config, config)
+    stages = []
+    if not any(line.startswith(_BASE) for line in changed):
+        stages.append("base")
+    if about.searched_by is None and all(line.startswith(_NOT_SEARCH) for line in changed):
+        stages.append("search")
+    return stages
+
+
+def _finished(path: Path) -> dict[str, float]:
+    """Seconds of the finished stages of the run in a folder."""
+    return read_json(path / SECONDS) if (path / SECONDS).exists() else {}

@@ -1,0 +1,134 @@
+"""Clusters of masked embeddings (paper section 3.5.2).
+
+scikit-learn fits the centroids with mini-batch K-means; `ihas_jax.selectors.routing` assigns rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ihas_jax.config import ClusterConfig
+from ihas_jax.data.checks import as_ids
+from ihas_jax.errors import InputError
+from ihas_jax.models.base import Model, Variables
+from ihas_jax.selectors.base import Selector
+from ihas_jax.selectors.kmeans import Convergence, fit_centroids
+from ihas_jax.selectors.plan import Found
+from ihas_jax.selectors.routing import assign_clusters, masked_embeddings
+from ihas_jax.training.streaming import Streamed, Summed
+
+_KEPT_BYTES = 1 << 29
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """What the clustering stage found.
+
+    Attributes:
+      centroids: `[C, K]` float32.
+      mean_masks: `[C, K]` share of each cluster's training rows that open a coordinate.
+      counts: `[C]` training rows of each cluster.
+      train: `[n_train]` cluster of each training row.
+      valid: `[n_valid]` cluster of each validation row.
+    """
+
+    centroids: np.ndarray
+    mean_masks: np.ndarray
+    counts: np.ndarray
+    train: np.ndarray
+    valid: np.ndarray
+
+
+def fit_clusters(
+    found: Found, selector: Selector, config: ClusterConfig
+) -> tuple[Clusters, list[Convergence]]:
+    """Fits centroids on training rows and assigns all training and validation rows.
+
+    Mini-batches come in an order shuffled once; the best of `config.starts` fits to the first is
+    where fitting starts. After every `config.segment_rows` rows, or every pass where there are
+    fewer, the mean squared distance is compared with the one before, and fitting ends when it fell
+    by less than `config.tolerance` of it: a log of tens of millions of rows is not read to the end.
+    Assignment is one matrix product on the device.
+
+    Args:
+      found: the searched click model, and the rows; its seed is that of the order and of k-means++.
+      selector: the selector of the search.
+      config: the choices of clustering.
+
+    Returns:
+      The clusters, and the curve of the mean squared distance.
+
+    Raises:
+      InputError: the ids are not integers `[n, N]`, one is none of its field, or there are fewer
+        training rows in a mini-batch than clusters.
+    """
+    model, variables, seed = found.model, found.variables, found.seed
+    sizes = model.embedding.sizes
+    train_ids = as_ids(found.train.ids, sizes, what="The training ids")
+    valid_ids = as_ids(found.valid.ids, sizes, what="The validation ids")
+    first = min(len(train_ids), config.batch_rows)
+    if first < config.clusters:
+        raise InputError(
+            f"{config.clusters} clusters are more than the {first} rows of the first mini-batch of "
+            "K-means."
+        )
+    points = _make_points(model, selector)
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(train_ids))
+
+    def read() -> Iterator[np.ndarray]:
+        parts = points.chunks(
+            variables, train_ids, title="[choose] K-means", rows=order, chunk_rows=config.batch_rows
+        )
+        return (part for _, part in parts)
+
+    if 4 * len(train_ids) * model.embedding.coordinates <= _KEPT_BYTES:
+        kept = list(read())  # so that later passes need not compute them again
+        centroids, curve = fit_centroids(lambda: iter(kept), config, len(train_ids), seed)
+    else:
+        centroids, curve = fit_centroids(read, config, len(train_ids), seed)
+    assign = _make_assign(model, selector)
+    weights = (variables, jnp.asarray(centroids))
+    train, sums = assign(weights, train_ids, title="[choose] assignment")
+    valid, _ = assign(weights, valid_ids, title="[choose] assignment")
+    mean_masks = sums["open"] / np.maximum(sums["rows"], 1)[:, None]
+    clusters = Clusters(
+        centroids=centroids,
+        mean_masks=mean_masks.astype(np.float32),
+        counts=sums["rows"].astype(np.int64),
+        train=train,
+        valid=valid,
+    )
+    return clusters, curve
+
+
+def _make_points(model: Model, selector: Selector) -> Streamed:
+    """What K-means clusters: masked embeddings `[n, K]`."""
+
+    def points(variables: Variables, ids: Array) -> Array:
+        return masked_embeddings(model, selector, variables, ids).vectors.reshape(len(ids), -1)
+
+    return Streamed(points)
+
+
+def _make_assign(model: Model, selector: Selector) -> Summed:
+    """`((variables, centroids), ids) -> cluster [n]`, and sums over each cluster.
+
+    These are its number of `rows [C]`, and of `open [C, K]` gates.
+    """
+
+    def assign(weights: tuple[Variables, Array], ids: Array, valid: Array) -> tuple[Array, Any]:
+        variables, centroids = weights
+        selected = masked_embeddings(model, selector, variables, ids)
+        cluster = assign_clusters(selected.vectors.reshape(len(ids), -1), centroids)
+        assert selected.masks is not None
+        members = jax.nn.one_hot(cluster, len(centroids)) * valid[:, None]
+        return cluster, {"rows": members.sum(axis=0), "open": members.T @ selected.masks}
+
+    return Summed(assign)

@@ -1,0 +1,91 @@
+"""The model that each cluster of rows gets (paper section 3.5.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ihas_jax.config import ClusterConfig
+from ihas_jax.errors import InputError
+from ihas_jax.nn.embedding import Kept
+from ihas_jax.selectors.clusters import Clusters
+from ihas_jax.selectors.plan import Expert, Plan
+from ihas_jax.selectors.selection import Selection, kept_coordinates
+
+
+def plan_experts(
+    clusters: Clusters,
+    train_labels: np.ndarray,
+    valid_labels: np.ndarray,
+    config: ClusterConfig,
+    dim: int,
+) -> Plan:
+    """One expert per cluster; clusters that can't carry one share a model of all rows.
+
+    A cluster needs `min_rows` training rows, both classes among them, and validation rows to
+    stop by. The paper does not say what to do without.
+
+    Args:
+      clusters: what the clustering stage found.
+      train_labels: `[n]`.
+      valid_labels: `[m]`.
+      config: the clustering stage's choices.
+      dim: D of the searched table.
+    """
+
+    def selected(mean_mask: np.ndarray) -> Selection:
+        return Selection(majority_coordinates(mean_mask, dim, config.majority))
+
+    experts: list[Expert] = []
+    routes: list[int] = []
+    reasons = []
+    for c, mean_mask in enumerate(clusters.mean_masks):
+        rows = np.flatnonzero(clusters.train == c).astype(np.int32)
+        valid_rows = np.flatnonzero(clusters.valid == c).astype(np.int32)
+        reasons.append(_unfit(rows, valid_rows, train_labels, config.min_rows))
+        routes.append(-1 if reasons[-1] else len(experts))
+        if reasons[-1] is None:
+            experts.append(Expert(selected(mean_mask), f"cluster_{c}", rows, valid_rows))
+    shares = clusters.counts / clusters.counts.sum()
+    if -1 in routes:
+        experts.append(Expert(selected(shares @ clusters.mean_masks), "all"))
+    last = len(experts) - 1
+    return Plan(
+        tuple(experts),
+        tuple(last if r < 0 else r for r in routes),
+        tuple(reasons),
+        clusters.centroids,
+        tuple(shares.tolist()),
+    )
+
+
+def _unfit(
+    rows: np.ndarray, valid_rows: np.ndarray, labels: np.ndarray, min_rows: int
+) -> str | None:
+    if len(rows) < max(min_rows, 1):
+        return f"it has {len(rows)} training rows, fewer than cluster.min_rows = {min_rows}"
+    if labels[rows].min() == labels[rows].max():
+        return f"all of its {len(rows)} training rows have label {labels[rows[0]]}"
+    return None if len(valid_rows) else "it has no validation rows"
+
+
+def majority_coordinates(mean_mask: np.ndarray, dim: int, majority: float) -> Kept:
+    """Coordinates that at least `majority` of the rows open, by field (section 3.5.3).
+
+    Where none is, the single coordinate that most rows open is kept.
+
+    Args:
+      mean_mask: `[K]` share of rows that open each coordinate.
+      dim: D.
+      majority: share of rows, 0 to 1.
+
+    Raises:
+      InputError: there are not D shares for each field, or one is not within 0 and 1.
+    """
+    if mean_mask.ndim != 1 or mean_mask.size % dim or not mean_mask.size:
+        raise InputError(
+            f"The mean mask has the shape {list(mean_mask.shape)}; [K] is needed, {dim} shares for "
+            "each field."
+        )
+    if not ((mean_mask >= 0) & (mean_mask <= 1)).all():
+        raise InputError("The mean mask has numbers that are no shares, within 0 and 1.")
+    return kept_coordinates(mean_mask, mean_mask >= majority, dim)

@@ -1,0 +1,85 @@
+"""What comes of a search: the models to retrain, the rows of each, and what routes to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax import Array
+
+from ihas_jax.data.dataset import Split
+from ihas_jax.models.base import Model, Variables
+from ihas_jax.selectors.selection import Selection
+
+
+class Found(NamedTuple):
+    """What a search left, and what to choose by.
+
+    Attributes:
+      model: the searched click model.
+      variables: its variables with the selector's.
+      train: training rows.
+      valid: validation rows.
+      key: PRNG key.
+      seed: seed of scikit-learn and NumPy.
+    """
+
+    model: Model
+    variables: Variables
+    train: Split
+    valid: Split
+    key: Array
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Expert:
+    """One model to retrain: what it keeps, and the rows that it sees.
+
+    Attributes:
+      selection: what it keeps of the searched embedding table.
+      name: 'cluster_0', 'cluster_1', ..., or 'all' for the model of all rows beside those of
+        clusters; empty for the only model of a plan without clusters.
+      rows: training rows, `[n]` int32; None for all.
+      valid_rows: validation rows, `[m]` int32; None for all.
+    """
+
+    selection: Selection
+    name: str = ""
+    rows: np.ndarray | None = None
+    valid_rows: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The models to retrain, and which of them serves a row.
+
+    A plan without experts says that the searched model itself serves. A selection for all rows is
+    a plan of one expert. Clusters are a plan with centroids, to whose nearest a row is routed.
+
+    Attributes:
+      experts: the models to retrain.
+      routes: index of the expert that serves each cluster.
+      reasons: why a cluster is served by the model of all rows, or None.
+      centroids: `[C, K]` float32, in the space of masked embeddings; None without clusters.
+      shares: share of the training rows in each cluster.
+      facts: what to report of choosing, JSON-ready.
+    """
+
+    experts: tuple[Expert, ...]
+    routes: tuple[int, ...] = (0,)
+    reasons: tuple[str | None, ...] = (None,)
+    centroids: np.ndarray | None = None
+    shares: tuple[float, ...] = (1.0,)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def single(selection: Selection) -> Plan:
+    """The plan of one model for all rows."""
+    return Plan((Expert(selection),))
+
+
+SERVE_SEARCHED = Plan(())
+"""The plan of methods whose searched model is the outcome."""

@@ -1,0 +1,108 @@
+"""The router: masked embeddings of a row, and the cluster whose centroid is nearest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ihas_jax.errors import InputError
+from ihas_jax.models.base import EMBEDDING, Model, Variables, count_parameters
+from ihas_jax.models.forward import Transformed, embed
+from ihas_jax.selectors.base import SELECTOR, Selecting, Selector
+from ihas_jax.training.streaming import Streamed
+
+
+def masked_embeddings(
+    model: Model, selector: Selector, variables: Variables, ids: Array
+) -> Transformed:
+    """The deterministic selection for ids `[B, N]`."""
+    made = embed(model, variables, ids, Selecting(selector))[1]
+    assert made is not None
+    return made
+
+
+def assign_clusters(points: Array, centroids: Array) -> Array:
+    """Index of the nearest centroid, `[B, K]` and `[C, K]` -> `[B]` int32.
+
+    Squared Euclidean distance without the term that all centroids share; the first of equals.
+
+    Raises:
+      InputError: the shapes are others, or, outside of `jit`, a number is nan.
+    """
+    if np.ndim(points) != 2 or np.ndim(centroids) != 2 or points.shape[1] != centroids.shape[1]:
+        raise InputError(
+            f"Points {list(np.shape(points))} have no nearest of centroids "
+            f"{list(np.shape(centroids))}; [B, K] and [C, K] are needed."
+        )
+    for what, numbers in (("point", points), ("centroid", centroids)):
+        if not isinstance(numbers, jax.core.Tracer) and np.isnan(numbers).any():
+            row = int(np.isnan(numbers).any(axis=1).argmax())
+            raise InputError(f"The {what} in row {row} has a nan, so no centroid is its nearest.")
+    distances = (centroids**2).sum(axis=1) - 2 * points @ centroids.T
+    return jnp.argmin(distances, axis=1).astype(jnp.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Router:
+    """What routes a row to its cluster.
+
+    Attributes:
+      model: the searched click model.
+      selector: its gates.
+      variables: the searched embedding table and the gates alone.
+      centroids: `[C, K]` float32.
+    """
+
+    model: Model
+    selector: Selector
+    variables: Variables
+    centroids: np.ndarray
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that routing needs."""
+        return count_parameters((self.variables.params, self.centroids))
+
+    def assign(self, ids: np.ndarray, *, title: str) -> np.ndarray:
+        """Cluster `[n]` of each row of ids `[n, N]`."""
+        return _assign(self.model, self.selector)(
+            (self.variables, self.centroids), ids, title=title
+        )
+
+    def masks(self, ids: np.ndarray, *, title: str) -> np.ndarray:
+        """Open gates `[n, K]` of each row of ids `[n, N]`, int8."""
+        return _masks(self.model, self.selector)(self.variables, ids, title=title)
+
+
+def make_router(
+    model: Model, selector: Selector, variables: Variables, centroids: np.ndarray
+) -> Router:
+    """The router of a searched model, which leaves the rest of its variables behind."""
+    params = variables.params
+    tables = {EMBEDDING: params["tables"][EMBEDDING]}
+    own = Variables({"tables": tables, SELECTOR: params[SELECTOR]})
+    return Router(model, selector, own, centroids)
+
+
+@lru_cache(maxsize=8)
+def _assign(model: Model, selector: Selector) -> Streamed:
+    def assign(weights: tuple[Variables, Array], ids: Array) -> Array:
+        variables, centroids = weights
+        points = masked_embeddings(model, selector, variables, ids).vectors
+        return assign_clusters(points.reshape(len(ids), -1), centroids)
+
+    return Streamed(assign)
+
+
+@lru_cache(maxsize=8)
+def _masks(model: Model, selector: Selector) -> Streamed:
+    def masks(variables: Variables, ids: Array) -> Array | None:
+        found = masked_embeddings(model, selector, variables, ids).masks
+        return None if found is None else found.astype(jnp.int8)
+
+    return Streamed(masks)

@@ -1,0 +1,147 @@
+"""The search as pure functions: two optimisers over separate subtrees of the parameters.
+
+A bi-level search takes one step of `{tables, network}` on each training batch, and one step of the
+selector on a validation batch every `gate_every` batches (Algorithm 1, lines 3 to 8). It is first
+order: the gate step takes the model as it is. A joint search moves all subtrees on training
+batches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ihas_jax.config import Config, OptimizerConfig
+from ihas_jax.models.base import Model
+from ihas_jax.selectors.base import LAYERS, SELECTOR, Pretraining, Sampling, Selector, Weights
+from ihas_jax.training.optimizers import l2_adam
+from ihas_jax.training.steps import (
+    TRAINING,
+    VALIDATION,
+    Optimizers,
+    Round,
+    Step,
+    TrainState,
+    init_train,
+    make_round,
+    make_step,
+    model_optimizers,
+)
+
+
+def has_layers(selector: Selector) -> bool:
+    """Whether a selector has layers that are learnt with the network, from pretraining on."""
+    return bool(jax.eval_shape(selector.init, jax.random.key(0)).layers)
+
+
+def add_layers(state: TrainState, weights: Weights, config: OptimizerConfig) -> TrainState:
+    """A state with a selector's layers among its parameters, if the selector has any."""
+    if not weights.layers:
+        return state
+    return dataclasses.replace(
+        state,
+        params=state.params | {LAYERS: weights.layers},
+        stats=state.stats | ({SELECTOR: weights.stats} if weights.stats else {}),
+        optimizers=state.optimizers | {LAYERS: l2_adam(config).init(weights.layers)},
+    )
+
+
+def init_search(
+    key: Array,
+    config: Config,
+    model: Model,
+    selector: Selector,
+    pretrained: TrainState | None = None,
+) -> TrainState:
+    """A fresh selector beside a pretrained model with its optimiser state, or a fresh model.
+
+    Steps are counted anew, and the search draws its noise from new keys. A selector with layers
+    has them from pretraining.
+    """
+    model_key, selector_key, noise_key, train_key = jax.random.split(key, 4)
+    weights = jax.jit(selector.init)(selector_key)
+    if pretrained is None:
+        fresh = init_train(model_key, model, config.optimizer)
+        pretrained = add_layers(fresh, weights, config.optimizer)
+    stats = weights.stats | pretrained.stats.get(SELECTOR, {})
+    gates = selector.optimizer(config.search.gate_optimizer).init(weights.gates)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        keys={TRAINING: train_key, VALIDATION: noise_key},
+        params=pretrained.params | {SELECTOR: weights.gates},
+        stats=pretrained.stats | ({SELECTOR: stats} if stats else {}),
+        constants=pretrained.constants,
+        optimizers=pretrained.optimizers | {SELECTOR: gates},
+    )
+
+
+def make_pretraining_step(
+    config: Config, model: Model, selector: Selector, *, axis_name: str | None = None
+) -> Step:
+    """A step of the click model with nothing selected (line 2).
+
+    A selector without layers leaves the step of the base model.
+    """
+    if not has_layers(selector):
+        return make_step(model, model_optimizers(config.optimizer, axis_name), axis_name=axis_name)
+    transform = Pretraining(selector.with_axis(axis_name))
+    learns = _model_learns(config, selector, axis_name)
+    return make_step(model, learns, transform=transform, axis_name=axis_name)
+
+
+def make_model_step(
+    config: Config, model: Model, selector: Selector, *, axis_name: str | None = None
+) -> Step:
+    """A step of `{tables, network}` on a training batch under stochastic selection (line 5).
+
+    It moves the gates too where the selector's recipe learns them on training batches; the penalty
+    is then part of the loss.
+    """
+    selector = selector.with_axis(axis_name)
+    learns = _model_learns(config, selector, axis_name)
+    joint = selector.recipe.gate_batches == "training"
+    if joint:
+        learns = {**learns, SELECTOR: selector.optimizer(config.search.gate_optimizer)}
+    transform = Sampling(selector)
+    return make_step(model, learns, transform=transform, penalised=joint, axis_name=axis_name)
+
+
+def make_gate_step(
+    config: Config, model: Model, selector: Selector, *, axis_name: str | None = None
+) -> Step:
+    """A step of the selector on a validation batch: equation 3 plus equation 5 (line 7).
+
+    Batch norm uses the batch's statistics and leaves the running ones alone.
+    """
+    selector = selector.with_axis(axis_name)
+    return make_step(
+        model,
+        {SELECTOR: selector.optimizer(config.search.gate_optimizer)},
+        transform=Sampling(selector),
+        penalised=True,
+        on=VALIDATION,
+        axis_name=axis_name,
+    )
+
+
+def make_search_round(
+    config: Config, model: Model, selector: Selector, *, axis_name: str | None = None
+) -> Round:
+    """A round of the search as one loop on the device; see `make_round`.
+
+    There are no gate steps where the recipe does not learn on validation batches.
+    """
+    model_step = make_model_step(config, model, selector, axis_name=axis_name)
+    if selector.recipe.gate_batches != "validation":
+        return make_round(model_step)
+    gate_step = make_gate_step(config, model, selector, axis_name=axis_name)
+    return make_round(model_step, gate_step, moves=(SELECTOR,), every=config.search.gate_every)
+
+
+def _model_learns(config: Config, selector: Selector, axis_name: str | None) -> Optimizers:
+    """The optimisers of the click model, and of the selector's layers if there are any."""
+    learns = model_optimizers(config.optimizer, axis_name)
+    return {**learns, LAYERS: l2_adam(config.optimizer)} if has_layers(selector) else learns

@@ -1,0 +1,181 @@
+"""A bundle on disk: facts as JSON, the schema, and arrays as a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ihas_jax import checksums
+from ihas_jax.config import Config, ModelConfig, from_json, to_json
+from ihas_jax.data.schema import Schema
+from ihas_jax.errors import InputError
+from ihas_jax.files import write_json
+from ihas_jax.models import build_model
+from ihas_jax.models.base import EMBEDDING, Model, Variables
+from ihas_jax.models.forward import init_model
+from ihas_jax.nn.embedding import init_table
+from ihas_jax.selectors.base import SELECTOR, Selecting, Selector
+from ihas_jax.selectors.registry import build_selector
+from ihas_jax.selectors.routing import Router
+from ihas_jax.selectors.search import init_search
+from ihas_jax.serving.bundle import Bundle, Served
+from ihas_jax.training.checkpoint import Checkpoints
+
+VERSION = 2
+"""Format of bundles and of the folders of runs; it changes with the layout of checkpoints."""
+_ANEW = (
+    "Delete that folder and run experiments/run.py again with the same flags: its last stage "
+    "writes it anew."
+)
+
+
+def save_bundle(bundle: Bundle, path: Path) -> None:
+    """Writes a bundle to a folder of its own, which appears all at once."""
+    arrays: dict[str, Any] = {
+        "models": {str(i): _filled(model.variables) for i, model in enumerate(bundle.models)}
+    }
+    if bundle.router is not None:
+        arrays["router"] = {
+            "params": bundle.router.variables.params,
+            "centroids": bundle.router.centroids,
+        }
+    facts = {
+        "version": VERSION,
+        "config": to_json(bundle.config),
+        "searched": to_json(bundle.searched),
+        "models": [
+            {
+                "kept": served.model.embedding.kept,
+                "stored_values": served.model.embedding.held,
+                "selects": served.transform is not None,
+                "parameters": served.parameters,
+                "bytes": served.bytes,
+            }
+            for served in bundle.models
+        ],
+        "routes": bundle.routes,
+        "routed": bundle.router is not None,
+    }
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    bundle.schema.save(partial / "schema.json")
+    with Checkpoints(partial / "arrays", keep=1) as checkpoints:
+        checkpoints.save(arrays, {})
+    write_json(partial / "bundle.json", facts)
+    checksums.seal(partial)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    partial.rename(path)
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Reads the bundle of a run, given the run's folder or the bundle's own.
+
+    Raises:
+      InputError: there is no complete bundle, or it is of another version.
+    """
+    path = Path(path)
+    path = path / "bundle" if (path / "bundle").is_dir() else path
+    if damaged := checksums.damaged(path):
+        raise InputError(
+            f"{path / damaged[0]} is damaged: it has another checksum than when it was written. "
+            + _ANEW
+        )
+    try:
+        facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
+        require_version(path, facts)
+        config = from_json(Config, facts["config"])
+        searched = from_json(ModelConfig, facts["searched"])
+        schema = Schema.load(path / "schema.json")
+        models = [_model(config, schema, about) for about in facts["models"]]
+        routes = tuple(facts["routes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} holds no complete bundle ({error}). A run writes it in its last stage; run "
+            "experiments/run.py to the end, then pass its --output folder."
+        ) from None
+    selects = any(about["selects"] for about in facts["models"])
+    source = build_model(searched, schema.sizes)
+    selector = build_selector(config, source, 1) if selects or facts["routed"] else None
+    clusters = len(routes) if facts["routed"] else 0
+    like = jax.eval_shape(lambda: _shapes(config, models, source, selector, selects, clusters))
+    with Checkpoints(path / "arrays", read_only=True) as checkpoints:
+        found = checkpoints.restore(like)
+    if found is None:
+        raise InputError(f"{path} holds no undamaged arrays. {_ANEW}")
+    arrays = found[0]
+    served = tuple(
+        Served(
+            source if about["selects"] else model,
+            Variables(**({"params": {}} | arrays["models"][str(i)])),
+            about["parameters"],
+            about["bytes"],
+            Selecting(selector) if about["selects"] and selector else None,
+        )
+        for i, (model, about) in enumerate(zip(models, facts["models"], strict=True))
+    )
+    router = None
+    if facts["routed"] and selector is not None:
+        kept = arrays["router"]
+        router = Router(source, selector, Variables(kept["params"]), kept["centroids"])
+    return Bundle(config, searched, schema, served, routes, router)
+
+
+def require_version(path: Path, about: dict[str, Any]) -> None:
+    """Raises: InputError: a folder was written in another format."""
+    found = about.get("version", 1) if isinstance(about, dict) else "unknown"
+    if found != VERSION:
+        raise InputError(
+            f"{path} is in format {found}, and this version of ihas_jax reads and writes format "
+            f"{VERSION}. Run the same command with a new --output, or use the version that wrote "
+            "the folder."
+        )
+
+
+def _model(config: Config, schema: Schema, about: dict[str, Any]) -> Model:
+    """The click model of an entry of bundle.json."""
+    kept, stored = about["kept"], about["stored_values"]
+    return build_model(
+        config.model,
+        schema.sizes,
+        kept=None if kept is None else tuple(tuple(field) for field in kept),
+        held=None if stored is None else tuple(stored),
+    )
+
+
+def _shapes(
+    config: Config,
+    models: list[Model],
+    source: Model,
+    selector: Selector | None,
+    selects: bool,
+    clusters: int,
+) -> dict[str, Any]:
+    """Arrays of the shapes that a bundle holds."""
+    key = jax.random.key(0)
+    if selects and selector is not None:
+        variables = [init_search(key, config, source, selector).variables]
+    else:
+        variables = [init_model(key, model) for model in models]
+    arrays: dict[str, Any] = {"models": {str(i): _filled(one) for i, one in enumerate(variables)}}
+    if clusters and selector is not None:
+        spec = source.embedding
+        tables = {EMBEDDING: init_table(key, spec)}
+        arrays["router"] = {
+            "params": {"tables": tables, SELECTOR: selector.init(key).gates},
+            "centroids": jnp.zeros((clusters, spec.coordinates)),
+        }
+    return arrays
+
+
+def _filled(variables: Variables) -> dict[str, Any]:
+    """The parts of variables that hold arrays; a checkpoint has no empty ones."""
+    return {name: tree for name, tree in variables._asdict().items() if jax.tree.leaves(tree)}

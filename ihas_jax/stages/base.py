@@ -1,0 +1,106 @@
+"""Training of a click model: the base model, and what the trainings of other stages share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import jax
+import numpy as np
+
+from ihas_jax.config import OptimizerConfig
+from ihas_jax.data.dataset import Split
+from ihas_jax.models.base import Model, Variables
+from ihas_jax.models.forward import Transform
+from ihas_jax.stages.run import Run
+from ihas_jax.training.loop import Task, Trained
+from ihas_jax.training.metrics import Scores, score
+from ihas_jax.training.predict import predictor
+from ihas_jax.training.seeds import train_seeds
+from ihas_jax.training.steps import (
+    Round,
+    TrainState,
+    init_train,
+    make_round,
+    make_step,
+    model_optimizers,
+)
+
+# one program: operation by operation it would take longer to compile than a short training
+_init = jax.jit(init_train, static_argnums=(1, 2))
+
+
+def train_base(runs: Sequence[Run]) -> list[Trained]:
+    """Trains the click model with every coordinate of every field, with early stopping."""
+    tasks = [model_task(run, "base", run.model) for run in runs]
+    return train_runs(runs, tasks, [fresh_state(run, "base", run.model) for run in runs])
+
+
+def train_runs(
+    runs: Sequence[Run], tasks: Sequence[Task], states: Sequence[TrainState]
+) -> list[Trained]:
+    """Trains one task of each run, side by side where there are several.
+
+    The runs differ in their seed alone.
+    """
+    if len(runs) > 1:
+        labels = [f"seed {run.config.seed}" for run in runs]
+        tasks = [replace(task, label=label) for task, label in zip(tasks, labels, strict=True)]
+    return train_seeds(tasks, states, [run.event for run in runs])
+
+
+def fresh_state(run: Run, name: str, model: Model) -> TrainState:
+    """What the training of a model called `name` starts from."""
+    return _init(run.key(name), model, run.config.optimizer)
+
+
+def model_task(
+    run: Run,
+    name: str,
+    model: Model,
+    *,
+    rows: np.ndarray | None = None,
+    valid: Split | None = None,
+    epochs: int | None = None,
+    round_: Round | None = None,
+    transform: Transform | None = None,
+) -> Task:
+    """The training of a click model on (some of) the training rows.
+
+    Args:
+      run: the run that it belongs to.
+      name: its folder within the run, and the name of its seeds.
+      model: the click model.
+      rows: training rows to use; all by default.
+      valid: rows that decide when to stop; the validation split by default.
+      epochs: train exactly these epochs and keep the last one, instead of stopping early.
+      round_: a round of updates; by default that of the model alone.
+      transform: what is made of the embeddings in validation.
+    """
+    predict = predictor(model, transform)
+    ids, labels = valid or run.data.valid
+
+    def evaluate(variables: Variables) -> tuple[Scores, dict[str, float]]:
+        probs = predict(variables, ids, title=f"[{name}] validation").probs
+        return score(labels, probs), {}
+
+    return Task(
+        name=name,
+        directory=run.workdir / name,
+        rounds=run.rounds(name, rows=rows, epochs=epochs),
+        round_=round_ or plain_round(run.config.optimizer, model),
+        evaluate=evaluate,
+        config=run.config.train,
+        early_stopping=epochs is None,
+    )
+
+
+@lru_cache(maxsize=8)
+def plain_round(config: OptimizerConfig, model: Model) -> Round:
+    """A round of training steps of a click model.
+
+    The same config and model give the same function, so that pretraining takes the program of the
+    base model.
+    """
+    return make_round(make_step(model, model_optimizers(config)))

@@ -1,0 +1,40 @@
+"""Click probabilities of any number of rows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+from ihas_jax.models.base import Model, Variables
+from ihas_jax.models.forward import Transform, forward
+from ihas_jax.training.streaming import Streamed
+
+
+class Prediction(NamedTuple):
+    """Predictions of rows.
+
+    Attributes:
+      probs: `[n]` click probabilities.
+      kept: `[n]` share of the coordinates that a selection leaves; None where none is made.
+    """
+
+    probs: Any
+    kept: Any
+
+
+@lru_cache(maxsize=16)
+def predictor(model: Model, transform: Transform | None = None) -> Streamed:
+    """A program that makes a `Prediction` of `(variables, ids [n, N])`.
+
+    It is one for each model and transform, however often they are trained and evaluated.
+    """
+
+    def batch(variables: Variables, ids: Array) -> Prediction:
+        output = forward(model, variables, ids, transform)
+        kept = None if output.masks is None else output.masks.mean(axis=1)
+        return Prediction(jax.nn.sigmoid(output.logits), kept)
+
+    return Streamed(batch)
