@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import AdaFSConfig
+from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.adafs import (
     AdaFS,
@@ -20,7 +21,8 @@ from ihas_jax.selectors.adafs import (
     row_dropout,
     unit_product_scale,
 )
-from ihas_jax.selectors.base import Looked
+from ihas_jax.selectors.base import Recipe
+from ihas_jax.selectors.plan import Found
 
 B, N, D = 6, 4, 2
 SPEC = EmbeddingSpec((3, 2, 4, 2), D)
@@ -50,8 +52,8 @@ def numbers():
 WEIGHTS = numbers()
 
 
-def looked(embeddings, first_row=0):
-    return Looked(embeddings, np.zeros((len(embeddings), N), np.int32), first_row)
+def lookup(embeddings, first_row=0):
+    return Lookup(embeddings, np.zeros((len(embeddings), N), np.int32), first_row)
 
 
 def moments(x):
@@ -113,18 +115,18 @@ def assert_trees_close(found, expected):
 
 @pytest.mark.parametrize("selector", VARIANTS)
 def test_training_weighs_the_fields_by_the_batchs_statistics_and_dropout(selector):
-    applied = jax.jit(selector.sample)(WEIGHTS, looked(E), KEY)
+    sampled = jax.jit(selector.sample)(WEIGHTS, lookup(E), KEY)
     embeddings, _, stats = reference(selector, WEIGHTS, E, drawn(0.4))
-    np.testing.assert_allclose(applied.embeddings, embeddings, rtol=1e-10)
-    assert_trees_close(applied.stats, stats)
-    assert applied.penalty == 0
+    np.testing.assert_allclose(sampled.vectors, embeddings, rtol=1e-10)
+    assert_trees_close(sampled.stats, stats)
+    assert sampled.penalty == 0 and sampled.masks is None
 
 
 @pytest.mark.parametrize("selector", VARIANTS)
 def test_evaluation_weighs_them_by_the_running_statistics_without_dropout(selector):
-    selected = jax.jit(selector.select)(WEIGHTS, looked(E))
+    selected = jax.jit(selector.select)(WEIGHTS, lookup(E))
     embeddings, mask, _ = reference(selector, WEIGHTS, E)
-    np.testing.assert_allclose(selected.embeddings, embeddings, rtol=1e-10)
+    np.testing.assert_allclose(selected.vectors, embeddings, rtol=1e-10)
     np.testing.assert_array_equal(selected.masks, np.repeat(mask, D, axis=1))
     assert selected.masks.shape == (B, N * D)
     assert np.ptp(mask.sum(axis=1)) == 0 and mask.mean() == (selector.fields or N) / N
@@ -132,13 +134,13 @@ def test_evaluation_weighs_them_by_the_running_statistics_without_dropout(select
 
 def test_pretraining_has_the_batch_norm_of_the_embeddings_alone():
     selector, weights = VARIANTS[0], WEIGHTS._replace(gates={})
-    applied = jax.jit(selector.open)(weights, looked(E), KEY)
+    trained = jax.jit(selector.pretrain)(weights, lookup(E), KEY)
     batch = moments(E)
-    np.testing.assert_allclose(applied.embeddings, norm(E, batch, WEIGHTS.layers["norm"]))
+    np.testing.assert_allclose(trained.vectors, norm(E, batch, WEIGHTS.layers["norm"]))
     old = WEIGHTS.stats
-    assert_trees_close(applied.stats, old | {"embeddings": moved(old["embeddings"], batch)})
+    assert_trees_close(trained.stats, old | {"embeddings": moved(old["embeddings"], batch)})
     expected = norm(E, old["embeddings"], WEIGHTS.layers["norm"])
-    np.testing.assert_allclose(selector.pass_through(weights, looked(E)), expected)
+    np.testing.assert_allclose(selector.pretrain(weights, lookup(E), None).vectors, expected)
 
 
 def test_of_equal_scores_the_first_fields_are_kept():
@@ -186,7 +188,7 @@ def test_gradients_pass_through_the_controller_to_the_embeddings(selector):
     @partial(jax.grad, argnums=(0, 1))
     def gradient(embeddings, gates):
         weights = WEIGHTS._replace(gates=gates)
-        return (upstream * selector.sample(weights, looked(embeddings), KEY).embeddings).sum()
+        return (upstream * selector.sample(weights, lookup(embeddings), KEY).vectors).sum()
 
     def total(embeddings=E, **gates):
         weights = WEIGHTS._replace(gates=WEIGHTS.gates | gates)
@@ -203,19 +205,19 @@ def test_gradients_pass_through_the_controller_to_the_embeddings(selector):
 
 
 def test_a_batch_split_across_devices_is_treated_as_a_whole():
-    selector = VARIANTS[1].over("devices")
+    selector = VARIANTS[1].with_axis("devices")
     half = B // 2
 
     @jax.jit
     @partial(jax.vmap, axis_name="devices")
     def split(embeddings, first_row):
-        return selector.sample(WEIGHTS, looked(embeddings, first_row), KEY)
+        return selector.sample(WEIGHTS, lookup(embeddings, first_row), KEY)
 
-    applied = split(E.reshape(2, half, N, D), jnp.array([0, half]))
+    sampled = split(E.reshape(2, half, N, D), jnp.array([0, half]))
     embeddings, _, stats = reference(selector, WEIGHTS, E, drawn(0.4))
-    np.testing.assert_allclose(applied.embeddings.reshape(E.shape), embeddings, rtol=1e-10)
+    np.testing.assert_allclose(sampled.vectors.reshape(E.shape), embeddings, rtol=1e-10)
     for device in range(2):
-        assert_trees_close(jax.tree.map(lambda leaf, i=device: leaf[i], applied.stats), stats)
+        assert_trees_close(jax.tree.map(lambda leaf, i=device: leaf[i], sampled.stats), stats)
 
 
 def test_fresh_weights_are_torchs():
@@ -247,6 +249,11 @@ def test_inner_products_of_fresh_embeddings_add_up_to_a_variance_of_1():
     np.testing.assert_array_equal(fresh.gates["norm"]["scale"], np.ones(fields))
 
 
+def test_nothing_is_retrained_after_the_search():
+    for selector in VARIANTS:
+        assert selector.choose(Found(None, None, None, None, KEY, 0)).experts == ()
+
+
 def test_the_selectors_are_those_of_the_config(tiny):
     def build(builder, **options):
         config = dataclasses.replace(tiny.config, adafs=AdaFSConfig(**options))
@@ -256,7 +263,6 @@ def test_the_selectors_are_those_of_the_config(tiny):
     assert build(build_adafs_soft, fields=9) == AdaFS(AdaFSConfig(fields=9), spec)
     assert build(build_adafs_hard) == AdaFS(AdaFSConfig(), spec, fields=1)
     assert build(build_adafs_hard, fields=3).fields == 3
-    recipe = build(build_adafs_soft).recipe
-    assert (recipe.gates, recipe.outcome, recipe.epochs) == ("validation", "search", None)
+    assert build(build_adafs_soft).recipe == Recipe(gate_batches="validation")
     with pytest.raises(InputError, match=r"--adafs\.fields 4 .* 3\. Choose fewer"):
         build(build_adafs_hard, fields=4)

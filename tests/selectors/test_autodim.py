@@ -13,10 +13,10 @@ from ihas_jax.config import ModelConfig
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import AutoDimConfig
 from ihas_jax.models import build_model
+from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.autodim import AutoDim, build_autodim
-from ihas_jax.selectors.base import Looked
-from ihas_jax.selectors.selection import Found
+from ihas_jax.selectors.base import Recipe
 
 SIZES, B, N, D, DIMS = (3, 2, 4), 6, 3, 4, (1, 3, 4)
 SELECTOR = AutoDim(AutoDimConfig(dims=DIMS, anneal=1e-3), EmbeddingSpec(SIZES, D))
@@ -25,8 +25,8 @@ KEY = jax.random.key(1)
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def looked(embeddings):
-    return Looked(embeddings, np.zeros((len(embeddings), N), np.int32))
+def lookup(embeddings):
+    return Lookup(embeddings, np.zeros((len(embeddings), N), np.int32))
 
 
 def numbers(steps):
@@ -67,34 +67,35 @@ sample, select = jax.jit(SELECTOR.sample), jax.jit(SELECTOR.select)
 @pytest.mark.parametrize(("steps", "cooled"), [(0, 1.0), (400, 0.6), (5000, 0.01)])
 def test_the_search_sums_normalised_candidates_by_noisy_weights(steps, cooled):
     weights = numbers(steps)
-    applied = sample(weights, looked(E), KEY)
+    sampled = sample(weights, lookup(E), KEY)
     mix = searched_mix(weights.gates["alpha"], cooled)
     embeddings, norms = reference(weights, E, mix, train=True)
-    np.testing.assert_allclose(applied.embeddings, embeddings, rtol=1e-9)
-    assert_trees_close(applied.stats["norms"], norms)
-    assert applied.stats["steps"] == steps + 1 and applied.stats["steps"].dtype == jnp.int32
-    assert applied.penalty == 0
+    np.testing.assert_allclose(sampled.vectors, embeddings, rtol=1e-9)
+    assert_trees_close(sampled.stats["norms"], norms)
+    assert sampled.stats["steps"] == steps + 1 and sampled.stats["steps"].dtype == jnp.int32
+    assert sampled.penalty == 0
 
 
 @pytest.mark.parametrize(("steps", "cooled"), [(0, 1.0), (400, 0.6)])
 def test_evaluation_has_no_noise_and_running_statistics(steps, cooled):
     weights = numbers(steps)
-    selected = select(weights, looked(E))
+    selected = select(weights, lookup(E))
     mix = softmax(weights.gates["alpha"] / cooled, axis=1)
     expected, _ = reference(weights, E, mix, train=False)
-    np.testing.assert_allclose(selected.embeddings, expected, rtol=1e-10)
+    np.testing.assert_allclose(selected.vectors, expected, rtol=1e-10)
     np.testing.assert_array_equal(selected.masks, np.ones((B, N * D)))
 
 
 def test_pretraining_has_equal_weights_and_does_not_move_the_clock():
     weights = numbers(7)._replace(gates={})
-    applied = jax.jit(SELECTOR.open)(weights, looked(E), KEY)
+    trained = jax.jit(SELECTOR.pretrain)(weights, lookup(E), KEY)
     mix = np.full((N, len(DIMS)), 1 / 3)
     embeddings, norms = reference(weights, E, mix, train=True)
-    np.testing.assert_allclose(applied.embeddings, embeddings, rtol=1e-10)
-    assert_trees_close(applied.stats, {"norms": norms, "steps": 7})
+    np.testing.assert_allclose(trained.vectors, embeddings, rtol=1e-10)
+    assert_trees_close(trained.stats, {"norms": norms, "steps": 7})
     expected, _ = reference(weights, E, mix, train=False)
-    np.testing.assert_allclose(SELECTOR.pass_through(weights, looked(E)), expected, rtol=1e-10)
+    evaluated = SELECTOR.pretrain(weights, lookup(E), None)
+    np.testing.assert_allclose(evaluated.vectors, expected, rtol=1e-10)
 
 
 def differences(f, x, step=1e-6):
@@ -114,7 +115,7 @@ def test_alpha_layers_and_embeddings_learn_from_the_sum():
     @partial(jax.grad, argnums=(0, 1, 2))
     def gradient(embeddings, gates, layers):
         moved = weights._replace(gates=gates, layers=layers)
-        return (upstream * SELECTOR.sample(moved, looked(embeddings), KEY).embeddings).sum()
+        return (upstream * SELECTOR.sample(moved, lookup(embeddings), KEY).vectors).sum()
 
     def total(embeddings=E, alpha=weights.gates["alpha"], layers=weights.layers):
         moved = weights._replace(layers=layers)
@@ -134,19 +135,19 @@ def test_alpha_layers_and_embeddings_learn_from_the_sum():
 
 
 def test_a_batch_split_across_devices_is_treated_as_a_whole():
-    selector, weights = SELECTOR.over("devices"), numbers(0)
+    selector, weights = SELECTOR.with_axis("devices"), numbers(0)
 
     @jax.jit
     @partial(jax.vmap, axis_name="devices")
     def split(embeddings):
-        return selector.sample(weights, looked(embeddings), KEY)
+        return selector.sample(weights, lookup(embeddings), KEY)
 
-    applied = split(E.reshape(2, B // 2, N, D))
+    sampled = split(E.reshape(2, B // 2, N, D))
     mix = searched_mix(weights.gates["alpha"], 1.0)
     embeddings, norms = reference(weights, E, mix, train=True)
-    np.testing.assert_allclose(applied.embeddings.reshape(E.shape), embeddings, rtol=1e-10)
+    np.testing.assert_allclose(sampled.vectors.reshape(E.shape), embeddings, rtol=1e-10)
     for device in range(2):
-        found = jax.tree.map(lambda leaf, i=device: leaf[i], applied.stats["norms"])
+        found = jax.tree.map(lambda leaf, i=device: leaf[i], sampled.stats["norms"])
         assert_trees_close(found, norms)
 
 
@@ -167,10 +168,9 @@ def test_fresh_fields_prefer_no_size_and_layers_are_torchs():
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(fresh))
 
 
-def test_each_field_keeps_its_best_size_and_of_equal_ones_the_smallest():
+def test_each_field_keeps_its_best_size_and_of_equal_ones_the_smallest(choose):
     alpha = jnp.array([[0.1, 0.3, 0.2], [0.0, 0.0, 0.0], [-1.0, -2.0, 5.0]])
-    found = Found(None, {"selector": {"alpha": alpha}}, {}, None, KEY)
-    selection = SELECTOR.choose(found)
+    selection = choose(SELECTOR, {"selector": {"alpha": alpha}})
     assert selection.kept == ((0, 1, 2), (0,), (0, 1, 2, 3))
     assert selection.parameters(SELECTOR.spec) == 3 * 3 + 2 * 1 + 4 * 4
 
@@ -180,8 +180,7 @@ def test_the_selector_is_that_of_the_config(tiny):
     config = dataclasses.replace(tiny.config, autodim=dims)
     selector = build_autodim(config, tiny.model, 20)
     assert selector == AutoDim(dims, tiny.model.embedding)
-    recipe = selector.recipe
-    assert (recipe.gates, recipe.outcome, recipe.start) == ("validation", "selection", "fresh")
+    assert selector.recipe == Recipe(gate_batches="validation")
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,18 @@ from scipy.special import expit, softmax
 
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import AutoFieldConfig
+from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.autofield import AutoField, build_autofield
-from ihas_jax.selectors.base import Looked, Weights
+from ihas_jax.selectors.base import Recipe, Weights
 from ihas_jax.selectors.fields import fields_to_keep, top_fields
 from ihas_jax.selectors.relaxed import relaxed_choice, temperature
-from ihas_jax.selectors.selection import Found
 
 SIZES, N, D = (4, 2, 3, 5), 4, 2
 SPEC = EmbeddingSpec(SIZES, D)
 ALPHA = np.random.default_rng(0).normal(size=(N, 2))
 E = np.random.default_rng(1).normal(size=(5, N, D))
-LOOKED = Looked(E, np.zeros((5, N), np.int32))
+LOOKUP = Lookup(E, np.zeros((5, N), np.int32))
 KEY = jax.random.key(1)
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -63,8 +63,8 @@ def test_options_have_the_largest_weight_as_often_as_the_softmax_of_their_logits
 @pytest.mark.parametrize("weights", ["softmax", "gumbel"])
 def test_fields_are_multiplied_by_the_weight_of_keeping_them(weights, steps):
     selector, state = make(weights=weights, anneal=1e-3), weights_after(steps)
-    applied = jax.jit(selector.sample)(state, LOOKED, KEY)
-    selected = jax.jit(selector.select)(state, LOOKED)
+    sampled = jax.jit(selector.sample)(state, LOOKUP, KEY)
+    selected = jax.jit(selector.select)(state, LOOKUP)
     margin = ALPHA[:, 1] - ALPHA[:, 0]  # a softmax of two is a sigmoid of their difference
     searched, evaluated = expit(margin), expit(margin)
     if weights == "gumbel":
@@ -72,10 +72,10 @@ def test_fields_are_multiplied_by_the_weight_of_keeping_them(weights, steps):
         noise = np.asarray(jax.random.gumbel(KEY, (N, 2)))
         searched = expit((margin + noise[:, 1] - noise[:, 0]) / cooled)
         evaluated = expit(margin / cooled)
-    np.testing.assert_allclose(applied.embeddings, E * searched[:, None], rtol=1e-12)
-    np.testing.assert_allclose(selected.embeddings, E * evaluated[:, None], rtol=1e-12)
-    assert applied.penalty == 0
-    assert applied.stats["steps"] == steps + 1 and applied.stats["steps"].dtype == jnp.int32
+    np.testing.assert_allclose(sampled.vectors, E * searched[:, None], rtol=1e-12)
+    np.testing.assert_allclose(selected.vectors, E * evaluated[:, None], rtol=1e-12)
+    assert sampled.penalty == 0
+    assert sampled.stats["steps"] == steps + 1 and sampled.stats["steps"].dtype == jnp.int32
     np.testing.assert_array_equal(selected.masks, np.ones((5, N * D)))
 
 
@@ -89,7 +89,7 @@ def test_alpha_learns_from_all_rows_through_the_weight_of_its_field():
     @jax.grad
     def gradient(gates):
         weights = weights_after(500)._replace(gates=gates)
-        return (upstream * selector.sample(weights, LOOKED, KEY).embeddings).sum()
+        return (upstream * selector.sample(weights, LOOKUP, KEY).vectors).sum()
 
     noisy = ALPHA + np.asarray(jax.random.gumbel(KEY, (N, 2)))
     keep = expit((noisy[:, 1] - noisy[:, 0]) / 0.5)
@@ -103,7 +103,7 @@ def test_fresh_fields_have_half_their_embeddings():
     np.testing.assert_array_equal(fresh.gates["alpha"], np.full((N, 2), 0.5))
     assert fresh.stats["steps"] == 0 and not fresh.layers
     assert not fresh.gates["alpha"].weak_type  # or the search would be compiled a second time
-    found = make().select(fresh, LOOKED).embeddings
+    found = make().select(fresh, LOOKUP).vectors
     np.testing.assert_allclose(found, E / 2, rtol=1e-12)
 
 
@@ -116,10 +116,12 @@ def test_fresh_fields_have_half_their_embeddings():
         ([0.5, 0.5, 0.5, 0.5], 1, [0]),
     ],
 )
-def test_the_fields_with_the_largest_alpha_of_keeping_are_kept_as_a_whole(keep, fields, kept):
+def test_the_fields_with_the_largest_alpha_of_keeping_are_kept_whole(
+    choose, keep, fields, kept
+):
     alpha = np.stack([[9.0, -9.0, 0.0, -20.0], keep], axis=1)
     params = {"selector": {"alpha": jnp.asarray(alpha)}}
-    selection = make(fields).choose(Found(None, params, {}, None, KEY))
+    selection = choose(make(fields), params)
     assert selection.kept == tuple((0, 1) if n in kept else () for n in range(N))
     assert selection.parameters(SPEC) == 2 * sum(SIZES[n] for n in kept)
     # the published ranking
@@ -145,7 +147,6 @@ def test_the_selector_is_that_of_the_config(tiny):
 
     assert build() == AutoField(AutoFieldConfig(), tiny.model.embedding, 1)
     assert build(fields=3).fields == 3
-    recipe = build().recipe
-    assert (recipe.gates, recipe.outcome, recipe.start) == ("validation", "selection", "fresh")
+    assert build().recipe == Recipe(gate_batches="validation")
     with pytest.raises(InputError, match=r"--autofield\.fields 4 .* 3\. Choose fewer"):
         build(fields=4)

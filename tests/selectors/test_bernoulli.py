@@ -11,8 +11,9 @@ import pytest
 from scipy.special import expit
 
 from ihas_jax.config import GateConfig
+from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.gates import half_product, select_gates
-from ihas_jax.selectors.base import Looked, Weights
+from ihas_jax.selectors.base import Weights
 from ihas_jax.selectors.bernoulli import BernoulliGates
 
 N, D, K = 3, 2, 6
@@ -25,16 +26,15 @@ pytestmark = pytest.mark.usefixtures("float64")
 def sample(gates, params, embeddings, key, first_row=0):
     """Embeddings after a stochastic selection, and the penalty."""
     places = jnp.zeros(embeddings.shape[:2], jnp.int32)
-    return gates.sample(Weights(params), Looked(embeddings, places, first_row), key)[:2]
+    return gates.sample(Weights(params), Lookup(embeddings, places, first_row), key)[:2]
 
 
 def select(gates, params, embeddings):
-    """The deterministic selection: embeddings and masks, and what is behind them."""
-    weights = Weights(params)
+    """The deterministic selection: vectors and masks, and what is behind them."""
     places = jnp.zeros(embeddings.shape[:2], jnp.int32)
-    selected = jax.jit(gates.select)(weights, Looked(embeddings, places))
-    found = jax.jit(gates.gates)(weights, embeddings)
-    return SimpleNamespace(**(found._asdict() | selected._asdict()))
+    selected = jax.jit(gates.select)(Weights(params), Lookup(embeddings, places))
+    assert selected.penalty == 0
+    return SimpleNamespace(vectors=selected.vectors, masks=selected.masks, **selected.shown)
 
 
 def make(**options):
@@ -63,7 +63,7 @@ def test_selection_multiplies_by_the_mask_of_the_configured_rule(options):
     masks, thresholds = select_gates(found.probs, rule=rule, bins=bins)
     np.testing.assert_array_equal(found.masks, masks)
     np.testing.assert_array_equal(found.thresholds, thresholds)
-    np.testing.assert_array_equal(found.embeddings, E * np.asarray(masks).reshape(8, N, D))
+    np.testing.assert_array_equal(found.vectors, E * np.asarray(masks).reshape(8, N, D))
     assert 0 < found.masks.mean() < 1
 
 

@@ -16,9 +16,9 @@ from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import OptEmbedConfig
 from ihas_jax.models import build_model
-from ihas_jax.models.base import init_model
+from ihas_jax.models.forward import Lookup, init_model
 from ihas_jax.nn.embedding import EmbeddingSpec, init_table
-from ihas_jax.selectors.base import Looked, Weights
+from ihas_jax.selectors.base import Recipe, Weights
 from ihas_jax.selectors.optembed import (
     Supernet,
     build_optembed,
@@ -26,14 +26,13 @@ from ihas_jax.selectors.optembed import (
     sample_widths,
     step_function,
 )
-from ihas_jax.selectors.selection import Found
 from ihas_jax.training.metrics import auc
 
 SIZES, N, D, V, B = (4, 2, 3), 3, 3, 9, 6
 FIELD = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
 SELECTOR = Supernet(OptEmbedConfig(weight=0.3), EmbeddingSpec(SIZES, D), epoch_steps=5)
 E = np.random.default_rng(0).normal(scale=0.5, size=(B, N, D))
-LOOKED = Looked(E, np.zeros((B, N), np.int32))
+LOOKUP = Lookup(E, np.zeros((B, N), np.int32))
 THRESHOLDS = np.array([[0.6], [1.1], [0.9]])
 KEY = jax.random.key(1)
 pytestmark = pytest.mark.usefixtures("float64")
@@ -70,10 +69,10 @@ def test_every_field_of_every_instance_draws_its_own_width_from_1_to_d_alike():
 
 
 def test_rows_of_a_part_of_the_batch_draw_as_in_the_whole():
-    whole = sample(Weights({"thresholds": THRESHOLDS}), LOOKED, KEY)
-    part = LOOKED._replace(embeddings=E[3:], places=LOOKED.places[3:], first_row=3)
+    whole = sample(Weights({"thresholds": THRESHOLDS}), LOOKUP, KEY)
+    part = LOOKUP._replace(vectors=E[3:], row_index=LOOKUP.row_index[3:], first_row=3)
     second = sample(Weights({"thresholds": THRESHOLDS}), part, KEY)
-    np.testing.assert_array_equal(second.embeddings, whole.embeddings[3:])
+    np.testing.assert_array_equal(second.vectors, whole.vectors[3:])
 
 
 def masks_by_hand():
@@ -85,10 +84,10 @@ def masks_by_hand():
 
 def test_the_search_shows_first_coordinates_of_values_above_their_threshold():
     _, values, prefixes = masks_by_hand()
-    applied = sample(Weights({"thresholds": THRESHOLDS}), LOOKED, KEY)
-    np.testing.assert_allclose(applied.embeddings, E * values * prefixes, rtol=1e-14)
-    np.testing.assert_allclose(applied.penalty, 0.3 * np.exp(-THRESHOLDS).sum(), rtol=1e-14)
-    assert applied.stats == {}
+    sampled = sample(Weights({"thresholds": THRESHOLDS}), LOOKUP, KEY)
+    np.testing.assert_allclose(sampled.vectors, E * values * prefixes, rtol=1e-14)
+    np.testing.assert_allclose(sampled.penalty, 0.3 * np.exp(-THRESHOLDS).sum(), rtol=1e-14)
+    assert sampled.stats == {}
 
 
 def test_thresholds_and_embeddings_learn_through_the_surrogate():
@@ -98,9 +97,9 @@ def test_thresholds_and_embeddings_learn_through_the_surrogate():
     @jax.jit
     @partial(jax.grad, argnums=(0, 1))
     def gradient(thresholds, embeddings):
-        looked = LOOKED._replace(embeddings=embeddings)
-        applied = SELECTOR.sample(Weights({"thresholds": thresholds}), looked, KEY)
-        return (upstream * applied.embeddings).sum() + applied.penalty
+        lookup = LOOKUP._replace(vectors=embeddings)
+        sampled = SELECTOR.sample(Weights({"thresholds": thresholds}), lookup, KEY)
+        return (upstream * sampled.vectors).sum() + sampled.penalty
 
     of_thresholds, of_embeddings = gradient(THRESHOLDS, E)
     through = (upstream * E * prefixes).sum(axis=2, keepdims=True) * slopes(margins)
@@ -112,15 +111,15 @@ def test_thresholds_and_embeddings_learn_through_the_surrogate():
 
 def test_evaluation_shows_all_coordinates_of_values_above_their_threshold():
     _, values, _ = masks_by_hand()
-    selected = jax.jit(SELECTOR.select)(Weights({"thresholds": THRESHOLDS}), LOOKED)
-    np.testing.assert_array_equal(selected.embeddings, E * values)
+    selected = jax.jit(SELECTOR.select)(Weights({"thresholds": THRESHOLDS}), LOOKUP)
+    np.testing.assert_array_equal(selected.vectors, E * values)
     np.testing.assert_array_equal(selected.masks, np.repeat(values[..., 0], D, axis=1))
 
 
 def test_fresh_thresholds_keep_every_value():
     fresh = SELECTOR.init(KEY)
     np.testing.assert_array_equal(fresh.gates["thresholds"], np.zeros((N, 1)))
-    assert np.asarray(SELECTOR.select(fresh, LOOKED).masks).all()
+    assert np.asarray(SELECTOR.select(fresh, LOOKUP).masks).all()
 
 
 @pytest.mark.parametrize("init", ["xavier", "normal"])
@@ -140,12 +139,12 @@ def test_the_penalty_alone_drives_thresholds_as_far_as_told(epoch_steps, weight,
     selector = Supernet(config, EmbeddingSpec(SIZES, 2), epoch_steps)
     # the gates' shared optimiser is another, which must not matter
     optimizer = selector.optimizer(AdamConfig(learning_rate=9.0, l2=9.0))
-    looked = Looked(jnp.ones((1, N, 2)), jnp.zeros((1, N), jnp.int32))
+    lookup = Lookup(jnp.ones((1, N, 2)), jnp.zeros((1, N), jnp.int32))
     gates = selector.init(KEY).gates
 
     def step(_, carry):
         gates, state = carry
-        gradient = jax.grad(lambda gates: selector.sample(Weights(gates), looked, KEY).penalty)
+        gradient = jax.grad(lambda gates: selector.sample(Weights(gates), lookup, KEY).penalty)
         updates, state = optimizer.update(gradient(gates), state, gates)
         return jax.tree.map(jnp.add, gates, updates), state
 
@@ -174,65 +173,65 @@ def searched(tiny):
     with jax.enable_x64(True):
         model = build_model(dataclasses.replace(tiny.config.model, dim=D), SIZES)
         rng = np.random.default_rng(3)
-        shapes = jax.eval_shape(lambda key: init_model(key, model), KEY)[0]
+        shapes = jax.eval_shape(lambda key: init_model(key, model), KEY).params
         params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
         ids = np.stack([rng.integers(size, size=300) for size in SIZES], 1).astype(np.int32)
         split = Split(ids, rng.integers(2, size=300).astype(np.uint8))
 
         def found(thresholds):
             gates = {"thresholds": jnp.asarray(thresholds)}
-            return Found(model, params | {"selector": gates}, {}, split, KEY)
+            return params | {"selector": gates}, model, split
 
         yield found
 
 
-def exact_auc(found, factors, widths):
+def exact_auc(params, split, factors, widths):
     """AUC of the model's formula with values removed and each field cut off after its width."""
-    (table,) = found.params["tables"]["embedding"].values()
-    x = (table * factors)[found.valid.ids + np.array([0, 4, 6])]
+    (table,) = params["tables"]["embedding"].values()
+    x = (table * factors)[split.ids + np.array([0, 4, 6])]
     x = np.where(np.arange(D) < np.array(widths)[:, None], x, 0).reshape(len(x), -1)
-    hidden, output = (found.params["network"]["mlp"][name] for name in ("hidden_0", "output"))
+    hidden, output = (params["network"]["mlp"][name] for name in ("hidden_0", "output"))
     x = np.maximum(x @ hidden["kernel"] + hidden["bias"], 0)
-    return auc(found.valid.labels, (x @ output["kernel"] + output["bias"])[:, 0])
+    return auc(split.labels, (x @ output["kernel"] + output["bias"])[:, 0])
 
 
-def test_values_above_their_threshold_and_the_widths_of_the_best_auc_are_chosen(searched):
-    found = searched([[2.0], [1.0], [2.2]])
-    (table,) = found.params["tables"]["embedding"].values()
+def test_values_above_their_threshold_and_the_widths_of_the_best_auc_are_chosen(choose, searched):
+    params, model, split = searched([[2.0], [1.0], [2.2]])
+    (table,) = params["tables"]["embedding"].values()
     values = np.abs(table).sum(axis=1) > np.array([2.0, 1.0, 2.2])[FIELD]
     selector = dataclasses.replace(SELECTOR, config=OptEmbedConfig(generations=15, mutation=0.5))
-    selection = selector.choose(found)
+    selection = choose(selector, params, model, split)
     assert selection.mask is None and selection.scale == 1
     np.testing.assert_array_equal(selection.values, values)
     assert all(values[field == FIELD].any() for field in range(N)) and not values.all()
     widths = [len(field) for field in selection.kept]
     assert selection.kept == tuple(tuple(range(width)) for width in widths)
     aucs = {
-        candidate: exact_auc(found, values[:, None], candidate)
+        candidate: exact_auc(params, split, values[:, None], candidate)
         for candidate in itertools.product((1, 2, 3), repeat=N)
     }
     best = max(aucs.values())
     assert aucs[tuple(widths)] == pytest.approx(best, abs=1e-12)
     # nor would it do to take all coordinates, or to look at the values that go
     assert sum(auc > best - 1e-9 for auc in aucs.values()) == 1 and widths != [D] * N
-    ignoring = {candidate: exact_auc(found, 1.0, candidate) for candidate in aucs}
+    ignoring = {candidate: exact_auc(params, split, 1.0, candidate) for candidate in aucs}
     assert max(ignoring, key=ignoring.get) != tuple(widths)
 
 
 NONE = dataclasses.replace(SELECTOR, config=OptEmbedConfig(generations=0))
 
 
-def test_a_field_without_values_has_no_coordinates(searched):
-    selection = NONE.choose(searched([[0.0], [99.0], [0.0]]))
+def test_a_field_without_values_has_no_coordinates(choose, searched):
+    selection = choose(NONE, *searched([[0.0], [99.0], [0.0]]))
     assert selection.kept == ((0, 1, 2), (), (0, 1, 2))
     np.testing.assert_array_equal(selection.values, FIELD != 1)
 
 
-def test_where_all_values_would_go_the_one_least_below_its_threshold_stays(searched):
+def test_where_all_values_would_go_the_one_least_below_its_threshold_stays(choose, searched):
     thresholds = np.array([90.0, 80.0, 99.0])
-    found = searched(thresholds[:, None])
-    (table,) = found.params["tables"]["embedding"].values()
-    selection = NONE.choose(found)
+    params, *rest = searched(thresholds[:, None])
+    (table,) = params["tables"]["embedding"].values()
+    selection = choose(NONE, params, *rest)
     last = np.argmax(np.abs(table).sum(axis=1) - thresholds[FIELD])
     np.testing.assert_array_equal(np.flatnonzero(selection.values), [last])
     assert FIELD[last] == 1
@@ -244,10 +243,7 @@ def test_thresholds_are_learnt_in_training_and_retraining_starts_from_initial_we
     optembed = OptEmbedConfig(weight=0.2)
     selector = build_optembed(dataclasses.replace(tiny.config, optembed=optembed), tiny.model, 20)
     assert selector == Supernet(optembed, tiny.model.embedding, 20)
-    recipe = selector.recipe
-    assert (recipe.gates, recipe.outcome) == ("training", "selection")
-    assert (recipe.epochs, recipe.rewind, recipe.until) == (None, 0, None)
-    assert recipe.start == "initial"
+    assert selector.recipe == Recipe(gate_batches="training", initial_weights="initial")
 
 
 def build(name, **search):

@@ -11,10 +11,11 @@ from scipy.special import expit
 
 from ihas_jax.config import AdamConfig
 from ihas_jax.method_config import OptFSConfig
+from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
-from ihas_jax.selectors.base import Looked, Weights
+from ihas_jax.selectors.base import Recipe, Weights
 from ihas_jax.selectors.optfs import OptFSGates, annealed, build_optfs, ticket
-from ihas_jax.selectors.selection import Found, whole
+from ihas_jax.selectors.selection import all_coordinates
 
 SIZES, N, D, V = (4, 2, 3), 3, 2, 9
 CONFIG = OptFSConfig(epochs=4, temperature=125.0, weight=0.3)
@@ -39,21 +40,21 @@ def test_the_temperature_rises_from_1_by_equal_factors_and_stays_at_the_last():
 
 @jax.jit
 def run(weights):
-    looked = Looked(E, PLACES)
-    return SELECTOR.sample(weights, looked, KEY), SELECTOR.select(weights, looked)
+    lookup = Lookup(E, PLACES)
+    return SELECTOR.sample(weights, lookup, KEY), SELECTOR.select(weights, lookup)
 
 
 @pytest.mark.parametrize(
     ("steps", "searched", "evaluated"), [(0, 1, 1), (4, 1, 1), (5, 5, 1), (6, 5, 5), (20, 125, 125)]
 )
 def test_factors_follow_the_epoch_and_evaluation_that_of_the_last_step(steps, searched, evaluated):
-    applied, selected = run(weights_after(steps))
-    for found, temperature in ((applied, searched), (selected, evaluated)):
+    sampled, selected = run(weights_after(steps))
+    for found, temperature in ((sampled, searched), (selected, evaluated)):
         factors = expit(temperature * GATES[PLACES]) / FRESH
-        np.testing.assert_allclose(found.embeddings, E * factors, rtol=1e-12)
+        np.testing.assert_allclose(found.vectors, E * factors, rtol=1e-12)
     penalty = 0.3 * expit(searched * GATES).sum() / V
-    np.testing.assert_allclose(applied.penalty, penalty, rtol=1e-12)
-    assert applied.stats["steps"] == steps + 1 and applied.stats["steps"].dtype == jnp.int32
+    np.testing.assert_allclose(sampled.penalty, penalty, rtol=1e-12)
+    assert sampled.stats["steps"] == steps + 1 and sampled.stats["steps"].dtype == jnp.int32
     masks = np.repeat(GATES[PLACES, 0] > 0, D, axis=1)
     np.testing.assert_array_equal(selected.masks, masks)
     assert 0 < masks.mean() < 1
@@ -63,8 +64,8 @@ def test_fresh_gates_leave_the_embeddings_as_they_are():
     fresh = jax.jit(SELECTOR.init)(KEY)
     assert fresh.gates["gates"].shape == (V, 1) and fresh.stats["steps"] == 0
     assert not fresh.gates["gates"].weak_type  # or the search would be compiled a second time
-    applied, selected = run(fresh)
-    np.testing.assert_allclose(applied.embeddings, E, rtol=1e-12)
+    sampled, selected = run(fresh)
+    np.testing.assert_allclose(sampled.vectors, E, rtol=1e-12)
     assert (np.asarray(selected.masks) == 1).all()
 
 
@@ -75,8 +76,8 @@ def test_gates_learn_from_the_rows_that_have_their_value_and_all_from_the_penalt
     @jax.jit
     @jax.grad
     def gradient(gates):
-        applied = SELECTOR.sample(weights._replace(gates=gates), Looked(E, PLACES), KEY)
-        return (upstream * applied.embeddings).sum() + applied.penalty
+        sampled = SELECTOR.sample(weights._replace(gates=gates), Lookup(E, PLACES), KEY)
+        return (upstream * sampled.vectors).sum() + sampled.penalty
 
     opened = expit(5 * GATES)
     slope = 5 * opened * (1 - opened)
@@ -135,10 +136,9 @@ def test_the_optimiser_is_adam_whose_epsilon_is_divided_by_the_number_of_values(
     np.testing.assert_allclose(gates, expected, rtol=1e-11)
 
 
-def test_the_ticket_keeps_values_with_open_gates_and_scales_them():
-    params = {"selector": {"gates": jnp.asarray(GATES)}}
-    selection = SELECTOR.choose(Found(None, params, {}, None, KEY))
-    assert selection.kept == whole(SELECTOR.spec)
+def test_the_ticket_keeps_values_with_open_gates_and_scales_them(choose):
+    selection = choose(SELECTOR, {"selector": {"gates": jnp.asarray(GATES)}})
+    assert selection.kept == all_coordinates(SELECTOR.spec)
     np.testing.assert_array_equal(selection.values, GATES[:, 0] > 0)
     assert selection.mask is None
     assert selection.scale == pytest.approx(1.6065306597126334, rel=1e-15)
@@ -155,6 +155,6 @@ def test_the_recipe_is_that_of_the_config(tiny):
         optfs = OptFSConfig(epochs=3, rewind=rewind)
         selector = build_optfs(dataclasses.replace(tiny.config, optfs=optfs), tiny.model, 20)
         assert (selector.spec, selector.epoch_steps) == (tiny.model.embedding, 20)
-        recipe = selector.recipe
-        assert (recipe.gates, recipe.outcome, recipe.until) == ("training", "selection", None)
-        assert (recipe.epochs, recipe.rewind, recipe.start) == (3, rewind, start)
+        assert selector.recipe == Recipe(
+            gate_batches="training", epochs=3, rewind_epochs=rewind, initial_weights=start
+        )

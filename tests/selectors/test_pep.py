@@ -12,10 +12,11 @@ from scipy.special import expit
 from ihas_jax.config import AdamConfig, Config
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import PepConfig
+from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
-from ihas_jax.selectors.base import Looked, Weights
+from ihas_jax.selectors.base import Recipe, Weights
 from ihas_jax.selectors.pep import PepThresholds, build_pep, soft_threshold
-from ihas_jax.selectors.selection import Found, largest, whole
+from ihas_jax.selectors.selection import all_coordinates, largest
 
 SIZES, N, D, V = (4, 2, 3), 3, 2, 9
 FIELD = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
@@ -47,10 +48,9 @@ def of_all(thresholds, granularity):
 
 
 def searched(thresholds):
-    """What a search leaves, with these thresholds."""
+    """Parameters that a search leaves, with these thresholds."""
     tables = {"embedding": {"width_2": TABLE}}
-    params = {"tables": tables, "network": {}, "selector": {"thresholds": thresholds}}
-    return Found(None, params, {}, None, KEY)
+    return {"tables": tables, "network": {}, "selector": {"thresholds": thresholds}}
 
 
 def test_values_shrink_by_the_sigmoid_of_their_threshold_and_stop_at_zero():
@@ -79,21 +79,21 @@ def test_each_number_is_pruned_by_the_threshold_it_shares(granularity):
     s = of_all(thresholds, granularity)
     pruned = np.sign(TABLE) * np.maximum(np.abs(TABLE) - expit(s), 0)
     upstream = np.random.default_rng(4).normal(size=(3, N, D))
-    weights, looked = Weights({"thresholds": thresholds}), Looked(TABLE[PLACES], PLACES)
+    weights, lookup = Weights({"thresholds": thresholds}), Lookup(TABLE[PLACES], PLACES)
 
     @jax.jit
     def run(gates):
         def loss(gates):
-            applied = selector.sample(weights._replace(gates=gates), looked, KEY)
-            return (upstream * applied.embeddings).sum(), applied
+            sampled = selector.sample(weights._replace(gates=gates), lookup, KEY)
+            return (upstream * sampled.vectors).sum(), sampled
 
-        selected = selector.select(weights._replace(gates=gates), looked)
+        selected = selector.select(weights._replace(gates=gates), lookup)
         return jax.grad(loss, has_aux=True)(gates), selected
 
-    (gradient, applied), selected = run(weights.gates)
-    for found in (applied.embeddings, selected.embeddings):
+    (gradient, sampled), selected = run(weights.gates)
+    for found in (sampled.vectors, selected.vectors):
         np.testing.assert_allclose(found, pruned[PLACES], rtol=1e-12)
-    assert applied.penalty == 0 and applied.stats == {}
+    assert sampled.penalty == 0 and sampled.stats == {}
     masks = np.asarray(selected.masks)
     np.testing.assert_array_equal(masks, (pruned[PLACES] != 0).reshape(3, N * D))
     assert 0 < masks.mean() < 1
@@ -113,29 +113,29 @@ def test_each_number_is_pruned_by_the_threshold_it_shares(granularity):
 def test_the_kept_share_counts_the_whole_table(granularity):
     selector, thresholds = make(thresholds=granularity)
     left = np.abs(TABLE) > expit(of_all(thresholds, granularity))
-    params = searched(thresholds).params
-    kept = jax.jit(selector.kept)(Weights({"thresholds": thresholds}), params)
+    weights = Weights({"thresholds": thresholds})
+    kept = jax.jit(selector.kept_share)(weights, searched(thresholds))
     np.testing.assert_allclose(kept, left.mean(), rtol=1e-14)
     assert 0 < left.mean() < 1
 
 
 @pytest.mark.parametrize("granularity", ["value_coordinate", "field"])
 @pytest.mark.parametrize("kept", [0.15, 0.8])
-def test_exactly_the_wanted_share_is_chosen_by_the_margin(granularity, kept):
+def test_exactly_the_wanted_share_is_chosen_by_the_margin(choose, granularity, kept):
     selector, thresholds = make(thresholds=granularity, kept=kept)
     scores = np.abs(TABLE) - expit(of_all(thresholds, granularity))
     count = {0.15: 3, 0.8: 14}[kept]
     assert (scores > 0).sum() not in (3, 14)
-    selection = selector.choose(searched(thresholds))
-    assert selection.kept == whole(selector.spec) == ((0, 1),) * N
+    selection = choose(selector, searched(thresholds))
+    assert selection.kept == all_coordinates(selector.spec) == ((0, 1),) * N
     assert selection.values is None and selection.scale == 1
     np.testing.assert_array_equal(selection.mask, scores >= np.sort(scores.ravel())[-count])
     assert selection.parameters(selector.spec) == selection.mask.sum() == count
 
 
-def test_at_least_one_number_is_kept():
+def test_at_least_one_number_is_kept(choose):
     selector, thresholds = make(kept=1e-9)
-    mask = selector.choose(searched(thresholds)).mask
+    mask = choose(selector, searched(thresholds)).mask
     assert mask.sum() == 1
     assert mask.argmax() == (np.abs(TABLE) - expit(thresholds)).argmax()
 
@@ -207,10 +207,11 @@ def test_thresholds_start_where_the_config_says_and_the_model_learns_beside_them
     gates = selector.init(KEY).gates["thresholds"]
     assert gates.shape == (12, 2) and (gates == -8).all()
     assert not gates.weak_type  # or the search would be compiled a second time
-    recipe = selector.recipe
-    assert (recipe.gates, recipe.outcome, recipe.until) == ("training", "selection", 0.3)
-    assert recipe.epochs is None and recipe.start == "initial_embeddings"
-    assert built(tiny, 7, ticket=False).recipe.start == "fresh"
+    recipe = Recipe(
+        gate_batches="training", initial_weights="initial_embeddings", stop_at_share=0.3
+    )
+    assert selector.recipe == recipe
+    assert built(tiny, 7, ticket=False).recipe.initial_weights == "fresh"
 
 
 def test_an_end_that_weight_decay_cannot_reach_is_refused(tiny):

@@ -9,7 +9,8 @@ import pytest
 
 from ihas_jax.data.dataset import Split
 from ihas_jax.models import build_model
-from ihas_jax.models.base import init_model
+from ihas_jax.models.base import FACTORS, Variables
+from ihas_jax.models.forward import init_model
 from ihas_jax.selectors.population import (
     auc_of_counts,
     class_counts,
@@ -61,7 +62,7 @@ def trained(tiny):
     with jax.enable_x64(True):
         model = build_model(dataclasses.replace(tiny.config.model, dim=D), SIZES)
         rng = np.random.default_rng(0)
-        shapes = jax.eval_shape(lambda key: init_model(key, model), KEY)[0]
+        shapes = jax.eval_shape(lambda key: init_model(key, model), KEY).params
         params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
         factors = (np.arange(120) % 4 > 0).astype(float)[:, None]
         ids = np.stack([rng.integers(size, size=5000) for size in SIZES], 1).astype(np.int32)
@@ -69,7 +70,8 @@ def trained(tiny):
         score = make_population_auc(model, Split(ids, labels))
 
         def scores(widths):
-            return score(params, {"factors": {"width_4": factors}}, np.array(widths, np.int32))
+            variables = Variables(params, constants={FACTORS: {"width_4": factors}})
+            return score(variables, np.array(widths, np.int32))
 
         yield scores, params, factors, ids, labels
 

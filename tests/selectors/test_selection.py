@@ -14,23 +14,15 @@ from ihas_jax.config import Config, ModelConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.method_config import AutoDimConfig, OptEmbedConfig
 from ihas_jax.models import build_model
-from ihas_jax.models.base import (
-    EMBEDDING,
-    FACTORS,
-    SELECTOR,
-    apply_network,
-    cut_network,
-    init_model,
-    lookup_rows,
-    row_numbers,
-)
+from ihas_jax.models.base import EMBEDDING, FACTORS, Variables, cut_network
+from ihas_jax.models.forward import init_model, predict
 from ihas_jax.nn.compact import slice_table
+from ihas_jax.selectors.base import SELECTOR
+from ihas_jax.selectors.experts import majority_coordinates
+from ihas_jax.selectors.plan import Found
 from ihas_jax.selectors.registry import build_selector
-from ihas_jax.selectors.selection import Found, Selection, of_values, whole
-from ihas_jax.stages.choose import folded
-from ihas_jax.stages.cluster import majority_coordinates
-from ihas_jax.stages.pretrain import predict
-from ihas_jax.training.loop import Fitted
+from ihas_jax.selectors.selection import Selection, all_coordinates, of_values
+from ihas_jax.stages.evaluate import fold_factors
 
 SIZES, DIM = (5, 3, 4), 4
 V = sum(SIZES)
@@ -57,35 +49,41 @@ def draw(rng, shapes):
 
 def choose(method, rng):
     """What a method keeps of a model whose weights and gates are random numbers."""
-    params, stats = draw(rng, jax.eval_shape(lambda: init_model(jax.random.key(0), FULL)))
+    variables = draw(rng, jax.eval_shape(lambda: init_model(jax.random.key(0), FULL)))
     if method == "ihas":
         kept = majority_coordinates(rng.uniform(size=len(SIZES) * DIM), DIM, 0.5)
-        return params, stats, Selection(kept)
+        return variables, Selection(kept)
     selector = build_selector(dataclasses.replace(CONFIG, method=method), FULL, 10)
     weights = draw(rng, jax.eval_shape(selector.init, jax.random.key(0)))
     # about the mean norm of the embeddings, where they divide the values
     gates = {n: g + 3 * (n == "thresholds") for n, g in weights.gates.items()}
-    searched = params | {SELECTOR: gates if method == "optembed" else weights.gates}
+    searched = Variables(
+        variables.params | {SELECTOR: gates if method == "optembed" else weights.gates},
+        variables.stats | {SELECTOR: weights.stats},
+    )
     valid = Split(IDS, rng.integers(2, size=len(IDS)).astype(np.uint8))
-    found = Found(FULL, searched, stats | {SELECTOR: weights.stats}, valid, jax.random.key(1))
-    return params, stats, selector.choose(found)
+    (expert,) = selector.choose(Found(FULL, searched, valid, valid, jax.random.key(1), 0)).experts
+    return variables, expert.selection
 
 
 @jax.jit
-def masked(params, stats, mask):
+def masked(variables, mask):
     """Probabilities of the full-size model whose table is multiplied by `mask [V, D]`."""
-    rows = lookup_rows(params["tables"], row_numbers(FULL, IDS))
-    ((group, table),) = params["tables"][EMBEDDING].items()
-    places = IDS + np.array([0, *np.cumsum(SIZES)[:-1]])
-    rows[EMBEDDING] = {group: (table * mask)[places]}
-    return jax.nn.sigmoid(apply_network(FULL, params["network"], stats, rows)[0])
+    tables = variables.params["tables"]
+    ((group, table),) = tables[EMBEDDING].items()
+    params = variables.params | {"tables": tables | {EMBEDDING: {group: table * mask}}}
+    return predict(FULL, variables._replace(params=params), IDS)
 
 
-def compact(params, stats, selection):
+compute = jax.jit(lambda model, variables: predict(model, variables, IDS), static_argnums=0)
+
+
+def compact(variables, selection):
     """The compact model with its share of the weights."""
-    held = selection.held(FULL.embedding)
-    model = build_model(CONFIG.model, SIZES, kept=selection.kept, held=held)
-    like, _ = jax.eval_shape(lambda: init_model(jax.random.key(0), model))
+    spec, params = FULL.embedding, variables.params
+    stored = selection.stored_values(spec)
+    model = build_model(CONFIG.model, SIZES, kept=selection.kept, held=stored)
+    like = jax.eval_shape(lambda: init_model(jax.random.key(0), model)).params
     tables = {
         name: slice_table(
             FULL.tables[name],
@@ -96,8 +94,8 @@ def compact(params, stats, selection):
         for name, table in params["tables"].items()
     }
     network = cut_network(FULL, model, params["network"], like["network"])
-    stats = stats | selection.statistics(model.embedding)
-    return model, {"tables": tables, "network": network}, stats
+    own = {"tables": tables, "network": network}
+    return model, Variables(own, variables.stats, selection.constants(model.embedding))
 
 
 def mask_of(selection):
@@ -113,45 +111,42 @@ def mask_of(selection):
 @pytest.mark.parametrize("seed", range(2))
 def test_the_compact_model_is_the_masked_full_size_model(method, seed):
     rng = np.random.default_rng(seed)
-    params, stats, selection = choose(method, rng)
+    variables, selection = choose(method, rng)
     mask = mask_of(selection)
     assert 0 < np.count_nonzero(mask) < V * DIM
-    expected = masked(params, stats, mask)
-    model, weights, own = compact(params, stats, selection)
-    found = jax.jit(lambda p, s: predict(model, p, s, IDS))(weights, own)
+    expected = masked(variables, mask)
+    model, own = compact(variables, selection)
+    found = compute(model, own)
     # factors are numbers of float32
     np.testing.assert_allclose(found, expected, rtol=1e-12 if selection.scale == 1 else 1e-6)
-    fitted = Fitted(weights, own, None, [], 0.0)
-    bare, rest = folded(model, fitted)
-    assert FACTORS not in rest
-    np.testing.assert_allclose(
-        jax.jit(lambda p, s: predict(model, p, s, IDS))(bare, rest), found, rtol=1e-12
-    )
+    folded = fold_factors(own)
+    assert FACTORS not in folded.constants
+    np.testing.assert_allclose(compute(model, folded), found, rtol=1e-12)
     assert selection.parameters(FULL.embedding) == np.count_nonzero(mask)
 
 
 @pytest.mark.parametrize("method", ["optembed", "optfs"])
 def test_removed_values_have_no_rows(method):
-    params, stats, selection = choose(method, np.random.default_rng(0))
+    variables, selection = choose(method, np.random.default_rng(0))
     assert 0 < selection.values.sum() < V
-    model, weights, own = compact(params, stats, selection)
+    model, own = compact(variables, selection)
     field = np.repeat(range(len(SIZES)), SIZES)
     for group in model.embedding.groups:
-        table = weights["tables"][EMBEDDING][group.name]
+        table = own.params["tables"][EMBEDDING][group.name]
         mine = selection.values[np.isin(field, group.fields)]
         assert len(table) == 1 + mine.sum()
         # those without share the first, which is nothing
-        assert not table[0].any() and own[FACTORS][group.name][0] == 0
+        assert not table[0].any() and own.constants[FACTORS][group.name][0] == 0
 
 
 def test_values_and_a_mask_do_not_go_together():
     with pytest.raises(ValueError, match="not both"):
-        Selection(whole(FULL.embedding), np.ones(V, bool), np.ones((V, DIM), bool))
+        Selection(all_coordinates(FULL.embedding), np.ones(V, bool), np.ones((V, DIM), bool))
 
 
 def test_a_scale_is_one_for_all_where_no_value_is_removed():
     selection = of_values(np.ones(V, bool), FULL.embedding, scale=1.5)
-    (factors,) = selection.statistics(FULL.embedding)[FACTORS].values()
+    (factors,) = selection.constants(FULL.embedding)[FACTORS].values()
     np.testing.assert_array_equal(factors, np.full((V, 1), 1.5))
 
 
@@ -181,5 +176,5 @@ def test_sizes_are_counted_alike_for_structure_and_masks(seed, removed):
 
 
 def test_all_coordinates_are_the_whole():
-    assert whole(FULL.embedding) == ((0, 1, 2, 3),) * 3
-    assert Selection(whole(FULL.embedding)).parameters(FULL.embedding) == V * DIM
+    assert all_coordinates(FULL.embedding) == ((0, 1, 2, 3),) * 3
+    assert Selection(all_coordinates(FULL.embedding)).parameters(FULL.embedding) == V * DIM

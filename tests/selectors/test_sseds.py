@@ -10,9 +10,10 @@ import pytest
 
 from ihas_jax.data.dataset import Split
 from ihas_jax.method_config import SsedsConfig
-from ihas_jax.models.base import init_model
-from ihas_jax.selectors.base import Looked, Weights
-from ihas_jax.selectors.selection import Found, coordinates, largest, whole
+from ihas_jax.models.base import Variables
+from ihas_jax.models.forward import Lookup, init_model
+from ihas_jax.selectors.base import Recipe, Weights
+from ihas_jax.selectors.selection import all_coordinates, kept_coordinates, largest
 from ihas_jax.selectors.sseds import Saliency, build_sseds, saliency
 
 N, D, K, BATCH = 3, 2, 6, 4096
@@ -25,13 +26,13 @@ def trained(tiny):
     """A model with numbers of size one, rows for a batch and a part of one, and their saliency."""
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
-        shapes = jax.eval_shape(lambda key: init_model(key, tiny.model), KEY)[0]
+        shapes = jax.eval_shape(lambda key: init_model(key, tiny.model), KEY).params
         params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
         ids = np.stack([rng.integers(size, size=5000) for size in tiny.sizes], 1).astype(np.int32)
         clicks = np.where(np.arange(5000) < BATCH, 0.9, 0.1)
         split = Split(ids, rng.binomial(1, clicks).astype(np.uint8))
-        found = Found(tiny.model, params, {}, split, KEY)
-        yield SimpleNamespace(found=found, saliency=saliency(tiny.model, params, {}, split))
+        scores = saliency(tiny.model, Variables(params), split)
+        yield SimpleNamespace(params=params, split=split, saliency=scores)
 
 
 def loss(params, alpha, ids, labels):
@@ -44,14 +45,13 @@ def loss(params, alpha, ids, labels):
 
 
 def test_saliency_is_the_mean_over_batches_of_the_size_of_the_loss_derivative(trained):
-    _, params, _, split, _ = trained.found
-    ids, labels = split
+    ids, labels = trained.split
     step, slopes = 1e-6, np.zeros((2, N, D))
     for i, part in enumerate((slice(BATCH), slice(BATCH, None))):
         for place in np.ndindex(N, D):
             alpha = np.zeros((N, D))
             alpha[place] = step
-            ends = [loss(params, 1 + s * alpha, ids[part], labels[part]) for s in (1, -1)]
+            ends = [loss(trained.params, 1 + s * alpha, ids[part], labels[part]) for s in (1, -1)]
             slopes[i][place] = (ends[0] - ends[1]) / (2 * step)
     np.testing.assert_allclose(trained.saliency, np.abs(slopes).mean(axis=0), rtol=1e-5)
     assert (np.sign(slopes[0]) != np.sign(slopes[1])).any()  # or it could be the size of the mean
@@ -60,7 +60,7 @@ def test_saliency_is_the_mean_over_batches_of_the_size_of_the_loss_derivative(tr
 def top(scores, count):
     """The coordinates of the largest scores `[N, D]`, by field."""
     flat = scores.ravel()
-    return coordinates(flat, largest(flat, count), scores.shape[1])
+    return kept_coordinates(flat, largest(flat, count), scores.shape[1])
 
 
 def test_the_largest_scores_of_all_fields_are_kept_and_the_first_of_equal_ones():
@@ -76,8 +76,11 @@ def test_the_largest_scores_of_all_fields_are_kept_and_the_first_of_equal_ones()
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 1), (0.1, 1), (0.4, 2), (0.6, 4), (1.0, 6)])
-def test_a_share_of_the_most_salient_coordinates_is_chosen_but_at_least_one(trained, share, count):
-    selection = Saliency(SsedsConfig(kept=share)).choose(trained.found)
+def test_a_share_of_the_most_salient_coordinates_is_chosen_but_at_least_one(
+    choose, tiny, trained, share, count
+):
+    selector = Saliency(SsedsConfig(kept=share))
+    selection = choose(selector, trained.params, tiny.model, trained.split)
     best = sorted(np.argsort(-trained.saliency.ravel())[:count])
     assert [n * D + j for n, field in enumerate(selection.kept) for j in field] == best
     assert selection.values is None and selection.mask is None
@@ -85,23 +88,21 @@ def test_a_share_of_the_most_salient_coordinates_is_chosen_but_at_least_one(trai
 
 def test_embeddings_pass_through_unchanged_in_search_and_evaluation():
     selector = Saliency(SsedsConfig())
-    looked = Looked(np.random.default_rng(1).normal(size=(4, N, D)), jnp.zeros((4, N), jnp.int32))
+    lookup = Lookup(np.random.default_rng(1).normal(size=(4, N, D)), jnp.zeros((4, N), jnp.int32))
     weights = selector.init(KEY)
     assert weights == Weights({}, {}, {})
-    applied, selected = jax.jit(
-        lambda looked: (selector.sample(weights, looked, KEY), selector.select(weights, looked))
-    )(looked)
-    np.testing.assert_array_equal(applied.embeddings, looked.embeddings)
-    np.testing.assert_array_equal(selected.embeddings, looked.embeddings)
+    sampled, selected = jax.jit(
+        lambda lookup: (selector.sample(weights, lookup, KEY), selector.select(weights, lookup))
+    )(lookup)
+    np.testing.assert_array_equal(sampled.vectors, lookup.vectors)
+    np.testing.assert_array_equal(selected.vectors, lookup.vectors)
     np.testing.assert_array_equal(selected.masks, np.ones((4, K)))
-    assert applied.penalty == 0 and applied.stats == {}
+    assert sampled.penalty == 0 and sampled.stats == {}
 
 
 def test_the_model_is_trained_without_gates_and_retrained_afresh(tiny):
     sseds = SsedsConfig(kept=0.3)
     selector = build_sseds(dataclasses.replace(tiny.config, sseds=sseds), tiny.model, 20)
     assert selector == Saliency(sseds)
-    recipe = selector.recipe
-    assert (recipe.gates, recipe.outcome) == ("never", "selection")
-    assert (recipe.epochs, recipe.rewind, recipe.start, recipe.until) == (None, 0, "fresh", None)
-    assert whole(tiny.model.embedding) == top(np.zeros((N, D)), K)
+    assert selector.recipe == Recipe(gate_batches="never")
+    assert all_coordinates(tiny.model.embedding) == top(np.zeros((N, D)), K)
