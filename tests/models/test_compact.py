@@ -11,15 +11,8 @@ import numpy as np
 import pytest
 
 from ihas_jax.models import build_model
-from ihas_jax.models.base import (
-    EMBEDDING,
-    apply_network,
-    count_parameters,
-    cut_network,
-    init_model,
-    lookup_rows,
-    row_numbers,
-)
+from ihas_jax.models.base import EMBEDDING, Variables, count_parameters, cut_network
+from ihas_jax.models.forward import Transformed, forward, init_model
 from ihas_jax.nn.compact import slice_table
 
 SIZES, DRAWS = (3, 4, 2, 5, 3), 2
@@ -97,18 +90,22 @@ def twins(small, quick_jit):
     weights = rng.normal(size=16)
 
     def compute(model, params, stats, mask):
-        def objective(params):
-            rows = lookup_rows(params["tables"], row_numbers(model, ids))
-            if mask is not None:
-                (group,) = rows[EMBEDDING]
-                rows[EMBEDDING] = {group: rows[EMBEDDING][group] * mask}
-            key = jax.random.key(0)
-            trained, after = apply_network(model, params["network"], stats, rows, dropout_key=key)
-            evaluated, _ = apply_network(model, params["network"], stats, rows)
-            return trained @ weights, (evaluated, trained, after)
+        def masked(variables, lookup, key):
+            return Transformed(lookup.vectors * mask)
 
-        gradients, (evaluated, trained, after) = jax.grad(objective, has_aux=True)(params)
-        return {"evaluated": evaluated, "trained": trained, "stats": after, "grads": gradients}
+        def objective(params):
+            variables, transform = Variables(params, stats), None if mask is None else masked
+            trained = forward(model, variables, ids, transform, key=jax.random.key(0))
+            evaluated = forward(model, variables, ids, transform).logits
+            return trained.logits @ weights, (evaluated, trained)
+
+        gradients, (evaluated, trained) = jax.grad(objective, has_aux=True)(params)
+        return {
+            "evaluated": evaluated,
+            "trained": trained.logits,
+            "stats": trained.stats,
+            "grads": gradients,
+        }
 
     compute = quick_jit(compute, static_argnums=0)
     draws = []
@@ -118,10 +115,11 @@ def twins(small, quick_jit):
             compact = build_model(config, SIZES, kept=kept)
             spec, dim = compact.embedding, full.embedding.dim
             mask = np.array([[j in field for j in range(dim)] for field in kept], float)
-            shapes, stat_shapes = jax.eval_shape(
+            fresh = jax.eval_shape(
                 lambda key, compact=compact: init_model(key, compact), jax.random.key(0)
             )
-            params, stats = draw_weights(rng, full)
+            shapes = fresh.params
+            params, stats, _ = draw_weights(rng, full)
             found = {}
             if config.name == "dcn":
                 found["biased"] = compute(full, params, stats, mask)
@@ -133,16 +131,14 @@ def twins(small, quick_jit):
             tables[EMBEDDING] = slice_table(full.embedding, tables[EMBEDDING], spec)
             network = cut_network(full, compact, params["network"], shapes["network"])
             twin = {"tables": tables, "network": network}
-            assert jax.tree.map(jnp.shape, (twin, stats)) == jax.tree.map(
-                jnp.shape, (shapes, stat_shapes)
-            )
+            assert jax.tree.map(jnp.shape, Variables(twin, stats)) == jax.tree.map(jnp.shape, fresh)
             found["full"] = compute(full, params, stats, mask)
             found["compact"] = compute(compact, twin, stats, None)
             found = jax.tree.map(np.asarray, found)
             draws.append(
                 SimpleNamespace(model=compact, spec=spec, shapes=shapes, mask=mask, **found)
             )
-        shapes = jax.eval_shape(lambda key: init_model(key, full), jax.random.key(0))[0]
+        shapes = jax.eval_shape(lambda key: init_model(key, full), jax.random.key(0)).params
     return SimpleNamespace(name=config.name, full=full, shapes=shapes, draws=draws)
 
 

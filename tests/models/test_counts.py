@@ -16,13 +16,8 @@ from scipy.special import expit, logit
 
 from ihas_jax.config import ModelConfig, ModelName
 from ihas_jax.models import build_model
-from ihas_jax.models.base import (
-    apply_network,
-    count_parameters,
-    init_model,
-    lookup_rows,
-    row_numbers,
-)
+from ihas_jax.models.base import count_parameters
+from ihas_jax.models.forward import forward, init_model
 from ihas_jax.nn.embedding import init_table
 
 NAMES = typing.get_args(ModelName)
@@ -69,8 +64,8 @@ def test_the_number_of_parameters_is_that_of_the_reference_or_of_the_definition(
     count, changes = REFERENCE[name] if name in REFERENCE else (OTHERS[name], {})
     config = ModelConfig(name=name, hidden=(16, 16), batch_norm=True, dropout=0.2)
     model = build_model(replace(config, **changes), (600,) * 21 + (VALUES - 600 * 21,))
-    params, _ = jax.eval_shape(lambda key: init_model(key, model), KEY)
-    assert count_parameters(params) == count
+    fresh = jax.eval_shape(lambda key: init_model(key, model), KEY)
+    assert count_parameters(fresh.params) == count
 
 
 SIZES, FIELDS, DIM, PAIRS = (30, 20, 40, 10), 4, 8, 6
@@ -135,9 +130,8 @@ def fresh(request):
 
     @partial(jax.jit, compiler_options=QUICK)
     def compute(key):
-        params, stats = init_model(key, model)
-        rows = lookup_rows(params["tables"], row_numbers(model, ids))
-        return params, apply_network(model, params["network"], stats, rows)[0]
+        variables = init_model(key, model)
+        return variables.params, forward(model, variables, ids).logits
 
     params, logits = compute(KEY)
     network = flatten_dict(params["network"], sep="/")
@@ -213,7 +207,7 @@ def test_a_fresh_model_predicts_about_the_click_rate(fresh):
 @pytest.mark.parametrize("name", ["lr", "afm", "ncf", "opnn"])
 def test_with_the_rule_of_torch_biases_are_random_and_the_model_s_is_not_the_log_odds(name):
     model = build_model(replace(CONFIG, name=name, init="torch"), SIZES, click_rate=RATE)
-    init = jax.jit(lambda key: init_model(key, model)[0]["network"], compiler_options=QUICK)
+    init = jax.jit(lambda key: init_model(key, model).params["network"], compiler_options=QUICK)
     network = flatten_dict(init(KEY), sep="/")
     for path, values in network.items():
         if path in ("bias", "wide/bias"):  # as in the reference
@@ -254,11 +248,10 @@ def test_dropout_is_where_the_reference_has_it(name):
         return call(*args, **kwargs)
 
     def compute(key, train):
-        params, stats = init_model(key, model)
-        rows = lookup_rows(params["tables"], row_numbers(model, np.zeros((7, FIELDS), np.int32)))
+        variables = init_model(key, model)
         found.clear()
-        dropout_key = key if train else None
-        return apply_network(model, params["network"], stats, rows, dropout_key=dropout_key)
+        ids = np.zeros((7, FIELDS), np.int32)
+        return forward(model, variables, ids, key=key if train else None)
 
     with nn.intercept_methods(record):
         for train in (True, False):

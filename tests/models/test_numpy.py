@@ -19,7 +19,8 @@ import pytest
 
 from ihas_jax.config import ModelConfig, ModelName
 from ihas_jax.models import build_model
-from ihas_jax.models.base import apply_network, init_model, lookup_rows, row_numbers
+from ihas_jax.models.base import NETWORK
+from ihas_jax.models.forward import forward, init_model
 
 NAMES = typing.get_args(ModelName)
 # programs that run once: compiling them is nearly all of the time
@@ -350,25 +351,23 @@ def model(request):
     ours, dropping = (build_model(replace(config, dropout=rate), SIZES) for rate in (0.0, 0.5))
     rng = np.random.default_rng([2, NAMES.index(name)])
     shapes = jax.eval_shape(lambda key: init_model(key, ours), jax.random.key(0))
-    params, stats = jax.tree.map_with_path(lambda path, leaf: draw(rng, path, leaf), shapes)
+    variables = jax.tree.map_with_path(lambda path, leaf: draw(rng, path, leaf), shapes)
     ids = np.stack([rng.integers(size, size=24) for size in SIZES], axis=1).astype(np.int32)
 
     @partial(jax.jit, compiler_options=QUICK)
-    def compute(params, stats, key):
-        rows = lookup_rows(params["tables"], row_numbers(ours, ids))
-        evaluated, _ = apply_network(dropping, params["network"], stats, rows)
-        trained, _ = apply_network(ours, params["network"], stats, rows, dropout_key=key)
-        return evaluated, trained
+    def compute(variables, key):
+        evaluated = forward(dropping, variables, ids).logits
+        return evaluated, forward(ours, variables, ids, key=key).logits
 
-    evaluated, trained = compute(params, stats, jax.random.key(1))
-    wide = jax.tree.map(np.float64, (params, stats))
+    evaluated, trained = compute(variables, jax.random.key(1))
+    params, stats, _ = jax.tree.map(np.float64, variables)
 
     def second(params, train):
-        found = Second(params["tables"], params["network"], wide[1], ids, train)
+        found = Second(params["tables"], params[NETWORK], stats.get(NETWORK), ids, train)
         return SECOND_MODELS[name](found)
 
     return SimpleNamespace(
-        name=name, params=wide[0], evaluated=evaluated, trained=trained, second=second
+        name=name, params=params, evaluated=evaluated, trained=trained, second=second
     )
 
 

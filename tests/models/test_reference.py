@@ -13,7 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ihas_jax.config import ModelConfig
 from ihas_jax.models import build_model
-from ihas_jax.models.base import apply_network, init_model, lookup_rows, row_numbers
+from ihas_jax.models.base import Variables
+from ihas_jax.models.forward import forward, init_model
 from ihas_jax.training.steps import Batch, click_loss
 
 # programs that run once: compiling them is nearly all of the time
@@ -28,7 +29,7 @@ def dense(ours, theirs):
 
 def norm(ours, theirs):
     return {f"network/{ours}/{k}": f"{theirs}.{v}" for k, v in NORM.items()} | {
-        f"batch_stats/{ours}/{k}": f"{theirs}.{v}" for k, v in STATISTICS.items()
+        f"stats/{ours}/{k}": f"{theirs}.{v}" for k, v in STATISTICS.items()
     }
 
 
@@ -99,22 +100,18 @@ def model(request, golden):
     config = ModelConfig(name=name, hidden=hidden, batch_norm=True)
     ours = build_model(config, tuple(int(size) for size in arrays["field_dims"]))
     params = tree_of(names, arrays, "w")
-    stats = params.pop("batch_stats", {})
+    stats = {"network": params.pop("stats")} if "stats" in params else {}
     batch = Batch(arrays["ids"].astype(np.int32), arrays["labels"])
     key = jax.random.key(0)
 
     @partial(jax.jit, compiler_options=QUICK)
     def compute(params):
         def loss_of(params):
-            numbers = row_numbers(ours, batch.ids)
-            rows = lookup_rows(params["tables"], numbers)
-            loss, _ = click_loss(ours, params, stats, rows, numbers, batch, key, None, None)
-            return loss
+            trained = forward(ours, Variables(params, stats), batch.ids, key=key).logits
+            return click_loss(trained, batch.labels), trained
 
-        rows = lookup_rows(params["tables"], row_numbers(ours, batch.ids))
-        evaluated, _ = apply_network(ours, params["network"], stats, rows)
-        trained, _ = apply_network(ours, params["network"], stats, rows, dropout_key=key)
-        loss, gradients = jax.value_and_grad(loss_of)(params)
+        evaluated = forward(ours, Variables(params, stats), batch.ids).logits
+        (loss, trained), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         return jax.nn.sigmoid(evaluated), jax.nn.sigmoid(trained), loss, gradients
 
     evaluated, trained, loss, gradients = compute(params)
@@ -127,7 +124,7 @@ def model(request, golden):
 
 def test_it_has_the_parameters_of_the_reference_and_no_others(model):
     expected = jax.tree.map(jnp.shape, model.fresh)
-    assert jax.tree.map(jnp.shape, (model.params, model.stats)) == expected
+    assert jax.tree.map(jnp.shape, Variables(model.params, model.stats)) == expected
     theirs = {name.removeprefix("w/") for name in model.arrays if name.startswith("w/")}
     assert set(model.names.values()) == {n for n in theirs if "num_batches" not in n}
 
@@ -142,7 +139,7 @@ def test_probabilities_and_loss_in_training_are_those_of_the_reference(model):
 
 
 def test_the_gradient_of_every_parameter_is_that_of_the_reference(model):
-    names = {k: v for k, v in model.names.items() if not k.startswith("batch_stats/")}
+    names = {k: v for k, v in model.names.items() if not k.startswith("stats/")}
     expected = flatten_dict(tree_of(names, model.arrays, "g"), sep="/")
     found = flatten_dict(model.gradients, sep="/")
     assert found.keys() == expected.keys()

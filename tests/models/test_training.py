@@ -12,12 +12,19 @@ import pytest
 
 from ihas_jax.config import Config, GateConfig, OptimizerConfig, SearchConfig
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, apply_network, lookup_rows, row_numbers
+from ihas_jax.models.base import EMBEDDING, Variables
+from ihas_jax.models.forward import forward
 from ihas_jax.models.parts import LINEAR
 from ihas_jax.selectors.bernoulli import BernoulliGates
-from ihas_jax.stages.search import SearchState, init_search, make_search_round
-from ihas_jax.training.optimizers import l2_adam, make_table_optimizer
-from ihas_jax.training.steps import Batch, TrainState, click_loss, make_round, make_train_step
+from ihas_jax.selectors.search import init_search, make_search_round
+from ihas_jax.training.steps import (
+    Batch,
+    TrainState,
+    click_loss,
+    make_round,
+    make_step,
+    model_optimizers,
+)
 
 SIZES, STEPS = (5, 4, 6), 20
 # the noise of the gates lies within +-11.8 and their temperature is high, so that a gate with
@@ -61,15 +68,14 @@ def setting(small, quick_jit):
     params = jax.tree.map(
         lambda leaf: jnp.asarray(rng.normal(size=leaf.shape, scale=0.5), leaf.dtype), shapes.params
     )
-    state = SearchState(
+    assert shapes.params.keys() == shapes.optimizers.keys() == {"tables", "network", "selector"}
+    state = TrainState(
         step=jnp.int32(0),
-        key=jax.random.key(2),
+        keys={"training": jax.random.key(2), "validation": jax.random.key(3)},
         params=params,
-        batch_stats={},
-        table_optimizer=zeros(shapes.table_optimizer),
-        network_optimizer=zeros(shapes.network_optimizer),
-        selector_optimizer=zeros(shapes.selector_optimizer),
-        selector_key=jax.random.key(3),
+        stats={},
+        constants={},
+        optimizers=zeros(shapes.optimizers),
     )
     round_ = quick_jit(make_search_round(config, model, selector))
 
@@ -95,19 +101,14 @@ def plain(setting, quick_jit):
     runs = {}
     for tables in ("dense", "rowwise"):
         config = dataclasses.replace(setting.config.optimizer, tables=tables)
-        round_ = quick_jit(make_round(make_train_step(config, setting.model)))
-        params = {name: setting.state.params[name] for name in ("tables", "network")}
-        state = TrainState(
-            step=setting.state.step,
-            key=setting.state.key,
-            params=params,
-            batch_stats={},
-            table_optimizer=make_table_optimizer(config).init(params["tables"]),
-            network_optimizer=l2_adam(config).init(params["network"]),
-        )
-        step, metrics = round_(state, DATA, ROWS, np.int32(1))
-        end, _ = round_(step, DATA, ROWS, np.int32(STEPS - 1))
-        _, after = round_(end, DATA, ROWS, np.int32(1))
+        learns = model_optimizers(config)
+        round_ = quick_jit(make_round(make_step(setting.model, learns)))
+        params = {name: setting.state.params[name] for name in learns}
+        optimizers = {name: learns[name].init(tree) for name, tree in params.items()}
+        state = dataclasses.replace(setting.state, params=params, optimizers=optimizers)
+        step, metrics = round_(state, DATA, ROWS, count=np.int32(1))
+        end, _ = round_(step, DATA, ROWS, count=np.int32(STEPS - 1))
+        _, after = round_(end, DATA, ROWS, count=np.int32(1))
         losses = float(metrics["loss"]), float(after["loss"])
         runs[tables] = SimpleNamespace(start=state, step=step, losses=losses)
     return runs
@@ -127,7 +128,7 @@ def test_model_steps_train_tables_and_network_and_gate_steps_the_gates_alone(set
         assert unchanged(before.params[name], model_step.params[name]) <= invariant
     assert len(unchanged(before.params["selector"], model_step.params["selector"])) == 2
     # open gates make a model step independent of noise, so that the same step but for its number,
-    # behind which a gate step follows, shows what the gate step does
+    # after which a gate step follows, shows what the gate step does
     _, both, _ = setting.search(logits, step=1)
     for name in ("tables", "network"):
         leaves = jax.tree.leaves(both.params[name])
@@ -159,7 +160,7 @@ def test_closed_gates_stop_the_gradients_of_their_coordinates_and_no_others(sett
     mask = np.random.default_rng(3).permutation(np.arange(spec.coordinates) % 3 > 0)
     _, after, _ = setting.search(np.where(mask, OPEN, -OPEN))
     # after one step Adam's first moment is a tenth of the gradient
-    moments = dict(after.table_optimizer[1].mu)
+    moments = dict(after.optimizers["tables"][1].mu)
     (moment,) = map(np.asarray, moments.pop(EMBEDDING).values())
     is_open = mask.reshape(len(SIZES), -1)[FIELD] & SEEN[:, None]
     assert not moment[~is_open].any()
@@ -198,20 +199,18 @@ def test_a_few_steps_lower_the_loss(plain, tables):
 
 
 def test_dropout_is_noise_in_training_and_absent_from_evaluation(setting, quick_jit):
-    name, params = setting.config.model.name, setting.state.params
+    name, variables = setting.config.model.name, Variables(setting.state.params)
     model = build_model(dataclasses.replace(setting.config.model, dropout=0.5), SIZES)
 
     @quick_jit
-    def compute(params, key):
-        numbers = row_numbers(model, DATA.ids)
-        rows = lookup_rows(params["tables"], numbers)
-        loss, _ = click_loss(model, params, {}, rows, numbers, DATA, key, None, None)
-        evaluated, _ = apply_network(model, params["network"], {}, rows)
-        expected, _ = apply_network(setting.model, params["network"], {}, rows)
-        return loss, evaluated, expected
+    def compute(variables, key):
+        trained = forward(model, variables, DATA.ids, key=key).logits
+        evaluated = forward(model, variables, DATA.ids).logits
+        expected = forward(setting.model, variables, DATA.ids).logits
+        return click_loss(trained, jnp.asarray(DATA.labels)), evaluated, expected
 
     (loss, first, expected), (other_loss, second, _) = (
-        compute(params, jax.random.key(seed)) for seed in range(2)
+        compute(variables, jax.random.key(seed)) for seed in range(2)
     )
     assert (loss != other_loss) == (name not in WITHOUT_DROPOUT)
     np.testing.assert_array_equal(first, second)

@@ -116,9 +116,7 @@ def test_fresh_fields_have_half_their_embeddings():
         ([0.5, 0.5, 0.5, 0.5], 1, [0]),
     ],
 )
-def test_the_fields_with_the_largest_alpha_of_keeping_are_kept_whole(
-    choose, keep, fields, kept
-):
+def test_the_fields_with_the_largest_alpha_of_keeping_are_kept_whole(choose, keep, fields, kept):
     alpha = np.stack([[9.0, -9.0, 0.0, -20.0], keep], axis=1)
     params = {"selector": {"alpha": jnp.asarray(alpha)}}
     selection = choose(make(fields), params)
