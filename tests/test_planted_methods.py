@@ -16,9 +16,9 @@ from sklearn.metrics import roc_auc_score
 
 import ihas_jax as ihas
 from ihas_jax.config import replaced
-from ihas_jax.selectors.base import evaluated, weights_of
-from ihas_jax.selectors.registry import build_selector
-from ihas_jax.selectors.selection import Found
+from ihas_jax.models.forward import embed
+from ihas_jax.selectors.base import Pretraining, Selecting
+from ihas_jax.selectors.plan import Found
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search
 
@@ -63,22 +63,22 @@ def shares(method, log, workdir):
     for flag, value in FLAGS[method].items():
         config = replaced(config, flag, value)
     run = Run(config, log, workdir)
-    model = run.model()
-    selector = build_selector(config, model, -(-len(log.train.labels) // config.train.batch_size))
-    fitted = search(run, selector).fitted
-    if selector.recipe.outcome == "selection":
-        found = Found(model, fitted.params, fitted.batch_stats, log.valid, run.key("choose"))
-        left = selector.choose(found).parameters_by_field(model.embedding)
+    model, selector = run.searched_model, run.selector
+    variables = search([run])[0].searched.variables
+    found = Found(model, variables, log.train, log.valid, run.key("choose"), run.seed("choose"))
+    if experts := selector.choose(found).experts:
+        (expert,) = experts
+        left = expert.selection.parameters_by_field(model.embedding)
         return np.array(left) / np.array(model.embedding.sizes)
 
     @jax.jit
-    def weights(ids):
-        looked, _ = evaluated(model, fitted.params, fitted.batch_stats, ids)
-        own = weights_of(fitted.params, fitted.batch_stats)
-        before = selector.pass_through(own, looked)
-        return abs(selector.select(own, looked).embeddings).sum(axis=2) / abs(before).sum(axis=2)
+    def sizes(ids):
+        transforms = (Selecting(selector), Pretraining(selector))
+        made = (embed(model, variables, ids, transform)[1] for transform in transforms)
+        return [abs(one.vectors).sum(axis=2) for one in made]
 
-    return np.asarray(weights(log.test.ids)).mean(axis=0)
+    after, before = sizes(log.test.ids)
+    return np.asarray(after / before).mean(axis=0)
 
 
 @pytest.mark.parametrize("method", FLAGS)

@@ -23,11 +23,12 @@ from ihas_jax.config import (
 )
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.models import build_model
-from ihas_jax.models.base import apply_network, init_model, lookup_rows, row_numbers
+from ihas_jax.models.base import Variables
+from ihas_jax.models.forward import forward, init_model
 from ihas_jax.nn.gates import gate_penalty, search_threshold, select_gates
 from ihas_jax.selectors.bernoulli import BernoulliGates
-from ihas_jax.stages.search import init_search, make_gate_step, make_model_step
-from ihas_jax.training.steps import Batch, click_loss, init_train, make_train_step
+from ihas_jax.selectors.search import init_search, make_gate_step, make_model_step
+from ihas_jax.training.steps import Batch, click_loss, init_train, make_step, model_optimizers
 
 torch = pytest.importorskip("torch")
 
@@ -112,10 +113,8 @@ def test_loss_and_gradients_of_the_click_model(baseline, batch):
     model, state = start()
 
     def loss_of(params):
-        numbers = row_numbers(model, batch.ids)
-        rows = lookup_rows(params["tables"], numbers)
-        key = jax.random.key(0)
-        return click_loss(model, params, {}, rows, numbers, batch, key, None, None)[0]
+        logits = forward(model, Variables(params), batch.ids, key=jax.random.key(0)).logits
+        return click_loss(logits, jnp.asarray(batch.labels))
 
     ours, gradients = jax.jit(jax.value_and_grad(loss_of))(state.params)
     ids, labels = tensors(batch)
@@ -142,7 +141,7 @@ def test_three_training_steps(baseline, batch, kind, tables):
     if kind == "sparse":
         # it adds epsilon to a root whose bias is not corrected, 0.03 to 0.05 in these steps
         optimizers[0].param_groups[0]["eps"] *= 0.04
-    step = jax.jit(make_train_step(config, model))
+    step = jax.jit(make_step(model, model_optimizers(config)))
     for _ in range(3):
         state, metrics = step(state, batch)
         loss = baseline.train_step(module, optimizers, *tensors(batch))
@@ -156,9 +155,8 @@ def test_the_compact_model(baseline, batch):
 
         @jax.jit
         def initial(ids, model=model):
-            params, _ = init_model(jax.random.key(2), model)
-            rows = lookup_rows(params["tables"], row_numbers(model, ids))
-            return params, apply_network(model, params["network"], {}, rows)[0]
+            variables = init_model(jax.random.key(2), model)
+            return variables.params, forward(model, variables, ids).logits
 
         params, ours = initial(batch.ids)
         module = baseline.CompactModel(SIZES, [len(k) for k in kept], SHAPE)
