@@ -29,7 +29,7 @@ from bench.workload import ROWS, Shape
 from matplotlib.figure import Figure
 
 from ihas_jax.config import Config
-from ihas_jax.data.store import open_store
+from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import markdown
 from ihas_jax.progress import console, log

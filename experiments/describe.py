@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.drift import describe_drift, find_drift
+from ihas_jax.data.open import open_store
 from ihas_jax.data.split import SPLITS
-from ihas_jax.data.store import open_store, read_description, verify_store
+from ihas_jax.data.store import read_description, verify_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import printable
 from ihas_jax.progress import console, log, track

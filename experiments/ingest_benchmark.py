@@ -25,8 +25,8 @@ import tyro
 from generate import FULL_ROWS, lines
 
 from ihas_jax.config import Config
-from ihas_jax.data import formats
-from ihas_jax.data.ingest import prepare
+from ihas_jax.data.raw import formats
+from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.errors import run_cli
 from ihas_jax.progress import console, log, track
 from ihas_jax.reporting.report import provenance

@@ -17,16 +17,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ihas_jax.data import formats
 from ihas_jax.data.drift import describe_drift
 from ihas_jax.data.encoded import convert_encoded
-from ihas_jax.data.guess import Guess, find_collapse, first_rows, guess_fields
-from ihas_jax.data.ingest import Summary, prepare
-from ihas_jax.data.logs import Fields, Log
-from ihas_jax.data.parts import find_parts
+from ihas_jax.data.open import open_store
+from ihas_jax.data.raw import formats
+from ihas_jax.data.raw.guess import Guess, find_collapse, first_rows, guess_fields
+from ihas_jax.data.raw.ingest import Summary, prepare
+from ihas_jax.data.raw.logs import Fields, Log
+from ihas_jax.data.raw.parts import find_parts
 from ihas_jax.data.schema import Rule, Schema
 from ihas_jax.data.split import SPLITS, SplitRule
-from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.progress import console, log
 from ihas_jax.reporting.tables import Grid

@@ -15,7 +15,7 @@ import tyro
 
 from ihas_jax.cli import early_preset
 from ihas_jax.config import Config
-from ihas_jax.data.store import open_store
+from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.errors import run_cli
 from ihas_jax.names import printable

@@ -21,7 +21,7 @@ from sklearn.metrics import adjusted_rand_score
 from ihas_jax.cli import early_preset
 from ihas_jax.config import Config, to_json
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.data.store import open_store
+from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import markdown, printable

@@ -15,11 +15,11 @@ from ihas_jax.config import (
     TrainConfig,
 )
 from ihas_jax.data.batches import Feed, RoundIterator, Rounds
-from ihas_jax.data.columns import LostWordWarning
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.drift import OtherShareWarning
+from ihas_jax.data.open import open_store
+from ihas_jax.data.raw.columns import LostWordWarning
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import open_store
 from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import MethodName

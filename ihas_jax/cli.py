@@ -11,7 +11,7 @@ import tyro
 
 from ihas_jax.config import Config, ModelName, from_json
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.data.store import open_store
+from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import null_to_nan, read_json
 from ihas_jax.method_config import MethodName

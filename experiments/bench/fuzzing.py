@@ -27,12 +27,12 @@ from bench.values import (
     random_column,
     reference_spelling,
 )
-from ihas_jax.data import formats
-from ihas_jax.data.encoder import encode
-from ihas_jax.data.frames import read_column
-from ihas_jax.data.ingest import prepare
+from ihas_jax.data.open import open_store
+from ihas_jax.data.raw import formats
+from ihas_jax.data.raw.encoder import encode
+from ihas_jax.data.raw.frames import read_column
+from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.data.schema import Schema
-from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError
 
 _PIECES = (b'"', b",", b"\n", b"\r\n", b"\x00", b"\xff", b"\xc3\xa9", b"0")

@@ -19,7 +19,8 @@ import tyro
 
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.data.store import open_store, save_dataset
+from ihas_jax.data.open import open_store
+from ihas_jax.data.store import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.method_config import MethodName
 from ihas_jax.presets import preset

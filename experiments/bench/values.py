@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.canonical import MISSING_WORDS
+from ihas_jax.data.raw.canonical import MISSING_WORDS
 
 TEXTS = ("a", "b", "é", "x,y", 'q"q', "new\nline", " a", "NA", "nan", "1.1", "1.10", "0", "用户")
 

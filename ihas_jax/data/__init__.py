@@ -1,1 +1,1 @@
-"""From a raw click log to a store of encoded rows, and from the store to batches."""
+"""Encoded click logs: their schema, their rows on disk or in memory, and batches of them."""

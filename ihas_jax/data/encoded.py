@@ -24,7 +24,7 @@ from ihas_jax.data.id_columns import check_columns, check_row_numbers, find_fiel
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.schema_checks import check_schema
 from ihas_jax.data.split import SPLITS
-from ihas_jax.data.store import StoreWriter, new_store, open_store
+from ihas_jax.data.store import StoreWriter, map_store, new_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import fingerprints
 from ihas_jax.progress import track
@@ -192,7 +192,7 @@ def convert_encoded(path: str | Path, output: str | Path, fields: Sequence[str] 
             for ids, labels in log.chunks(split):
                 writer.append(index, ids, labels)
                 progress.advance(len(ids))
-    return open_store(output)
+    return map_store(Path(output))
 
 
 def _find_parts(path: Path, split: str) -> list[Path]:

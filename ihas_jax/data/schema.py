@@ -60,7 +60,7 @@ class Field:
     Attributes:
       name: The column's name in the raw log.
       values: The values with an embedding of their own, in their canonical spelling (see
-        `ihas_jax.data.canonical.spell`); the position is the id.
+        `ihas_jax.data.raw.canonical.spell`); the position is the id.
       kind: What the column holds: categories that are text, integers, floats, booleans or times,
         compared by value; or numbers that become categories, "numeric" by the log-square rule of
         Criteo and "quantile" by bins of equal numbers of rows.

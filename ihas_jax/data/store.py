@@ -33,23 +33,15 @@ _TEXTS = ("schema.json", "store.json")
 _FILES = frozenset((*_ARRAYS, *_TEXTS, *(f".{name}.partial" for name in _TEXTS)))
 
 
-def open_store(path: str | Path) -> Dataset:
+def map_store(path: Path) -> Dataset:
     """Opens a store, reading neither its rows nor its vocabularies, which takes milliseconds.
 
     The arrays are views of the files, and the values of the fields are read when first asked for.
-
-    A folder of encoded Parquet (see `ihas_jax.data.encoded`) is opened too, but read into memory;
-    `prepare.py encoded` makes a store of it where that is too much.
 
     Raises:
       InputError: `path` is no folder, or not a complete store of this version, or its files
         do not have the sizes that its description states.
     """
-    path = Path(path)
-    if (path / "train").is_dir() or (path / "train.parquet").is_file():
-        from ihas_jax.data.encoded import open_encoded  # polars is needed for Parquet only
-
-        return open_encoded(path)
     about = read_description(path)
     schema = _open_schema(path, about)
     splits = [

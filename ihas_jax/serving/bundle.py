@@ -19,7 +19,7 @@ from ihas_jax.selectors.routing import Router
 from ihas_jax.training.predict import Prediction, predictor
 
 if TYPE_CHECKING:
-    from ihas_jax.data.encoder import Encoder
+    from ihas_jax.data.raw.encoder import Encoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class Bundle:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        from ihas_jax.data.encoder import Encoder  # polars is needed for raw rows only
+        from ihas_jax.data.raw.encoder import Encoder  # polars is needed for raw rows only
 
         return Encoder(self.schema)
 
@@ -161,7 +161,7 @@ class Bundle:
             one row as a mapping of scalars, or a list of such rows.
 
         Raises:
-          InputError: as `ihas_jax.data.encoder.Encoder`.
+          InputError: as `ihas_jax.data.raw.encoder.Encoder`.
         """
         return self.predict_ids(self._encoder(rows))
 

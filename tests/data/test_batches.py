@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from ihas_jax.data.batches import Feed, RoundIterator, Rounds
 from ihas_jax.data.dataset import Dataset, Split
+from ihas_jax.data.open import open_store
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import open_store, save_dataset
+from ihas_jax.data.store import save_dataset
 from ihas_jax.errors import InputError
 
 

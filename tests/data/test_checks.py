@@ -9,8 +9,9 @@ import pytest
 from ihas_jax.data import checks
 from ihas_jax.data.checks import as_ids
 from ihas_jax.data.dataset import Dataset, Split
+from ihas_jax.data.open import open_store
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import open_store, save_dataset
+from ihas_jax.data.store import save_dataset
 from ihas_jax.errors import InputError
 
 FIELDS = (Field("site", tuple("abcdef")), Field("ad", ("x", "y")), Field("hour", ("0",)))

@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ihas_jax.data import formats, records
-from ihas_jax.data.encoder import encode
-from ihas_jax.data.ingest import prepare
+from ihas_jax.data.open import open_store
+from ihas_jax.data.raw import formats, records
+from ihas_jax.data.raw.encoder import encode
+from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.data.split import chronological_splits, hash_rows
-from ihas_jax.data.store import open_store, verify_store
+from ihas_jax.data.store import verify_store
 from ihas_jax.errors import InputError
 
 ROWS = 300

@@ -10,12 +10,12 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from ihas_jax.data import formats
-from ihas_jax.data.columns import LostWordWarning, check_type
-from ihas_jax.data.encoder import encode
-from ihas_jax.data.ingest import prepare
+from ihas_jax.data.open import open_store
+from ihas_jax.data.raw import formats
+from ihas_jax.data.raw.columns import LostWordWarning, check_type
+from ihas_jax.data.raw.encoder import encode
+from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError
 
 DAY = "2014-10-21 00:00:00"

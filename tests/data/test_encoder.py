@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ihas_jax.data import formats
 from ihas_jax.data.drift import OtherShareWarning
-from ihas_jax.data.encoder import Encoder, encode
-from ihas_jax.data.ingest import prepare
+from ihas_jax.data.open import open_store
+from ihas_jax.data.raw import formats
+from ihas_jax.data.raw.encoder import Encoder, encode
+from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError
 
 ROWS = 240

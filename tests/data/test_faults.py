@@ -12,10 +12,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ihas_jax.data import formats, ingest, records, vocabulary
-from ihas_jax.data.ingest import prepare
-from ihas_jax.data.spool import Spool
-from ihas_jax.data.store import open_store, verify_store
+from ihas_jax.data.open import open_store
+from ihas_jax.data.raw import formats, ingest, records, vocabulary
+from ihas_jax.data.raw.ingest import prepare
+from ihas_jax.data.raw.spool import Spool
+from ihas_jax.data.store import verify_store
 from ihas_jax.errors import InputError
 
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ihas_jax.data import formats, records
-from ihas_jax.data.canonical import as_text, spell
-from ihas_jax.data.parts import find_parts
+from ihas_jax.data.raw import formats, records
+from ihas_jax.data.raw.canonical import as_text, spell
+from ihas_jax.data.raw.parts import find_parts
 from ihas_jax.errors import InputError
 
 

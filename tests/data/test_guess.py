@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ihas_jax.data import formats, records
-from ihas_jax.data.guess import find_collapse, first_rows, guess_fields
+from ihas_jax.data.raw import formats, records
+from ihas_jax.data.raw.guess import find_collapse, first_rows, guess_fields
 
 ROWS = 2000
 RNG = np.random.default_rng(0)

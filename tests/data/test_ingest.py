@@ -14,14 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ihas_jax.data import formats, ingest, records, vocabulary
-from ihas_jax.data.canonical import as_text, spell
-from ihas_jax.data.encoder import Encoder, encode
-from ihas_jax.data.guess import first_rows, guess_fields
-from ihas_jax.data.ingest import prepare
+from ihas_jax.data.open import open_store
+from ihas_jax.data.raw import formats, ingest, records, vocabulary
+from ihas_jax.data.raw.canonical import as_text, spell
+from ihas_jax.data.raw.encoder import Encoder, encode
+from ihas_jax.data.raw.guess import first_rows, guess_fields
+from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.split import assign_splits, split_counts
-from ihas_jax.data.store import open_store, verify_store
+from ihas_jax.data.store import verify_store
 from ihas_jax.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -261,7 +262,7 @@ def test_a_log_that_changes_meanwhile(tmp_path, log, monkeypatch, change):
 KILLED = """
 import sys, time
 from pathlib import Path
-from ihas_jax.data import formats, ingest, store
+from ihas_jax.data.raw import formats, ingest
 
 def stop(*args, **kwargs):
     print("here", flush=True)
@@ -285,7 +286,7 @@ def test_a_killed_prepare_leaves_no_store(tmp_path, log, stage):
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"here\n"
-        with pytest.raises(InputError, match="another process"):
+        with pytest.raises(InputError, match="Another process"):
             prepare(log, tmp_path / "store", min_count=2)
         process.send_signal(signal.SIGKILL)
     assert (tmp_path / ".store.partial").exists()

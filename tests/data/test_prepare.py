@@ -10,9 +10,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ihas_jax.data import formats
-from ihas_jax.data.encoder import encode
-from ihas_jax.data.store import open_store
+from ihas_jax.data.open import open_store
+from ihas_jax.data.raw import formats
+from ihas_jax.data.raw.encoder import encode
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ihas_jax.data import formats, records, spool
-from ihas_jax.data.ingest import prepare
-from ihas_jax.data.spool import Spool
+from ihas_jax.data.raw import formats, records, spool
+from ihas_jax.data.raw.ingest import prepare
+from ihas_jax.data.raw.spool import Spool
 from ihas_jax.errors import InputError
 
 ROWS = 400

@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ihas_jax.data import formats
-from ihas_jax.data.ingest import prepare
+from ihas_jax.data.open import open_store
+from ihas_jax.data.raw import formats
+from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.data.schema import Field
-from ihas_jax.data.store import open_store
 from ihas_jax.reporting.drawing import figure_names
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"

@@ -15,7 +15,7 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
-from ihas_jax.data.encoder import encode
+from ihas_jax.data.raw.encoder import encode
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.fit import fit

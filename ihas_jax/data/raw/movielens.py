@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.logs import START, Chunk, Log, Position, encode_columns
-from ihas_jax.data.records import Complaint
+from ihas_jax.data.raw.logs import START, Chunk, Log, Position, encode_columns
+from ihas_jax.data.raw.records import Complaint
 from ihas_jax.errors import InputError
 
 MOVIELENS_FIELDS = (

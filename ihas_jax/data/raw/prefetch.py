@@ -1,4 +1,4 @@
-"""Work in a thread while its results are used."""
+"""Results that a thread makes in advance."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-def ahead(items: Iterator[_T]) -> Iterator[_T]:
-    """Yields `items`, none of them None, making the next one while the last one is used."""
+def prefetch(items: Iterator[_T]) -> Iterator[_T]:
+    """Yields `items`, none of them None, and makes the next one while the last one is used."""
     with ThreadPoolExecutor(1) as maker:
         coming = maker.submit(next, items, None)
         while (item := coming.result()) is not None:

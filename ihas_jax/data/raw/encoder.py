@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.canonical import check_column, spell, text_of
-from ihas_jax.data.columns import check_type, warn_of_lost_words, words_at_risk
 from ihas_jax.data.drift import OtherShareWarning, describe_drift, find_drift
-from ihas_jax.data.frames import read_columns
-from ihas_jax.data.logs import Coded
+from ihas_jax.data.raw.canonical import check_column, spell, text_of
+from ihas_jax.data.raw.columns import check_type, warn_of_lost_words, words_at_risk
+from ihas_jax.data.raw.frames import read_columns
+from ihas_jax.data.raw.logs import Coded
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.errors import InputError
 
@@ -34,7 +34,7 @@ def encode(schema: Schema, rows: Any) -> np.ndarray:
 class Encoder:
     """Turns raw rows into ids; keeps the vocabularies ready, so make it once and call it often.
 
-    Values are compared by their canonical spelling (see `ihas_jax.data.canonical`), so that the
+    Values are compared by their canonical spelling (see `ihas_jax.data.raw.canonical`), so that the
     rows of the log that a schema was counted on get the ids that `prepare` stored, whatever the
     container. A missing category has an id where the log had it often enough, and so has a
     missing number. All values without an id of their own get the field's "other".

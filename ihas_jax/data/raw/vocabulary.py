@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.canonical import fits_kind, read_numbers, read_times, spell
+from ihas_jax.data.raw.canonical import fits_kind, read_numbers, read_times, spell
+from ihas_jax.data.raw.spool import Spool
 from ihas_jax.data.schema import CategoryKind, Field, FieldKind, Rule
-from ihas_jax.data.spool import Spool
 from ihas_jax.errors import InputError
 
 _PART_BYTES = 1 << 28

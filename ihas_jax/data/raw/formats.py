@@ -1,6 +1,6 @@
 """The raw click logs that can be read: Criteo, Avazu, MovieLens-1M, and any CSV or Parquet.
 
-Each function returns a small frozen `Log`, ready for `ihas_jax.data.ingest.prepare`.
+Each function returns a small frozen `Log`, ready for `ihas_jax.data.raw.ingest.prepare`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
-from ihas_jax.data.ahead import ahead
-from ihas_jax.data.canonical import as_text
-from ihas_jax.data.columns import apart, check_type
-from ihas_jax.data.logs import START, Chunk, Fields, Log, Position, screen
-from ihas_jax.data.movielens import MOVIELENS_FIELDS, MovieLensLog
-from ihas_jax.data.parts import folder_columns
-from ihas_jax.data.records import Block, read_blocks, read_header
+from ihas_jax.data.raw.canonical import as_text
+from ihas_jax.data.raw.columns import apart, check_type
+from ihas_jax.data.raw.logs import START, Chunk, Fields, Log, Position, screen
+from ihas_jax.data.raw.movielens import MOVIELENS_FIELDS, MovieLensLog
+from ihas_jax.data.raw.parts import folder_columns
+from ihas_jax.data.raw.prefetch import prefetch
+from ihas_jax.data.raw.records import Block, read_blocks, read_header
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 
@@ -76,7 +76,7 @@ def table(
       label: The column that is 0 or 1 (also 1.0, true, TRUE).
       categorical: The columns whose values are categories as they are.
       numeric: The columns of numbers, which become categories by their integer part; see
-        `ihas_jax.data.canonical.log_square`.
+        `ihas_jax.data.raw.canonical.log_square`.
       quantile: The columns of numbers, which become categories by bins of about equally many
         rows.
       time: The column that tells when a row was, a number or a time of ISO 8601; it may be one of
@@ -185,7 +185,7 @@ class TextLog(Log):
                 start=start[1:] if file == start.file else START[1:],
             )
             parsed = ((b, self._parse(self.paths[file], b)) for b in blocks)
-            for block, raw in ahead(parsed):
+            for block, raw in prefetch(parsed):
                 if not (block.lines.size or block.bad.size):
                     continue
                 share = (sum(sizes[:file]) + block.share * sizes[file]) / sum(sizes)

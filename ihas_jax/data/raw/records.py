@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ihas_jax.data.signatures import HEAD_BYTES, explain_foreign
+from ihas_jax.data.raw.signatures import HEAD_BYTES, explain_foreign
 from ihas_jax.errors import InputError
 
 BLOCK_BYTES = 32 << 20

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ihas_jax.data.ahead import ahead
 from ihas_jax.data.drift import Drift, find_drift
-from ihas_jax.data.encoder import Encoder
-from ihas_jax.data.logs import Chunk, Coded, Log
-from ihas_jax.data.parts import part_name
+from ihas_jax.data.raw.encoder import Encoder
+from ihas_jax.data.raw.logs import Chunk, Coded, Log
+from ihas_jax.data.raw.parts import part_name
+from ihas_jax.data.raw.prefetch import prefetch
+from ihas_jax.data.raw.spool import Read, Spool, remove_spool
+from ihas_jax.data.raw.vocabulary import count_field, rank_column
 from ihas_jax.data.schema import Schema
 from ihas_jax.data.split import (
     SPLITS,
@@ -26,9 +28,7 @@ from ihas_jax.data.split import (
     chronological_splits,
     hash_rows,
 )
-from ihas_jax.data.spool import Read, Spool, remove_spool
 from ihas_jax.data.store import StoreWriter, new_store
-from ihas_jax.data.vocabulary import count_field, rank_column
 from ihas_jax.errors import InputError
 from ihas_jax.files import fingerprints
 from ihas_jax.names import printable
@@ -98,7 +98,7 @@ def prepare(
     behind the last chunk that it read.
 
     Args:
-      log: What to read; see `ihas_jax.data.formats`.
+      log: What to read; see `ihas_jax.data.raw.formats`.
       output: The folder to make.
       min_count: Values seen in fewer rows become the field's "other".
       seed: Decides which rows are for training, validation and test, and which are sampled.
@@ -209,7 +209,7 @@ def _read(
         raise BadRowError(spool.read.complaint)
     if limit_rows is not None and spool.read.rows >= limit_rows:
         return
-    chunks = ahead(log.chunks(spool.read.position))
+    chunks = prefetch(log.chunks(spool.read.position))
     first = next(chunks, None)
     if first is None:
         return
@@ -225,7 +225,7 @@ def _read(
             bad = int((chunk.bad < left).sum())
             if bad and on_bad_rows == "error":
                 raise BadRowError(chunk.complaint)
-            taken = _take(chunk, before.rows, left, sample, seed)
+            taken = _select(chunk, before.rows, left, sample, seed)
             read = Read(
                 rows=before.rows + len(chunk.labels),
                 kept=before.kept + len(taken.labels),
@@ -240,7 +240,7 @@ def _read(
                 break
 
 
-def _take(chunk: Chunk, first: int, left: int, sample: float, seed: int) -> Chunk:
+def _select(chunk: Chunk, first: int, left: int, sample: float, seed: int) -> Chunk:
     """The first `left` rows of a chunk, a share of them; `first` is the number of its first row."""
     rows = len(chunk.labels)
     if left >= rows and sample == 1:
@@ -309,7 +309,7 @@ def _encode(
     others = np.zeros(len(schema.fields), np.int64)
     encoded = ((labels, encoder.look_up(columns)) for labels, columns in spool.chunks())
     with track("Encoding", len(splits)) as progress:
-        for labels, ids in ahead(encoded):
+        for labels, ids in prefetch(encoded):
             where = splits[done : done + len(ids)]
             for split in range(len(SPLITS)):
                 writer.append(split, ids[where == split], labels[where == split])

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.canonical import as_text, read_times, spell
-from ihas_jax.data.records import Complaint
+from ihas_jax.data.raw.canonical import as_text, read_times, spell
+from ihas_jax.data.raw.records import Complaint
 from ihas_jax.data.schema import Rule, Schema
 
 Fields = tuple[tuple[str, Rule], ...]

@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from ihas_jax.data.canonical import fits_kind, read_numbers, spell
-from ihas_jax.data.logs import Log
+from ihas_jax.data.raw.canonical import fits_kind, read_numbers, spell
+from ihas_jax.data.raw.logs import Log
 from ihas_jax.data.schema import CategoryKind, Rule
 
 FIRST_ROWS = 100_000

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.logs import START, Chunk, Coded, Position
+from ihas_jax.data.raw.logs import START, Chunk, Coded, Position
 from ihas_jax.errors import InputError
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
-from ihas_jax.data.canonical import as_text
+from ihas_jax.data.raw.canonical import as_text
 from ihas_jax.errors import InputError
 
 _SCALARS = (str, bytes, bool, int, float, complex, Decimal, date, time, np.generic)

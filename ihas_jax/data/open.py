@@ -1,0 +1,25 @@
+"""Data sets on disk, whichever form they have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.data.store import map_store
+
+
+def open_store(path: str | Path) -> Dataset:
+    """Opens a store of `prepare` in milliseconds, or reads a folder of encoded Parquet into memory.
+
+    The rows of a store stay in its files, see `ihas_jax.data.store`. `prepare.py encoded` makes a
+    store of encoded Parquet (see `ihas_jax.data.encoded`) that is too large for the memory.
+
+    Raises:
+      InputError: `path` holds neither, or its files are not what they should be.
+    """
+    path = Path(path)
+    if (path / "train").is_dir() or (path / "train.parquet").is_file():
+        from ihas_jax.data.encoded import open_encoded  # polars is needed for Parquet only
+
+        return open_encoded(path)
+    return map_store(path)

@@ -1,0 +1,1 @@
+"""Raw logs and raw rows: what turns their values into ids."""
