@@ -22,7 +22,7 @@ from ihas_jax.data.split import SPLITS
 from ihas_jax.data.store import read_description, verify_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import printable
-from ihas_jax.progress import console, log, track
+from ihas_jax.progress import console, say, track
 from ihas_jax.reporting.drawing import FigureNames, figure_names, save_figure
 from ihas_jax.reporting.tables import Grid
 
@@ -57,14 +57,14 @@ def main() -> None:
                 f"{arguments.store} is encoded Parquet, which has no checksums of ours"
             )
         verify_store(arguments.store)
-        log("Every file has the checksum that was written with it.")
+        say("Every file has the checksum that was written with it.")
     counts = count_values(data)
     origin = read_description(arguments.store)["origin"] if ours else {}
     console.print(describe_splits(data, origin))
     console.print(describe_fields(data, counts))
     rows = max(int(counts[0].sum()), 1)
     if drifts := find_drift(data.schema, [count[-1] / rows for count in counts], rows):
-        log(f"warning: {describe_drift(drifts)}")
+        say(f"warning: {describe_drift(drifts)}")
     if arguments.figure:
         try:
             arguments.figure.parent.mkdir(parents=True, exist_ok=True)
@@ -73,8 +73,8 @@ def main() -> None:
         except OSError as error:
             raise InputError(f"{arguments.figure} cannot be written: {error.strerror}") from None
         if note := names.note():
-            log(note)
-        log(f"Figure: {arguments.figure}")
+            say(note)
+        say(f"Figure: {arguments.figure}")
 
 
 def count_values(data: Dataset) -> list[np.ndarray]:

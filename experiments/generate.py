@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from ihas_jax.errors import InputError, run_cli
-from ihas_jax.progress import log, track
+from ihas_jax.progress import say, track
 
 FULL_ROWS = 45_840_617
 _CHUNK_ROWS = 1 << 18
@@ -75,7 +75,7 @@ def main() -> None:
         raise InputError(f"{arguments.output} exists; choose another --output") from None
     except OSError as error:
         raise InputError(f"{arguments.output} cannot be written: {error.strerror}") from None
-    log(f"{arguments.rows:,} rows, {arguments.output.stat().st_size / 1e9:.2f} GB")
+    say(f"{arguments.rows:,} rows, {arguments.output.stat().st_size / 1e9:.2f} GB")
 
 
 def lines(rows: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -32,7 +32,7 @@ from ihas_jax.files import write_json
 from ihas_jax.models.base import count_parameters
 from ihas_jax.names import markdown
 from ihas_jax.presets import PresetName
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 from ihas_jax.reporting.comparison import auc_spread
 from ihas_jax.reporting.report import provenance
 from ihas_jax.stages.parts import require_parts, write_results
@@ -123,7 +123,7 @@ def scores(
         return []
     first, runs = arguments.config.seed, []
     for seed in range(first, first + arguments.seeds):
-        log(f"[{folder}] {name}, seed {seed}")
+        say(f"[{folder}] {name}, seed {seed}")
         config = replace(arguments.config, model=model, seed=seed)
         workdir = arguments.output / folder / f"{name}_{seed}"
         runs.append(train(config, data, workdir))
@@ -138,7 +138,7 @@ def equation(model: ihas.Model) -> str:
 
 def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     """Equation, parameters, and milliseconds of a step beside the DNN's, at Avazu's shape."""
-    log(f"[Models] {config.name}")
+    say(f"[Models] {config.name}")
     sizes = sizes_of("avazu", settings.shrink)
     data = draw_split(sizes, settings.batch_size * settings.steps)
     optimizer = configure("rowwise").optimizer

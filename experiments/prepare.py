@@ -28,7 +28,7 @@ from ihas_jax.data.raw.parts import find_parts
 from ihas_jax.data.schema import Rule, Schema
 from ihas_jax.data.split import SPLITS, SplitRule
 from ihas_jax.errors import InputError, run_cli
-from ihas_jax.progress import console, log
+from ihas_jax.progress import console, say
 from ihas_jax.reporting.tables import Grid
 
 _FLAGS: dict[Rule, str] = {
@@ -158,7 +158,7 @@ class Table(Job):
             numbers = self._table(tuple((name, "category") for name in self.numeric))
             for column in first_rows(numbers).get_columns():
                 if collapse := find_collapse(column, table.missing):
-                    log(f"--numeric {column.name}: {collapse}; --quantile keeps them apart")
+                    say(f"--numeric {column.name}: {collapse}; --quantile keeps them apart")
         return table
 
     def _guess(self) -> Fields:
@@ -228,7 +228,7 @@ def show_guesses(guesses: Sequence[Guess]) -> None:
     for rule, flag in _FLAGS.items():
         if names := [shlex.quote(guess.column) for guess in guesses if guess.rule == rule]:
             flags.append(f"--{flag} {' '.join(names)}")
-    log(f"To choose in another way, stop and name the columns, as in: {' '.join(flags)}")
+    say(f"To choose in another way, stop and name the columns, as in: {' '.join(flags)}")
 
 
 def report(summary: Summary, output: Path) -> None:
@@ -244,13 +244,13 @@ def report(summary: Summary, output: Path) -> None:
     console.print(Grid("", ("field", "kind", "ids", "other"), fields, texts=(0, 1)))
     console.print(Grid(str(output), ("split", "rows", "label rate"), splits))
     if summary.drifts:
-        log(f"warning: {describe_drift(summary.drifts)}")
+        say(f"warning: {describe_drift(summary.drifts)}")
     if summary.complaint:
-        log(f"{summary.bad_rows:,} bad rows left out; the first: {summary.complaint}")
+        say(f"{summary.bad_rows:,} bad rows left out; the first: {summary.complaint}")
     if summary.empty:
-        log(f"{len(summary.empty):,} empty files passed over; the first: {summary.empty[0]}")
+        say(f"{len(summary.empty):,} empty files passed over; the first: {summary.empty[0]}")
     rows = sum(summary.rows)
-    log(
+    say(
         f"{rows:,} rows, {len(summary.schema.fields)} fields, {sum(summary.schema.sizes):,} ids "
         f"in {summary.seconds:.1f} s ({rows / summary.seconds:,.0f} rows/s), "
         f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
@@ -263,7 +263,7 @@ def main() -> None:
     if isinstance(job, Encoded):
         data = convert_encoded(job.input, job.output, job.fields)
         rows = sum(len(split.labels) for split in (data.train, data.valid, data.test))
-        log(f"{job.output}: {rows:,} rows, {len(data.schema.fields)} fields")
+        say(f"{job.output}: {rows:,} rows, {len(data.schema.fields)} fields")
         return
     summary = prepare(
         job.open(),

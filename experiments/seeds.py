@@ -26,7 +26,7 @@ from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import markdown, printable
 from ihas_jax.presets import PresetName
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 from ihas_jax.reporting.comparison import Gain, Spread, paired_gain, spread
 from ihas_jax.reporting.report import provenance
 from ihas_jax.serving.bundle import load_bundle
@@ -135,7 +135,7 @@ def run_seeds(arguments: Arguments) -> list[dict[str, Any]]:
         return [result.metrics for result in results]
     runs = []
     for seed, folder in folders.items():
-        log(f"[Seed {seed}]")
+        say(f"[Seed {seed}]")
         config = dataclasses.replace(arguments.config, seed=seed)
         data: Dataset = (
             synthetic(SyntheticConfig(seed=seed))

@@ -21,7 +21,7 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import markdown
 from ihas_jax.presets import PresetName
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 from ihas_jax.reporting.comparison import Gain, Spread, auc_spread, paired_gain, spread
 from ihas_jax.reporting.report import provenance
 from ihas_jax.stages.parts import require_parts, write_results
@@ -64,7 +64,7 @@ def main() -> None:
         runs: Runs = {tables: [] for tables in get_args(TableUpdates)}
         for seed in range(arguments.config.seed, arguments.config.seed + arguments.seeds):
             for tables, done in runs.items():
-                log(f"[{name}] {tables} seed {seed}")
+                say(f"[{name}] {tables} seed {seed}")
                 optimizer = dataclasses.replace(arguments.config.optimizer, tables=tables)
                 config = dataclasses.replace(arguments.config, optimizer=optimizer, seed=seed)
                 done.append(train(config, data, arguments.output / name / f"{tables}_{seed}"))

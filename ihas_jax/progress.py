@@ -35,13 +35,13 @@ console = Console(highlight=False, soft_wrap=True)
 _logger = logging.getLogger("ihas_jax")
 
 
-def log(message: str) -> None:
+def say(message: str) -> None:
     """Logs one line; a command line prints it, above any live bar."""
     _logger.info("%s", printable(message))
 
 
 def warn(message: str) -> None:
-    """Logs one line about something that needs a person; elsewhere as `log`."""
+    """Logs one line about something that needs a person; elsewhere as `say`."""
     _logger.warning("%s", printable(message))
 
 
@@ -117,7 +117,7 @@ class Tracker:
             rate = (self._done - self._before) / (now - self._start)
             share = f"{self._done / self._total:.0%}" if self._total else f"{self._done:,}"
             left = f", {(self._total - self._done) / rate:.0f} s left" if self._total else ""
-            log(f"{self._description}: {share}, {rate:,.0f} {self._unit}/s{left}")
+            say(f"{self._description}: {share}, {rate:,.0f} {self._unit}/s{left}")
 
 
 @contextmanager

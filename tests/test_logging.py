@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ihas_jax.progress import command_line, log, track
+from ihas_jax.progress import command_line, say, track
 from ihas_jax.root_logger import root_logger_kept
 
 ROOT = Path(__file__).parents[1]
@@ -41,8 +41,8 @@ def test_a_program_configures_logging_before_or_after_the_import():
         "assert logging.root.handlers == [] and logging.root.level == logging.WARNING\n"
         "assert logging.getLogger('ihas_jax').handlers == []\n"
         "logging.basicConfig(level=logging.INFO, format='%(name)s says %(message)s')\n"
-        "from ihas_jax.progress import log\n"
-        "log('a 100% [red]')\n",
+        "from ihas_jax.progress import say\n"
+        "say('a 100% [red]')\n",
     )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr.splitlines()[-1] == b"ihas_jax says a 100% [red]"
@@ -68,7 +68,7 @@ def test_a_handler_of_another_kind_stays(monkeypatch):
 
 def test_a_message_is_one_line_of_characters_that_print(caplog):
     with caplog.at_level(logging.INFO, "ihas_jax"):
-        log("a\nb \x1b[31m" + os.fsdecode(b"\xff"))
+        say("a\nb \x1b[31m" + os.fsdecode(b"\xff"))
     assert caplog.messages == [r"a\nb \x1b[31m\xff"]
 
 
@@ -83,7 +83,7 @@ def test_a_command_line_says_everything_once(capsys, monkeypatch):
     monkeypatch.setattr(logging.root, "handlers", [logging.NullHandler()])
     monkeypatch.setattr(logging.NullHandler, "handle", lambda _, record: seen.append(record))
     with command_line():
-        log("once")
+        say("once")
     assert capsys.readouterr().out == "once\n" and not seen
 
 
@@ -109,7 +109,7 @@ def test_stdout_and_stderr_take_every_character(monkeypatch, encoding, shown):
     monkeypatch.setattr(sys, "stderr", streams[1])
     text = "0.7 ± 0.1 用 é " + os.fsdecode(b"\xff")
     with command_line():
-        log(text)
+        say(text)
     for stream in streams:
         print(text, file=stream, flush=True)
     said = [stream.buffer.getvalue().decode(encoding) for stream in streams]
@@ -130,10 +130,10 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from ihas_jax.errors import run_cli
-from ihas_jax.progress import log, show
+from ihas_jax.progress import say, show
 def main():
     for number in range(3):
-        log(f"message {number}")
+        say(f"message {number}")
     print("a line " * int(sys.argv[1]))
     show("a table")
     Path(sys.argv[2]).write_text("done")

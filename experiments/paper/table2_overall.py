@@ -28,7 +28,7 @@ from ihas_jax.errors import InputError, run_cli
 from ihas_jax.method_config import MethodName
 from ihas_jax.names import markdown
 from ihas_jax.presets import PresetName, search_of
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 from ihas_jax.reporting.report import METHODS
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.parts import require_parts
@@ -188,7 +188,7 @@ def validation_score(config: Config, data: Dataset, workdir: Path) -> float:
     try:
         fit(dataclasses.replace(config, seed=_TRIAL_SEED), data, workdir)
     except InputError as error:
-        log(f"[Trials] {workdir.name} can't run: {error}")
+        say(f"[Trials] {workdir.name} can't run: {error}")
         return float("-inf")
     probs = load_bundle(workdir).predict_ids(data.valid.ids)
     return score(data.valid.labels, probs).objective

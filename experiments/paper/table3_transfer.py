@@ -28,7 +28,7 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import link, markdown
 from ihas_jax.presets import PresetName, search_of
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 from ihas_jax.reporting.comparison import auc_spread, paired_gain, spread
 from ihas_jax.reporting.drawing import figure_names
 from ihas_jax.reporting.report import provenance
@@ -115,7 +115,7 @@ def by_ihas(
     """Metrics of a model as it is and with the gates of the searched one."""
     searching = dataclasses.replace(config, seed=seed)
     workdir = folder / f"seed_{seed}"
-    log(f"[{folder.name}] {model}, seed {seed}")
+    say(f"[{folder.name}] {model}, seed {seed}")
     for stage in ("search", "cluster") if model != searching.model.name else ():
         fit(searching, data, workdir, stage)
     own = replaced(searching, "model.name", model)
@@ -126,7 +126,7 @@ def by_adafs(
     arguments: Arguments, data: Dataset, folder: Path, model: ModelName, seed: int
 ) -> dict[str, float]:
     """Scores of a model with a controller of AdaFS-soft of its own."""
-    log(f"[{folder.name}] {model} with AdaFS-soft, seed {seed}")
+    say(f"[{folder.name}] {model} with AdaFS-soft, seed {seed}")
     own = dataclasses.replace(
         replaced(arguments.config, "model.name", model),
         method="adafs_soft",

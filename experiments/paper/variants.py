@@ -18,7 +18,7 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
 from ihas_jax.models.base import BatchStats, Params
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.serving.bundle import load_bundle
 from ihas_jax.stages.borrow import borrow
@@ -85,7 +85,7 @@ def score_variant(
       seed: the seed.
       sources: names of variants that are finished, whose stages it may begin with.
     """
-    log(f"[{folder.name}] {variant.title}, seed {seed}")
+    say(f"[{folder.name}] {variant.title}, seed {seed}")
     config = dataclasses.replace(variant.config, seed=seed)
     workdir = folder / f"{variant.run}_{seed}"
     if not workdir.exists():
@@ -168,7 +168,7 @@ def score_all(
         try:
             scores = [score_variant(variant, data, folder, seed, sources) for seed in seeds]
         except InputError as error:
-            log(f"[{folder.name}] {variant.title} is left out: {error}")
+            say(f"[{folder.name}] {variant.title} is left out: {error}")
             continue
         done[variant.name] = scores
         keep()

@@ -9,7 +9,7 @@ from typing import Any
 
 from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 from ihas_jax.stages.run import Run
 
 SECONDS = "stages.json"
@@ -53,7 +53,7 @@ class Chain:
                 f"The method {method} has no --stage {wanted}; it has {', '.join(self._stages)}."
             )
         if self._finished(wanted) and wanted != list(self._stages)[-1]:
-            log(f"[{wanted}] is finished already")
+            say(f"[{wanted}] is finished already")
             return
         names = self._stages if wanted == "all" else (*self._stages[wanted].needs, wanted)
         for name in names:
@@ -72,7 +72,7 @@ class Chain:
         """Runs a stage or reads its results back, and records that it is finished."""
         fresh = [name not in seconds for seconds in self._seconds]
         if any(fresh):
-            log(f"[{name}] starts")
+            say(f"[{name}] starts")
         for run, new in zip(self._runs, fresh, strict=True):
             if new:
                 run.event("stage", {"stage": name, "state": "starts"})

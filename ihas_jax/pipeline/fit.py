@@ -19,7 +19,7 @@ from ihas_jax.pipeline.publish import present, read_published
 from ihas_jax.pipeline.reuse import SEARCHED, copy_stages, require_search
 from ihas_jax.pipeline.stages import Stages
 from ihas_jax.pipeline.workdir import open_run
-from ihas_jax.progress import log, track
+from ihas_jax.progress import say, track
 from ihas_jax.stages.run import Run
 
 StageName = Literal["all", "base", "search", "choose", "cluster", "retrain", "evaluate"]
@@ -72,9 +72,9 @@ def fit(
     if searched_by is not None:
         searched = require_search(config, data, searched_by)
     with open_run(config, data, workdir, searched) as run:
-        log(f"[Data] {_describe(data)}")
+        say(f"[Data] {_describe(data)}")
         if searched_by is not None:
-            log(f"[Search] that of {searched_by}, by the model {searched.name if searched else ''}")
+            say(f"[Search] that of {searched_by}, by the model {searched.name if searched else ''}")
             copy_stages(run, searched_by, SEARCHED)
         return _fit([run], stage)[0]
 
@@ -105,7 +105,7 @@ def fit_seeds(config: Config, data: Dataset, workdirs: Mapping[int, str | Path])
         for seed, workdir in workdirs.items():
             own = dataclasses.replace(config, seed=seed)
             runs.append(stack.enter_context(open_run(own, data, workdir)))
-        log(f"[Data] {_describe(data)}")
+        say(f"[Data] {_describe(data)}")
         return _fit(runs, "all")
 
 
@@ -118,7 +118,7 @@ def _fit(runs: Sequence[Run], stage: StageName) -> list[Result]:
     results = []
     for run, before in zip(runs, published, strict=True):
         if len(runs) > 1:
-            log(f"[Seed {run.config.seed}]")
+            say(f"[Seed {run.config.seed}]")
         metrics = before or _published(run)
         missing = present(run, metrics) if ends and metrics is not None else ()
         if before:  # what was missing has been made by now
@@ -135,7 +135,7 @@ def _published(run: Run) -> dict[str, Any] | None:
 def _name_changed(workdir: Path) -> None:
     """Says which files of a finished run are not as it left them."""
     for name in checksums.damaged(workdir) or ():
-        log(
+        say(
             f"[Files] {workdir / name} has been changed or damaged since the run wrote it. Where "
             "that was not you, delete report.md: the same command makes report and figures again."
         )

@@ -13,7 +13,7 @@ from ihas_jax import checksums
 from ihas_jax.errors import InputError
 from ihas_jax.files import null_to_nan, read_json, write_json, write_text
 from ihas_jax.pipeline.parts import make_parts
-from ihas_jax.progress import log, show
+from ihas_jax.progress import say, show
 from ihas_jax.reporting.drawing import FigureNames, figure_names, save_figure
 from ihas_jax.reporting.figures import (
     History,
@@ -87,9 +87,9 @@ def present(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
     parts["the closing table"] = lambda: show(closing_table(metrics))
     missing = make_parts(parts)
     if note := names.note():
-        log(note)
+        say(note)
     if not missing:
-        log(f"Report: {folder / _REPORT}")
+        say(f"Report: {folder / _REPORT}")
     return missing
 
 

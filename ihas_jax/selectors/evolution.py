@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.method_config import OptEmbedConfig
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 
 
 class Evolved(NamedTuple):
@@ -133,7 +133,7 @@ def evolve(
         everyone = np.concatenate([pool, born]), np.concatenate([scores, evaluate(born)])
         pool, scores = fittest(*everyone, config.parents)
         history.append(float(scores[0]))
-    log(
+    say(
         f"[choose] {generations} generations of widths: validation AUC {history[0]:.4f} after "
         f"the first, {history[-1]:.4f} in the end"
     )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ihas_jax.config import ClusterConfig
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 
 
 class Convergence(NamedTuple):
@@ -47,7 +47,7 @@ def fit_centroids(
             continue
         curve.append(Convergence(seen, total / since))
         since, total = 0, 0.0
-        log(f"[choose] {seen:,} rows - mean squared distance: {curve[-1].inertia:.6f}")
+        say(f"[choose] {seen:,} rows - mean squared distance: {curve[-1].inertia:.6f}")
         if len(curve) > 1:
             before, now = curve[-2].inertia, curve[-1].inertia
             if before - now < config.tolerance * before:

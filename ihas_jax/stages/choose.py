@@ -11,7 +11,7 @@ import numpy as np
 
 from ihas_jax import checksums
 from ihas_jax.files import read_json, write_json
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 from ihas_jax.selectors.plan import Expert, Found, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages.run import Run
@@ -49,11 +49,11 @@ def _report(run: Run, plan: Plan) -> None:
     spec = run.searched_model.embedding
     for c, reason in enumerate(plan.reasons):
         if reason:
-            log(f"[choose] cluster {c} is served by the model of all rows: {reason}")
+            say(f"[choose] cluster {c} is served by the model of all rows: {reason}")
     for expert in plan.experts:
         share = expert.selection.parameters(spec) / spec.parameters
         name = f" for {expert.name}" if expert.name else ""
-        log(f"[choose] keeps {share:.1%} of the embedding table{name}")
+        say(f"[choose] keeps {share:.1%} of the embedding table{name}")
     run.event(
         "plan",
         {

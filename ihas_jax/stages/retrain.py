@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import EMBEDDING, NETWORK, Model, Variables, cut_network
 from ihas_jax.nn.compact import slice_table
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.stages.base import fresh_state, model_task, train_runs
 from ihas_jax.stages.run import Run
@@ -87,7 +87,7 @@ def _from_tables(
     """A state with the kept part of the searched tables that are shaped as the model's own."""
     full, searched = run.model.tables, run.searched_model.tables
     if full[EMBEDDING].dim != searched[EMBEDDING].dim:
-        log("[retrain] starts cold: the searched tables are of another shape")
+        say("[retrain] starts cold: the searched tables are of another shape")
     tables = dict(state.params[TABLES])
     for name, spec in model.tables.items():
         theirs = searched.get(name)

@@ -19,7 +19,7 @@ from ihas_jax.data.batches import Round, RoundIterator, Rounds
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Variables
-from ihas_jax.progress import Tracker, log, track
+from ihas_jax.progress import Tracker, say, track
 from ihas_jax.training.checkpoint import Checkpoints, Items
 from ihas_jax.training.metrics import DivergedError, Scores
 from ihas_jax.training.parallel import data_mesh, replicate, shard_rows
@@ -143,7 +143,7 @@ class Trainer:
         self._clock = self._saved = time.monotonic()
         self._cost = 0.0
         if self.mesh.size < jax.device_count():
-            log(
+            say(
                 f"[{task.title}] uses one of {jax.device_count()} devices, since they don't divide "
                 f"a batch of {task.config.batch_size} evenly; change --train.batch-size."
             )
@@ -164,7 +164,7 @@ class Trainer:
         self.progress = Progress(**facts)
         if not self.progress.finished:
             place = {"epoch": self.progress.epoch, "round": self.progress.round}
-            log(f"[{self.task.title}] goes on at epoch {place['epoch']}, round {place['round']}")
+            say(f"[{self.task.title}] goes on at epoch {place['epoch']}, round {place['round']}")
             self.event("resume", {"stage": self.task.name, **place})
 
     def trained(self) -> Trained:
@@ -227,7 +227,7 @@ class Trainer:
         progress.history.append(facts)
         self.event("epoch", {"stage": task.name, **facts})
         losses = " - ".join(f"{name}: {value:.4f}" for name, value in means.items())
-        log(f"[{task.title}] epoch {progress.epoch} - {losses} - [Metrics] {scores}")
+        say(f"[{task.title}] epoch {progress.epoch} - {losses} - [Metrics] {scores}")
         best, lowest = progress.best, progress.lowest
         better = best is None or scores.objective > best
         falling = lowest is None or scores.logloss < lowest
@@ -240,7 +240,7 @@ class Trainer:
         progress.epoch, progress.round, progress.sums = progress.epoch + 1, 0, {}
         progress.finished = stop or task.ended(facts) or progress.epoch >= task.rounds.epochs
         if stop:
-            log(
+            say(
                 f"[{task.title}] stops: neither AUC nor logloss improved for {progress.waited} "
                 f"epochs; keeps epoch {progress.best_epoch}"
             )

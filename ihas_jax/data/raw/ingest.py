@@ -32,8 +32,7 @@ from ihas_jax.data.store import StoreWriter, new_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import fingerprints
 from ihas_jax.names import printable
-from ihas_jax.progress import log as say
-from ihas_jax.progress import track
+from ihas_jax.progress import say, track
 
 _FEWEST_ROWS = 10
 _LAYOUT = 2
