@@ -1,4 +1,4 @@
-"""Says what is in a store: rows, label rates, fields, and how often their values occur."""
+"""Describes a store: rows, label rates, fields, and the frequencies of their values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Arguments:
     verify: bool = False
     """Compare every file with the checksum that was written with it."""
     figure: Path | None = None
-    """Draw how often values occur into this file (.png, .pdf or .svg)."""
+    """Draw the frequencies of the values into this file (.png, .pdf or .svg)."""
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     if arguments.verify:
         if not ours:
             raise InputError(
-                f"{arguments.store} is encoded Parquet, which has no checksums of ours"
+                f"{arguments.store} is encoded Parquet, which has no checksums to verify"
             )
         verify_store(arguments.store)
         say("Every file has the checksum that was written with it.")
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def count_values(data: Dataset) -> list[np.ndarray]:
-    """How many rows hold each id of each field: N arrays `[size]`, over all splits."""
+    """Counts the rows of each id of each field over all splits: N arrays `[size]`."""
     counts = [np.zeros(size, np.int64) for size in data.schema.sizes]
     splits: list[Split] = [getattr(data, name) for name in SPLITS]
     with track("Counting", sum(len(split.labels) for split in splits)) as progress:
@@ -92,7 +92,7 @@ def count_values(data: Dataset) -> list[np.ndarray]:
 
 
 def describe_splits(data: Dataset, origin: dict[str, object]) -> Grid:
-    """A table of rows and label rates."""
+    """Makes a table of rows and label rates."""
     shown = [f"label: {data.schema.label}"]
     for name, value in origin.items():
         text = " ".join(map(str, value)) if isinstance(value, list) else value
@@ -112,9 +112,9 @@ def _split_row(name: str, labels: np.ndarray) -> tuple[str, ...]:
 
 
 def describe_fields(data: Dataset, counts: list[np.ndarray]) -> Grid:
-    """A table of kinds and sizes, and of the rows that the other and the top value take.
+    """Makes a table of kinds, sizes, and the shares of "other" and of the most frequent value.
 
-    "expected" is the share of "other" in the log that the values were counted on.
+    "expected" is the share of "other" in the log from which the values were counted.
     """
     table = []
     for field, count in zip(data.schema.fields, counts, strict=True):
@@ -136,7 +136,7 @@ def describe_fields(data: Dataset, counts: list[np.ndarray]) -> Grid:
 
 
 def draw_frequencies(names: FigureNames, counts: list[np.ndarray]) -> Figure:
-    """Rows that hold each value, by rank, a line for each field, both axes logarithmic."""
+    """Draws the rows of each value by rank, a line per field; both axes are logarithmic."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     axis = figure.add_subplot()
     order = sorted(range(len(counts)), key=lambda n: -len(counts[n]))
@@ -151,7 +151,7 @@ def draw_frequencies(names: FigureNames, counts: list[np.ndarray]) -> Figure:
         axis.loglog(np.arange(1, len(ranked) + 1), ranked, **style)
     axis.set_xlabel("rank of the value in its field")
     axis.set_ylabel("rows that hold it")
-    axis.set_title('How often values occur, "other" left out', loc="left", fontsize=10)
+    axis.set_title('Frequencies of the values, without "other"', loc="left", fontsize=10)
     axis.set_xlim(left=0.9)
     axis.legend(frameon=False, fontsize=8, title="fields, the largest first", title_fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Writes a raw log with the shape of Criteo's: `generate.py --output FILE --rows 45840617`."""
+"""Writes a raw log in the format of Criteo's: `generate.py --output FILE --rows 45840617`."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ _CLICKS = 0.2562
 class Arguments:
     """Writes a tab separated log with a label, 13 numbers and 26 categories of Zipf frequency.
 
-    A file of the full size has as many distinct values per field as Criteo's, one of 4 million
-    rows as many as 4 million rows of it would have. It takes 240 bytes per row.
+    A full-size file has as many distinct values per field as Criteo's; a shorter file has as many
+    as that many rows of Criteo's. It takes 240 bytes per row.
     """
 
     output: Path
     """The file to write; it must not exist."""
     rows: int = FULL_ROWS
-    """Rows to write."""
+    """The number of rows to write."""
     seed: int = 0
-    """The same seed gives the same bytes."""
+    """The seed of all draws; equal seeds give equal bytes."""
 
 
 def main() -> None:
@@ -96,7 +96,7 @@ def lines(rows: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def find_support(distinct: int, rows: int) -> int:
-    """Of how many values `rows` draws with probabilities as 1 / rank see `distinct`."""
+    """The number of values of which `rows` draws, with probability ~ 1 / rank, see `distinct`."""
     low, high = distinct, 1000 * distinct
     while high - low > 1 + low // 1000:
         middle = (low + high) // 2
@@ -107,12 +107,12 @@ def find_support(distinct: int, rows: int) -> int:
 
 
 def _zipf(rng: np.random.Generator, support: int, count: int) -> np.ndarray:
-    """Ranks 1 to `support`, with probabilities as 1 / rank."""
+    """Draws ranks 1 to `support` with probabilities proportional to 1 / rank."""
     return np.exp(rng.random(count) * np.log(support + 1)).astype(np.uint32)
 
 
 def _digits(numbers: np.ndarray, empty: np.ndarray) -> np.ndarray:
-    """Decimal text `[n, 6]`, zero bytes before it and where it is empty."""
+    """Decimal text `[n, 6]`; zero bytes pad short numbers and fill empty ones."""
     powers = 10 ** np.arange(_DIGITS - 1, -1, -1, dtype=np.uint32)
     digits = (numbers[:, None] // powers % 10 + ord("0")).astype(np.uint8)
     shown = numbers[:, None] >= powers
@@ -121,7 +121,7 @@ def _digits(numbers: np.ndarray, empty: np.ndarray) -> np.ndarray:
 
 
 def _hexadecimal(ranks: np.ndarray, field: int) -> np.ndarray:
-    """Eight hexadecimal digits `[n, 8]`, others for each rank of a field (murmur's last mix)."""
+    """Eight hexadecimal digits `[n, 8]`, different for each rank of a field (murmur's last mix)."""
     h = ranks + np.uint32(0x9E3779B9 * field % 2**32)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         h = (h ^ (h >> np.uint32(shift))) * np.uint32(factor)

@@ -40,29 +40,29 @@ _FLAGS: dict[Rule, str] = {
 
 @dataclass(frozen=True)
 class Job(ABC):
-    """What every format has in common."""
+    """The flags of every format."""
 
     input: tuple[Path, ...]
-    """The raw log: plain text or gzip, or the file that the format names. Several files, a
-    pattern in quotes such as 'day_*.gz', or a folder and the folders in it are one log, sorted
-    by path."""
+    """The raw log: plain text, gzip, or the file that the format names.
+    Several files, a pattern in quotes such as 'day_*.gz', or a folder are one log."""
     output: Path
     """The folder to make; it must not exist."""
     min_count: int = 10
-    """Values seen in fewer rows share the field's "other" id."""
+    """Values seen in fewer rows share the "other" id of their field."""
     seed: int = 0
     """Decides which rows are for training (80 %), validation (10 %) and test (10 %)."""
     split: SplitRule = "random"
-    """At random, or the earliest 80 % for training and the latest 10 % for test (by the time
-    column of avazu, movielens and table --time, else in the order of the log), or all for test."""
+    """How rows are split: at random, by time, or all rows for test.
+    By time, the earliest 80 % are for training and the latest 10 % for test.
+    The time is a column of avazu, movielens and table --time, and the order of rows elsewhere."""
     sample: float = 1.0
     """The share of the rows to take, at random."""
     limit_rows: int | None = None
-    """How many usable rows to read, from the start of the log; all of them by default."""
+    """The number of usable rows to read, from the start of the log; by default all of them."""
     schema: Path | None = None
-    """A store whose vocabularies are used, instead of counting new ones: for the next day's log."""
+    """A store whose vocabularies are used instead of new ones, for the log of the next day."""
     on_bad_rows: Literal["error", "skip"] = "error"
-    """A row that cannot be used stops the work, or is left out and counted."""
+    """Whether a row that cannot be used is an error, or is skipped and counted."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -110,38 +110,39 @@ class MovieLens(Job):
 
 @dataclass(frozen=True)
 class Table(Job):
-    """Any CSV with a header, plain or gzip, or Parquet; dt=2014-10-21 above files is a column."""
+    """Any CSV with a header (plain or gzip) or Parquet; a folder dt=2014-10-21 is a column."""
 
     label: str = tyro.MISSING
     """The column that is 0 or 1; true, TRUE and 1.0 are 1 too."""
     categorical: tuple[str, ...] = ()
-    """The columns whose values are categories as they are.
-    Without --categorical, --numeric and --quantile, every column but the label, the time and
-    those of --drop is used; rules are guessed from the first rows and printed before the work."""
+    """The columns whose values are categories.
+    Without --categorical, --numeric and --quantile, all columns are used.
+    Only the label, the time and the columns of --drop are no fields then.
+    Rules are guessed from the first rows and printed before the work starts."""
     numeric: tuple[str, ...] = ()
     """The columns of counts, which become categories by Criteo's rule.
     The integer part v becomes int(ln(v)^2), or v - 2 where v is at most 2."""
     quantile: tuple[str, ...] = ()
     """The columns of fractions, prices, ages and other numbers.
-    They are cut into --bins ranges that about equally many training rows fall into."""
+    They are cut into --bins ranges with about equally many training rows."""
     bins: int = 64
-    """How many bins a --quantile column has at most."""
+    """The largest number of bins of a --quantile column."""
     drop: tuple[str, ...] = ()
-    """The columns to leave out where rules are guessed."""
+    """The columns to ignore when rules are guessed."""
     missing: tuple[str, ...] = ()
-    """Words that mean a missing value of a field, besides the empty text, such as - NA '\\N'.
-    A number such as -999 is also meant as -999.0.
-    A store and its models keep them; --schema takes those of its store if none are given."""
+    """Words that mean a missing value, in addition to the empty text, such as - NA '\\N'.
+    A number such as -999 also stands for -999.0.
+    A store and its models keep the words, and --schema uses those of its store by default."""
     separator: str = ","
     """The character between the columns of a CSV; '\\t' or tab is a tab."""
     time: str | None = None
-    """The column that tells when a row was, for --split chronological.
+    """The column with the time of a row, for --split chronological.
     It holds numbers, or times of ISO 8601 such as 2014-10-21 23:00."""
     time_format: str | None = None
-    """How times are written in another way, in the letters of strftime: %d/%m/%Y %H:%M."""
+    """The format of times that are not ISO 8601, in the letters of strftime: %d/%m/%Y %H:%M."""
 
     def open(self) -> Log:
-        """The log to read; guesses about its columns are printed, and doubts about numbers."""
+        """The log to read; guesses and doubts about its columns are printed."""
         named: Fields = (
             *((name, "category") for name in self.categorical),
             *((name, "numeric") for name in self.numeric),
@@ -196,15 +197,15 @@ class Table(Job):
 
 @dataclass(frozen=True)
 class Encoded:
-    """Parquet of integer ids from another engine, as train, valid and test; see the README."""
+    """Parquet of integer ids from another engine, in the parts train, valid and test."""
 
     input: Path
     """The folder that holds train, valid and test, each NAME.parquet or NAME/*.parquet."""
     output: Path
     """The folder to make; it must not exist."""
     fields: tuple[str, ...] = ()
-    """The columns of ids; others are left out. By default those of schema.json, or else every
-    column but the label, and then each must hold ids."""
+    """The columns of ids; other columns are ignored.
+    By default they are those of schema.json, or all columns except the label without that file."""
 
 
 Command = (
@@ -217,7 +218,7 @@ Command = (
 
 
 def show_guesses(guesses: Sequence[Guess]) -> None:
-    """Prints how each column is going to be used, and the flags that say the same."""
+    """Prints how each column will be used, and the equivalent flags."""
     rows = [
         (guess.column, _FLAGS[guess.rule], guess.kind, f"{guess.distinct:,}", guess.note)
         for guess in guesses
@@ -228,11 +229,11 @@ def show_guesses(guesses: Sequence[Guess]) -> None:
     for rule, flag in _FLAGS.items():
         if names := [shlex.quote(guess.column) for guess in guesses if guess.rule == rule]:
             flags.append(f"--{flag} {' '.join(names)}")
-    say(f"To choose in another way, stop and name the columns, as in: {' '.join(flags)}")
+    say(f"For another choice, stop and name the columns, as in: {' '.join(flags)}")
 
 
 def report(summary: Summary, output: Path) -> None:
-    """Prints what was made: the splits, the fields, and how long it took."""
+    """Prints the splits and the fields of the new store, and the duration of the work."""
     splits = [
         (name, f"{rows:,}", f"{clicks / rows:.4f}" if rows else "")
         for name, rows, clicks in zip(SPLITS, summary.rows, summary.clicks, strict=True)
@@ -246,9 +247,9 @@ def report(summary: Summary, output: Path) -> None:
     if summary.drifts:
         say(f"warning: {describe_drift(summary.drifts)}")
     if summary.complaint:
-        say(f"{summary.bad_rows:,} bad rows left out; the first: {summary.complaint}")
+        say(f"{summary.bad_rows:,} bad rows skipped; the first: {summary.complaint}")
     if summary.empty:
-        say(f"{len(summary.empty):,} empty files passed over; the first: {summary.empty[0]}")
+        say(f"{len(summary.empty):,} empty files skipped; the first: {summary.empty[0]}")
     rows = sum(summary.rows)
     say(
         f"{rows:,} rows, {len(summary.schema.fields)} fields, {sum(summary.schema.sizes):,} ids "

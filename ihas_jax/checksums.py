@@ -1,8 +1,8 @@
-"""Checksums of the files of a folder, kept in the folder, so that no damaged one is believed.
+"""Checksums of the files of a folder, stored in the folder, by which damaged files are found.
 
-A folder is sealed at once when it is complete, or keeps the checksums of files that are replaced
-now and then. `checksums.json` has the CRC-32 of each file by its name; of a file that is being
-replaced those of both contents, so that a process may be killed at any moment.
+A folder is sealed once when it is complete, or it has checksums of files that are replaced from
+time to time. `checksums.json` has the CRC-32 of each file by its name. For a file that is being
+replaced it has the sums of both contents, so that a process may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def seal(folder: Path) -> None:
 
 
 def start(folder: Path) -> None:
-    """Has a folder keep the checksums of what `replace` writes there."""
+    """Makes a folder in which `replace` stores the checksums of the files that it writes."""
     if not (folder / FILE).exists():
         _write(folder, {})
 
 
 def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Writes a file, all or nothing, and its checksum where its folder keeps them.
+    """Writes a file, all or nothing, and its checksum if the folder has checksums.
 
     A `durable` one is on the disk before it gets its name, so that it outlives a power cut.
     """
@@ -49,7 +49,7 @@ def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
 
 
 def record(folder: Path, names: Iterable[str]) -> None:
-    """Keeps the checksums of files as they are now, and forgets those that are missing."""
+    """Stores the present checksums of files, and removes those of missing files."""
     sums = _read(folder)
     if sums is None:
         return
@@ -61,7 +61,7 @@ def record(folder: Path, names: Iterable[str]) -> None:
 
 
 def forget(folder: Path, names: Iterable[str]) -> None:
-    """Keeps no checksums of files that are about to be written by other means."""
+    """Removes the checksums of files that are about to be written by other means."""
     sums = _read(folder) or {}
     left = {name: known for name, known in sums.items() if name not in set(names)}
     if left != sums:
@@ -69,7 +69,7 @@ def forget(folder: Path, names: Iterable[str]) -> None:
 
 
 def intact(path: Path) -> bool:
-    """Whether a file has its checksum; also where its folder keeps none of it.
+    """Whether a file agrees with its checksum, or has none.
 
     Raises:
       InputError: the checksums can't be read.
@@ -79,9 +79,7 @@ def intact(path: Path) -> bool:
 
 
 def damaged(folder: Path) -> list[str] | None:
-    """Names of the files of a sealed folder that have other checksums or are missing.
-
-    None where the folder has no checksums.
+    """The names of damaged or missing files of a folder; None if it has no checksums.
 
     Raises:
       InputError: the checksums can't be read.
@@ -97,7 +95,7 @@ def damaged(folder: Path) -> list[str] | None:
 
 
 def _names(folder: Path) -> list[str]:
-    """All files below a folder, but for checksums and what lies in folders that have theirs."""
+    """All files below a folder except checksums and the content of folders with checksums."""
     names: list[str] = []
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not (path / FILE).exists():
@@ -125,8 +123,8 @@ def _read(folder: Path) -> Sums | None:
         return None
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} is damaged ({error}), so that nothing says whether the files beside it are "
-            "not. Delete it if you trust them."
+            f"{path} is damaged ({error}), so the files beside it can't be checked. Delete it if "
+            "you trust them."
         ) from None
 
 

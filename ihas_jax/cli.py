@@ -1,4 +1,4 @@
-"""What the command lines of the scripts share."""
+"""Parts of the command lines that several scripts share."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ihas_jax.presets import PresetName, preset
 
 
 def early_preset() -> Config:
-    """The preset that the command line names, read ahead since it sets the flags' defaults.
+    """The preset that the command line names; it is read first, since it sets the defaults.
 
-    What is wrong with the flags it reads is left for the whole command line to say.
+    Wrong flags are no error here; the full command line reports them.
     """
 
     @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def open_logs(paths: Sequence[Path]) -> dict[str, Dataset]:
     """The stores of --data by the names of their folders, in characters that can be printed.
 
     Raises:
-      InputError: two of them have the same name.
+      InputError: two folders have the same name.
     """
     names = [printable(path.resolve().name) for path in paths]
     if len(set(names)) < len(names):
@@ -53,10 +53,16 @@ def open_logs(paths: Sequence[Path]) -> dict[str, Dataset]:
 def earlier_logs(
     results: Path, config: Config, seeds: int, besides: dict[str, Any]
 ) -> dict[str, Any]:
-    """The `logs` of a script's results (`results` with .json at its end), to go on from.
+    """The `logs` in the earlier results of a script, from which it resumes.
 
-    Empty where there are none yet, or those there are of another config or number of seeds, or
-    have other values under the names in `besides`.
+    They are empty if there are no results yet, or if those have another config, another number of
+    seeds, or other values under the names in `besides`.
+
+    Args:
+      results: path of the results without .json.
+      config: the config of the script.
+      seeds: the number of seeds of the script.
+      besides: other values that the results must have, by name.
     """
     path = Path(f"{results}.json")
     found = read_json(path) if path.exists() else {}

@@ -1,4 +1,4 @@
-"""The one exception that speaks to the person at the keyboard."""
+"""The exception whose message is for the user, and how a command line shows it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from ihas_jax.interrupts import GO_ON, interruptible
+from ihas_jax.interrupts import RESUME, interruptible
 from ihas_jax.progress import command_line
 
 _REMEDIES = {
@@ -18,27 +18,28 @@ _REMEDIES = {
     errno.EROFS: "Make the place writable",
     errno.EACCES: "Get the permission",
     errno.EPERM: "Get the permission",
-    errno.EIO: "Look after the disk",
+    errno.EIO: "Check the disk",
 }
-"""What to do about a disk that does not take or give a file, by the code of its error."""
+"""The remedy for a disk that can't write or read a file, by the code of the error."""
 _CODE = re.compile(r"os_error_code='(\d+)'")
 
 
 class InputError(Exception):
-    """Something the user gave cannot be used: a file, a line, a flag, a folder.
+    """A file, a line, a flag or a folder that the user gave cannot be used.
 
-    The message is one paragraph that names what is wrong, where, and the remedy.
+    The message is one paragraph that says what is wrong, where, and what the remedy is.
     """
 
 
 def disk_error(error: BaseException, where: object = None) -> InputError | None:
-    """An error of the disk (full, read only, not permitted, ...) in one paragraph.
-
-    None for errors of any other kind.
+    """Turns an error of the disk (full, read only, not permitted, ...) into one paragraph.
 
     Args:
-      error: what was raised, by Python or by TensorStore.
-      where: the file or folder to name where the error names none.
+      error: the error of Python or TensorStore.
+      where: the file or folder to name if the error names none.
+
+    Returns:
+      The error to raise, or None for an error of any other kind.
     """
     code = error.errno if isinstance(error, OSError) else None
     if code is None and (found := _CODE.search(str(error))):
@@ -48,15 +49,16 @@ def disk_error(error: BaseException, where: object = None) -> InputError | None:
     place = getattr(error, "filename", None) or where or "A file"
     return InputError(
         f"{place} can't be used: {os.strerror(code)}. {_REMEDIES[code]} and run the same command "
-        "again; what was finished or saved before is not lost."
+        "again; the work that was saved before is not lost."
     )
 
 
-def run_cli(main: Callable[[], None], *, interrupted: str = GO_ON) -> None:
-    """Runs a script's `main`; an `InputError` becomes one paragraph on stderr and exit code 2.
+def run_cli(main: Callable[[], None], *, interrupted: str = RESUME) -> None:
+    """Runs the `main` of a script.
 
-    So does an error of the disk. Ctrl-C exits with 130 and says in one line what to do next. The
-    exit code is 1 where the work is done, but stdout or stderr did not take all of its output.
+    An `InputError` or an error of the disk becomes one paragraph on stderr and exit code 2. After
+    Ctrl-C one line says what to do next, and the exit code is 130. The exit code is 1 if the work
+    is done, but stdout or stderr did not take all of its output.
     """
     try:
         with interruptible(interrupted), command_line() as lost:

@@ -23,7 +23,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
-    """Writes a file of UTF-8, all or nothing, with a checksum where the folder keeps them.
+    """Writes a file of UTF-8, all or nothing, and its checksum if the folder has checksums.
 
     A `durable` one is on the disk before it gets its name, so that it outlives a power cut.
     """

@@ -13,26 +13,26 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-GO_ON = "run the same command again to go on from here"
+RESUME = "run the same command again to resume"
 _EXIT = 130
 _GRACE = 3.0
-"""Seconds that a program has to tidy up."""
+"""Seconds that an interrupted program has to tidy up."""
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
-def catch_interrupts(remedy: str = GO_ON) -> None:
-    """Ctrl-C ends the process at once: for the seconds in which a script imports its modules."""
+def catch_interrupts(remedy: str = RESUME) -> None:
+    """Lets Ctrl-C end the process at once, while a script imports its modules."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda number, frame: _end(remedy))
 
 
 @contextmanager
-def interruptible(remedy: str = GO_ON) -> Iterator[None]:
-    """Ctrl-C in the block unwinds it, so that it tidies up, and then ends the process.
+def interruptible(remedy: str = RESUME) -> Iterator[None]:
+    """Lets Ctrl-C unwind the block, so that it tidies up, and then end the process.
 
-    A block that has not ended three seconds later (inside a compilation, say) and one that is
-    interrupted again are ended where they are. Nothing is torn down then, and no thread is left
-    to print a traceback or to crash.
+    If the block has not ended after three seconds (because of a compilation, say), or is
+    interrupted again, the process ends at once. It is not torn down then, so that no thread prints
+    a traceback or crashes.
     """
     before = signal.getsignal(signal.SIGINT)
     if before == signal.SIG_IGN:  # as under nohup
@@ -58,14 +58,14 @@ def interruptible(remedy: str = GO_ON) -> Iterator[None]:
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    # written to by the C code of Python, though the main thread may be inside other C code
+    # the C code of Python writes to it even if the main thread is inside other C code
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, handle)
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     except BaseException:
-        if interrupted.is_set():  # whatever the interrupt has been turned into
+        if interrupted.is_set():  # other code may have turned the interrupt into another error
             _end(remedy)
         raise
     finally:

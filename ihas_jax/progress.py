@@ -1,7 +1,7 @@
-"""Messages and progress of long work: records of `logging`, and what a command line shows of them.
+"""Messages and progress of long work, through `logging` and on the command line.
 
-The library logs as "ihas_jax", so that `logging.basicConfig` decides what a program sees of it. A
-command line shows every message, live bars on a terminal, and tables.
+The library logs as "ihas_jax"; a program chooses by `logging.basicConfig` which messages it shows.
+A command line shows every message, live bars on a terminal, and tables.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from ihas_jax.streams import steady_streams
 
 _LINE_SECONDS = 10.0
 _BAR_WIDTH = 70
-"""Columns of a terminal from which on a bar leaves its numbers room."""
+"""The least width of a terminal, in characters, that has room for a bar and its numbers."""
 
 console = Console(highlight=False, soft_wrap=True)
 _logger = logging.getLogger("ihas_jax")
 
 
 def say(message: str) -> None:
-    """Logs one line; a command line prints it, above any live bar."""
+    """Logs one line; a command line prints it above any live bar."""
     _logger.info("%s", printable(message))
 
 
 def warn(message: str) -> None:
-    """Logs one line about something that needs a person; elsewhere as `say`."""
+    """Logs one line that the user should act on, as a warning."""
     _logger.warning("%s", printable(message))
 
 
 def show(table: RenderableType) -> None:
-    """Prints a table where a command line is at work."""
+    """Prints a table on a command line; a program that uses the library gets none."""
     if _at_command_line():
         console.print(table)
 
@@ -56,7 +56,7 @@ def command_line() -> Iterator[list[str]]:
     """Prints messages, bars and tables while the block runs, in any encoding of the terminal.
 
     Yields:
-      The names of stdout and stderr where they lost something, as `steady_streams`.
+      The names of the streams that have lost output so far, as `steady_streams`.
     """
     handler, level, propagate = _ConsoleHandler(), _logger.level, _logger.propagate
     _logger.addHandler(handler)
@@ -72,7 +72,7 @@ def command_line() -> Iterator[list[str]]:
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints messages as they are."""
+    """Prints messages without a prefix."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one message."""
@@ -126,8 +126,8 @@ def track(description: str, total: int, unit: str = "rows", *, done: int = 0) ->
 
     Units that were `done` before do not count in the rate.
 
-    A command line on a terminal shows a bar with units per second and time left; elsewhere a line
-    is logged every ten seconds, so that the log of a short run stays short.
+    A command line on a terminal shows a bar with units per second and the time left. Elsewhere a
+    line is logged every ten seconds.
     """
     if not (console.is_terminal and _at_command_line()):
         yield Tracker(description, total, unit, None, done)

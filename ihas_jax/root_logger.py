@@ -1,6 +1,6 @@
-"""The root logger is the user's: Orbax, whose first message sets it up, leaves it as it was.
+"""Keeps Orbax, which configures the root logger of the user, from changing it.
 
-Grain, which imports Orbax, and Orbax are imported here so that this is true of imports too.
+Orbax and Grain (which imports Orbax) are imported here, so that their import changes nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def root_logger_kept() -> Iterator[None]:
-    """Takes handlers that a block's calls gave the root logger off again; decorates functions too.
+    """Removes the handlers that the block gives the root logger; it also decorates functions.
 
-    A root logger with a handler, such as a user's, is given none.
+    A root logger that has a handler before the block is left alone.
     """
     configured = bool(logging.root.handlers)
     try:
@@ -22,7 +22,7 @@ def root_logger_kept() -> Iterator[None]:
     finally:
         if not configured:
             for handler in logging.root.handlers[:]:
-                if type(handler) is logging.StreamHandler:  # what logging.basicConfig adds
+                if type(handler) is logging.StreamHandler:  # as logging.basicConfig adds
                     logging.root.removeHandler(handler)
 
 

@@ -1,4 +1,4 @@
-"""stdout and stderr of a command line: they take every character, and a lost one ends no work."""
+"""Streams for a command line that take every character and never fail."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _ASCII = {"±": "+-", "µ": "u", "…": "..."}
 
 @contextmanager
 def steady_streams() -> Iterator[list[str]]:
-    """Spells out what the encodings of stdout and stderr lack, and outlives a full disk there.
+    """Makes stdout and stderr take all characters, and survive a full disk, while the block runs.
 
-    What is written to a stream that takes no more (a full disk, a pipe that nobody reads) is lost;
-    one line on stderr says so. Characters are spelt out after the block too.
+    Characters that the encoding of a stream lacks are spelt out (after the block too). Output to a
+    stream that takes no more (a full disk, a pipe that nobody reads) is lost; one line on stderr
+    says so.
 
     Yields:
-      The names of the streams that lost something, which grows.
+      The names of the streams that have lost output so far.
     """
     codecs.register_error("ihas_jax", _spell)
     before, lost = (sys.stdout, sys.stderr), list[str]()
@@ -44,7 +45,7 @@ def steady_streams() -> Iterator[list[str]]:
 
 
 def _steady(name: str, stream: io.TextIOWrapper, lost: list[str]) -> io.TextIOWrapper:
-    """A stream on the file of another."""
+    """Makes a stream on the file of another stream whose writes never fail."""
     return io.TextIOWrapper(
         io.BufferedWriter(_SteadyFile(name, stream.fileno(), lost)),
         encoding=stream.encoding,
@@ -54,21 +55,21 @@ def _steady(name: str, stream: io.TextIOWrapper, lost: list[str]) -> io.TextIOWr
 
 
 class _SteadyFile(io.FileIO):
-    """A file whose writes never fail; what it can't take is lost."""
+    """A file whose writes never fail; output that it can't take is lost."""
 
     def __init__(self, called: str, descriptor: int, lost: list[str]) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self._called, self._lost = called, lost
 
     def write(self, data: Any, /) -> int:
-        """Writes some bytes, and returns how many; waits where the reader of a pipe is slow."""
+        """Writes some bytes, and returns their number; waits for a slow reader of a pipe."""
         try:
             while (written := super().write(data)) is None:
                 select.select([], [self], [])
         except OSError as error:
             if self._called not in self._lost:
                 self._lost.append(self._called)
-                line = f"{self._called} can't be written ({error.strerror}); the work goes on.\n"
+                line = f"{self._called} can't be written ({error.strerror}); the work continues.\n"
                 with suppress(OSError):
                     os.write(2, line.encode("ascii", "backslashreplace"))
             return len(data)
@@ -76,7 +77,7 @@ class _SteadyFile(io.FileIO):
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that an encoding lacks, and where encoding goes on."""
+    """The spelling of characters that an encoding lacks, and the position after them."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = printable(error.object[error.start : error.end])

@@ -144,8 +144,8 @@ run_cli(main)
 @pytest.mark.parametrize(
     ("redirection", "said"),
     [
-        (">/dev/full", b"stdout can't be written (No space left on device); the work goes on.\n"),
-        ("| true", b"stdout can't be written (Broken pipe); the work goes on.\n"),
+        (">/dev/full", b"stdout can't be written (No space left on device); the work continues.\n"),
+        ("| true", b"stdout can't be written (Broken pipe); the work continues.\n"),
         ("2>/dev/full", b""),
         (">&-", b""),
         (">&- 2>&-", b""),

@@ -2,7 +2,7 @@
 
 Grain reads one element at a time; an element here is a whole round, so its cost per row
 vanishes, and its position is one number in a checkpoint. A round carries row numbers, and
-with them the rows themselves where the split does not stay on the device.
+also the rows themselves where the split does not stay on the device.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Feed:
         Args:
           rows: row numbers `[n]` (int32).
           batch_size: rows in a batch, B.
-          seed: of the permutations.
-          block_rows: 1 permutes all rows. With more, blocks of so many neighbours are permuted,
-            and then the rows within every 64 blocks, so that a slow disk reads in long strips.
+          seed: seed of the permutations.
+          block_rows: 1 permutes all rows. A larger number permutes blocks of that many neighbours,
+            and then the rows within every 64 blocks, so that a slow disk reads long strips.
 
         Raises:
-          InputError: `rows` are not row numbers from 0 on, or there are none; or a batch or a block
-            has no rows.
+          InputError: `rows` is empty or holds something else than row numbers from 0 on, or
+            `batch_size` or `block_rows` is below 1.
         """
         if min(batch_size, block_rows) < 1:
             raise InputError(
@@ -60,7 +60,7 @@ class Feed:
         self._order = lru_cache(maxsize=2)(self._shuffle)
 
     def __call__(self, first: int, count: int) -> np.ndarray:
-        """Batches `first` to `first + count` of the endless stream, `[count, B]` int32."""
+        """Returns `count` batches of the stream from batch `first` on, `[count, B]` int32."""
         parts = []
         while count > 0:
             epoch, start = divmod(first, self.batches_per_epoch)
@@ -88,7 +88,7 @@ class Feed:
 
 
 def _row_numbers(rows: np.ndarray) -> np.ndarray:
-    """Row numbers `[n]` as int32."""
+    """Checks row numbers `[n]` and returns them as int32."""
     if not isinstance(rows, np.ndarray) or rows.ndim != 1 or rows.dtype.kind not in "iu":
         kind = rows.dtype if isinstance(rows, np.ndarray) else type(rows).__name__
         raise InputError(
@@ -106,9 +106,9 @@ def _row_numbers(rows: np.ndarray) -> np.ndarray:
 class Round(NamedTuple):
     """One round: `rows [R, B]` of `data`, and `gate_rows [G, B]` of `gate_data` in a search.
 
-    Only the first `batches` are meant; the rest fills up the last round of an epoch, so
-    that all rounds have one shape. `data` and `gate_data` are the rows to copy to the device, or
-    None where they stay there.
+    Only the first `batches` count; the others pad the last round of an epoch, so that all rounds
+    have one shape. `data` and `gate_data` are the rows to copy to the device, or None where all
+    rows are on the device already.
     """
 
     batches: int
@@ -124,19 +124,19 @@ class Rounds:
 
     Attributes:
       split: the training rows.
-      feed: its batches.
+      feed: the batches of the training rows.
       round_batches: batches in a round, at most; the last round of an epoch may have fewer.
-      epochs: length of the run.
+      epochs: epochs of the training run.
       gate_split: the validation rows of a search.
-      gate_feed: their batches.
+      gate_feed: the batches of the validation rows.
       gate_every: training batches per gate update; 0 where there are no gates.
       resident: whether the splits stay on the device.
-      shard: `(i, n)`: only the i-th of n equal parts of each batch, for one of n processes.
+      shard: `(i, n)` reads only the i-th of n equal parts of each batch, for one of n processes.
 
     Raises:
-      ValueError: There is no such part, or batches do not divide into so many.
-      InputError: A split is not ids `[n, N]` with a label for each row, a feed has rows beyond its
-        end, one of `gate_split` and `gate_feed` lacks the other, or a number is too small.
+      ValueError: `shard` is no part, or the batches do not divide into n parts.
+      InputError: A split is not ids `[n, N]` with a label per row, a feed has rows beyond the end
+        of its split, only one of `gate_split` and `gate_feed` is given, or a number is too small.
     """
 
     split: Split
@@ -158,7 +158,8 @@ class Rounds:
                 raise ValueError(f"{shards} processes do not divide a batch of {feed.batch_size}")
         if self.round_batches < 1 or self.epochs < 0:
             raise InputError(
-                f"{self.epochs} epochs of rounds of {self.round_batches} batches are no training."
+                f"Rounds have {self.round_batches} batches and a run {self.epochs} epochs; a "
+                "round needs at least one batch, and epochs can't be negative."
             )
         _check_feed("split", self.split, self.feed)
         if (self.gate_split is None) != (self.gate_feed is None):
@@ -170,7 +171,7 @@ class Rounds:
 
     @property
     def length(self) -> int:
-        """Batches in every round of an epoch but the last, R."""
+        """Batches per round, R; the last round of an epoch may have fewer."""
         return min(self.round_batches, self.feed.batches_per_epoch)
 
     @property
@@ -227,7 +228,7 @@ class RoundIterator(Generic[_T]):
     """Rounds in order, prefetched by Grain; `position` is part of a checkpoint."""
 
     def __init__(self, rounds: Rounds, make: Callable[[Round], _T]) -> None:
-        """Iterates over `make(round)`, which is called in Grain's thread."""
+        """Yields `make(round)` for each round; Grain calls `make` in its thread."""
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
         dataset = grain.MapDataset.source(rounds).map(make).to_iter_dataset(options)
         self._iterator: Any = iter(dataset)

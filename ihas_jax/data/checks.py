@@ -58,15 +58,16 @@ def check_values(
     """Reads every row of a split whose form is right.
 
     Args:
-      name: The split's.
+      name: The name of the split, for messages.
       ids: `[n, N]`.
       labels: `[n]`.
       fields: The N names.
       sizes: The number of ids of each field.
-      advance: Is told the number of rows after each chunk.
+      advance: Called with the number of rows after each chunk.
 
     Raises:
-      InputError: An id is not one of its field, or a label is not 0 or 1; names the row.
+      InputError: An id is not one of its field, or a label is not 0 or 1; the message names the
+        row.
     """
     for part in _parts(len(ids)):
         _check_range(f"The ids of {name}", ids[part], sizes, fields, part.start)
@@ -77,13 +78,13 @@ def check_values(
 def as_ids(
     ids: Any, sizes: Sequence[int], fields: Sequence[str] | None = None, what: str = "The ids"
 ) -> np.ndarray:
-    """Ids `[n, N]` that somebody gives, as an array of whatever integers they are.
+    """Checks the ids `[n, N]` of a user, and returns them as an array of their integer type.
 
     Args:
       ids: An array, or lists of rows.
       sizes: The number of ids of each field.
       fields: The N names, where they are known.
-      what: Begins the message.
+      what: The subject of the error message.
 
     Raises:
       InputError: They are not integers `[n, N]`, or one is not an id of its field.
@@ -124,7 +125,7 @@ def check_labels(labels: np.ndarray, of: str = "", first: int = 0) -> None:
     """Checks `[n]` labels of any dtype of numbers.
 
     Raises:
-      InputError: One is neither 0 nor 1; names its row, counted from `first`.
+      InputError: A label is neither 0 nor 1; the message names its row, counted from `first`.
     """
     if labels.dtype == np.uint8 and not (labels > 1).any():
         return
@@ -138,7 +139,7 @@ def check_labels(labels: np.ndarray, of: str = "", first: int = 0) -> None:
 
 
 def is_mapped(array: np.ndarray) -> bool:
-    """Whether an array is a view of a file, so that reading it takes a disk."""
+    """Whether an array is a view of a file, so that its rows are read from the disk."""
     base: Any = array
     while base is not None and not isinstance(base, np.memmap):
         base = getattr(base, "base", None)

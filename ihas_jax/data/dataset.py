@@ -29,12 +29,12 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """An encoded log: what its columns mean, and its three splits.
+    """An encoded log: the meaning of its columns, and its three splits.
 
     Raises:
-      InputError: The schema can't be saved or encoded by, a split is not one, or its arrays don't
-        fit the schema. Of arrays in memory every row is read; views of files are read when `check`
-        is called, as it is when a run starts.
+      InputError: The schema is not valid, a split is no `Split`, or its arrays don't fit the
+        schema. Every row of arrays in memory is checked here; the rows of mapped files are checked
+        by `check`, which each run calls at its start.
     """
 
     schema: Schema
@@ -59,7 +59,7 @@ class Dataset:
         """Reads every row, in chunks, and compares it with the schema.
 
         Args:
-          advance: Is told the number of rows after each chunk.
+          advance: Called with the number of rows after each chunk.
 
         Raises:
           InputError: An id is not one of its field, or a label is not 0 or 1.

@@ -1,8 +1,8 @@
-"""Whether rows are spelled as the log was that a schema was counted on.
+"""A check that rows are spelled as in the log from which the vocabularies were counted.
 
-A field in which far more rows are "other" than in that log is read from the wrong column, spelled
-in another way, or has changed its meaning; the look-up itself can't tell, since a value that it
-does not know is a legal one.
+Far more "other" values than in that log mean that a field comes from the wrong column, is spelled
+in another way, or has changed its meaning. The look-up accepts such rows, since unknown values are
+legal.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _BLOCK_ROWS = 1 << 18
 
 
 class OtherShareWarning(UserWarning):
-    """Far more values of a field are "other" than when its values were counted."""
+    """Far more values of a field are "other" than in the log of its vocabulary."""
 
 
 class Drift(NamedTuple):
     """A field that looks wrong.
 
     Attributes:
-      field: Its name.
-      share: The share of "other" in the rows at hand.
-      counted: The share of "other" in the rows that its values were counted on.
+      field: The name of the field.
+      share: The share of "other" in the checked rows.
+      counted: The share of "other" in the log of the vocabulary.
     """
 
     field: str
@@ -66,13 +66,13 @@ def with_shares(data: Dataset) -> Schema:
 def find_drift(schema: Schema, shares: Sequence[float], rows: int) -> list[Drift]:
     """The fields with far more "other" than expected.
 
-    The rule: of 100 rows or more, fewer than half as many have a value with an id of its own as
-    the counted share lets expect, and the difference is above four standard deviations of chance.
+    A field is reported if there are 100 rows or more, the share of known values is less than half
+    of the expected one, and the difference exceeds four standard deviations of chance.
 
     Args:
-      schema: Its fields' `other_share` is what to expect; fields without one are not judged.
-      shares: The share of "other" in the rows at hand, per field.
-      rows: How many rows these are.
+      schema: Its fields give the expected `other_share`; fields without one are not judged.
+      shares: The share of "other" in the checked rows, per field.
+      rows: The number of checked rows.
     """
     if rows < FEWEST_ROWS:
         return []
@@ -88,8 +88,8 @@ def find_drift(schema: Schema, shares: Sequence[float], rows: int) -> list[Drift
 
 
 def describe_drift(drifts: Sequence[Drift]) -> str:
-    """One paragraph on the fields that `find_drift` found."""
+    """Describes the fields that `find_drift` found, in one paragraph."""
     return (
-        f"{'; '.join(map(str, drifts))}. Is the column another one, or written in another way, "
-        "than in the log that the schema was prepared from?"
+        f"{'; '.join(map(str, drifts))}. Is the column another one than in the log of the schema, "
+        "or is it written in another way?"
     )

@@ -3,10 +3,11 @@
     train/*.parquet   (or train.parquet) and likewise valid and test: an integer column `label` of
                       0 and 1 (or of booleans), and one integer column of ids from 0 on for each
                       field
-    schema.json       the vocabularies in our form, where somebody has them
+    schema.json       the vocabularies in the form of `Schema.save`; optional
 
 With a schema the label and the fields have its names, ids must be below its sizes, and other
-columns are left out. Without one each column must be a field, unless the fields are named.
+columns are ignored. Without a schema every column must be a field, unless the user names the
+fields.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ _LARGEST = 1 << 28
 
 
 class EncodedLog:
-    """An encoded log; it is read in chunks of rows.
+    """An encoded log, which is read in chunks of rows.
 
     Attributes:
-      schema: the given one, or fields whose values are their ids as text.
-      rows: rows of each split.
+      schema: The schema of the folder, or fields whose values are their ids as text.
+      rows: Rows of each split.
     """
 
     def __init__(self, path: Path, fields: Sequence[str] = ()) -> None:
@@ -47,12 +48,12 @@ class EncodedLog:
 
         Args:
           path: The folder.
-          fields: The columns of ids, in the order they get; by default those of schema.json, or
-            else all columns but the label.
+          fields: The columns of ids, in the order of the new schema; by default those of
+            schema.json, or all columns except the label where there is no schema.json.
 
         Raises:
-          InputError: No parts of a split, no Parquet, a column that is no field's ids (see
-            `ihas_jax.data.id_columns`), or an id or a label out of range.
+          InputError: A split has no files, a file is no Parquet, a column holds no ids (see
+            `ihas_jax.data.id_columns`), or an id or a label is out of range.
         """
         self._path = path
         self._parts = {name: _find_parts(path, name) for name in SPLITS}
@@ -107,7 +108,7 @@ class EncodedLog:
 
     def _check_range(self, sizes: Sequence[int]) -> list[int]:
         """The largest value of each field, over all parts."""
-        # by their places: Polars takes names such as "^a$" for patterns
+        # columns by their places: Polars takes names such as "^a$" for patterns
         places = {name: str(place) for place, name in enumerate(self._columns)}
         numbers = cs.by_name(*self._columns).cast(self._integer)
         every = pl.concat(
@@ -140,7 +141,7 @@ class EncodedLog:
         return high[1:]
 
     def _find(self, name: str, wrong: pl.Expr) -> str:
-        """The first row of all parts of which that is true."""
+        """The first row of all parts for which `wrong` is true."""
         for part in self._versions:
             scan = pl.scan_parquet(part, glob=False).select(pl.arg_where(wrong).first())
             if (row := scan.collect().item()) is not None:
@@ -153,7 +154,7 @@ def open_encoded(path: str | Path, fields: Sequence[str] = ()) -> Dataset:
 
     Args:
       path: The folder.
-      fields: As `EncodedLog`'s.
+      fields: The columns of ids, as for `EncodedLog`.
 
     Raises:
       InputError: As `EncodedLog` and its chunks.
@@ -177,7 +178,7 @@ def convert_encoded(path: str | Path, output: str | Path, fields: Sequence[str] 
     Args:
       path: The folder.
       output: The store to make.
-      fields: As `EncodedLog`'s.
+      fields: The columns of ids, as for `EncodedLog`.
 
     Raises:
       InputError: As `EncodedLog` and its chunks; or `output` exists or cannot be written.
@@ -204,7 +205,7 @@ def _find_parts(path: Path, split: str) -> list[Path]:
 
 
 def _load_schema(path: Path, fields: Sequence[str]) -> Schema | None:
-    """The schema of the folder, if it has one; with the named fields alone, if any are."""
+    """The schema of the folder, or None; only the named fields are kept, if any are named."""
     if isinstance(fields, str):
         raise InputError(f"fields is the text {fields!r}; give a list of names, [{fields!r}]")
     if len(set(fields)) < len(fields):
@@ -235,7 +236,7 @@ def _kinds(part: Path) -> dict[str, pl.DataType]:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Names what cannot be read."""
+    """Turns errors of reading in the block into an InputError that names the path."""
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:

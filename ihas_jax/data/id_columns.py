@@ -1,4 +1,4 @@
-"""Which columns of encoded Parquet are fields: each of them holds ids, or is named in an error."""
+"""The columns of encoded Parquet that are fields; a column without ids is named in an error."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _INDEX = re.compile(r"__index_level_\d+__")
 
 
 def find_fields(root: Path, kinds: Kinds, label: str) -> tuple[str, ...]:
-    """All columns of the parts but the label, in the order of the first part.
+    """All columns of the parts except the label, in the order of the first part.
 
     Args:
       root: The folder of the parts, for messages.
       kinds: The types of the columns of each part.
-      label: The label's name.
+      label: The name of the label.
 
     Raises:
-      InputError: There are none, or one is not in all parts, holds no integers, or is the index
-        of a pandas frame; names each such column.
+      InputError: There are no such columns, or a column is missing in a part, holds no integers, or
+        is the index of a pandas frame; the message names each such column.
     """
     names = dict.fromkeys(name for columns in kinds.values() for name in columns if name != label)
     faults = {name: fault for name in names if (fault := _fault(name, kinds, root))}
@@ -45,7 +45,7 @@ def check_columns(root: Path, kinds: Kinds, label: str, fields: Sequence[str]) -
     """Checks that every part has integers in these columns, or booleans as the label.
 
     Raises:
-      InputError: One has not; names each such column.
+      InputError: A column holds something else; the message names each such column.
     """
     faults = {}
     for name in (label, *fields):
@@ -59,16 +59,17 @@ def check_columns(root: Path, kinds: Kinds, label: str, fields: Sequence[str]) -
 def check_row_numbers(
     root: Path, parts: Sequence[Path], fields: Sequence[str], largest: Sequence[int]
 ) -> None:
-    """Refuses fields that number the rows, as an index does, of 100 rows or more.
+    """Refuses fields that number the rows as an index does, in logs of 100 rows or more.
 
     Args:
       root: The folder of the parts, for messages.
       parts: The files of the training rows.
       fields: The N names.
-      largest: The largest id of each.
+      largest: The largest id of each field.
 
     Raises:
-      InputError: Each training row has an id that no other has; names each such field.
+      InputError: Each training row has a different id in a field; the message names each such
+        field.
     """
     scan = pl.concat(
         [
@@ -89,7 +90,7 @@ def check_row_numbers(
 
 
 def _fault(name: str, kinds: Kinds, root: Path) -> str | None:
-    """What is wrong with a column that nobody named."""
+    """What is wrong with a column that the user did not name, or None."""
     for part in kinds:
         if name in kinds[part] and (_INDEX.fullmatch(name) or name in _pandas_index(part)):
             return (
@@ -113,7 +114,7 @@ def _no_integers(name: str, kinds: Kinds, root: Path, boolean: bool = False) -> 
 
 
 def _content(part: Path, name: str, kind: pl.DataType) -> str:
-    """What a column without integers holds, in words, with the usual remedy."""
+    """The content of a column without integers, in words, with the usual remedy."""
     if kind.is_float():
         given = cs.by_name(name).drop_nulls().drop_nans()
         scan = pl.scan_parquet(part, glob=False).select((given % 1 == 0).all())
@@ -130,7 +131,7 @@ def _content(part: Path, name: str, kind: pl.DataType) -> str:
 
 
 def _pandas_index(part: Path) -> Collection[str]:
-    """The columns that pandas says it wrote a frame's index to."""
+    """The columns that hold the index of a frame, by the metadata of pandas."""
     try:
         index = json.loads(pl.read_parquet_metadata(part)["pandas"])["index_columns"]
         return {name for name in index if isinstance(name, str)}

@@ -1,4 +1,4 @@
-"""What the columns of an encoded click log mean: one vocabulary per field."""
+"""The meaning of the columns of an encoded click log: a label, and one vocabulary per field."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _VERSION = 2
 
 
 class StoredValues(Sequence[str]):
-    """Values of a known number that are read when first asked for; else the tuple of them."""
+    """A tuple of values that are read when they are first needed; their number is known before."""
 
     def __init__(self, size: int, read: Callable[[], tuple[str, ...]]) -> None:
-        """Values that `read` returns, `size` of them."""
+        """Wraps the `size` values that `read` returns."""
         self._size, self._read = size, read
 
     @cached_property
@@ -58,15 +58,14 @@ class Field:
     """One field of a log.
 
     Attributes:
-      name: The column's name in the raw log.
-      values: The values with an embedding of their own, in their canonical spelling (see
-        `ihas_jax.data.raw.canonical.spell`); the position is the id.
-      kind: What the column holds: categories that are text, integers, floats, booleans or times,
-        compared by value; or numbers that become categories, "numeric" by the log-square rule of
-        Criteo and "quantile" by bins of equal numbers of rows.
-      edges: The inner edges of a quantile field's bins, ascending.
-      other_share: The share of "other" in the rows that the values were counted on, None where
-        nobody counted.
+      name: The name of the column in the raw log.
+      values: The values that have an id, in their canonical spelling (see
+        `ihas_jax.data.raw.canonical.spell`); the id of a value is its position.
+      kind: The content of the column. Text, integers, floats, booleans and times are categories,
+        compared by value. Numbers that become categories are "numeric" (the log-square rule of
+        Criteo) or "quantile" (bins of about equally many rows).
+      edges: The inner edges of the bins of a quantile field, ascending.
+      other_share: The share of "other" in the log from which the values were counted, or None.
     """
 
     name: str
@@ -77,19 +76,19 @@ class Field:
 
     @property
     def rule(self) -> Rule:
-        """How raw values become categories: as they are, or as numbers by one of two rules."""
+        """The rule by which raw values become categories; two rules are for numbers."""
         if self.kind == "numeric" or self.kind == "quantile":
             return self.kind
         return "category"
 
     @property
     def size(self) -> int:
-        """Number of ids: one per value, and one for everything else, always."""
+        """Number of ids: one per value, and one for all other values."""
         return len(self.values) + 1
 
     @property
     def other(self) -> int:
-        """The id of values that are rare, or unseen or missing when predicting."""
+        """The id of values that are not in `values`: rare, new or missing ones."""
         return len(self.values)
 
 
@@ -100,7 +99,7 @@ class Schema:
     Attributes:
       label: The name of the label.
       fields: The N fields.
-      missing: Words that mean a missing value in raw rows, besides the empty text.
+      missing: Words that mean a missing value in raw rows, in addition to the empty text.
     """
 
     label: str
@@ -118,7 +117,7 @@ class Schema:
         return tuple(field.size for field in self.fields)
 
     def save(self, path: Path) -> None:
-        """Writes the schema as JSON: equal schemas give equal bytes, and never half a file."""
+        """Writes the schema as JSON, all or nothing; equal schemas give equal bytes."""
         content = {"version": _VERSION, **self.outline()}
         for entry, field in zip(content["fields"], self.fields, strict=True):
             entry["values"] = tuple(field.values)
@@ -127,10 +126,10 @@ class Schema:
 
     @classmethod
     def load(cls, path: Path) -> Schema:
-        """Reads what `save` wrote.
+        """Reads a file that `save` wrote.
 
         Raises:
-          InputError: There is no such file, or it is not a schema this version can read.
+          InputError: There is no such file, or it is not a schema that this version can read.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -148,7 +147,7 @@ class Schema:
             ) from None
 
     def outline(self) -> dict[str, Any]:
-        """All but the values, JSON-ready."""
+        """The content of the schema without the values, JSON-ready."""
         fields = [
             {
                 "name": field.name,
@@ -163,13 +162,12 @@ class Schema:
 
     @classmethod
     def from_outline(cls, path: Path, outline: Mapping[str, Any]) -> Schema:
-        """The schema that `save` wrote to a file, its values read when first asked for.
+        """A schema whose values are read from a file of `save` when they are first needed.
 
-        Asking for them raises InputError where `load` does, and where the file holds another
-        outline.
+        Reading the values raises InputError if `load` does, or if the file has another outline.
 
         Raises:
-          KeyError, TypeError, ValueError: It is no outline.
+          KeyError, TypeError, ValueError: `outline` is no outline.
         """
 
         @cache

@@ -1,4 +1,4 @@
-"""What a schema must be, so that a run can save it and its bundle can read it and encode by it."""
+"""The conditions on a schema: a run can save it, and a bundle can read it and encode rows by it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from ihas_jax.errors import InputError
 
 
 def check_schema(schema: Any) -> None:
-    """Checks the names, and of each field the kind, the edges and the values that are in memory.
+    """Checks the names, and the kind, the edges and the values (if in memory) of each field.
 
     Raises:
-      InputError: It is no schema, has no fields, two columns have one name, a name or a value is
-        not text, a field has a value twice, a kind that there is not, or edges that don't ascend.
+      InputError: The object is no schema, has no fields, has two columns of one name, or has a name
+        or a value that is not text; or a field has a value twice, an unknown kind, or edges that
+        don't ascend.
     """
     if not isinstance(schema, Schema):
         raise InputError(f"The schema is a {type(schema).__name__}, not a Schema.")
@@ -31,7 +32,7 @@ def check_schema(schema: Any) -> None:
     _check_texts("The schema's label and field names", names)
     _check_texts("The schema's words for missing values", schema.missing)
     if twice := _first_twice(names):
-        raise InputError(f"The schema names two columns {twice!r}; each needs a name of its own.")
+        raise InputError(f"The schema names two columns {twice!r}; rename one of them.")
     for field in schema.fields:
         _check_field(field)
 
@@ -50,7 +51,7 @@ def _check_field(field: Field) -> None:
         if len(set(field.values)) < len(field.values):
             raise InputError(
                 f"{name} has the value {_first_twice(field.values)!r} twice; the position of a "
-                "value is its id, so that each stands there once."
+                "value is its id, so each value must occur once."
             )
     elif not isinstance(field.values, StoredValues):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Which rows are for training, validation and test: a function of the seed alone."""
+"""The rows for training, validation and test, by the seed or by time."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import numpy as np
 
 SPLITS = ("train", "valid", "test")
 SplitRule = Literal["random", "chronological", "test"]
-"""Every row at random; the first 80 % for training and the last 10 % for test; all for test."""
+"""At random; the earliest 80 % for training and the latest 10 % for test; all for test."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _WORD = (1 << 64) - 1
 
 
 def split_counts(rows: int) -> tuple[int, int, int]:
-    """Rows of the 80/10/10 split: both big parts rounded down, the test split takes the rest."""
+    """Rows of the 80/10/10 split: the first two are rounded down, the test split has the rest."""
     train, valid = rows * 8 // 10, rows // 10
     return train, valid, rows - train - valid
 
 
 def assign_splits(rows: int, seed: int) -> np.ndarray:
-    """Puts every row into one of `SPLITS`, exactly 80/10/10, at random but by `seed` alone.
+    """Puts every row into one of `SPLITS`, exactly 80/10/10, at random; `seed` decides.
 
     A row's rank is its splitmix64 hash. NumPy's generators promise no stable stream between
     versions; this arithmetic is the same on every machine. The hash permutes the 64-bit words,
     so no two rows tie and the sizes are exact.
 
     Args:
-      rows: How many rows, at least 10, so that no split is empty.
+      rows: The number of rows, at least 10, so that no split is empty.
       seed: Any integer; its low 64 bits count.
 
     Returns:
@@ -49,7 +49,7 @@ def chronological_splits(times: np.ndarray) -> np.ndarray:
     """Puts the earliest 80 % of the rows into the first of `SPLITS`, the latest 10 % into the last.
 
     Args:
-      times: [rows], anything that sorts; equal times keep the order of the rows.
+      times: [rows], values that can be sorted; rows of equal times keep their order.
 
     Returns:
       [rows] uint8, an index into `SPLITS` for each row.
@@ -62,7 +62,7 @@ def chronological_splits(times: np.ndarray) -> np.ndarray:
 
 
 def hash_rows(first: int, count: int, seed: int) -> np.ndarray:
-    """A random 64-bit word for each of rows `first` to `first + count`, none twice."""
+    """A random 64-bit word for each of `count` rows from row `first` on, all different."""
     start = _splitmix64(np.array([seed & _WORD], np.uint64))
     return _splitmix64(start + np.arange(first, first + count, dtype=np.uint64) * _GOLDEN)
 

@@ -5,7 +5,7 @@
     {split}.ids.npy       [n, N] int32, ids local to each field
     {split}.labels.npy    [n] uint8, 0 or 1
 
-A store appears all at once: it is written under another name and renamed when complete.
+A store is written under another name and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _FILES = frozenset((*_ARRAYS, *_TEXTS, *(f".{name}.partial" for name in _TEXTS))
 
 
 def map_store(path: Path) -> Dataset:
-    """Opens a store, reading neither its rows nor its vocabularies, which takes milliseconds.
+    """Opens a store in milliseconds, without reading its rows or its vocabularies.
 
-    The arrays are views of the files, and the values of the fields are read when first asked for.
+    The arrays are views of the files, and the values of the fields are read when first needed.
 
     Raises:
       InputError: `path` is no folder, or not a complete store of this version, or its files
@@ -55,7 +55,7 @@ def map_store(path: Path) -> Dataset:
 
 
 def _open_schema(path: Path, about: Mapping[str, Any]) -> Schema:
-    """The schema of a store, its values yet to be read, where store.json says all but these."""
+    """The schema of a store by store.json; the values of the fields are read later."""
     file = (path / "schema.json").absolute()
     if not file.exists():
         raise InputError(f"{file}: no such file; prepare the log again")
@@ -92,10 +92,10 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def verify_store(path: str | Path) -> None:
-    """Reads every byte of a store and compares it with the checksums written with it.
+    """Reads every byte of a store and compares the files with their checksums.
 
     Raises:
-      InputError: Not a store, or a file differs from what was written; names the file.
+      InputError: `path` is no store, or a file is damaged; the message names the file.
     """
     path = Path(path)
     for name, expected in read_description(path)["sha256"].items():
@@ -110,10 +110,10 @@ def verify_store(path: str | Path) -> None:
 def save_dataset(
     dataset: Dataset, path: str | Path, origin: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes a data set that is in memory as a store; `origin` says where it came from.
+    """Writes a data set in memory as a store; `origin` says where the data came from.
 
     Raises:
-      InputError: `path` exists, or another process is writing it, or a value is not of the schema.
+      InputError: `path` exists, another process is writing it, or a value is not of the schema.
     """
     dataset.check()
     splits = (dataset.train, dataset.valid, dataset.test)
@@ -125,17 +125,17 @@ def save_dataset(
 
 @contextmanager
 def new_store(path: str | Path, kept: str | None = None) -> Iterator[Path]:
-    """Yields an empty folder to fill; it gets the name `path` when the block ends well.
+    """Yields an empty folder, which gets the name `path` when the block ends without an error.
 
-    A block that fails, or a process that is killed, leaves nothing under `path`. What a killed
-    process left beside it is removed by the next one that writes to `path`.
+    A block that fails, or a process that is killed, leaves nothing under `path`. The next process
+    that writes to `path` removes the files that a killed process has left beside it.
 
     Args:
       path: The store to make.
-      kept: A folder inside that is left alone: what one process left there, the next one finds.
+      kept: A folder inside that is never emptied, so that the next process finds its files.
 
     Raises:
-      InputError: `path` exists, or cannot be made or written (a full disk, for one), or
+      InputError: `path` exists or cannot be written (because the disk is full, for instance), or
         another process is writing it.
     """
     path = Path(path)
@@ -165,7 +165,7 @@ def new_store(path: str | Path, kept: str | None = None) -> Iterator[Path]:
 
 
 def _empty(partial: Path, kept: str | None) -> None:
-    """Deletes the files of an unfinished store, and refuses to delete any other."""
+    """Deletes the files of an unfinished store, and refuses to delete any other file."""
     leftovers = [file for file in partial.iterdir() if file.name != kept]
     if strange := [file.name for file in leftovers if file.name not in _FILES]:
         raise InputError(f"{partial} holds {strange[0]}, which no store has; move it away")
@@ -174,15 +174,15 @@ def _empty(partial: Path, kept: str | None) -> None:
 
 
 class StoreWriter:
-    """Writes the files of a store into a folder, rows of a split in the order they come.
+    """Writes the files of a store into a folder; the rows of a split keep their order.
 
-    As a context manager it completes the store when the block ends well.
+    As a context manager it completes the store when the block ends without an error.
     """
 
     def __init__(
         self, folder: Path, schema: Schema, rows: Sequence[int], origin: Mapping[str, Any]
     ) -> None:
-        """Starts the files; `rows` are the row counts of the three splits, known in advance."""
+        """Starts the files; `rows` are the numbers of rows of the three splits."""
         self._folder, self._schema, self._origin = folder, schema, origin
         self._rows = tuple(rows)
         self._written = [0] * len(SPLITS)
@@ -229,9 +229,9 @@ class StoreWriter:
 
 
 class _ArrayFile:
-    """A .npy file of a known shape, written front to back and summed on the way.
+    """A .npy file of a known shape that is written from its start to its end, with a checksum.
 
-    Plain writes and not a memory map: a full disk is then an error, not a killed process.
+    It uses plain writes, no memory map, so that a full disk is an error and kills no process.
     """
 
     def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:

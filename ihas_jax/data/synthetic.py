@@ -1,9 +1,10 @@
 """A synthetic click log with planted truth: groups of instances for which other fields matter.
 
-A row belongs to one of G groups, think of markets. *Context* fields tell the group, since most
-of their values occur in one group only. Each group has *own* fields that move its clicks and
-nobody else's; *shared* fields move everybody's; *noise* fields nobody's. Values follow Zipf's
-law, and each value of a field that matters shifts the log-odds of a click by a normal effect.
+Each row belongs to one of G groups (markets, for instance). *Context* fields tell the group, since
+most of their values occur in one group only. Each group has *own* fields, which affect the clicks
+of this group only; *shared* fields affect the clicks of all groups; *noise* fields affect none.
+Values follow Zipf's law, and each value of a field that matters shifts the log-odds of a click by a
+normally distributed effect.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ class SyntheticConfig:
 
     Attributes:
       rows: instances in all three splits together.
-      groups: G.
+      groups: number of groups, G.
       context: fields that tell the group.
-      own: fields that matter to one group, for each group.
+      own: fields per group that matter to this group only.
       shared: fields that matter to all.
       noise: fields that matter to none.
       values: distinct values of each field.
       zipf: exponent of the value frequencies.
-      loyalty: probability that a context value comes from the row's own group's values.
+      loyalty: probability that a context value is one of the group of its row.
       effect: standard deviation of a value's shift of the log-odds.
       click_rate: share of clicks where all effects are zero.
-      seed: seed of everything.
+      seed: seed of all draws.
     """
 
     rows: int = 200_000
@@ -54,12 +55,12 @@ class SyntheticConfig:
 
 @dataclass(frozen=True, eq=False)
 class SyntheticLog(Dataset):
-    """A data set that knows its truth.
+    """A data set with its planted truth.
 
     Attributes:
       groups: group of each row, by split, `[n]`.
-      relevant: `[G, N]`, whether a field moves a group's clicks (context fields only tell it).
-      probabilities: true click probability of each row, by split; no model can do better.
+      relevant: `[G, N]`, whether a field affects the clicks of a group (context fields do not).
+      probabilities: true click probability of each row, by split, which no model can surpass.
       roles: 'context', 'own', 'shared' or 'noise' for each field.
     """
 
@@ -124,7 +125,7 @@ def _names(config: SyntheticConfig) -> list[str]:
 
 
 def _encode(name: str, raw: np.ndarray) -> tuple[Field, np.ndarray]:
-    """Values in order of frequency; those seen fewer than ten times are 'other'."""
+    """A field with values by frequency, and the ids; values seen fewer than 10 times are other."""
     counts = np.bincount(raw)
     order = np.argsort(-counts, kind="stable")
     kept = order[counts[order] >= _MIN_COUNT]

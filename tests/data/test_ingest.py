@@ -212,7 +212,7 @@ def test_bad_rows_are_an_error_or_left_out(tmp_path, log):
         ("a,y\n", "holds no rows"),
         ("a,y\n\n\n", "holds no rows"),
         ("a,y\n" + "b,1\n" * 9, "holds 9 usable rows, a split of 80/10/10 needs 10$"),
-        ("a,y\n" + "b,2\n" * 30, "holds 0 usable rows.*; 30 were left out, the first: .*line 2"),
+        ("a,y\n" + "b,2\n" * 30, "holds 0 usable rows.*; 30 were skipped, the first: .*line 2"),
     ],
 )
 def test_too_few_rows(tmp_path, text, message):

@@ -85,7 +85,7 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["raw"]
     done = run(tmp_path, *command, "--on-bad-rows", "skip")
     assert done.returncode == 0
-    assert "1 bad rows left out; the first: raw, line 51" in done.stdout
+    assert "1 bad rows skipped; the first: raw, line 51" in done.stdout
     done = run(tmp_path, *command)
     assert done.returncode == 2
     assert done.stderr.startswith("error: store exists, and nothing is overwritten")
@@ -152,7 +152,7 @@ def test_without_columns_their_rules_are_guessed_and_printed_first(tmp_path):
         [schema.fields[0].values.index(""), schema.fields[1].values.index("NULL")]
     ]
     done = run(tmp_path, *flags, "--output", "all")
-    assert "a value of its own in nearly every row: --drop it?" in done.stdout
+    assert "a different value in nearly every row: --drop it?" in done.stdout
     assert [name for name, _ in fields_of(tmp_path / "all")] == ["id", "user", "t", "ctr"]
     # the next day's log takes rules and words from the store
     done = run(
@@ -220,7 +220,7 @@ def test_nested_folders_and_empty_parts(tmp_path, kind):
         "--time", "dt", "--split", "chronological",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    empty = "4 empty files passed over; the first: log/dt=2014-10-21/part-1"
+    empty = "4 empty files skipped; the first: log/dt=2014-10-21/part-1"
     assert empty in done.stdout.splitlines()
     about = json.loads((tmp_path / "store" / "store.json").read_text(encoding="utf-8"))
     assert "dt=2014-10-21/part-0" in about["origin"]["sources"]

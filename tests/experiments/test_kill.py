@@ -129,7 +129,7 @@ def test_kill_9_inside_a_stage(ended, name):
 def test_ctrl_c_says_in_one_line_how_to_go_on(ended):
     code, _, stderr = ended[1]["base, Ctrl-C"]
     assert code == 130
-    assert stderr == "interrupted: run the same command again to go on from here\n"
+    assert stderr == "interrupted: run the same command again to resume\n"
     assert "[base] goes on at epoch 0, round " in ended[1]["base"][1]
 
 

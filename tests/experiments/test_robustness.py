@@ -13,7 +13,7 @@ from ihas_jax import checksums
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
 
-LINE = "interrupted: run the same command again to go on from here\n"
+LINE = "interrupted: run the same command again to resume\n"
 
 
 @pytest.fixture(scope="module")

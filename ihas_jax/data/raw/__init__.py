@@ -1,1 +1,1 @@
-"""Raw logs and raw rows: what turns their values into ids."""
+"""From raw logs and raw rows to ids."""

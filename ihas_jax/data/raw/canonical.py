@@ -1,12 +1,12 @@
-"""One spelling of a value: raw columns of any type become text, and text its canonical spelling.
+"""The canonical spelling of raw values.
 
 A category is the same whether it comes as the text "3", the number 3.0 or an object of Python.
 So every raw value takes two steps, when a log is prepared and when a model predicts:
 
-    as_text   a column of any type -> text, null where nothing is there
-    spell     text, and the kind of the field -> the spelling that a vocabulary holds
+    as_text   a column of any type -> text, null for a missing value
+    spell     text, and the kind of the field -> the spelling in the vocabulary
 
-`vocabulary.find_kind` finds the kind of a field when a log is prepared, and its schema keeps it.
+`vocabulary.find_kind` finds the kind of a field when a log is prepared, and the schema stores it.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _CLOCK = "%Y-%m-%d %H:%M:%S"
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """Turns a column of any type into text that says the value, not its type.
+    """Turns a column of any type into text that depends on the values, not on their type.
 
-    Whole floats are written as integers (3.0 as "3"), other floats by the fewest digits that
-    tell them apart (a Float32 and the Float64 made of it alike), truth values as "true" and
-    "false", times in UTC to their last digit that is not zero, decimals without closing zeros.
+    Whole floats are written as integers (3.0 as "3"), and other floats with the fewest digits that
+    identify them (a Float32 has the same text as the Float64 made of it). Truth values are "true"
+    and "false". Times are in UTC. Times and decimals have no trailing zeros.
 
     Returns:
       Text of the column's length and name; null for nulls and NaN.
@@ -62,7 +62,7 @@ def as_text(column: pl.Series) -> pl.Series:
 
 
 def check_column(column: pl.Series) -> pl.Series:
-    """The column in a type that `text_of` takes.
+    """Checks a column, and returns it in a type that `text_of` takes.
 
     Raises:
       InputError: The column holds lists, structs, durations, other objects, or bytes that are
@@ -99,7 +99,7 @@ def check_column(column: pl.Series) -> pl.Series:
 
 
 def text_of(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """The text of a column of a type, as `as_text`."""
+    """The text of a column of the type `kind`, by the rules of `as_text`."""
     if kind.is_float():
         return _float_text(column.cast(pl.Float64).fill_nan(None))
     if kind.is_decimal():
@@ -120,29 +120,29 @@ def spell(
     missing: tuple[str, ...] = (),
     edges: tuple[float, ...] = (),
 ) -> pl.Series:
-    """The canonical spelling of text in a field of a kind; a spelling is its own spelling.
+    """The canonical spelling of text in a field of a kind; spelling it again changes nothing.
 
     A missing category is the empty text, a missing number is `NO_NUMBER`.
 
-    - text: as it is, but for "3.0", which is "3", "-0", which is "0", and "True" and "TRUE", which
-      are "true".
+    - text: unchanged, except that "3.0" is "3", "-0" is "0", and "True" and "TRUE" are "true".
     - integer: by value: "3.0", "+3", "03" and "3e0" are "3", true is "1".
     - float: by value, as `as_text` writes it.
     - boolean: "true" for the words and for 1, "false" for the words and for 0.
     - time: by value, "2014-10-21 23:00:00", in UTC; a time without a zone is taken as UTC.
     - numeric: the code of the log-square rule. quantile: the name of the bin, see `bin_names`.
 
-    Text that is not of the kind is a category that the field does not know: it stays as it is.
+    Text that is not of the kind is an unknown category and stays unchanged.
 
     Args:
-      texts: What `as_text` returned, or the values of a text file.
-      kind: The field's.
-      missing: Words that mean a missing value in this log; those that are of the kind, by value.
-      edges: The inner edges of a quantile field's bins.
+      texts: The result of `as_text`, or the values of a text file.
+      kind: The kind of the field.
+      missing: Words that mean a missing value in this log; words of the kind are compared by value.
+      edges: The inner edges of the bins of a quantile field.
 
     Returns:
-      Text; null where there is no spelling: a numeric or quantile value that is not a number,
-      or in an integer field a float from 2^53 on, which does not tell which integer it was.
+      Text. It is null for a value without a spelling: in a numeric or quantile field a value that
+      is not a number, in an integer field a float of 2^53 or more, which stands for several
+      integers.
     """
     words = pl.Series("x", missing, dtype=pl.String)
     if missing:
@@ -150,7 +150,7 @@ def spell(
     if kind == "text":
         spelled = _spell_text(texts)
         return _without(spelled, _spell_text(words)).fill_null("") if missing else spelled
-    # each step uses columns of the step before, so that nothing is computed twice
+    # each step uses the columns of the step before, so that nothing is computed twice
     frame = texts.alias("x").to_frame()
     if kind == "time":
         frame = frame.select("x", _ABSENT | _IS_WORD, number=_read_time(_X))
@@ -165,19 +165,19 @@ def spell(
 
 
 def read_numbers(texts: pl.Series) -> pl.Series:
-    """Text as Float64, null where it is no finite number; true and false are 1 and 0."""
+    """Reads text as Float64, null where it is no finite number; true and false are 1 and 0."""
     return _with_number(texts.alias("x").to_frame())["number"]
 
 
 def read_times(texts: pl.Series, pattern: str | None = None) -> tuple[pl.Series, pl.Series]:
-    """Text as what tells the order of rows: as numbers, and as times.
+    """Reads text as numbers and as times, to sort rows by them.
 
     Args:
       texts: Whole numbers, other numbers, or times of ISO 8601.
-      pattern: How times are written, in the letters of strftime, where they are not ISO 8601.
+      pattern: The format of times that are not ISO 8601, in the letters of strftime.
 
     Returns:
-      Numbers, and text that sorts as the times do; null where a text is none.
+      Numbers, and text that sorts in the order of time; both are null for other text.
 
     Raises:
       InputError: The pattern cannot be used.
@@ -193,7 +193,7 @@ def read_times(texts: pl.Series, pattern: str | None = None) -> tuple[pl.Series,
 
 
 def bin_names(edges: tuple[float, ...]) -> list[str]:
-    """What the bins between ascending edges are called; a bin holds its lower edge."""
+    """The names of the bins between ascending edges; a bin includes its lower edge."""
     if not edges:
         return ["any number"]
     shown = as_text(pl.Series(edges, dtype=pl.Float64)).to_list()
@@ -202,7 +202,7 @@ def bin_names(edges: tuple[float, ...]) -> list[str]:
 
 
 def fits_kind(texts: pl.Series, kind: CategoryKind) -> bool:
-    """Whether all text, missing words aside, can be read as the kind without losing anything.
+    """Whether all text except missing words can be read as the kind without losing anything.
 
     Numbers with leading zeros, such as "007", are text.
     """
@@ -223,13 +223,13 @@ def fits_kind(texts: pl.Series, kind: CategoryKind) -> bool:
 
 
 def _without(texts: pl.Series, words: pl.Series) -> pl.Series:
-    """Text, null where it is one of the words."""
+    """Replaces the words by null."""
     kept = pl.when(~_X.is_in(words.implode())).then(_X)
     return texts.alias("x").to_frame().select(kept.alias(texts.name)).to_series()
 
 
 def _spell_text(texts: pl.Series) -> pl.Series:
-    """Text of the kind text; what is spelled already, as most is, comes back as the same object."""
+    """Spells text of the kind text; a series that is spelled already is returned itself."""
     frame = texts.alias("x").to_frame()
     odd = frame.select(_ODD).to_series()
     if odd.any():
@@ -241,13 +241,13 @@ def _spell_text(texts: pl.Series) -> pl.Series:
 
 
 def _plain(text: pl.Expr) -> pl.Expr:
-    """Text with whole floats as integers, -0 as 0 and truth values in lower case."""
+    """Writes whole floats as integers, -0 as 0 and truth values in lower case."""
     whole = text.str.replace(r"^(-?(?:0|[1-9]\d{0,14}))\.0+$", "$1").replace("-0", "0")
     return pl.when(text.is_in(_TRUTHS)).then(text.str.to_lowercase()).otherwise(whole)
 
 
 def _with_number(frame: pl.DataFrame) -> pl.DataFrame:
-    """Adds the Float64 `number` of the text `x`, finite or null, and whether it is `absent`."""
+    """Adds the Float64 `number` of the text `x`, finite or null, and whether `x` is `absent`."""
     frame = frame.with_columns(_X.cast(pl.Float64, strict=False).alias("number"), _ABSENT)
     frame = frame.with_columns(_FINITE)
     if frame["number"].null_count() > frame["absent"].sum():  # there are words
@@ -258,13 +258,13 @@ def _with_number(frame: pl.DataFrame) -> pl.DataFrame:
 
 @lru_cache(maxsize=1024)
 def _spelling(kind: FieldKind, edges: tuple[float, ...]) -> pl.Expr:
-    """The spelling of the text `x`; `number` is its number, or time, or null."""
+    """The spelling of the text `x`; the column `number` has its number or time, or null."""
     nothing = pl.lit(NO_NUMBER if kind in ("numeric", "quantile") else "")
     return pl.when("absent").then(nothing).otherwise(_code(kind, edges))
 
 
 def _code(kind: FieldKind, edges: tuple[float, ...]) -> pl.Expr:
-    """The spelling of the text `x` that is not missing."""
+    """The spelling of the text `x` where it is not missing."""
     if kind == "time":
         return pl.coalesce(_NUMBER, _X)
     if kind == "numeric":
@@ -292,10 +292,11 @@ def _code(kind: FieldKind, edges: tuple[float, ...]) -> pl.Expr:
 
 
 def _log_square(number: pl.Expr) -> pl.Expr:
-    """The rule of Criteo's winning entry, as in pytorch-fm, for numbers as categories.
+    """Numbers as categories by the rule of Criteo's winning entry, as in pytorch-fm.
 
-    Of a number the integer part v counts: `int(ln(v)^2)` where v > 2, v - 2 elsewhere. No ln(v)^2
-    of an integer below 2^31 comes within 1e-11 of an integer, so every machine truncates alike.
+    The code of a number with the integer part v is `int(ln(v)^2)` where v > 2, and v - 2 elsewhere.
+    No ln(v)^2 of an integer below 2^31 comes within 1e-11 of an integer, so every machine truncates
+    alike.
     """
     v = number.cast(pl.Int64, strict=False)
     squashed = (v.cast(pl.Float64).fill_null(number).log() ** 2).cast(pl.Int64, strict=False)
@@ -305,7 +306,7 @@ def _log_square(number: pl.Expr) -> pl.Expr:
 
 
 def _read_time(text: pl.Expr) -> pl.Expr:
-    """Times of ISO 8601, with a blank or a T, in UTC; null where text is none."""
+    """Reads times of ISO 8601, with a blank or a T, in UTC; other text becomes null."""
     day, minute, second, fraction, zone = (text.str.extract(_TIME, n) for n in range(1, 6))
     clock = day + " " + minute.fill_null("00:00") + second.fill_null(":00")
     local = clock.str.to_datetime(_CLOCK, time_unit="us", strict=False)
@@ -318,7 +319,7 @@ def _read_time(text: pl.Expr) -> pl.Expr:
 
 
 def _parse_times(texts: pl.Series, pattern: str) -> pl.Series:
-    """Times by a pattern of strftime, null where text does not fit."""
+    """Reads times by a pattern of strftime; text that does not fit becomes null."""
     if "%M" not in pattern and any(hour in pattern for hour in ("%H", "%I")):
         texts, pattern = texts + "|00", f"{pattern}|%M"  # Polars reads no hour without minutes
     try:
@@ -329,7 +330,7 @@ def _parse_times(texts: pl.Series, pattern: str) -> pl.Series:
 
 
 def _float_text(number: pl.Expr) -> pl.Expr:
-    """The text of Float64 without NaN."""
+    """The text of Float64; NaN does not occur."""
     exact = number.abs() < _EXACT
     narrow = number.cast(pl.Float32)
     return (

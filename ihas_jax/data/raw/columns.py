@@ -1,9 +1,8 @@
-"""Whether a column of a type can hold the values of a field.
+"""A check that the type of a column can hold the values of a field.
 
-Numbers don't hold what only text tells: of "007" they leave 7, of the version "1.10" they leave
-1.1, a Float32 doesn't tell integers apart from 2^24 on, and times in milliseconds have no
-microseconds. Such a column would be looked up without a complaint, and its rows would get the ids
-of other values.
+Some types lose what text tells: as a number "007" is 7 and the version "1.10" is 1.1, a Float32
+confuses integers of 2^24 or more, and times in milliseconds have no microseconds. Such a column
+could be looked up without an error, but its rows would get the ids of other values.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ _CLOCK = r"^\d{2}:\d{2}:\d{2}"
 
 
 def check_type(field: Field, kind: pl.DataType) -> None:
-    """Checks that a column of a type may hold a field.
+    """Checks that a column of the type `kind` can hold a field.
 
     Raises:
-      InputError: None of the field's values can be of that type, or one is another value in it.
+      InputError: None of the values of the field can be of that type, or the type changes a value.
     """
     typed = kind.is_numeric() or kind in (pl.Boolean, pl.Date, pl.Datetime, pl.Time)
     if field.rule != "category" or not typed:
@@ -63,7 +62,7 @@ def check_type(field: Field, kind: pl.DataType) -> None:
 
 
 class LostWordWarning(UserWarning):
-    """Rows without a value may have had one that a reader takes for a missing value."""
+    """Rows without a value may have had a word that a reader takes for a missing value."""
 
 
 def words_at_risk(field: Field) -> list[str]:
@@ -80,13 +79,13 @@ def words_at_risk(field: Field) -> list[str]:
 def warn_of_lost_words(field: Field, texts: pl.Series, words: list[str], stacklevel: int) -> None:
     """Warns where rows have no value and no row has one of the words at risk.
 
-    Fields that have an id for rows without a value are judged by `FEWEST_ROWS` rows or more.
+    A field with an id for missing values is judged only if there are `FEWEST_ROWS` rows or more.
 
     Args:
       field: A field of text.
-      texts: The column as text, null where nothing is there.
-      words: What `words_at_risk` returned.
-      stacklevel: How many calls above this one the rows came from.
+      texts: The column as text, null for a missing value.
+      words: The result of `words_at_risk`.
+      stacklevel: The number of calls between the caller to name and this function.
     """
     if not words or not texts.null_count() or texts.is_in(words).any():
         return
@@ -100,12 +99,12 @@ def warn_of_lost_words(field: Field, texts: pl.Series, words: list[str], stackle
 
 
 def apart(one: pl.DataType, other: pl.DataType) -> bool:
-    """Whether one type has numbers and the other times, which are never one value."""
+    """Whether one type has numbers and the other times, so that no value is of both."""
     return (one.is_numeric() and other.is_temporal()) or (one.is_temporal() and other.is_numeric())
 
 
 def _can_be(values: pl.Series, field: Field, kind: pl.DataType) -> bool:
-    """Whether any value of a field can come as a type; text can be anything that it looks like."""
+    """Whether any value of a field can come in the type; text is judged by its look."""
     if kind == pl.Boolean:
         return field.kind != "time" and (
             field.kind != "text" or bool(values.is_in(["true", "false"]).any())
@@ -120,11 +119,11 @@ def _can_be(values: pl.Series, field: Field, kind: pl.DataType) -> bool:
 
 
 def _lost(values: pl.Series, field: Field, kind: pl.DataType) -> tuple[str, str] | None:
-    """A value that is another one in a type of numbers, and that one."""
+    """A value that a type of numbers changes, and the value that it becomes; or None."""
     if field.kind == "boolean" or (
         field.kind == "integer" and kind not in (pl.Float16, pl.Float32)
     ):
-        return None  # each float that doesn't tell its integer is an error where it is spelled
+        return None  # a float that stands for several integers is an error when it is spelled
     texts = values.str.strip_chars()
     numbers = texts.cast(pl.Int128, strict=False)
     if not kind.is_integer():
@@ -136,12 +135,12 @@ def _lost(values: pl.Series, field: Field, kind: pl.DataType) -> tuple[str, str]
 
 
 def _cut(values: pl.Series, kind: pl.Datetime) -> tuple[str, str] | None:
-    """A value with more digits than a resolution of time has, and what is left of it."""
+    """A value with more digits than the resolution of the type, and the value that it becomes."""
     digits = {"ms": 3, "us": 6, "ns": 9}[kind.time_unit]
     return _first_other(values, spell(values.str.replace(rf"(\.\d{{{digits}}})\d+", "$1"), "time"))
 
 
 def _first_other(values: pl.Series, spelled: pl.Series) -> tuple[str, str] | None:
-    """The first value whose spelling is another one, and that one."""
+    """The first value that differs from its spelling, and the spelling; or None."""
     other = (values != spelled).arg_true()
     return (values[other[0]], spelled[other[0]]) if len(other) else None

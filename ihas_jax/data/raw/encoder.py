@@ -27,17 +27,17 @@ _REASONS = {
 
 
 def encode(schema: Schema, rows: Any) -> np.ndarray:
-    """Encodes raw rows in memory, by the rule of `prepare`; see `Encoder`."""
+    """Encodes raw rows in memory by the rules of `prepare`; see `Encoder`."""
     return Encoder(schema)(rows)
 
 
 class Encoder:
-    """Turns raw rows into ids; keeps the vocabularies ready, so make it once and call it often.
+    """Turns raw rows into ids; it holds look-up tables, so make it once and call it often.
 
     Values are compared by their canonical spelling (see `ihas_jax.data.raw.canonical`), so that the
-    rows of the log that a schema was counted on get the ids that `prepare` stored, whatever the
-    container. A missing category has an id where the log had it often enough, and so has a
-    missing number. All values without an id of their own get the field's "other".
+    rows of the prepared log get the ids that `prepare` stored, whatever their container. A missing
+    category or number has an id if it was frequent enough in that log. All values without an id
+    get the "other" id of the field.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -45,7 +45,7 @@ class Encoder:
         self._schema = schema
         self._fields = schema.fields
         self._values = [pl.Enum(tuple(field.values)) for field in schema.fields]
-        # a spelling is its own spelling, so that most categories are found as they are
+        # most categories are spelled already, and are found without spelling them
         self._known = {
             str(number): self._positions(number, pl.col(str(number)).fill_null(""))
             for number, field in enumerate(schema.fields)
@@ -57,8 +57,8 @@ class Encoder:
     def __call__(self, rows: Any) -> np.ndarray:
         """Encodes raw rows.
 
-        Warns with `OtherShareWarning` where a field looks wrong, and with `LostWordWarning` where
-        a reader seems to have taken a value such as "NA" for a missing one.
+        Warns with `OtherShareWarning` if a field looks wrong, and with `LostWordWarning` if a
+        reader seems to have taken a value such as "NA" for a missing one.
 
         Args:
           rows: A data frame of Polars (also lazy), pandas or PyArrow, a mapping of columns by
@@ -69,9 +69,8 @@ class Encoder:
           [n, N] int32, ids local to each field.
 
         Raises:
-          InputError: The container is another one, a column is missing, the columns differ in
-            length, or a value can't be spelled: no number in a field of numbers, a list, an
-            object.
+          InputError: The container is of another type, a column is missing, the columns differ in
+            length, or a value can't be spelled: text in a field of numbers, a list, an object.
         """
         columns = read_columns(rows, self._schema.names, self._check_type)
         columns = [check_column(column).alias(str(n)) for n, column in enumerate(columns)]
@@ -89,20 +88,20 @@ class Encoder:
         return ids
 
     def look_up(self, columns: Sequence[Coded]) -> np.ndarray:
-        """Returns the ids [n, N] int32 of a chunk's columns, found once for each value.
+        """Returns the ids [n, N] int32 of the columns of a chunk; each value is looked up once.
 
         Raises:
           InputError: A value can't be spelled.
         """
         ids = np.empty((len(self._fields), len(columns[0].codes)), np.int32)
-        # a column that is no field, the time, may stand at the end
+        # the last column may be the time, which is no field
         for number, (field, column, row) in enumerate(
             zip(self._fields, columns, ids, strict=False)
         ):
             known, name = None, str(number)
             if field.kind != "quantile":
                 find = self._positions(number, pl.col(name).fill_null(""))
-                if field.kind == "numeric":  # it was spelled when it was read
+                if field.kind == "numeric":  # reading has spelled it
                     find = find.fill_null(field.other)
                 known = column.values.alias(name).to_frame().select(find).to_series()
             np.take(self._complete(number, column.values, known), column.codes, out=row)
@@ -111,17 +110,20 @@ class Encoder:
         return np.ascontiguousarray(ids.T)
 
     def _positions(self, number: int, spelled: pl.Expr) -> pl.Expr:
-        """The ids of spelled values of a field, null where a value has none of its own."""
+        """The ids of spelled values of a field, null for values without an id."""
         return spelled.cast(self._values[number], strict=False).to_physical().cast(pl.Int32)
 
     def _complete(self, number: int, texts: pl.Series, known: pl.Series | None) -> np.ndarray:
-        """The ids [n] int32 of text, -1 where it has no spelling; `known` are those found as is."""
+        """The ids [n] int32 of text, -1 where it has no spelling.
+
+        `known` are the ids of text that needed no spelling, null for the rest; or None.
+        """
         field = self._fields[number]
         if known is not None and not known.null_count():
             return known.to_numpy()
         odd = texts if known is None else texts.filter(known.is_null())
         spelled = spell(odd, field.kind, missing=self._schema.missing, edges=field.edges)
-        if spelled is odd and known is not None:  # it was looked up already
+        if spelled is odd and known is not None:  # all of it was looked up already
             return known.fill_null(field.other).to_numpy()
         place = self._positions(number, pl.col("x")).fill_null(field.other)
         position = pl.when(pl.col("x").is_not_null()).then(place).otherwise(_NOTHING)

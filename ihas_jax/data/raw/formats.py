@@ -1,4 +1,4 @@
-"""The raw click logs that can be read: Criteo, Avazu, MovieLens-1M, and any CSV or Parquet.
+"""The readable formats of raw click logs: Criteo, Avazu, MovieLens-1M, and any CSV or Parquet.
 
 Each function returns a small frozen `Log`, ready for `ihas_jax.data.raw.ingest.prepare`.
 """
@@ -44,7 +44,7 @@ def criteo(*paths: Path) -> Log:
 
 
 def avazu(*paths: Path) -> Log:
-    """Avazu's `train.csv`: a header; `id` is left out, the 22 columns from `hour` are fields."""
+    """Avazu's `train.csv`: a header; the 22 columns from `hour` on are fields, `id` is not."""
     return table(*paths, label="click", categorical=AVAZU_FIELDS, time="hour")
 
 
@@ -65,29 +65,27 @@ def table(
     missing: Iterable[str] = (),
     separator: str = ",",
 ) -> Log:
-    """Any CSV with a header (plain or gzip) or Parquet; columns not named are left out.
+    """Any CSV with a header (plain or gzip) or Parquet; only the named columns are read.
 
     Folders such as `dt=2014-10-21` directly above a file are columns too, unless the file has a
     column of that name.
 
     Args:
       paths: The files, all of one kind; Parquet is recognised by its first bytes. Files of 0
-        bytes are passed over.
+        bytes are skipped.
       label: The column that is 0 or 1 (also 1.0, true, TRUE).
-      categorical: The columns whose values are categories as they are.
-      numeric: The columns of numbers, which become categories by their integer part; see
-        `ihas_jax.data.raw.canonical.log_square`.
-      quantile: The columns of numbers, which become categories by bins of about equally many
-        rows.
-      time: The column that tells when a row was, a number or a time of ISO 8601; it may be one of
-        the others.
-      time_format: How the time is written, in the letters of strftime, if in another way.
-      missing: Words that mean a missing value, besides the empty text.
+      categorical: The columns whose values are categories.
+      numeric: The columns of numbers that become categories by Criteo's log-square rule.
+      quantile: The columns of numbers that become categories by bins of about equally many rows.
+      time: The column with the time of a row, a number or a time of ISO 8601; it may also be the
+        label or a field.
+      time_format: The format of times that are not ISO 8601, in the letters of strftime.
+      missing: Words that mean a missing value, in addition to the empty text.
       separator: The character between the columns of a CSV.
 
     Raises:
-      InputError: There is no such file, a column is missing or named twice, all files are empty,
-        they are of different kinds or have other headers, or the separator is no such character.
+      InputError: A file does not exist, a column is missing or named twice, all files are empty,
+        the files differ in kind or header, or the separator is not one character of ASCII.
     """
     fields: Fields = (
         *((name, "category") for name in categorical),
@@ -122,7 +120,7 @@ def table(
 
 
 def columns_of(*paths: Path, separator: str = ",") -> tuple[str, ...]:
-    """The columns that `table` finds in files: those of the files, then those of their folders.
+    """The columns that `table` finds: the columns in the files, then the names of their folders.
 
     Raises:
       InputError: As `table`.
@@ -133,7 +131,7 @@ def columns_of(*paths: Path, separator: str = ",") -> tuple[str, ...]:
 def _shared_columns(
     paths: tuple[Path, ...], separator: str
 ) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:
-    """Whether the files are Parquet, their columns, and these with those of their folders."""
+    """Whether the files are Parquet, the columns in the files, and these with the folders'."""
     if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
         raise InputError(
             f"--separator is {separator!r}; it must be one character of ASCII, not a double quote "
@@ -161,14 +159,14 @@ def _shared_columns(
 
 @dataclass(frozen=True)
 class TextLog(Log):
-    """A log of lines; `columns` are all of a line's columns, in order."""
+    """A log of lines; `columns` are the names of all columns of a line, in order."""
 
     columns: tuple[str, ...]
     separator: str
     quoted: bool
 
     def chunks(self, start: Position = START) -> Iterator[Chunk]:
-        """See `Log.chunks`; a file whose values may be quoted begins with a header."""
+        """Reads the log, see `Log.chunks`; a quoted file begins with a header."""
         for path in self.paths:
             if not path.is_file():
                 raise InputError(f"{path}: no such file")
@@ -195,7 +193,7 @@ class TextLog(Log):
                 )
 
     def _parse(self, path: Path, block: Block) -> pl.DataFrame:
-        """The used columns of a block, those of the folders among them."""
+        """The used columns of a block, including the columns that its folders name."""
         names = {f"column_{i}": name for i, name in enumerate(self.columns, 1) if name in self.used}
         names = names or {"column_1": self.columns[0]}
         places = {f"column_{i}": pl.String for i in range(1, len(self.columns) + 1)}
@@ -227,7 +225,7 @@ class ParquetLog(Log):
     """A log in Parquet files."""
 
     def chunks(self, start: Position = START) -> Iterator[Chunk]:
-        """See `Log.chunks`."""
+        """Reads the log, see `Log.chunks`."""
         totals = [_parquet_rows(path) for path in self.paths]
         if not any(totals):
             return
@@ -243,7 +241,7 @@ class ParquetLog(Log):
                 raise _not_parquet(self.paths[file], error) from None
 
     def check(self, schema: Schema) -> None:
-        """See `Log.check`; a file in which a column holds nothing is not looked at."""
+        """Checks the types, see `Log.check`; a column without values may have any type."""
         passed = set[tuple[str, pl.DataType]]()
         for path in self.paths:
             kinds = pl.read_parquet_schema(path) if path.stat().st_size else {}
@@ -269,7 +267,7 @@ class ParquetLog(Log):
     def _scan(self, path: Path, skipped: int) -> Iterator[pl.DataFrame]:
         scan = pl.scan_parquet(path, glob=False).slice(skipped)
         folders = _folder_values(path, scan.collect_schema().names())
-        # by name: as plain text Polars would take "*" and "^a$" for patterns
+        # cs.by_name: Polars takes plain names such as "*" and "^a$" for patterns
         scan = scan.with_columns(folders).select(cs.by_name(*self.used))
         return scan.collect_batches(chunk_size=_PARQUET_ROWS, maintain_order=True)
 
@@ -280,7 +278,7 @@ def _all_empty(paths: tuple[Path, ...]) -> InputError:
 
 
 def _folder_values(path: Path, own: Iterable[str]) -> list[pl.Expr]:
-    """The columns that a file's folders name, but for those of its own."""
+    """The columns that the folders of a file name and the file itself lacks."""
     folders = folder_columns(path).items()
     return [pl.lit(value, pl.String).alias(name) for name, value in folders if name not in own]
 
@@ -299,7 +297,7 @@ def _not_parquet(path: Path, error: Exception) -> InputError:
 
 
 def _columns(path: Path, separator: str) -> tuple[bool, tuple[str, ...]] | None:
-    """Whether a file is Parquet, and the names of its columns; None of an empty file."""
+    """Whether a file is Parquet, and the names of its columns; None if the file is empty."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     with path.open("rb") as file:

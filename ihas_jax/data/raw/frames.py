@@ -1,7 +1,8 @@
-"""Raw rows in memory, of whatever container, as columns of Polars.
+"""Raw rows in memory, in one of several containers, as columns of Polars.
 
-Taken are data frames of Polars (eager and lazy), pandas and PyArrow (whatever offers Arrow's C
-stream), a mapping of columns by name, one row as a mapping of scalars, and a list of such rows.
+The containers are data frames of Polars (eager and lazy), pandas and PyArrow (or any object with
+Arrow's C stream), a mapping of columns by name, one row as a mapping of scalars, and a list of such
+rows.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Check = Callable[[str, pl.DataType], None]
 
 
 def accept(name: str, kind: pl.DataType) -> None:
-    """Takes columns of every type."""
+    """Accepts columns of every type."""
 
 
 def read_columns(rows: Any, names: Sequence[str], check: Check = accept) -> list[pl.Series]:
@@ -36,10 +37,11 @@ def read_columns(rows: Any, names: Sequence[str], check: Check = accept) -> list
     Args:
       rows: One of the containers above; columns that are not named are ignored.
       names: The columns to take.
-      check: Is told each type that values of a column have, and raises where it must not be.
+      check: Called with the name and each type of the values of a column; it raises if the type is
+        not allowed.
 
     Returns:
-      A series per name, all of one length.
+      One series per name, all of one length.
 
     Raises:
       InputError: The container is of another type, lacks a column or has it twice, or the columns
@@ -52,7 +54,7 @@ def read_columns(rows: Any, names: Sequence[str], check: Check = accept) -> list
 
 
 def _check_filled(name: str, column: pl.Series, check: Check) -> None:
-    """Checks the type of a column that holds more than nulls and NaN."""
+    """Checks the type of a column, unless it holds only nulls and NaN."""
     filled = column.drop_nans() if column.dtype.is_float() else column
     if filled.null_count() < len(filled):
         check(name, column.dtype)
@@ -141,18 +143,19 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _is_pandas(value: Any, *kinds: str) -> bool:
-    """Whether a value is of a type of pandas, which is imported already if one is."""
+    """Whether a value is of a type of pandas; pandas is not imported for it."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(value, tuple(getattr(pandas, k) for k in kinds))
 
 
 def read_column(name: str, values: Any, check: Check = accept) -> pl.Series:
-    """One column out of a list, an array or a series, of any type.
+    """Reads one column from a list, an array or a series of any type.
 
-    A column of objects of several types becomes text, value by value; `check` is told each type.
+    A column of objects of several types becomes text, value by value; `check` is called for each
+    type.
 
     Raises:
-      InputError: It is none of these, or holds what is not a category.
+      InputError: `values` is of another type, or a value is no category.
     """
     if isinstance(values, pl.Series):
         return values.alias(name)
@@ -182,7 +185,7 @@ def read_column(name: str, values: Any, check: Check = accept) -> pl.Series:
 
 
 def _pandas_values(values: Any) -> np.ndarray:
-    """A pandas column as an array: of its own type where NumPy has it, else of objects."""
+    """A pandas column as an array, of objects where NumPy lacks its type."""
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biufmM":
         return np.asarray(values)
     if hasattr(values.dtype, "tz"):
@@ -191,14 +194,14 @@ def _pandas_values(values: Any) -> np.ndarray:
 
 
 def _resolved(values: np.ndarray) -> np.ndarray:
-    """Times in a resolution that Polars has."""
+    """Converts times to a resolution that Polars has."""
     if values.dtype.kind != "M" or np.datetime_data(values.dtype)[0] in ("D", "ms", "us", "ns"):
         return values
     return values.astype("datetime64[us]")
 
 
 def _object_column(name: str, values: Sequence[Any], check: Check) -> pl.Series:
-    """A column of Python's objects."""
+    """A column of Python objects, as text where they are of several types."""
     types = {kind for kind in set(map(type, values)) if kind.__name__ not in _ABSENT}
     if len(types) < len(set(map(type, values))):
         values = [None if type(value).__name__ in _ABSENT else value for value in values]

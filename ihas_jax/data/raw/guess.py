@@ -1,19 +1,19 @@
-"""How the columns of a raw log should become categories, guessed from its first rows.
+"""Guesses from the first rows of a raw log by which rules its columns should become categories.
 
     >>> guess_fields(first_rows(formats.table(path, label="click", categorical=names)))
 
-The rules, for the values of a column that are not missing:
+The rules look at the values of a column that are not missing:
 
-- truth values, times and text are categories;
-- numbers with fractions are cut into bins (quantile); where two spellings are one number, such as
-  1.1 and 1.10, they are text;
-- whole numbers are categories, unless most of these rows hold a number that is seen in fewer
-  than `min_count` of them; such numbers are cut into bins if they do not look like ids;
-- whole numbers look like ids where the column's name ends in "id", or where the median of the
-  distinct ones lies in the middle half of their range: ids and time stamps are spread evenly,
-  while counts, amounts and durations crowd at the low end.
+- Truth values, times and text are categories.
+- Numbers with fractions are cut into bins (quantile). They are text if two spellings are one
+  number, such as 1.1 and 1.10.
+- Whole numbers are categories, unless most of the rows hold a number that occurs in fewer than
+  `min_count` rows. Then they are cut into bins if they do not look like ids.
+- Whole numbers look like ids if the name of the column ends in "id", or if the median of the
+  distinct numbers lies in the middle half of their range: ids and time stamps are spread evenly,
+  while most counts, amounts and durations are small.
 
-A category with a value of its own in nearly every row teaches nothing and gets a note; so do a
+A category with a different value in nearly every row teaches nothing and gets a note; so do a
 column with one value, and more than a thousand whole numbers that do not look like ids.
 """
 
@@ -41,14 +41,14 @@ _ID = re.compile(r"(?:^|[^a-z])u?id$|[a-z](?:ID|Id)$")
 
 @dataclass(frozen=True)
 class Guess:
-    """What is proposed for one column.
+    """The proposed rule for one column.
 
     Attributes:
-      column: Its name.
+      column: The name of the column.
       rule: "category" or "quantile".
-      kind: What its values are.
-      distinct: How many distinct values the rows hold, missing ones aside.
-      note: What a person should look at, or "".
+      kind: The kind of the values.
+      distinct: The number of distinct values that are not missing.
+      note: A hint for the user, or "".
     """
 
     column: str
@@ -59,9 +59,9 @@ class Guess:
 
 
 def first_rows(log: Log, rows: int = FIRST_ROWS) -> pl.DataFrame:
-    """The fields of the first usable rows of a log, as text; times are not looked at.
+    """The fields of the first usable rows of a log, as text; the time is not read.
 
-    Numeric fields come as their codes, since a log spells them while it is read.
+    Numeric fields come as their codes, since reading a log spells them.
 
     Raises:
       InputError: The log cannot be read.
@@ -79,21 +79,21 @@ def first_rows(log: Log, rows: int = FIRST_ROWS) -> pl.DataFrame:
 def guess_fields(
     frame: pl.DataFrame, *, min_count: int = 10, missing: Iterable[str] = ()
 ) -> list[Guess]:
-    """Guesses how columns should become categories; the rules are at the top of this module.
+    """Guesses the rule of each column; the rules are described at the top of this module.
 
     Args:
-      frame: Rows of a log, columns of text.
-      min_count: Values seen in fewer rows are to become "other".
+      frame: Rows of a log; all columns are text.
+      min_count: Values seen in fewer rows will become "other".
       missing: Words that mean a missing value.
     """
     return [_guess(frame[name], min_count, tuple(missing)) for name in frame.columns]
 
 
 def find_collapse(texts: pl.Series, missing: Iterable[str] = ()) -> str | None:
-    """Says how the rule for `numeric` takes numbers for one; None where it keeps them apart.
+    """Describes how the rule `numeric` merges nearly all numbers of a column; None if it does not.
 
-    It does not where one or two categories hold 95 % of the numbers, and more than two different
-    ones, such as shares, all of which are below 1.
+    It does if one or two categories hold 95 % of the numbers and more than two different numbers:
+    all shares below 1 have one code, for instance.
     """
     texts = texts.alias("text")  # a name such as "*" is a pattern in Polars
     texts = texts.filter(~texts.is_in(tuple(missing)))
@@ -130,7 +130,7 @@ def _guess(texts: pl.Series, min_count: int, missing: tuple[str, ...]) -> Guess:
         rule, note = "quantile", "most values are rare: --categorical if they are ids"
     if rule == "category" and not note:
         if present >= _FEWEST_ROWS and distinct >= _OWN * present:
-            note = "a value of its own in nearly every row: --drop it?"
+            note = "a different value in nearly every row: --drop it?"
         elif distinct == 1 and present == rows:
             note = "one value in these rows: --drop it?"
         elif rare > 0.5:
@@ -141,7 +141,7 @@ def _guess(texts: pl.Series, min_count: int, missing: tuple[str, ...]) -> Guess:
 
 
 def _kind(values: pl.Series) -> tuple[CategoryKind, str]:
-    """What all distinct values are, and a note."""
+    """The kind of all distinct values, and a note."""
     kind = next((kind for kind in _KINDS if fits_kind(values, kind)), None)
     if kind is None or not (spell(values, kind) != "").any():
         return "text", ""

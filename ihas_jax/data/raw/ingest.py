@@ -1,4 +1,4 @@
-"""From a raw log to a store: read it once, count its values, encode it."""
+"""From a raw log to a store: reads the log once, counts its values, and encodes it."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ class BadRowError(InputError):
 
 @dataclass(frozen=True)
 class Summary:
-    """What `prepare` made.
+    """The result of `prepare`.
 
     Attributes:
       schema: The fields and their vocabularies.
       rows: Rows per split, in the order of `SPLITS`.
       clicks: Rows with label 1 per split.
-      other_shares: Per field, the share of all rows whose value is "other".
+      other_shares: The share of all rows whose value is "other", per field.
       drifts: The fields with far more "other" than in the log of the given schema.
-      bad_rows: Rows left out because they could not be used.
-      complaint: About the first of these.
-      empty: The files without rows that were passed over.
-      seconds: The time it took.
+      bad_rows: The number of rows that could not be used and were skipped.
+      complaint: What is wrong with the first of these rows, and where it is.
+      empty: The files without rows, which were skipped.
+      seconds: The duration of the work.
     """
 
     schema: Schema
@@ -87,26 +87,26 @@ def prepare(
     schema: Schema | None = None,
     bins: int = 64,
 ) -> Summary:
-    """Encodes a raw log into a store: same log and choices, same bytes.
+    """Encodes a raw log into a store; the same log and arguments give the same bytes.
 
     The vocabularies are counted on the whole log, validation and test rows included, as in
     pytorch-fm and the papers that build on it. Values are ordered by count, then by their
-    bytes. An empty category is a value like any other.
+    bytes. The empty text is a value like any other.
 
-    The text is read once, into a spool beside the output; called again after a crash, it goes on
-    behind the last chunk that it read.
+    The log is read once, into a spool beside the output. If the process is killed, the next call
+    resumes after the last chunk that it read.
 
     Args:
-      log: What to read; see `ihas_jax.data.raw.formats`.
+      log: The log; see `ihas_jax.data.raw.formats`.
       output: The folder to make.
-      min_count: Values seen in fewer rows become the field's "other".
+      min_count: Values seen in fewer rows become "other".
       seed: Decides which rows are for training, validation and test, and which are sampled.
-      on_bad_rows: Whether a row that cannot be used is an error, or left out and counted.
+      on_bad_rows: Whether a row that cannot be used is an error, or is skipped and counted.
       split: Which rows are for training, validation and test.
       sample: The share of the rows to take, at random.
-      limit_rows: How many usable rows to read, from the start of the log; None for all.
-      schema: Vocabularies to use instead of counting, those of an older store.
-      bins: How many bins a quantile field has at most; edges are learnt from the training rows.
+      limit_rows: The number of usable rows to read, from the start of the log; None for all.
+      schema: The vocabularies of an older store, to use instead of counting new ones.
+      bins: The largest number of bins of a quantile field; their edges come from the training rows.
 
     Raises:
       InputError: The log cannot be read or has a bad row, there are fewer than 10 rows,
@@ -179,9 +179,10 @@ def prepare(
 
 @contextmanager
 def _open_spool(folder: Path, job: Mapping[str, Any], columns: int) -> Iterator[Spool]:
-    """The spool of a job; it is left for another try where this one is cut short.
+    """Opens the spool of a job, and removes it after the block.
 
-    So it is at a bad row behind good ones, since the same command may leave out such rows.
+    The spool is kept if the process is killed, and if a bad row follows good ones: the user may run
+    the command again with --on-bad-rows skip.
     """
     try:
         with Spool(folder, job, columns) as spool:
@@ -201,9 +202,9 @@ def _read(
     limit_rows: int | None,
     seed: int,
 ) -> None:
-    """First pass: the usable rows, into the spool."""
+    """Reads the usable rows into the spool, the first pass over the log."""
     if spool.read.rows:
-        say(f"Goes on behind row {spool.read.rows:,}")
+        say(f"Resuming after row {spool.read.rows:,}")
     if spool.read.bad and on_bad_rows == "error":
         raise BadRowError(spool.read.complaint)
     if limit_rows is not None and spool.read.rows >= limit_rows:
@@ -240,12 +241,12 @@ def _read(
 
 
 def _select(chunk: Chunk, first: int, left: int, sample: float, seed: int) -> Chunk:
-    """The first `left` rows of a chunk, a share of them; `first` is the number of its first row."""
+    """Samples the first `left` rows of a chunk; `first` is the number of its first row."""
     rows = len(chunk.labels)
     if left >= rows and sample == 1:
         return chunk
     taken = np.arange(rows) < left
-    # another seed than that of the splits, of which the sample must know nothing
+    # another seed than for the splits, so that sample and splits are independent
     highest = np.uint64(min(int(sample * 2.0**64), 2**64 - 1))
     taken &= hash_rows(first, rows, ~seed) <= highest
     columns = tuple(Coded(codes[taken], values) for codes, values in chunk.columns)
@@ -253,7 +254,7 @@ def _select(chunk: Chunk, first: int, left: int, sample: float, seed: int) -> Ch
 
 
 def _find_empty(log: Log, spool: Spool, limit_rows: int | None) -> tuple[Path, ...]:
-    """The files without rows, of those that were read."""
+    """The files that were read and have no rows."""
     stopped = limit_rows is not None and spool.read.rows >= limit_rows
     read = log.paths[: spool.read.position.file] if stopped else log.paths
     files = spool.files()
@@ -265,7 +266,7 @@ def _check_rows(log: Log, read: Read, split: SplitRule) -> None:
     if not read.share:
         raise InputError(f"{log.name} holds no rows")
     if read.kept < (1 if split == "test" else _FEWEST_ROWS):
-        left_out = f"; {read.bad} were left out, the first: {read.complaint}"
+        left_out = f"; {read.bad} were skipped, the first: {read.complaint}"
         raise InputError(
             f"{log.name} holds {read.kept} usable rows, a split of 80/10/10 needs "
             f"{_FEWEST_ROWS}{left_out if read.bad else ''}"
@@ -273,7 +274,7 @@ def _check_rows(log: Log, read: Read, split: SplitRule) -> None:
 
 
 def _count(log: Log, spool: Spool, min_count: int, train: np.ndarray | None, bins: int) -> Schema:
-    """The kinds and the vocabularies."""
+    """Finds the kinds, and counts the vocabularies."""
     fields = []
     with track("Counting", len(log.fields), "fields") as progress:
         for number, (name, rule) in enumerate(log.fields):
@@ -302,7 +303,7 @@ def _assign(log: Log, spool: Spool, split: SplitRule, seed: int) -> np.ndarray:
 def _encode(
     spool: Spool, schema: Schema, splits: np.ndarray, writer: StoreWriter
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Second pass: writes every row to its split; returns clicks per split, "other" per field."""
+    """Writes every row to its split, the second pass; returns clicks per split, other per field."""
     encoder, done = Encoder(schema), 0
     clicks = np.zeros(len(SPLITS), np.int64)
     others = np.zeros(len(schema.fields), np.int64)

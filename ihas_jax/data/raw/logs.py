@@ -1,4 +1,4 @@
-"""What a raw click log is to the rest of the package: chunks of clean text columns."""
+"""The interface of raw click logs: chunks of clean text columns."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LABELS = {"false": 0, "true": 1}
 
 
 class Position(NamedTuple):
-    """A place between two rows of a log: how much lies before it.
+    """A place between two rows of a log.
 
     Attributes:
-      file: Files read to their end.
-      offset: Bytes (of text) or rows (of Parquet) of the next file.
-      line: Lines or rows of that file.
+      file: Number of files before the place.
+      offset: Bytes (of text) or rows (of Parquet) of the next file that lie before the place.
+      line: Lines or rows of that file that lie before the place.
     """
 
     file: int = 0
@@ -35,11 +35,11 @@ class Position(NamedTuple):
 
 
 class Coded(NamedTuple):
-    """A column as codes into its own values.
+    """A column as codes and the values that they stand for.
 
     Attributes:
       codes: [n] uint8, uint16 or uint32, an index into `values` for each row.
-      values: [m] text, not always distinct.
+      values: [m] text; a value may occur twice.
     """
 
     codes: np.ndarray
@@ -48,14 +48,14 @@ class Coded(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some rows of a log, in its order, those that cannot be used left out.
+    """Some usable rows of a log, in its order.
 
     Attributes:
       labels: [n] uint8, 0 or 1.
-      columns: A column of text per field; after them the column that tells the time, if the log
-        has one. Numeric fields are spelled, others not yet: their kinds show in the whole log.
-      bad: [m], for each row that was left out, ascending, how many of the n stood before it.
-      complaint: About the first of these: the file, the line and what is wrong.
+      columns: A column of text per field; after them the column of the time, if the log has one.
+        Numeric fields are spelled; other fields are not, since only the whole log shows their kind.
+      bad: [m], for each skipped row the number of usable rows of the chunk before it, ascending.
+      complaint: What is wrong with the first skipped row, with its file and line.
       share: The share of the log read so far, in (0, 1].
       end: Where the next chunk begins.
     """
@@ -77,13 +77,12 @@ class Log(ABC):
     """A raw log.
 
     Attributes:
-      paths: Its files, in order.
-      label: The name of its label.
-      fields: The columns to encode, and how their values become categories.
-      time: The column that tells when a row was, for a chronological split.
-      time_format: How times are written, in the letters of strftime; None for numbers and
-        ISO 8601.
-      missing: Words that mean a missing value of a field, besides the empty text.
+      paths: The files, in order.
+      label: The name of the label.
+      fields: The columns to encode, and the rules by which their values become categories.
+      time: The column with the time of a row, for a chronological split.
+      time_format: The format of times, in the letters of strftime; None for numbers and ISO 8601.
+      missing: Words that mean a missing value of a field, in addition to the empty text.
     """
 
     paths: tuple[Path, ...]
@@ -95,27 +94,27 @@ class Log(ABC):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name of the log in messages."""
         more = len(self.paths) - 1
         return f"{self.paths[0]} and {more} more" if more else str(self.paths[0])
 
     @property
     def used(self) -> tuple[str, ...]:
-        """The columns that are read: the label, the fields, and the time if it is neither."""
+        """The columns to read: the label, the fields, and the time unless it is one of them."""
         names = (self.label, *(name for name, _ in self.fields))
         return names if self.time is None or self.time in names else (*names, self.time)
 
     def check(self, schema: Schema) -> None:
-        """Checks that the types of the columns can hold a schema's fields; text always can.
+        """Checks that the types of the columns can hold the fields of a schema; text always can.
 
         Raises:
-          InputError: A column's type cannot, such as numbers where values begin with zeros.
+          InputError: The type of a column cannot, such as numbers for values with leading zeros.
         """
         return
 
     @abstractmethod
     def chunks(self, start: Position = START) -> Iterator[Chunk]:
-        """Reads the log from its start, or from where a chunk ended.
+        """Reads the log from its start, or from the end of a chunk.
 
         Raises:
           InputError: A file cannot be read, is empty or damaged, or lacks a column.
@@ -133,19 +132,19 @@ def screen(
     bad: np.ndarray = _NOWHERE,
     complaint: Complaint | None = None,
 ) -> Chunk:
-    """Turns raw columns into labels and coded text, and leaves out rows that cannot be used.
+    """Turns raw columns into labels and coded text, and skips rows that cannot be used.
 
-    What a value means is found once for each distinct value, not for each row.
+    Each distinct value is interpreted once.
 
     Args:
-      log: The log; the columns it uses are in `raw`.
-      raw: The columns as they were read.
+      log: The log.
+      raw: The columns that the log uses, as they were read.
       places: [n], the line or row number of each row.
       share: The share of the log read so far.
       end: Where the next chunk begins.
       unit: What `places` counts: "line" or "row".
-      bad: [m], the places of rows that the reader has left out already.
-      complaint: About the first of these.
+      bad: [m], the places of rows that the reader has skipped already.
+      complaint: What is wrong with the first of these rows.
     """
     coded = encode_columns(raw, log.used)
     columns = [coded[name] for name in log.used]
@@ -179,7 +178,7 @@ def screen(
 
 
 def _meaning(log: Log, name: str, values: pl.Series) -> pl.Series:
-    """What the values of a column mean, null where they can't be used; of the label 0 or 1."""
+    """The meaning of the values of a column, null if they can't be used; 0 or 1 for the label."""
     if name == log.label:
         truths = spell(values, "boolean")
         return truths.replace_strict(_LABELS, default=None, return_dtype=pl.UInt8)
@@ -193,7 +192,7 @@ def _meaning(log: Log, name: str, values: pl.Series) -> pl.Series:
 
 
 def encode_columns(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Coded]:
-    """Columns as text, nulls as the empty text, coded by their distinct values.
+    """Turns columns into text (null into the empty text), coded by their distinct values.
 
     Raises:
       InputError: A column holds what is not a category.
@@ -218,7 +217,7 @@ def encode_columns(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Coded
 
 
 def _reason(log: Log, raw: dict[str, object], means: list[object]) -> str:
-    """Says what is wrong with a row: its values as read, and what they mean, one of them None."""
+    """Says what is wrong with a row, given its raw values and their meanings, one of them None."""
     if means[0] is None:
         return f"the label {log.label} is {_shown(raw[log.label])}, not 0 or 1"
     name = next(n for n, mean in zip(log.used, means, strict=True) if mean is None)

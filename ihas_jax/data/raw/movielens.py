@@ -24,10 +24,10 @@ MOVIELENS_FIELDS = (
 
 @dataclass(frozen=True)
 class MovieLensLog(Log):
-    """MovieLens-1M as published: a zip of ratings, users and movies; small, so read whole."""
+    """MovieLens-1M as published, a zip of ratings, users and movies, which is read as one chunk."""
 
     def chunks(self, start: Position = START) -> Iterator[Chunk]:
-        """See `Log.chunks`; the label is whether the rating is above 3, times are UTC."""
+        """Reads the log, see `Log.chunks`; a rating above 3 is a click, and times are in UTC."""
         if start != START:
             return
         ratings, bad, complaint = self._member("ratings.dat", ("user", "movie", "rating", "time"))
@@ -71,7 +71,7 @@ class MovieLensLog(Log):
         yield Chunk(rows["liked"].to_numpy(), columns, before, where, 1.0, end)
 
     def _lookup(self, name: str, columns: tuple[str, ...]) -> pl.DataFrame:
-        """Reads users.dat or movies.dat, where nothing may be wrong."""
+        """Reads users.dat or movies.dat, in which a bad line is always an error."""
         frame, _, complaint = self._member(name, columns)
         if complaint:
             raise InputError(self._describe(name, complaint))
@@ -82,7 +82,7 @@ class MovieLensLog(Log):
     def _member(
         self, name: str, columns: tuple[str, ...]
     ) -> tuple[pl.DataFrame, np.ndarray, Complaint | None]:
-        """Returns the well-formed lines of a file as columns, and where and what others are."""
+        """The well-formed lines of a file as columns, the numbers of the bad lines, a complaint."""
         try:
             with zipfile.ZipFile(self.paths[0]) as archive:
                 paths = [path for path in archive.namelist() if Path(path).name == name]

@@ -1,4 +1,4 @@
-"""The files of a log: files, patterns and folders of parts, and what the names of folders say."""
+"""The files of a log, given as files, patterns or folders, and the columns that folders name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def find_parts(inputs: Iterable[Path]) -> tuple[Path, ...]:
-    """The files of a log: a file is itself, a pattern its matches, a folder all files below it.
+    """Finds the files of a log; a pattern stands for its matches, a folder for all files below it.
 
     The matches of a pattern and the files of a folder are sorted by their paths. Names that begin
-    with a dot or an underscore are left out, such as Spark's `_SUCCESS`.
+    with a dot or an underscore are ignored, such as Spark's `_SUCCESS`.
 
     Raises:
       InputError: A folder holds no files, or a file is found twice.
@@ -38,10 +38,10 @@ def find_parts(inputs: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def folder_columns(path: Path) -> dict[str, str]:
-    """The columns that the folders of a file name, such as `dt=2014-10-21/part-0.parquet`.
+    """The columns that the folders above a file name, as in `dt=2014-10-21/part-0.parquet`.
 
     These are the folders directly above the file whose names hold an equals sign, the outermost
-    first, as Hive and Spark write them. A value is text, empty where it is missing.
+    first, as Hive and Spark write them. A value is text; a missing value is the empty text.
 
     Raises:
       InputError: A folder's name is not UTF-8.
@@ -61,12 +61,12 @@ def folder_columns(path: Path) -> dict[str, str]:
 
 
 def part_name(path: Path) -> str:
-    """A file's name with the folders above it that are columns, such as `dt=1/part-0.parquet`."""
+    """The name of a file with the folders that are columns, such as `dt=1/part-0.parquet`."""
     return "/".join(path.parts[-1 - len(folder_columns(path)) :])
 
 
 def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """The files of a folder and of its folders, by their paths."""
+    """The files of a folder and of the folders in it, sorted by their paths."""
     here = folder.resolve()
     if here in above:
         raise InputError(f"--input: the link {folder} leads back to a folder that it lies in")

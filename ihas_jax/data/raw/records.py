@@ -1,7 +1,8 @@
-"""Blocks of whole, well-formed records out of a plain or gzip text file of any size.
+"""Blocks of whole, well-formed records of a plain or gzip text file of any size.
 
-Polars reads a short line as one that ends in empty values. Here every record is counted
-before it is parsed, so that a wrong line is named and never becomes a wrong row.
+Polars fills up a short line with empty values. Here the columns of every record are counted before
+it is parsed, so that a wrong line is named and never becomes a wrong row. (The CSV reader of
+PyArrow can skip wrong lines, but it is another 100 MB and cannot resume at a byte offset.)
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Complaint(NamedTuple):
-    """What is wrong with a record, and the line it starts at."""
+    """The reason why a record cannot be used, and the line at which it starts."""
 
     line: int
     reason: str
@@ -40,13 +41,13 @@ class Complaint(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """Some records of a file, those with a wrong number of columns left out.
+    """Some records of a file, without those that have a wrong number of columns.
 
     Attributes:
       text: The n well-formed records.
       lines: [n] int64, the line, from 1, at which each of them starts.
-      bad: [m] int64, the line at which each record that was left out starts.
-      complaint: About the first of these.
+      bad: [m] int64, the line at which each skipped record starts.
+      complaint: What is wrong with the first skipped record.
       share: The share of the file read so far, in (0, 1].
       end: Bytes of unpacked text up to the end of the block, and the line that begins there.
     """
@@ -60,7 +61,7 @@ class Block:
 
 
 def read_header(path: Path, separator: str) -> tuple[str, ...]:
-    """Returns the column names in the first line; none where there is no text at all.
+    """Returns the column names in the first line; an empty file has none.
 
     Raises:
       InputError: The file cannot be read, or its first line is not a header.
@@ -89,19 +90,18 @@ def read_blocks(
 ) -> Iterator[Block]:
     """Yields the records of a file in blocks of about `BLOCK_BYTES`.
 
-    Empty lines are no records. A byte-order mark and Windows line ends are taken off or left
-    for Polars to take off.
+    Empty lines are no records. A byte-order mark is removed; Polars removes Windows line ends.
 
     Args:
       path: Plain text or gzip.
-      columns: How many columns a record has.
-      separator: The character between them.
+      columns: The number of columns of a record.
+      separator: The character between the columns.
       quoted: Whether a value in double quotes may hold separators and line ends.
-      header: Whether the first line holds names and is left out.
-      start: The `end` of the block to go on behind; (0, 0) is the start of the file.
+      header: Whether the first line holds names and is skipped.
+      start: The `end` of the block after which to resume; (0, 0) is the start of the file.
 
     Raises:
-      InputError: The file cannot be read, is a truncated gzip, compressed in another way, not
+      InputError: The file cannot be read, is truncated, compressed by other means than gzip or not
         UTF-8, or its quotes do not match.
     """
     layout = _Layout(path, columns, ord(separator), quoted)
@@ -114,7 +114,7 @@ def read_blocks(
                 stream.readline()
             offset, line = stream.tell(), 2 if header else 1
         carry = b""
-        # a block that ends with its line need not be copied to be cut
+        # a block that ends with a line need not be copied to be cut
         while data := stream.read(BLOCK_BYTES) + stream.readline(_LONGEST_RECORD_BYTES):
             text = carry + data
             end = layout.last_end(text)
@@ -126,7 +126,7 @@ def read_blocks(
             if len(carry) > _LONGEST_RECORD_BYTES:
                 raise InputError(
                     f"{path}, line {line}: a record of more than {_LONGEST_RECORD_BYTES >> 20} "
-                    "MiB begins here; is a double quote never closed, or is this no text file?"
+                    "MiB begins here; is a double quote never closed, or is this not a text file?"
                 )
         if carry:
             if layout.last_end(carry + b"\n") == 0:
@@ -136,7 +136,7 @@ def read_blocks(
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the records of one file are written."""
+    """The layout of the records of one file."""
 
     path: Path
     columns: int
@@ -144,7 +144,7 @@ class _Layout:
     quoted: bool
 
     def last_end(self, text: bytes) -> int:
-        """Where the last complete record of `text`, which begins with a record, ends."""
+        """The end of the last complete record of `text`, which begins with a record."""
         if not self.quoted or b'"' not in text:
             return text.rfind(b"\n") + 1
         data = np.frombuffer(text, np.uint8)
@@ -192,7 +192,7 @@ class _Layout:
             ) from None
 
     def _check_quotes(self, data: np.ndarray, line: int) -> None:
-        """A quote stands at an end of a value or is doubled, or the count is not to be trusted."""
+        """Checks that quotes enclose values or are doubled; otherwise columns can't be counted."""
         quotes = np.flatnonzero(data == _QUOTE)
         opening, closing = quotes[::2], quotes[1::2]
         before = np.where(opening > 0, data[opening - 1], _NEWLINE)
@@ -207,8 +207,8 @@ class _Layout:
 
 
 def _sums(marks: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """How many of `marks` [n] bool are set from each of `starts` to the next."""
-    # bytes are summed ten times as fast, and none has wrapped if the total is right
+    """The number of `marks` [n] bool that are set from each of `starts` to the next."""
+    # sums in bytes are ten times as fast; none has overflowed if the total is right
     found = np.add.reduceat(marks.view(np.uint8), starts, dtype=np.uint8).astype(np.int32)
     if found.sum() == np.count_nonzero(marks):
         return found
@@ -216,7 +216,7 @@ def _sums(marks: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def _inside_quotes(data: np.ndarray) -> np.ndarray:
-    """[n] bool: whether a byte lies behind an odd number of quotes."""
+    """Whether each byte comes after an odd number of quotes, [n] bool."""
     return np.logical_xor.accumulate(data == _QUOTE)
 
 
@@ -224,7 +224,7 @@ def _inside_quotes(data: np.ndarray) -> np.ndarray:
 def _open_text(
     path: Path,
 ) -> Iterator[tuple[gzip.GzipFile | io.BufferedReader, Callable[[], float]]]:
-    """Opens plain or gzip text behind its byte-order mark; also yields the share read so far."""
+    """Yields a stream of text without byte-order mark, and a function of the share read."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:

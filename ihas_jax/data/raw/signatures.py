@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, and the command that makes text of what is none."""
+"""Recognises files that are not text by their first bytes, and names a command to convert them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _BINARY = ((b"PAR1", "Parquet"), (b"ARROW1\0", "an Arrow file"), (b"Obj\x01", "a
 
 
 def explain_foreign(path: Path, head: bytes) -> str | None:
-    """Says what a file is and what makes text of it; None where it may be text.
+    """Says what a file is and how to convert it to text; None if it may be text.
 
     Args:
       path: The file, for the command.
-      head: Its first bytes, `HEAD_BYTES` of them where there are as many.
+      head: The first `HEAD_BYTES` bytes of the file.
     """
     names = {"path": shlex.quote(str(path)), "text": shlex.quote(str(path.with_suffix(".txt")))}
     for pattern, what, command in _PACKED:

@@ -1,12 +1,12 @@
-"""A log between its two passes: every chunk on disk, its columns coded by their own values.
+"""A log between its two passes: every chunk is on disk, each column as codes and values.
 
-    job.json       what the spool belongs to
-    chunks.jsonl   a line for each whole chunk: rows, where each file ends, checksums
+    job.json       the job of the spool
+    chunks.jsonl   a line for each complete chunk: rows, the end of each file, checksums
     rows           labels and codes of all chunks
     values.{f}     the distinct values of column f, chunk by chunk, with their counts
 
-A killed process leaves whole chunks, and perhaps the beginning of one more, which is cut off
-when the spool is opened again.
+A killed process leaves complete chunks, and perhaps a part of one more, which is cut off when the
+spool is opened again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from ihas_jax.errors import InputError
 
 
 class Read(NamedTuple):
-    """How far a log was read.
+    """How far a log has been read.
 
     Attributes:
       rows: Usable rows, of which `kept` are in the spool.
       kept: Rows in the spool.
-      bad: Rows left out because they could not be used.
-      complaint: About the first of these.
+      bad: Rows that could not be used and were skipped.
+      complaint: What is wrong with the first of these rows.
       position: Where the next chunk begins.
       share: The share of the log read so far.
     """
@@ -47,10 +47,10 @@ class Read(NamedTuple):
 
 
 class Spool:
-    """Appends chunks to the files of a folder, and reads them back."""
+    """Appends chunks to the files of a folder, and reads them again."""
 
     def __init__(self, folder: Path, job: Mapping[str, Any], columns: int) -> None:
-        """Opens the spool of a job in `folder`; one of another job is started anew."""
+        """Opens the spool of a job in `folder`; the spool of another job there is deleted."""
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._names = ("rows", *(f"values.{f}" for f in range(columns)))
@@ -58,7 +58,7 @@ class Spool:
         self.read = Read()
         about = json.dumps(job, sort_keys=True)
         if _text(folder / "job.json") == about:
-            self._go_on()
+            self._resume()
         else:
             remove_spool(folder)
             folder.mkdir()
@@ -74,7 +74,7 @@ class Spool:
             file.close()
 
     def append(self, chunk: Chunk, read: Read) -> None:
-        """Adds the rows of a chunk; `read` says how far the log was read with it."""
+        """Adds the rows of a chunk; `read` says how far the log has been read after it."""
         codes = [chunk.labels, *(c.codes for c in chunk.columns)]
         parts = [b"".join(np.ascontiguousarray(c).tobytes() for c in codes)]
         for column in chunk.columns:
@@ -100,11 +100,11 @@ class Spool:
         self.read = read
 
     def size(self, number: int) -> int:
-        """Bytes that all values of a column take in memory."""
+        """The memory that all values of a column take, in bytes."""
         return sum(entry["bytes"][number] for entry in self._chunks)
 
     def files(self) -> set[int]:
-        """The files of the log that chunks came from, by their places."""
+        """The numbers of the files of the log that have chunks."""
         return {Position(*entry["read"][4]).file for entry in self._chunks}
 
     def counts(self, column: int) -> Iterator[pl.DataFrame]:
@@ -142,13 +142,13 @@ class Spool:
             data = stream.read(self._chunks[number]["ends"][file] - start)
         if zlib.crc32(data) != self._chunks[number]["sums"][file]:
             raise InputError(
-                f"{self._folder / self._names[file]} is damaged; run the same command again, it "
-                "starts from the beginning"
+                f"{self._folder / self._names[file]} is damaged; run the same command again, which "
+                "will start from the beginning"
             )
         return data
 
-    def _go_on(self) -> None:
-        """Takes up whole chunks and cuts off what lies behind them."""
+    def _resume(self) -> None:
+        """Reads the list of complete chunks, and cuts off what comes after them."""
         index = self._folder / "chunks.jsonl"
         whole = 0
         for line in (_text(index) or "").splitlines(keepends=True):
@@ -164,14 +164,14 @@ class Spool:
             with (self._folder / name).open("ab") as file:
                 if file.tell() < end:
                     raise InputError(
-                        f"{self._folder / name} is damaged; run the same command again, it "
-                        "starts from the beginning"
+                        f"{self._folder / name} is damaged; run the same command again, which "
+                        "will start from the beginning"
                     )
                 os.truncate(file.fileno(), end)
 
 
 def remove_spool(folder: Path) -> None:
-    """Deletes the files of a spool, and refuses to delete any other.
+    """Deletes the files of a spool, and refuses to delete any other file.
 
     Raises:
       InputError: The folder holds something else.
@@ -180,7 +180,7 @@ def remove_spool(folder: Path) -> None:
     for file in files:
         if file.name not in ("job.json", "chunks.jsonl", "rows") and file.stem != "values":
             raise InputError(f"{folder} holds {file.name}, which no spool has; move it away")
-    # the job first: what is left when the process is killed here then belongs to none
+    # job.json first: if the process is killed here, the files that are left belong to no job
     for file in sorted(files, key=lambda file: file.name != "job.json"):
         file.unlink()
     if folder.exists():

@@ -27,19 +27,19 @@ def count_field(
     train: np.ndarray | None = None,
     bins: int = 64,
 ) -> Field:
-    """The field whose values were seen in `min_count` rows or more, by count, then by bytes.
+    """Makes a field of the values seen in `min_count` rows or more, sorted by count, then by bytes.
 
-    A quantile field has fewer bins where they would hold fewer rows, and keeps them all.
+    A quantile field keeps all its bins; it has fewer if they would hold fewer rows than that.
 
     Args:
       spool: The log.
       number: The column.
-      name: The field's name.
-      rule: How its raw values become categories.
-      min_count: Values seen in fewer rows are left out.
+      name: The name of the field.
+      rule: The rule by which raw values become categories.
+      min_count: Values seen in fewer rows are not kept.
       missing: Words that mean a missing value.
-      train: [n] bool, the rows that the edges of bins are learnt from; None for all.
-      bins: How many bins a quantile field has at most.
+      train: [n] bool, the rows from which the edges of bins are computed; None for all.
+      bins: The largest number of bins of a quantile field.
     """
     seen = _Seen(spool, number)
     kind: FieldKind = find_kind(seen, missing) if rule == "category" else rule
@@ -63,7 +63,7 @@ def count_field(
 class _Seen:
     """The distinct values of a spooled column and their counts.
 
-    Values that do not fit in memory come chunk by chunk, and are counted in parts by their hashes.
+    Values that do not fit in memory are read chunk by chunk and counted in parts, by their hashes.
     """
 
     def __init__(self, spool: Spool, number: int) -> None:
@@ -78,7 +78,7 @@ class _Seen:
         return self._chunks() if self._merged is None else iter((self._merged,))
 
     def texts(self, missing: tuple[str, ...] = ()) -> Iterator[pl.Series]:
-        """The values, but for what means a missing one."""
+        """The values without the words for a missing value."""
         for frame in self.frames():
             texts = frame["value"]
             yield texts.filter(~texts.is_in(missing)) if missing else texts
@@ -88,11 +88,11 @@ class _Seen:
         if self.parts == 1:
             return frame
         own = frame.filter(pl.col("value").hash(0) % self.parts == part)
-        # text of its own, or the whole chunk's would stay in memory
+        # a copy of the text, since views would keep the text of the whole chunk in memory
         return own.with_columns(pl.concat_str(pl.col("value"), pl.lit("")))
 
     def merge(self, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        """Frames as one whose values are distinct."""
+        """Merges frames into one with distinct values."""
         if len(frames) == 1 and frames[0] is self._merged:
             return frames[0]
         return pl.concat(frames).lazy().group_by("value").agg(pl.col("count").sum()).collect()
@@ -103,11 +103,11 @@ class _Seen:
 
 
 def find_kind(seen: _Seen, missing: tuple[str, ...] = ()) -> CategoryKind:
-    """What the values of a column are, all of them: integers, booleans, floats, times, or text.
+    """Finds the kind that fits all values of a column: integer, boolean, float, time, or text.
 
     Truth values and the numbers 0 and 1 in one column are booleans. A column of numbers is text
-    where two of its spellings would be one number, such as the versions 1.1 and 1.10; spellings
-    such as 3 and 3.0 aside.
+    if two of its spellings would be one number, such as the versions 1.1 and 1.10 (but not 3 and
+    3.0).
     """
     kinds: list[CategoryKind] = ["integer", "boolean", "float", "time"]
     empty = True
@@ -139,10 +139,10 @@ def find_edges(
     bins: int,
     min_count: int = 1,
 ) -> tuple[float, ...]:
-    """The inner edges that cut a column of numbers into bins of about equally many rows.
+    """Finds the inner edges that cut a column of numbers into bins of about equally many rows.
 
-    A number that fills a bin alone is an edge, so that at most `bins` distinct numbers have a bin
-    each. There are fewer bins where one would have fewer than `min_count` rows on average.
+    A number that fills a bin alone is an edge, so that up to `bins` distinct numbers have a bin
+    each. There are fewer bins if they would have fewer than `min_count` rows on average.
     """
     seen, done = [], 0
     for codes, values in spool.column(number):
@@ -166,7 +166,7 @@ def find_edges(
 
 
 def rank_column(spool: Spool, number: int, time_format: str | None = None) -> np.ndarray:
-    """The place [n] uint32 of each row's value in the order of all: of numbers if all are.
+    """The rank [n] uint32 of the value of each row, by number if all values are numbers.
 
     Raises:
       InputError: The values are numbers in some rows and times in others.
@@ -191,7 +191,7 @@ def rank_column(spool: Spool, number: int, time_format: str | None = None) -> np
 def _spelled(
     frame: pl.DataFrame, kind: FieldKind, missing: tuple[str, ...], edges: tuple[float, ...]
 ) -> pl.DataFrame:
-    """Counts of spelled values; those of numeric fields were spelled when they were read."""
+    """Spells the counted values; reading has spelled the values of numeric fields already."""
     values = frame["value"]
     spelled = values
     if kind != "numeric":
