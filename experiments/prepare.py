@@ -116,8 +116,7 @@ class Table(Job):
     """The column that is 0 or 1; true, TRUE and 1.0 are 1 too."""
     categorical: tuple[str, ...] = ()
     """The columns whose values are categories.
-    Without --categorical, --numeric and --quantile, all columns are used.
-    Only the label, the time and the columns of --drop are no fields then.
+    Without --categorical, --numeric and --quantile, all but label, time and --drop are used.
     Rules are guessed from the first rows and printed before the work starts."""
     numeric: tuple[str, ...] = ()
     """The columns of counts, which become categories by Criteo's rule.

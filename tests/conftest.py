@@ -1,5 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import runpy
+import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +26,7 @@ from ihas_jax.config import (
     SearchConfig,
 )
 from ihas_jax.models import build_model
+from ihas_jax.progress import console
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.training.steps import Batch
 
@@ -32,6 +40,14 @@ def pytest_collection_modifyitems(items):
     items.sort(
         key=lambda item: (item.path.name not in longest, item.path.parent.name != "experiments")
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_fsync():
+    """Files of tests need not outlive a power cut, and a busy disk takes seconds for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -97,3 +113,33 @@ def quick():
         options = {"xla_backend_optimization_level": 0}
         patch.setattr(jax, "jit", partial(jax.jit, compiler_options=options))
         yield
+
+
+@pytest.fixture
+def run_script(monkeypatch):
+    """Runs a script of experiments/ in this process, in a folder: its exit code and its output."""
+    experiments = Path(__file__).resolve().parents[1] / "experiments"
+
+    def run(folder, name, *flags):
+        command, code = [str(experiments / name), *map(str, flags)], 0
+        stdout, stderr = io.StringIO(), io.StringIO()
+        handler = signal.getsignal(signal.SIGINT)
+        with (
+            monkeypatch.context() as patch,
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+        ):
+            patch.chdir(folder)
+            patch.setattr(sys, "argv", command)
+            patch.syspath_prepend(experiments)
+            patch.setenv("COLUMNS", "160")
+            patch.setattr(console, "width", 160)
+            try:
+                runpy.run_path(command[0], run_name="__main__")
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+            finally:
+                signal.signal(signal.SIGINT, handler)
+        return subprocess.CompletedProcess(command, code, stdout.getvalue(), stderr.getvalue())
+
+    return run

@@ -67,7 +67,7 @@ def test_many_long_values_are_counted_in_parts(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Spool, "counts", watch)
     rng = np.random.default_rng(0)
-    values = ["".join(map(chr, rng.integers(97, 123, 1000))) for _ in range(60)] * 2
+    values = ["".join(map(chr, rng.integers(97, 123, 1000))) for _ in range(20)] * 2
     log = write(tmp_path / "log.csv", values)
     found, _ = prepared(log, tmp_path / "store")
     assert found.tolist() == values

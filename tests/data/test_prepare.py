@@ -17,7 +17,8 @@ from ihas_jax.data.raw.encoder import encode
 ROOT = Path(__file__).parents[2]
 
 
-def run(folder, *flags):
+def start(folder, *flags):
+    """Prepares in a process, any warning being an error."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return subprocess.run(
         [sys.executable, "-W", "error", ROOT / "experiments" / "prepare.py", *flags],
@@ -27,6 +28,12 @@ def run(folder, *flags):
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def run(run_script):
+    """Prepares in this process."""
+    return lambda folder, *flags: run_script(folder, "prepare.py", *flags)
 
 
 def write_criteo(path, rows=50):
@@ -59,7 +66,7 @@ def write_movielens(path):
         ),
     ],
 )
-def test_every_format_becomes_a_store(tmp_path, flags, write, fields):
+def test_every_format_becomes_a_store(tmp_path, run, flags, write, fields):
     write(tmp_path / "raw")
     done = run(tmp_path, *flags, "--input", "raw", "--output", "store", "--min-count", "3")
     assert done.returncode == 0, done.stderr
@@ -71,12 +78,12 @@ def test_every_format_becomes_a_store(tmp_path, flags, write, fields):
         assert name in done.stdout
 
 
-def test_bad_input_is_one_paragraph_and_exit_code_2(tmp_path):
+def test_bad_input_is_one_paragraph_and_exit_code_2(tmp_path, run):
     write_criteo(tmp_path / "raw")
     with (tmp_path / "raw").open("a") as file:
         file.write("1\t2\n")
     command = ("criteo", "--input", "raw", "--output", "store")
-    done = run(tmp_path, *command)
+    done = start(tmp_path, *command)
     assert done.returncode == 2
     assert done.stderr == (
         "error: raw, line 51: has 2 columns, not 40; mend it, or leave out such rows with "
@@ -91,13 +98,13 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(tmp_path):
     assert done.stderr.startswith("error: store exists, and nothing is overwritten")
 
 
-def test_a_misspelt_flag_is_an_error(tmp_path):
+def test_a_misspelt_flag_is_an_error(tmp_path, run):
     done = run(tmp_path, "criteo", "--input", "raw", "--output", "store", "--min-cuont", "3")
     assert done.returncode == 2
     assert "--min-count" in done.stderr
 
 
-def test_help_explains_every_flag(tmp_path):
+def test_help_explains_every_flag(tmp_path, run):
     shown = run(tmp_path, "table", "--help").stdout
     flags = "input output min-count seed on-bad-rows label categorical numeric quantile bins drop"
     for flag in [*flags.split(), "missing", "separator", "time", "time-format"]:
@@ -110,7 +117,7 @@ def test_names_that_are_no_utf8_or_markup_are_shown_and_kept(tmp_path):
     rows = "".join(f"{i % 2}{',v' * len(names)}\n" for i in range(50))
     raw.write_text(f"click,{','.join(names)}\n{rows}", encoding="utf-8")
     flags = ("--label", "click", "--categorical", *names, "--output", "store")
-    done = run(tmp_path, "table", "--input", raw, *flags)
+    done = start(tmp_path, "table", "--input", raw, *flags)
     assert done.returncode == 0, done.stderr
     for name in names[:2]:
         assert name in done.stdout
@@ -137,7 +144,7 @@ def fields_of(store):
     return [(field.name, field.kind) for field in open_store(store).schema.fields]
 
 
-def test_without_columns_their_rules_are_guessed_and_printed_first(tmp_path):
+def test_without_columns_their_rules_are_guessed_and_printed_first(tmp_path, run):
     write_table(tmp_path / "raw")
     flags = ("table", "--input", "raw", "--label", "y", "--missing", "-", "NA", "\\N")
     done = run(tmp_path, *flags, "--output", "store", "--drop", "id", "--time", "t")
@@ -164,7 +171,7 @@ def test_without_columns_their_rules_are_guessed_and_printed_first(tmp_path):
     assert open_store(tmp_path / "next").schema == schema
 
 
-def test_every_flag_of_a_table(tmp_path):
+def test_every_flag_of_a_table(tmp_path, run):
     write_table(tmp_path / "raw", separator="\t")
     done = run(
         tmp_path, "table", "--input", "raw", "--output", "store", "--label", "y",
@@ -190,7 +197,7 @@ def test_every_flag_of_a_table(tmp_path):
         assert done.stderr.startswith(f"error: {error}")
 
 
-def test_fractions_as_counts_are_doubted_in_a_line(tmp_path):
+def test_fractions_as_counts_are_doubted_in_a_line(tmp_path, run):
     write_table(tmp_path / "raw")
     flags = ("table", "--input", "raw", "--label", "y", "--missing", "-", "NA", "--numeric")
     done = run(tmp_path, *flags, "ctr", "user", "--output", "store")
@@ -203,7 +210,7 @@ def test_fractions_as_counts_are_doubted_in_a_line(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_nested_folders_and_empty_parts(tmp_path, kind):
+def test_nested_folders_and_empty_parts(tmp_path, run, run_script, kind):
     frame = pl.DataFrame({"ad": ["u", "v"] * 10, "price": [1.5, 2.5] * 10, "y": [0, 1] * 10})
     for day in ("2014-10-22", "2014-10-21", "__HIVE_DEFAULT_PARTITION__"):
         folder = tmp_path / "log" / f"dt={day}"
@@ -231,13 +238,7 @@ def test_nested_folders_and_empty_parts(tmp_path, kind):
     assert prices.values == ("2.5 or more", "below 2.5")
     assert data.test.ids[:, 0].tolist() == [1] * 4
     assert data.train.ids[:, 0].tolist() == [0] * 20 + [1] * 12
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    shown = subprocess.run(
-        [sys.executable, ROOT / "experiments" / "describe.py", "store"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "120"},
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    shown = run_script(tmp_path, "describe.py", "store").stdout
     (line,) = (line for line in shown.splitlines() if "price" in line)
     assert "quantile" in line
     assert "2.5 or more" in line
