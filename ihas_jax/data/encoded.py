@@ -58,7 +58,7 @@ class EncodedLog:
         self._path = path
         self._parts = {name: _find_parts(path, name) for name in SPLITS}
         every = [part for parts in self._parts.values() for part in parts]
-        self._versions = dict(zip(every, fingerprints(every), strict=True))
+        self._states = dict(zip(every, fingerprints(every), strict=True))
         given = _load_schema(path, fields)
         label = given.label if given else _LABEL
         kinds = {part: _kinds(part) for part in every}
@@ -93,13 +93,13 @@ class EncodedLog:
             for part in self._parts[split]:
                 scan = pl.scan_parquet(part, glob=False).select(cs.by_name(*self._columns))
                 for frame in scan.collect_batches(chunk_size=_ROWS, maintain_order=True):
-                    self._check_version(part)
+                    self._check_unchanged(part)
                     ids = frame.select(cs.by_name(*fields).cast(pl.Int32)).to_numpy(order="c")
                     yield ids, frame[label].cast(pl.UInt8).to_numpy()
-                self._check_version(part)
+                self._check_unchanged(part)
 
-    def _check_version(self, part: Path) -> None:
-        if fingerprints([part]) != [self._versions[part]]:
+    def _check_unchanged(self, part: Path) -> None:
+        if fingerprints([part]) != [self._states[part]]:
             raise InputError(f"{part} changed while it was being read; open it again")
 
     def _count(self, split: str) -> int:
@@ -113,7 +113,7 @@ class EncodedLog:
         numbers = cs.by_name(*self._columns).cast(self._integer)
         every = pl.concat(
             pl.scan_parquet(part, glob=False).select(numbers).rename(places)
-            for part in self._versions
+            for part in self._states
         )
         nulls, lowest, largest = pl.collect_all([every.null_count(), every.min(), every.max()])
         low, high = ([value or 0 for value in frame.row(0)] for frame in (lowest, largest))
@@ -142,7 +142,7 @@ class EncodedLog:
 
     def _find(self, name: str, wrong: pl.Expr) -> str:
         """The first row of all parts for which `wrong` is true."""
-        for part in self._versions:
+        for part in self._states:
             scan = pl.scan_parquet(part, glob=False).select(pl.arg_where(wrong).first())
             if (row := scan.collect().item()) is not None:
                 return f"row {row} of {part.relative_to(self._path)}"

@@ -114,9 +114,16 @@ def table(
             paths, label, fields, time=time, time_format=time_format, missing=tuple(missing)
         )
     return TextLog(
-        paths, label, fields, own, separator=separator, quoted=True,
-        time=time, time_format=time_format, missing=tuple(missing),
-    )  # fmt: skip
+        paths,
+        label,
+        fields,
+        own,
+        separator=separator,
+        quoted=True,
+        time=time,
+        time_format=time_format,
+        missing=tuple(missing),
+    )
 
 
 def columns_of(*paths: Path, separator: str = ",") -> tuple[str, ...]:
@@ -307,7 +314,7 @@ def _columns(path: Path, separator: str) -> tuple[bool, tuple[str, ...]] | None:
 
 
 def _check_types(path: Path, names: list[str]) -> None:
-    """Raises: InputError: A column holds what is not a category."""
+    """Raises: InputError: The values of a column are no categories."""
     if not path.stat().st_size:
         return
     schema = pl.read_parquet_schema(path)

@@ -45,7 +45,7 @@ def read_columns(rows: Any, names: Sequence[str], check: Check = accept) -> list
 
     Raises:
       InputError: The container is of another type, lacks a column or has it twice, or the columns
-        differ in length or hold what is not a category.
+        differ in length, or a value is no category.
     """
     columns = _find_columns(rows, names, check)
     for name, column in zip(names, columns, strict=True):

@@ -100,9 +100,11 @@ def find_collapse(texts: pl.Series, missing: Iterable[str] = ()) -> str | None:
     numbers = pl.DataFrame({"number": read_numbers(texts), "code": spell(texts, "numeric")})
     numbers = numbers.filter(pl.col("number").is_not_null())
     codes = numbers.group_by("code").agg(
-        pl.len(), pl.col("number").n_unique().alias("distinct"),
-        pl.col("number").min().alias("low"), pl.col("number").max().alias("high"),
-    )  # fmt: skip
+        pl.len(),
+        pl.col("number").n_unique().alias("distinct"),
+        pl.col("number").min().alias("low"),
+        pl.col("number").max().alias("high"),
+    )
     top = codes.top_k(2, by="len")
     if top["len"].sum() < _COLLAPSED * numbers.height or top["distinct"].sum() <= 2:
         return None

@@ -136,11 +136,11 @@ def prepare(
         log = replace(log, time=None)
     if schema is not None:
         log.check(schema)
-    start, versions = time.monotonic(), fingerprints(log.paths)
+    start, states = time.monotonic(), fingerprints(log.paths)
     job = {
         "layout": _LAYOUT,
         "log": repr(log),
-        "versions": versions,
+        "versions": states,
         "seed": seed,
         "sample": sample,
     }
@@ -151,7 +151,7 @@ def prepare(
         _open_spool(folder / "spool", job, columns) as spool,
     ):
         _read(log, spool, on_bad_rows, sample, limit_rows, seed)
-        if fingerprints(log.paths) != versions:
+        if fingerprints(log.paths) != states:
             raise InputError(f"{log.name} changed while it was being read; prepare it again")
         _check_rows(log, spool.read, split)
         splits = _assign(log, spool, split, seed)
@@ -172,9 +172,16 @@ def prepare(
     seconds = time.monotonic() - start
     drifts = tuple(find_drift(schema, shares, read.kept))
     return Summary(
-        schema, rows, tuple(clicks.tolist()), shares, drifts,
-        read.bad, read.complaint, empty, seconds,
-    )  # fmt: skip
+        schema,
+        rows,
+        tuple(clicks.tolist()),
+        shares,
+        drifts,
+        read.bad,
+        read.complaint,
+        empty,
+        seconds,
+    )
 
 
 @contextmanager
@@ -280,10 +287,16 @@ def _count(log: Log, spool: Spool, min_count: int, train: np.ndarray | None, bin
         for number, (name, rule) in enumerate(log.fields):
             fields.append(
                 count_field(
-                    spool, number, name, rule,
-                    min_count=min_count, missing=log.missing, train=train, bins=bins,
+                    spool,
+                    number,
+                    name,
+                    rule,
+                    min_count=min_count,
+                    missing=log.missing,
+                    train=train,
+                    bins=bins,
                 )
-            )  # fmt: skip
+            )
             progress.advance(1)
     return Schema(log.label, tuple(fields), log.missing)
 

@@ -195,7 +195,7 @@ def encode_columns(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Coded
     """Turns columns into text (null into the empty text), coded by their distinct values.
 
     Raises:
-      InputError: A column holds what is not a category.
+      InputError: The values of a column are no categories.
     """
     # columns by their places: names such as "*" and "^a$" are patterns in Polars
     texts = {str(place): as_text(frame[name]) for place, name in enumerate(names)}
