@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,39 +19,6 @@ Rule = Literal["category", NumberKind]
 _VERSION = 2
 
 
-class StoredValues(Sequence[str]):
-    """A tuple of values that are read when they are first needed; their number is known before."""
-
-    def __init__(self, size: int, read: Callable[[], tuple[str, ...]]) -> None:
-        """Wraps the `size` values that `read` returns."""
-        self._size, self._read = size, read
-
-    @cached_property
-    def _values(self) -> tuple[str, ...]:
-        return self._read()
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._values[index]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, tuple | StoredValues) and self._values == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash(self._values)
-
-    def __repr__(self) -> str:
-        return repr(self._values)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return tuple, (self._values,)
-
-
 @dataclass(frozen=True)
 class Field:
     """One field of a log.
@@ -60,7 +26,8 @@ class Field:
     Attributes:
       name: The name of the column in the raw log.
       values: The values that have an id, in their canonical spelling (see
-        `ihas_jax.data.raw.canonical.spell`); the id of a value is its position.
+        `ihas_jax.data.raw.canonical.spell`); the id of a value is its position. A tuple, or
+        values that are yet to be read from a store.
       kind: The content of the column. Text, integers, floats, booleans and times are categories,
         compared by value. Numbers that become categories are "numeric" (the log-square rule of
         Criteo) or "quantile" (bins of about equally many rows).
@@ -69,7 +36,7 @@ class Field:
     """
 
     name: str
-    values: tuple[str, ...] | StoredValues
+    values: Sequence[str]
     kind: FieldKind = "text"
     edges: tuple[float, ...] = ()
     other_share: float | None = None
@@ -140,7 +107,8 @@ class Schema:
         try:
             if content["version"] != _VERSION:
                 raise ValueError(f"version {content['version']}, expected {_VERSION}")
-            return cls._from_json(content, [tuple(entry["values"]) for entry in content["fields"]])
+            values = [tuple(entry["values"]) for entry in content["fields"]]
+            return cls.from_outline(content, values)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path} is not a schema this version can read ({error}); prepare the log again"
@@ -161,44 +129,19 @@ class Schema:
         return {"label": self.label, "missing": self.missing, "fields": fields}
 
     @classmethod
-    def from_outline(cls, path: Path, outline: Mapping[str, Any]) -> Schema:
-        """A schema whose values are read from a file of `save` when they are first needed.
-
-        Reading the values raises InputError if `load` does, or if the file has another outline.
+    def from_outline(cls, outline: Mapping[str, Any], values: Sequence[Sequence[str]]) -> Schema:
+        """Makes a schema of its `outline` and the values of each field.
 
         Raises:
-          KeyError, TypeError, ValueError: `outline` is no outline.
+          KeyError, TypeError, ValueError: The outline is damaged, or a field has another number of
+            values.
         """
-
-        @cache
-        def whole() -> Schema:
-            schema = cls.load(path)
-            if schema.outline() != described.outline():
-                raise InputError(
-                    f"{path} holds other fields than its description says; prepare the log again"
-                )
-            return schema
-
-        def values(number: int, size: int) -> StoredValues:
-            return StoredValues(size - 1, lambda: tuple(whole().fields[number].values))
-
-        described = cls._from_json(
-            outline, [values(n, entry["size"]) for n, entry in enumerate(outline["fields"])]
-        )
-        return described
-
-    @classmethod
-    def _from_json(
-        cls,
-        content: Mapping[str, Any],
-        values: Sequence[tuple[str, ...] | StoredValues],
-    ) -> Schema:
         fields = tuple(
             Field(entry["name"], own, entry["kind"], tuple(entry["edges"]), entry["other_share"])
-            for entry, own in zip(content["fields"], values, strict=True)
+            for entry, own in zip(outline["fields"], values, strict=True)
         )
         if any(field.kind not in get_args(FieldKind) for field in fields):
             raise ValueError("a field of unknown kind")
-        if any(entry["size"] != f.size for entry, f in zip(content["fields"], fields, strict=True)):
+        if any(entry["size"] != f.size for entry, f in zip(outline["fields"], fields, strict=True)):
             raise ValueError("a field of another size than it says")
-        return cls(content["label"], fields, tuple(content["missing"]))
+        return cls(outline["label"], fields, tuple(outline["missing"]))

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from operator import lt
 from typing import Any, get_args
 
-from ihas_jax.data.schema import Field, FieldKind, Schema, StoredValues
+from ihas_jax.data.schema import Field, FieldKind, Schema
+from ihas_jax.data.stored_schema import StoredValues
 from ihas_jax.errors import InputError
 
 

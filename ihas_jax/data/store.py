@@ -24,6 +24,7 @@ import numpy as np
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Schema
 from ihas_jax.data.split import SPLITS
+from ihas_jax.data.stored_schema import open_schema
 from ihas_jax.errors import InputError
 from ihas_jax.files import digest, lock_folder, write_text
 
@@ -60,7 +61,7 @@ def _open_schema(path: Path, about: Mapping[str, Any]) -> Schema:
     if not file.exists():
         raise InputError(f"{file}: no such file; prepare the log again")
     try:
-        return Schema.from_outline(file, about["schema"])
+        return open_schema(file, about["schema"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: store.json is damaged ({error}); prepare the log again"

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ihas_jax.data.schema import Field, FieldKind, Schema, StoredValues
+from ihas_jax.data.schema import Field, FieldKind, Schema
+from ihas_jax.data.stored_schema import StoredValues, open_schema
 from ihas_jax.errors import InputError
 
 SCHEMA = Schema(
@@ -65,7 +66,7 @@ def test_the_bytes_are_fixed_and_nothing_is_left_beside_them(tmp_path):
 def test_an_outline_is_the_schema_it_was_taken_from(tmp_path):
     SCHEMA.save(tmp_path / "schema.json")
     about = json.loads(json.dumps(SCHEMA.outline()))
-    outline = Schema.from_outline(tmp_path / "schema.json", about)
+    outline = open_schema(tmp_path / "schema.json", about)
     for one, other in ((outline, SCHEMA), (SCHEMA, outline)):
         assert one == other and hash(one) == hash(other)
     assert repr(outline) == repr(SCHEMA)

@@ -140,9 +140,8 @@ def spell(
       edges: The inner edges of the bins of a quantile field.
 
     Returns:
-      Text. It is null for a value without a spelling: in a numeric or quantile field a value that
-      is not a number, in an integer field a float of 2^53 or more, which stands for several
-      integers.
+      Text, null where there is no spelling: for what is no number in a numeric or quantile field,
+      and for a float of 2^53 or more, which stands for several integers, in an integer field.
     """
     words = pl.Series("x", missing, dtype=pl.String)
     if missing:
