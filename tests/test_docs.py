@@ -177,10 +177,15 @@ def test_the_readme_is_short():
 
 @pytest.fixture
 def tiny_log(monkeypatch, tmp_path):
-    """Examples draw a tiny log, train two epochs at most, and write into an empty folder."""
-    train = dataclasses.replace(preset("small").train, max_epochs=2)
-    search = dataclasses.replace(preset("small").search, pretrain_epochs=1)
-    config = dataclasses.replace(preset("small"), train=train, search=search)
+    """Examples draw a tiny log, train one epoch, and write into an empty folder."""
+    config = preset("small")
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, dim=2, hidden=(4,)),
+        train=dataclasses.replace(config.train, max_epochs=1),
+        search=dataclasses.replace(config.search, pretrain_epochs=0),
+        cluster=dataclasses.replace(config.cluster, clusters=1, starts=1),
+    )
     log = synthetic(SyntheticConfig(rows=6000, own=1, noise=1, values=20))
     monkeypatch.setattr(ihas_jax, "synthetic", lambda: log)
     monkeypatch.setattr(ihas_jax, "preset", {"small": config}.__getitem__)
