@@ -16,13 +16,14 @@ import numpy as np
 import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.progress import log
 from ihas_jax.reporting.comparison import paired_gain
 from ihas_jax.reporting.drawing import figure_names, save_figure
 from ihas_jax.reporting.report import METHODS
-from ihas_jax.stages.run import read_json
+from ihas_jax.stages.run import defined, read_json
 
 _REACH = (-22.0, 6.0)
 """Differences that a panel shows, in thousandths of AUC."""
@@ -46,7 +47,10 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     if not arguments.table.exists():
         raise InputError(f"{arguments.table}: no such file; paper/table2_overall.py makes it.")
-    logs: dict[str, Scores] = read_json(arguments.table)["logs"]
+    found: dict[str, Scores] = defined(read_json(arguments.table)["logs"])
+    logs = {name: scores for name, scores in found.items() if "none" in scores}
+    if not logs:
+        raise InputError(f"{arguments.table} has no scores of the full-size model yet.")
     names = figure_names(list(logs), "log")
     panels = dict(zip(names.texts, logs.values(), strict=True))
     arguments.figure.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,8 @@ def draw(logs: dict[str, Scores]) -> Figure:
     """
     found = {method for scores in logs.values() for method in scores}
     methods = [method for method in METHODS if method in found and method != "none"]
-    figure = Figure(figsize=(1.7 + 2.9 * len(logs), 1.2 + 0.28 * len(methods)), layout="compressed")
+    size = (1.7 + 2.9 * len(logs), 1.2 + 0.28 * len(methods))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.06))
     panels = figure.subplots(1, len(logs), sharey=True, squeeze=False)[0]
     for panel, (name, scores) in zip(panels, logs.items(), strict=True):
         panel.set_title(name, fontsize=11)
