@@ -44,7 +44,7 @@ class ModelConfig:
     """The click model."""
 
     name: Annotated[ModelName, tyro.conf.arg(name="model", prefix_name=False)] = "dnn"
-    """Which click model (see the README's table); dnn, an MLP on embeddings, is the paper's."""
+    """Which click model (see ihas_jax/models); dnn, an MLP on embeddings, is the paper's."""
     dim: int = 16
     """Embedding size D of every field before selection."""
     hidden: tuple[int, ...] = (16, 8)
@@ -205,7 +205,7 @@ class Config:
     """A whole run."""
 
     method: MethodName = "ihas"
-    """How embeddings are selected (see the README's table); none trains the click model alone."""
+    """How embeddings are selected (see ihas_jax/selectors); none trains the click model alone."""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -7,6 +7,7 @@ import importlib.util
 import re
 import shlex
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
@@ -67,10 +68,12 @@ def commands(path):
     lines += [" ".join(span.split()) for span in re.findall(r"`([^`]*)`", prose(path))]
     found = []
     for line in lines:
-        for part in re.split(r"&&|;(?!')|\|", line):
-            if re.match(r"\s*python experiments/", part):
-                words = shlex.split(part, comments=True)[1:]
-                found.append([re.sub(r"(?<![A-Za-z])[A-Z]+(?![A-Za-z])", "1", w) for w in words])
+        if "python experiments/" in line:
+            words = shlex.split(line, comments=True)
+            for joined, group in groupby(words, lambda word: word in ("&&", "|")):
+                command = [re.sub(r"(?<![A-Za-z])[A-Z]+(?![A-Za-z])", "1", word) for word in group]
+                if not joined and command[0] == "python":
+                    found.append(command[1:])
     return found
 
 
