@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ihas_jax.errors import InputError, run_cli
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 from ihas_jax.reporting.comparison import paired_gain
 from ihas_jax.reporting.drawing import figure_names, save_figure
 from ihas_jax.reporting.report import METHODS
@@ -55,7 +55,7 @@ def main() -> None:
     panels = dict(zip(names.texts, logs.values(), strict=True))
     arguments.figure.parent.mkdir(parents=True, exist_ok=True)
     save_figure(arguments.figure, partial(draw, panels), names.fonts)
-    log(f"Figure: {arguments.figure}")
+    say(f"Figure: {arguments.figure}")
 
 
 def draw(logs: dict[str, Scores]) -> Figure:
