@@ -32,10 +32,8 @@ def imports(path: Path) -> set[str]:
 def layers(text: str) -> dict[str, int]:
     """Places of packages and top modules in the list of a README, from the top down."""
     block = next(part for part in text.split("```") if "\nihas_jax/\n" in part)
-    names = re.findall(r"^  ([\w, ]+?)(?:\.py|/)? {2,}", block, re.MULTILINE)
-    return {
-        name.strip(): place for place, line in enumerate(names) for name in line.split(",")
-    }
+    names = re.findall(r"^  (\w+(?:, \w+)*)/? +", block, re.MULTILINE)
+    return {name.strip(): place for place, line in enumerate(names) for name in line.split(",")}
 
 
 def layer(module: str, order: dict[str, int]) -> int:

@@ -1,0 +1,69 @@
+"""The trainings that a recipe asks for: names, lengths, early stopping, where each begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ihas_jax.config import SearchConfig
+from ihas_jax.data.dataset import Dataset, Split
+from ihas_jax.data.schema import Field, Schema
+from ihas_jax.method_config import OptFSConfig, PepConfig
+from ihas_jax.stages import search
+from ihas_jax.stages.run import Run
+
+
+@pytest.fixture
+def trainings(tiny, tmp_path, monkeypatch):
+    """The tasks and first states of the trainings of a method, none of which is run."""
+
+    def record(method, **choices):
+        fields = tuple(
+            Field(f"f{n}", tuple("abcdefg"[: size - 1])) for n, size in enumerate(tiny.sizes)
+        )
+        split = Split(np.asarray(tiny.data.ids), np.asarray(tiny.data.labels))
+        config = dataclasses.replace(
+            tiny.config, method=method, search=SearchConfig(pretrain_epochs=3), **choices
+        )
+        run = Run(config, Dataset(Schema("label", fields), split, split, split), tmp_path)
+        done = []
+
+        def train_runs(runs, tasks, states):
+            done.append(tasks[0])
+            state = dataclasses.replace(states[0], step=states[0].step + 1)
+            return [SimpleNamespace(state=state, variables=len(done), seconds=1.0)]
+
+        monkeypatch.setattr(search, "train_runs", train_runs)
+        (found,) = search.search([run])
+        return done, found
+
+    return record
+
+
+def test_a_search_with_a_length_and_a_rewind_is_three_trainings(trainings):
+    tasks, found = trainings("optfs", optfs=OptFSConfig(epochs=7, rewind=2))
+    assert [task.name for task in tasks] == ["search/pretrain", "search/rewind", "search"]
+    assert [task.rounds.epochs for task in tasks] == [3, 2, 5]
+    assert not any(task.early_stopping for task in tasks)
+    assert found.rewound is not None and int(found.rewound.state.step) == 1
+    assert int(found.searched.state.step) == 2  # the search goes on from the rewound state
+    assert found.seconds == 3.0
+    assert all(task.rounds.gate_every == 0 for task in tasks)
+
+
+def test_a_bilevel_search_stops_early_and_has_gate_batches(trainings):
+    tasks, found = trainings("ihas")
+    assert [task.name for task in tasks] == ["search/pretrain", "search"]
+    assert [task.early_stopping for task in tasks] == [False, True]
+    assert [task.rounds.gate_every for task in tasks] == [0, 100]
+    assert found.rewound is None and found.seconds == 2.0
+
+
+def test_a_search_that_ends_at_a_share_keeps_its_last_epoch(trainings):
+    tasks, _ = trainings("pep", pep=PepConfig(kept=0.3))
+    assert [task.name for task in tasks] == ["search/pretrain", "search"]
+    assert not tasks[1].early_stopping
+    assert tasks[1].ended({"kept_of_table": 0.3}) and not tasks[1].ended({"kept_of_table": 0.31})
