@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, get_args
 
-from ihas_jax.config import AdamConfig, Config, ModelConfig, ModelName, SearchConfig
+from ihas_jax.config import Config, ModelConfig, ModelName, SearchConfig
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import MethodName
+from ihas_jax.selectors.registry import find_method
 
 PresetName = Literal["paper", "small", "reference"]
 
@@ -20,20 +21,6 @@ _REFERENCE: dict[ModelName, dict[str, Any]] = {
     "autoint": {"hidden": (400, 400), "dropout": 0.0},
     "afn": {"hidden": (400, 400, 400), "dropout": 0.0},
 }
-
-
-_SEARCHES: dict[MethodName, SearchConfig] = {
-    "autofield": SearchConfig(pretrain_epochs=0, gate_every=10),
-    "adafs_soft": SearchConfig(pretrain_epochs=2, gate_every=10),
-    "adafs_hard": SearchConfig(pretrain_epochs=2, gate_every=10),
-    "autodim": SearchConfig(pretrain_epochs=2, gate_every=10),
-    "pep": SearchConfig(pretrain_epochs=0),
-    "optembed": SearchConfig(pretrain_epochs=0),
-    "optfs": SearchConfig(pretrain_epochs=0),
-    "sseds": SearchConfig(pretrain_epochs=0),
-    "dimreg": SearchConfig(pretrain_epochs=0, gate_every=1),
-}
-"""How long the published codes pretrain, and how many batches they train on per gate step."""
 
 
 def preset(name: PresetName, model: ModelName = "dnn", method: MethodName = "ihas") -> Config:
@@ -65,16 +52,10 @@ def preset(name: PresetName, model: ModelName = "dnn", method: MethodName = "iha
 
 def search_of(method: MethodName, name: PresetName) -> SearchConfig:
     """Pretraining and gate steps of a method."""
-    search = _SEARCHES.get(method, SearchConfig())
+    found = None if method == "none" else find_method(method)
+    search = SearchConfig() if found is None else found.search
     if name != "small":
         return search
     every, epochs = min(search.gate_every, 2), min(search.pretrain_epochs, 2)
     search = dataclasses.replace(search, gate_every=every, pretrain_epochs=epochs)
-    if method in ("adafs_soft", "adafs_hard"):
-        # their outcome is the searched model, which few validation rows can't both fit and judge,
-        # and which must not have fitted a small log before the search begins
-        return dataclasses.replace(search, stopping_share=0.5, pretrain_epochs=1)
-    if method in ("autofield", "autodim"):
-        # a small log has too few gate steps to move theirs at the published pace of 1e-3
-        return dataclasses.replace(search, gate_optimizer=AdamConfig(learning_rate=1e-2))
-    return search
+    return search if found is None else dataclasses.replace(search, **found.small)

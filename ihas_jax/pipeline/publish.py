@@ -22,7 +22,7 @@ from ihas_jax.reporting.figures import (
     draw_probabilities,
     draw_widths,
 )
-from ihas_jax.reporting.report import MODELS, closing_table, render_report
+from ihas_jax.reporting.report import closing_table, render_report, titles
 from ihas_jax.stages.run import Run
 
 _METRICS, _CURVES, _REPORT = "metrics.json", "curves.json", "report.md"
@@ -63,7 +63,7 @@ def read_published(run: Run) -> dict[str, Any] | None:
         return None
     # the AUC of a test split with one class is null in the file
     clusters = [cluster["test"] for cluster in metrics.get("clusters", []) if cluster["test"]]
-    for scores in [*(metrics[name] for name in MODELS if name in metrics), *clusters]:
+    for scores in [*(metrics[name] for name in titles() if name in metrics), *clusters]:
         scores["auc"] = null_to_nan(scores["auc"])
     return metrics
 

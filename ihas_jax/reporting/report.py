@@ -14,30 +14,20 @@ from typing import Any
 import jax
 
 from ihas_jax.config import Config, differences
-from ihas_jax.method_config import MethodName
 from ihas_jax.names import code, markdown
 from ihas_jax.reporting.drawing import FigureNames
 from ihas_jax.reporting.figures import History
 from ihas_jax.reporting.tables import Grid
+from ihas_jax.selectors.registry import METHODS
 from ihas_jax.training.metrics import Scores, auc_text
 
-METHODS: dict[MethodName, str] = {
-    "none": "base",
-    "pep": "PEP",
-    "autofield": "AutoField",
-    "optembed": "OptEmbed",
-    "adafs_soft": "AdaFS-soft",
-    "adafs_hard": "AdaFS-hard",
-    "optfs": "OptFS",
-    "autodim": "AutoDim",
-    "sseds": "SSEDS",
-    "dimreg": "DimReg",
-    "ihas": "iHAS",
-}
-"""How the methods are called in reports, in the order of the paper's Table 2."""
-MODELS = {"base": "base", "search": "search"} | {k: v for k, v in METHODS.items() if k != "none"}
-"""The models that metrics.json may have scores of."""
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+
+
+def titles() -> dict[str, str]:
+    """How the models of `metrics.json` are called, by name: base, search, and the methods."""
+    methods = {name: method.title for name, method in METHODS.items()}
+    return {"base": "base", "search": "search", "none": "base", **methods}
 
 
 def closing_table(metrics: dict[str, Any]) -> Grid:
@@ -60,7 +50,7 @@ def render_report(
       histories: epochs of each training.
       names: how the figures call the fields.
     """
-    method = METHODS[metrics.get("method", "ihas")]
+    method = titles()[metrics["method"]]
     lines = [f"# {method} run", "", "## Test split", ""]
     lines += ["| model | AUC | logloss | parameters | AUC vs base |", "|---|---:|---:|---:|---:|"]
     lines += [
@@ -96,7 +86,7 @@ def render_report(
 
 def _scored(metrics: dict[str, Any]) -> list[str]:
     """The models with scores."""
-    return [key for key in MODELS if key in metrics]
+    return [key for key in titles() if key in metrics]
 
 
 def _clusters(metrics: dict[str, Any]) -> list[str]:
@@ -146,7 +136,7 @@ def _selection(selection: dict[str, Any]) -> list[str]:
 def _name(metrics: dict[str, Any], key: str) -> str:
     """With the click model's where a transfer has two of them."""
     models = metrics.get("models", {})
-    name = "search (iHAS-1)" if key == "search" and "ihas" in metrics else MODELS[key]
+    name = "search (iHAS-1)" if key == "search" and "ihas" in metrics else titles()[key]
     return f"{name}, {models[key]}" if len(set(models.values())) > 1 else name
 
 

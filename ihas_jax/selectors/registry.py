@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from ihas_jax.config import Config
+from ihas_jax.config import AdamConfig, Config, SearchConfig
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import MethodName
 from ihas_jax.models.base import Model
 from ihas_jax.selectors.adafs import build_adafs_hard, build_adafs_soft
 from ihas_jax.selectors.autodim import build_autodim
@@ -19,18 +20,59 @@ from ihas_jax.selectors.optfs import build_optfs
 from ihas_jax.selectors.pep import build_pep
 from ihas_jax.selectors.sseds import build_sseds
 
-_BUILDERS: dict[MethodName, Callable[[Config, Model, int], Selector]] = {
-    "ihas": build_bernoulli,
-    "autofield": build_autofield,
-    "adafs_soft": build_adafs_soft,
-    "adafs_hard": build_adafs_hard,
-    "autodim": build_autodim,
-    "pep": build_pep,
-    "optembed": build_optembed,
-    "optfs": build_optfs,
-    "sseds": build_sseds,
-    "dimreg": build_dimreg,
+Builder = Callable[[Config, Model, int], Selector]
+"""Makes the selector of a run of its config, the click model to search, and the steps of an epoch."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A selection method as runs, presets and reports know it.
+
+    Attributes:
+      title: what reports call it.
+      build: makes its selector.
+      search: pretraining and gate steps of the published code.
+      small: values of `search` that differ for logs of up to a few million rows.
+    """
+
+    title: str
+    build: Builder
+    search: SearchConfig = field(default_factory=SearchConfig)
+    small: Mapping[str, Any] = field(default_factory=dict)
+
+
+# their outcome is the searched model, which few validation rows can't both fit and judge, and which
+# must not have fitted a small log before the search begins
+_SEARCHED = {"stopping_share": 0.5, "pretrain_epochs": 1}
+# a small log has too few gate steps to move theirs at the published pace of 1e-3
+_FASTER = {"gate_optimizer": AdamConfig(learning_rate=1e-2)}
+_AT_ONCE = SearchConfig(pretrain_epochs=0)
+_BILEVEL = SearchConfig(pretrain_epochs=2, gate_every=10)
+
+METHODS: dict[str, Method] = {
+    "pep": Method("PEP", build_pep, _AT_ONCE),
+    "autofield": Method("AutoField", build_autofield, SearchConfig(0, 10), _FASTER),
+    "optembed": Method("OptEmbed", build_optembed, _AT_ONCE),
+    "adafs_soft": Method("AdaFS-soft", build_adafs_soft, _BILEVEL, _SEARCHED),
+    "adafs_hard": Method("AdaFS-hard", build_adafs_hard, _BILEVEL, _SEARCHED),
+    "optfs": Method("OptFS", build_optfs, _AT_ONCE),
+    "autodim": Method("AutoDim", build_autodim, _BILEVEL, _FASTER),
+    "sseds": Method("SSEDS", build_sseds, _AT_ONCE),
+    "dimreg": Method("DimReg", build_dimreg, SearchConfig(0, 1)),
+    "ihas": Method("iHAS", build_bernoulli),
 }
+"""The selection methods by name, in the order of the paper's Table 2."""
+
+
+def find_method(name: str) -> Method:
+    """The method of a name.
+
+    Raises:
+      InputError: there is none.
+    """
+    if name not in METHODS:
+        raise InputError(f"{name!r} selects nothing; there are {', '.join(METHODS)}")
+    return METHODS[name]
 
 
 def build_selector(config: Config, model: Model, epoch_steps: int) -> Selector:
@@ -44,6 +86,4 @@ def build_selector(config: Config, model: Model, epoch_steps: int) -> Selector:
     Raises:
       InputError: there is no such selector, or the model can't carry it.
     """
-    if config.method not in _BUILDERS:
-        raise InputError(f"{config.method!r} selects nothing; there are {', '.join(_BUILDERS)}")
-    return _BUILDERS[config.method](config, model, epoch_steps)
+    return find_method(config.method).build(config, model, epoch_steps)
