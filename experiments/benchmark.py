@@ -26,17 +26,16 @@ from bench.runs import (
 )
 from bench.steps import measure_scaling, measure_search_step, measure_training_step
 from bench.workload import ROWS, Shape
+from common import BLUE, RED, machine, markdown_table, panels, write_results
 from matplotlib.figure import Figure
 
-from ihas_jax.config import Config
-from ihas_jax.data.open import open_store
+from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import markdown
-from ihas_jax.progress import console, say
+from ihas_jax.progress import console, log
 from ihas_jax.reporting.drawing import figure_text
-from ihas_jax.reporting.report import provenance
 from ihas_jax.reporting.tables import Grid
-from ihas_jax.stages.parts import require_parts, write_results
+from ihas_jax.stages.parts import require_parts
 
 Measure = Literal[
     "criteo", "avazu", "search", "scaling", "limit", "breakdown", "memory", "feeding", "clusters",
@@ -80,16 +79,16 @@ def main() -> None:
     """Parses the command line, measures, writes the results."""
     arguments = tyro.cli(Arguments)
     if not HAS_TORCH:
-        say("torch is not installed, so ours is measured alone; pip install -e '.[bench]'")
+        log("torch is not installed, so ours is measured alone; pip install -e '.[bench]'")
     rows, missing = [], []
     for name in arguments.only:
         measure = _measures(arguments)[name]
         if measure is None:
             needs = "--data, a folder made by prepare.py" if name == "stages" else "--full-shape"
             missing.append(f"'{name}' needs {needs}")
-            say(f"[{name}] left out: it needs {needs}")
+            log(f"[{name}] left out: it needs {needs}")
             continue
-        say(f"[{name}] starts")
+        log(f"[{name}] starts")
         rows.append(measure())
     if not rows:
         raise InputError(f"Nothing was measured: {'; '.join(missing)}.")
@@ -97,7 +96,7 @@ def main() -> None:
         console.print(line)
     console.print(_table(rows))
     require_parts(_write(rows, arguments), f"{arguments.results}.json")
-    say(f"Results: {arguments.results}.md, .json and .png")
+    log(f"Results: {arguments.results}.md, .json and .png")
 
 
 def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:
@@ -129,11 +128,15 @@ def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:
     }
 
 
+_HEADERS = ("measure", "side", "median", "ratio", "goal")
+_TEXTS = (0, 1)
+
+
 def _table(rows: list[Row]) -> Grid:
     cells: list[tuple[str, ...] | None] = []
     for row in rows:
         cells += [*_cells(row), None]
-    return Grid("Benchmark", ("measure", "side", "median", "ratio", "goal"), cells, texts=(0, 1))
+    return Grid("Benchmark", _HEADERS, cells, _TEXTS)
 
 
 def _cells(row: Row) -> list[tuple[str, ...]]:
@@ -157,7 +160,7 @@ def _write(rows: list[Row], arguments: Arguments) -> tuple[str, ...]:
 
 
 def _lines(rows: list[Row], arguments: Arguments) -> list[str]:
-    """The Markdown file's."""
+    cells = [[*map(markdown, cells)] for row in rows for cells in _cells(row)]
     return [
         "# Benchmark",
         "",
@@ -167,9 +170,7 @@ def _lines(rows: list[Row], arguments: Arguments) -> list[str]:
         "whole stages; memory, the parts of a step, clustering and a whole run once). Ratio: how "
         "many times as long as the first side. Goal: of the ratio.",
         "",
-        "| measure | side | median | ratio | goal |",
-        "|---|---|---:|---:|---:|",
-        *(f"| {' | '.join(map(markdown, cells))} |" for row in rows for cells in _cells(row)),
+        *markdown_table(_HEADERS, cells, _TEXTS),
         "",
         *(f"- {markdown(row.measure)}: {_sentence(row)}" for row in rows if row.facts),
         "",
@@ -179,7 +180,7 @@ def _lines(rows: list[Row], arguments: Arguments) -> list[str]:
 def _about() -> list[str]:
     """Hardware, versions and command, as list items."""
     torch = f"{version('torch')}, {torch_threads()} threads" if HAS_TORCH else "not measured"
-    return [*provenance(Config())[:-1], f"- torch: {torch}"]
+    return [*machine(), f"- torch: {torch}"]
 
 
 def _sentence(row: Row) -> str:
@@ -196,14 +197,11 @@ def _plain(line: str) -> str:
 
 def _draw(rows: list[Row]) -> Figure:
     """One panel of bars for each row of the table."""
-    columns = 2
-    height = -(-len(rows) // columns)
-    figure = Figure(figsize=(11, 1.4 + 2.1 * height), layout="constrained")
+    figure, axes = panels(len(rows), 2, (11, 1.4 + 2.1 * -(-len(rows) // 2)))
     figure.suptitle("\n".join(_plain(line) for line in _about()), fontsize=7)
-    for i, row in enumerate(rows):
-        axis = figure.add_subplot(height, columns, i + 1)
+    for axis, row in zip(axes, rows, strict=True):
         names, values = list(row.values), list(row.values.values())
-        colors = ["#c8553d" if name.startswith("torch") else "#3b6ea5" for name in names]
+        colors = [RED if name.startswith("torch") else BLUE for name in names]
         bars = axis.barh(names, values, color=colors)
         labels = [
             f"{value:.3g}" + (f"  ({row.ratios[name]:.1f} x)" if name in row.ratios else "")
@@ -214,7 +212,6 @@ def _draw(rows: list[Row]) -> Figure:
         axis.margins(x=0.25)
         axis.invert_yaxis()
         axis.tick_params(labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -9,7 +9,6 @@ if __name__ == "__main__":
 
 import math
 import multiprocessing
-import resource
 import shutil
 import tempfile
 import time
@@ -22,16 +21,16 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from bench.peak import peak_bytes
+from common import machine, markdown_table, write_results
 from generate import FULL_ROWS, lines
 
-from ihas_jax.config import Config
-from ihas_jax.data.raw import formats
-from ihas_jax.data.raw.ingest import prepare
+from ihas_jax.data import formats
+from ihas_jax.data.ingest import prepare
 from ihas_jax.errors import run_cli
-from ihas_jax.progress import console, say, track
-from ihas_jax.reporting.report import provenance
+from ihas_jax.progress import console, log, track
 from ihas_jax.reporting.tables import Grid
-from ihas_jax.stages.parts import require_parts, write_results
+from ihas_jax.stages.parts import require_parts
 
 _MIN_COUNT = 10
 _NUMBERS = 13
@@ -74,13 +73,13 @@ def main() -> None:
                 for name, side in sides.items():
                     if turn == 0 or name != "Python loop":
                         taken[name].append(_measure(side, path))
-                        say(f"[{rows:,} rows] {name}: {taken[name][-1]['seconds']:.1f} s")
+                        log(f"[{rows:,} rows] {name}: {taken[name][-1]['seconds']:.1f} s")
             found += [_median(rows, path, name, runs) for name, runs in taken.items()]
             path.unlink()
     for row in found:
         beside = row["rows"] == found[0]["rows"]
         row["ratio"] = row["seconds"] / found[0]["seconds"] if beside else 0
-    console.print(Grid("Preparing a raw log", _HEADINGS, [*map(_cells, found)], texts=(1,)))
+    console.print(Grid("Preparing a raw log", _HEADINGS, [*map(_cells, found)], _TEXTS))
     _save(found, arguments.results)
 
 
@@ -102,8 +101,7 @@ def _timed(side: Callable[[Path], dict[str, float]], path: Path) -> dict[str, fl
     start = time.perf_counter()
     facts = side(path)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"seconds": seconds, "peak GB": peak} | facts
+    return {"seconds": seconds, "peak GB": peak_bytes() / 1e9} | facts
 
 
 def _ours(path: Path) -> dict[str, float]:
@@ -188,10 +186,11 @@ def _cells(row: dict[str, float]) -> tuple[str, ...]:
 
 
 _HEADINGS = ("rows", "side", "seconds", "rows/s", "peak GB", "store bytes per value", "ratio")
+_TEXTS = (1,)
 
 
 def _save(found: list[dict[str, float]], results: Path) -> None:
-    about = provenance(Config())[:-1]
+    about = machine()
     lines_ = [
         "# Preparing a raw log of Criteo's shape",
         "",
@@ -200,14 +199,12 @@ def _save(found: list[dict[str, float]], results: Path) -> None:
         "Generated text (`experiments/generate.py`), from the file to the finished store, each in "
         "a process of its own; medians. Ratio: to ours on the same file.",
         "",
-        f"| {' | '.join(_HEADINGS)} |",
-        f"|{'---:|' * len(_HEADINGS)}",
-        *(f"| {' | '.join(_cells(row))} |" for row in found),
+        *markdown_table(_HEADINGS, map(_cells, found), _TEXTS),
         "",
     ]
     content = {"provenance": about, "rows": found}
     require_parts(write_results(results, content, lambda: lines_), f"{results}.json")
-    say(f"Results: {results}.md and .json")
+    log(f"Results: {results}.md and .json")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ if __name__ == "__main__":
 
     catch_interrupts()  # importing what follows takes seconds
 
-import resource
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from bench.peak import peak_bytes
 
 from ihas_jax.data.drift import describe_drift
 from ihas_jax.data.encoded import convert_encoded
@@ -253,7 +253,7 @@ def report(summary: Summary, output: Path) -> None:
     say(
         f"{rows:,} rows, {len(summary.schema.fields)} fields, {sum(summary.schema.sizes):,} ids "
         f"in {summary.seconds:.1f} s ({rows / summary.seconds:,.0f} rows/s), "
-        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
+        f"peak memory {peak_bytes() / 1e9:.2f} GB"
     )
 
 

@@ -24,19 +24,20 @@ import tyro
 from bench.damage import any_file, look
 from bench.fuzzing import FUZZES, Verdict
 from bench.trials import METHODS, Lab, Tally, one_paragraph, outcome, stage_of
+from common import machine, markdown_table, write_results
 
-from ihas_jax.config import Config
 from ihas_jax.errors import InputError, run_cli
-from ihas_jax.files import read_json, write_json, write_text
 from ihas_jax.method_config import MethodName
-from ihas_jax.progress import console, say, track
-from ihas_jax.reporting.report import provenance
+from ihas_jax.progress import console, log, track
 from ihas_jax.reporting.tables import Grid
+from ihas_jax.stages.parts import require_parts
+from ihas_jax.stages.run import read_json
 
 _STAGES = ("base", "search", "cluster", "retrain", "evaluate")
 _CHAIN = 4
 """Kills of one run before it may end."""
 _HEADINGS = ("trial", "wanted", "trials", "went wrong", "what came of them")
+_TEXTS = (0, 1, 4)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _kill_and_finish(
     fault = _finish(lab, method, output)
     for place in places:
         tally.count(place, fault and f"{method}: {fault}")
-    say(f"[kill] {method}: {', '.join(places)}: {fault or 'bit-equal'}")
+    log(f"[kill] {method}: {', '.join(places)}: {fault or 'bit-equal'}")
 
 
 def _finish(lab: Lab, method: MethodName, output: Path) -> str:
@@ -139,7 +140,7 @@ class Full(Job):
                 if stage in self.stages:
                     fault = _starve(lab, disk, stage)
                     starved.count(stage, fault)
-                    say(f"[full] {stage}: {fault or 'one paragraph'}")
+                    log(f"[full] {stage}: {fault or 'one paragraph'}")
                     yield [starved, tally]
                 lab.run("ihas", disk / "run", "--stage", stage)
             if self.stages and not refused:
@@ -160,7 +161,7 @@ class Full(Job):
                 _mount("-o", "remount,size=256m", str(disk))
                 fault = "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
                 tally.count(stage_of(stdout), fault or _finish(lab, "ihas", disk / "run"))
-                say(f"[full] {kilobytes} KB: {stderr.strip()[:150]}")
+                log(f"[full] {kilobytes} KB: {stderr.strip()[:150]}")
                 yield [starved, tally]
 
 
@@ -192,7 +193,7 @@ class ReadOnly(Job):
                 _mount("-o", "remount,ro", str(disk))
                 code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
                 fault = "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
-                say(f"[readonly] {stage}: {stderr.strip()[:150]}")
+                log(f"[readonly] {stage}: {stderr.strip()[:150]}")
                 _mount("-o", "remount,rw", str(disk))
                 code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
                 tally.count(stage, fault or (f"does not resume: {stderr[-500:]}" if code else ""))
@@ -251,7 +252,7 @@ class Damage(Job):
             what, fault = look(lab, method, copy, source, file)
             about = f"{method}, byte {place} of {file.relative_to(copy)}"
             tallies[lacking].count(what, fault and f"{about}: {fault}")
-            say(f"[damage] {about}: {what} {fault}")
+            log(f"[damage] {about}: {what} {fault}")
             yield list(tallies.values())
 
 
@@ -302,8 +303,8 @@ def main() -> None:
         for tallies in job.tallies(lab, random.Random(job.seed)):
             _save(job.results, type(job).__name__.lower(), tallies, time.monotonic() - start)
     rows = [_row(asdict(tally)) for tally in tallies]
-    console.print(Grid("", _HEADINGS, rows, texts=(0, 1, 4)))
-    say(f"Results: {job.results}.md and .json")
+    console.print(Grid("", _HEADINGS, rows, _TEXTS))
+    log(f"Results: {job.results}.md and .json")
     if any(tally.faults or tally.not_done for tally in tallies):
         raise InputError(f"Trials failed or could not be done; {job.results}.md says which.")
 
@@ -313,17 +314,18 @@ def _save(results: Path, name: str, tallies: list[Tally], seconds: float) -> Non
     path = Path(f"{results}.json")
     content = read_json(path) if path.exists() else {}
     found = [asdict(tally) for tally in tallies]
-    about = provenance(Config())[:-1]
-    content[name] = {"provenance": about, "seconds": round(seconds), "tallies": found}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, content)
-    lines = ["# Robustness", ""]
-    for part in content.values():
-        lines += [*part["provenance"], f"- time: {part['seconds']} s", ""]
-        lines += [f"| {' | '.join(_HEADINGS)} |", "|---|---|---:|---:|---|"]
-        lines += [f"| {' | '.join(_row(tally))} |" for tally in part["tallies"]]
-        lines += ["", *(f"- {fault}" for tally in part["tallies"] for fault in tally["faults"]), ""]
-    write_text(Path(f"{results}.md"), "\n".join(lines).rstrip() + "\n")
+    content[name] = {"provenance": machine(), "seconds": round(seconds), "tallies": found}
+
+    def lines() -> list[str]:
+        text = ["# Robustness", ""]
+        for part in content.values():
+            text += [*part["provenance"], f"- time: {part['seconds']} s", ""]
+            text += markdown_table(_HEADINGS, map(_row, part["tallies"]), _TEXTS)
+            faults = [f"- {fault}" for tally in part["tallies"] for fault in tally["faults"]]
+            text += ["", *faults, *([""] if faults else [])]
+        return text
+
+    require_parts(write_results(results, content, lines), path)
 
 
 def _row(tally: dict[str, Any]) -> tuple[str, ...]:

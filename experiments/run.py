@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from common import early_preset
 
-from ihas_jax.cli import early_preset
 from ihas_jax.config import Config
 from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import synthetic

@@ -34,7 +34,7 @@ def test_a_program_configures_logging_before_or_after_the_import():
     done = python(
         "-c",
         "import logging, tempfile, pathlib, numpy as np\n"
-        "import ihas_jax, ihas_jax.cli\n"
+        "import ihas_jax\n"
         "from ihas_jax.training.checkpoint import Checkpoints\n"
         "with Checkpoints(pathlib.Path(tempfile.mkdtemp())) as checkpoints:\n"
         "    checkpoints.save({'a': {'b': np.ones(2)}}, {})\n"

@@ -6,7 +6,8 @@ figure is the median over the turns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -83,6 +84,31 @@ def take_turns(sides: Mapping[str, Side], turns: int) -> dict[str, float]:
             if turn:
                 seconds[name].append(taken)
     return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def timed(
+    step: Callable[..., tuple[Any, Any]], state: Any, arguments: Sequence[Any], settings: Settings
+) -> Side:
+    """A side whose turn is one call of a round of `settings.steps` steps.
+
+    Args:
+      step: takes the state and the arguments; returns the next state and metrics.
+      state: the state of the first turn; each turn hands the next one on.
+      arguments: what every call gets besides.
+      settings: says how many steps a call has.
+
+    Returns:
+      What runs a turn and returns its seconds per step, until the results are there.
+    """
+
+    def turn() -> float:
+        nonlocal state
+        start = time.perf_counter()
+        state, metrics = step(state, *arguments)
+        jax.block_until_ready((state, metrics))
+        return (time.perf_counter() - start) / settings.steps
+
+    return turn
 
 
 def torch_threads() -> int:

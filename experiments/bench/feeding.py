@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,7 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import ihas_jax as ihas
-from bench.common import Row, Settings, Side, configure, milliseconds, sizes_of, take_turns
+from bench.common import (
+    Row,
+    Settings,
+    Side,
+    configure,
+    milliseconds,
+    sizes_of,
+    take_turns,
+    timed,
+)
 from bench.workload import Shape, draw_log
 from ihas_jax.data.batches import Feed, RoundIterator, Rounds
 from ihas_jax.data.dataset import Split
@@ -56,17 +66,14 @@ def _training(split: Split, sizes: tuple[int, ...], resident: bool, settings: Se
     iterator = RoundIterator(rounds, lambda item: (item, None if resident else _put(item.data)))
     on_device = _put(split) if resident else None
 
-    def turn() -> float:
-        nonlocal state
-        start = time.perf_counter()
+    def rounds_of_a_turn(state: ihas.TrainState) -> tuple[ihas.TrainState, None]:
         for _ in range(_ROUNDS):
             item, batches = next(iterator)
-            rows, count = item.rows, np.int32(item.batches)
-            state, metrics = round_(state, on_device or batches, rows, count)
+            state, metrics = round_(state, on_device or batches, item.rows, np.int32(item.batches))
             jax.device_get(metrics)
-        return (time.perf_counter() - start) / (_ROUNDS * settings.steps)
+        return state, None
 
-    return turn
+    return timed(rounds_of_a_turn, state, (), replace(settings, steps=_ROUNDS * settings.steps))
 
 
 def _put(split: Split | None) -> ihas.Batch:

@@ -1,25 +1,31 @@
-"""Runs a script as `python peak.py SCRIPT ARGUMENTS` and prints its peak resident bytes at the end.
+"""Peak memory of a process; `python peak.py SCRIPT ARGUMENTS` prints a script's at its end.
 
-A parent can't read that from `getrusage`: what the parent itself held when it forked counts there.
+A parent can't read that of a child from `getrusage`: what the parent itself held when it forked
+counts there.
 """
 
 from __future__ import annotations
 
 import atexit
+import resource
 import runpy
 import sys
 from pathlib import Path
 
 
-def print_peak() -> None:
-    """Prints the largest resident memory of this process so far (Linux)."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-    print(int(peak) * 1024)
+def peak_bytes() -> int:
+    """The largest resident memory of this process so far."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 if __name__ == "__main__":
-    atexit.register(print_peak)
+    atexit.register(lambda: print(peak_bytes()))
     sys.argv = sys.argv[1:]
     sys.path.insert(0, str(Path(sys.argv[0]).parent))
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -25,6 +25,7 @@ from bench.common import (
     resident,
     sizes_of,
     take_turns,
+    timed,
 )
 from bench.workload import Shape, draw_log, draw_split
 from ihas_jax.config import Config, TableUpdates
@@ -102,21 +103,16 @@ def measure_seeds(settings: Settings, seeds: int = 5, shape: Shape = "avazu") ->
     together = jax.jit(ihas.over_seeds(round_, states[0], (None, 0)), donate_argnums=0)
     single = jax.jit(round_, donate_argnums=0)
 
-    def all_at_once() -> float:
-        nonlocal stacked
-        start = time.perf_counter()
-        stacked, metrics = together(stacked, batches, orders)
-        jax.block_until_ready((stacked, metrics))
-        return (time.perf_counter() - start) / settings.steps
-
-    def one_by_one() -> float:
-        start = time.perf_counter()
+    def one_by_one(states: list[ihas.TrainState]) -> tuple[list[ihas.TrainState], None]:
         for i in range(seeds):
             states[i], metrics = single(states[i], batches, orders[i])
             jax.block_until_ready((states[i], metrics))
-        return (time.perf_counter() - start) / settings.steps
+        return states, None
 
-    sides = {"together": all_at_once, "one by one": one_by_one}
+    sides = {
+        "together": timed(together, stacked, (batches, orders), settings),
+        "one by one": timed(one_by_one, states, (), settings),
+    }
     values = milliseconds(take_turns(sides, settings.turns))
     return Row(f"a step of {seeds} seeds, {shape} shape", "ms", values, ours="together")
 

@@ -21,6 +21,7 @@ from bench.common import (
     resident,
     sizes_of,
     take_turns,
+    timed,
 )
 from bench.workload import Shape, draw_split
 from ihas_jax.config import Config, TableUpdates
@@ -63,15 +64,7 @@ def time_training(
 ) -> Side:
     """Training steps of any model, in one round; a turn returns its seconds per step."""
     round_, state, arguments = our_round(model, optimizer, data, settings)
-
-    def turn() -> float:
-        nonlocal state
-        start = time.perf_counter()
-        state, metrics = round_(state, *arguments)
-        jax.block_until_ready((state, metrics))
-        return (time.perf_counter() - start) / settings.steps
-
-    return turn
+    return timed(round_, state, arguments, settings)
 
 
 def our_round(
@@ -136,15 +129,7 @@ def _our_search(sizes: tuple[int, ...], data: Split, config: Config, settings: S
     state = ihas.init_search(jax.random.key(0), config, model, selector)
     round_ = jax.jit(ihas.make_search_round(config, model, selector), donate_argnums=0)
     batches, rows = resident(data, settings)
-
-    def turn() -> float:
-        nonlocal state
-        start = time.perf_counter()
-        state, metrics = round_(state, batches, rows, batches, rows[:1])
-        jax.block_until_ready((state, metrics))
-        return (time.perf_counter() - start) / settings.steps
-
-    return turn
+    return timed(round_, state, (batches, rows, batches, rows[:1]), settings)
 
 
 def _torch_search(sizes: tuple[int, ...], data: Split, kind: TorchKind, settings: Settings) -> Side:

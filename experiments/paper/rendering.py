@@ -2,145 +2,162 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
+from common import (
+    Record,
+    gain_cells,
+    markdown_table,
+    open_logs,
+    panels,
+    print_results,
+    spread_cell,
+    write_results,
+)
+from compare import Scores, Table, Variant, score_all, time_inference
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
-from variants import Scores, Shared, Table, Variant
 
+from ihas_jax.data.dataset import Dataset
 from ihas_jax.names import link, markdown
-from ihas_jax.reporting.comparison import auc_spread, paired_gain, spread
 from ihas_jax.reporting.drawing import figure_names
 from ihas_jax.reporting.report import provenance
-from ihas_jax.stages.parts import write_results
 from ihas_jax.training.metrics import auc_text
 
+Times = dict[str, dict[str, float]]
+"""`time_inference` by log."""
 _COLORS = (*(f"C{i}" for i in range(10)), "black")
 _SPAN = 0.03
 """How far below the best mean AUC a panel reaches if there are means still lower."""
 
 
-def write(
-    results: Path,
+def tabulate(
+    record: Record,
+    paths: Sequence[Path],
     title: str,
-    variants: Sequence[Variant],
-    table: Table,
-    inference: dict[str, dict[str, float]],
-    shared: Shared,
-    note: str,
-) -> tuple[str, ...]:
-    """Writes a table as JSON and Markdown, and its figure.
+    variants_of: Callable[[str, Dataset], list[Variant]],
+    note: Callable[[], str],
+) -> None:
+    """Scores variants on logs, writes the table after each log, and prints it at the end.
 
     Args:
-      results: path of the files without .md, .json and .png.
+      record: holds the scores of an earlier call, which are kept.
+      paths: stores of the logs.
       title: heading.
-      variants: the rows, the base model first.
-      table: scores.
-      inference: `time_inference` by log, of the logs to show.
-      shared: what the variants share.
+      variants_of: the rows for a log and its name, the base model first.
       note: what the reader must know of this table, as Markdown.
+    """
+    table: Table = record.earlier()
+    times: Times = {}
+    missing: tuple[str, ...] = ()
+    seeds = record.arguments.seed_range
+    for name, data in open_logs(paths).items():
+        folder, scores = record.arguments.output / name, table.setdefault(name, {})
+        variants = variants_of(name, data)
+        score_all(variants, data, folder, seeds, scores, lambda: record.save(table))
+        scored = [variant for variant in variants if variant.name in scores]
+        times[name] = time_inference(scored, data, folder, seeds[0])
+        missing = write(record, title, variants, table, times, note())
+    print_results(record.arguments.results, missing)
+
+
+def write(
+    record: Record, title: str, variants: Sequence[Variant], table: Table, times: Times, note: str
+) -> tuple[str, ...]:
+    """Writes a table as JSON and Markdown, and its figure, of the logs that have `times`.
 
     Returns:
       The files that could not be made.
     """
-    content = {"logs": table, "inference": inference, **shared.content()}
-    names = figure_names(list(inference), "log")
+    content = record.content(table) | {"inference": times}
+    names = figure_names(list(times), "log")
 
     def lines() -> list[str]:
-        return _lines(results, title, variants, table, inference, shared, note)
+        return _lines(record, title, variants, table, times, note)
 
     def draw_table() -> Figure:
         shown = {
             text: {v.title: table[name][v.name] for v in variants if v.name in table[name]}
-            for name, text in zip(inference, names.texts, strict=True)
+            for name, text in zip(times, names.texts, strict=True)
         }
         return draw(shown)
 
-    return write_results(results, content, lines, draw_table, names)
+    return write_results(record.arguments.results, content, lines, draw_table, names)
 
 
 def _lines(
-    results: Path,
-    title: str,
-    variants: Sequence[Variant],
-    table: Table,
-    inference: dict[str, dict[str, float]],
-    shared: Shared,
-    note: str,
+    record: Record, title: str, variants: Sequence[Variant], table: Table, times: Times, note: str
 ) -> list[str]:
-    """The Markdown file's."""
     lines = [f"# {title}", ""]
-    for name, times in inference.items():
+    for name in times:
         found = [variant for variant in variants if variant.name in table[name]]
-        lines += [f"## {markdown(name)}", "", *_markdown(found, table[name], times, name), ""]
+        rows = _rows(found, table[name], times[name], name)
+        lines += [f"## {markdown(name)}", "", *markdown_table(_HEADERS, rows), ""]
         if refused := [variant.title for variant in variants if variant not in found]:
             lines += [f"Left out, as the command's output explains: {', '.join(refused)}.", ""]
     return [
         *lines,
-        "Test split, mean ± standard deviation over seeds. Against base and best (the highest mean "
-        "AUC): difference in AUC and, against base, in logloss of the same seed, with the p-value "
-        "of a paired t-test, not corrected for the number of tests. Size: parameters over those of "
-        "the base model; what iHAS needs to route besides in brackets. MB: float32 parameters, "
-        "routing included, and what says which numbers or values are left. Training: seconds "
-        "of all stages, compiling included, which takes most of them on a small log (the "
-        "base model is compiled once for all seeds, each compact model of other shapes anew). "
-        "Inference: microseconds per row of all that a prediction needs, gates and routing "
-        f"included, medians of turns on {jax.devices()[0].device_kind}. Paper: AUC and logloss on "
-        "the full log. "
-        f"{note}",
+        f"{_ABOUT.format(jax.devices()[0].device_kind)} {note}",
         "",
-        f"![Test AUC and size]({link(results.name)}.png)",
+        f"![Test AUC and size]({link(record.arguments.results.name)}.png)",
         "",
         "Seeds are dots, their means diamonds. An arrow at the lower edge is a mean so far below "
         "the best that it would leave the others no room; its AUC stands beside it.",
         "",
-        *provenance(shared.config),
+        *provenance(record.arguments.config),
         "",
     ]
 
 
-def _markdown(
-    variants: Sequence[Variant], scores: dict[str, list[Scores]], times: dict[str, float], name: str
-) -> list[str]:
-    auc, logloss = (
-        {v.name: [run[metric] for run in scores[v.name]] for v in variants}
-        for metric in ("auc", "logloss")
-    )
-    base = variants[0].name
-    best = max(auc, key=lambda variant: float(np.mean(auc[variant])))
-    size = _mean(scores[base], "parameters")
-    lines = [
-        "| method | AUC | logloss | AUC vs base | p | logloss vs base | p | AUC vs best | p | "
-        "size | MB | training, s | inference, µs | paper |",
-        f"|---|{'---:|' * 13}",
-    ]
+_HEADERS = (
+    *("method", "AUC", "logloss", "AUC vs base", "p", "logloss vs base", "p", "AUC vs best", "p"),
+    *("size", "MB", "training, s", "inference, µs", "paper"),
+)
+_ABOUT = (
+    "Test split, mean ± standard deviation over seeds. Against base and best (the highest mean "
+    "AUC): difference in AUC and, against base, in logloss of the same seed, with the p-value "
+    "of a paired t-test, not corrected for the number of tests. Size: parameters over those of "
+    "the base model; what iHAS needs to route besides in brackets. MB: float32 parameters, "
+    "routing included, and what says which numbers or values are left. Training: seconds "
+    "of all stages, compiling included, which takes most of them on a small log (the "
+    "base model is compiled once for all seeds, each compact model of other shapes anew). "
+    "Inference: microseconds per row of all that a prediction needs, gates and routing "
+    "included, medians of turns on {}. Paper: AUC and logloss on the full log."
+)
+
+
+def _rows(
+    variants: Sequence[Variant], scores: dict[str, list[Scores]], times: dict[str, float], log: str
+) -> list[list[str]]:
+    base = scores[variants[0].name]
+    best = max((scores[v.name] for v in variants), key=lambda runs: _mean(runs, "auc"))
+    size = _mean(base, "parameters")
+    rows = []
     for variant in variants:
         runs = scores[variant.name]
-        cells = [auc_spread(runs), f"{spread(logloss[variant.name]):.4f}"]
-        for values, other in ((auc, base), (logloss, base), (auc, best)):
-            cells += _difference(values, variant.name, other)
-        router = _mean(runs, "router_parameters")
-        share = f"{_mean(runs, 'parameters') / size:.2f}"
-        cells.append(f"{share} (+{router / size:.2f})" if router else share)
-        cells.append(f"{_mean(runs, 'bytes') / 1e6:.2f}")
-        cells.append(f"{_mean(runs, 'training_seconds'):.0f}")
-        cells.append(f"{times[variant.name]:.2f}")
-        paper = next((p for log, p in variant.paper.items() if name.startswith(log)), ())
-        cells.append(" ".join(f"{number:.4f}" for number in paper))
-        lines.append(f"| {variant.title} | {' | '.join(cells)} |")
-    return lines
-
-
-def _difference(values: dict[str, list[float]], name: str, other: str) -> list[str]:
-    if name == other:
-        return ["", ""]
-    gain = paired_gain(values[name], values[other])
-    return [f"{gain.spread:+.4f}", gain.p_text]
+        share, router = (_mean(runs, key) / size for key in ("parameters", "router_parameters"))
+        paper = next((p for name, p in variant.paper.items() if log.startswith(name)), ())
+        rows.append(
+            [
+                variant.title,
+                spread_cell(runs, "auc"),
+                spread_cell(runs, "logloss"),
+                *gain_cells(base, runs, "auc"),
+                *gain_cells(base, runs, "logloss"),
+                *gain_cells(best, runs, "auc"),
+                f"{share:.2f} (+{router:.2f})" if router else f"{share:.2f}",
+                f"{_mean(runs, 'bytes') / 1e6:.2f}",
+                f"{_mean(runs, 'training_seconds'):.0f}",
+                f"{times[variant.name]:.2f}",
+                " ".join(f"{number:.4f}" for number in paper),
+            ]
+        )
+    return rows
 
 
 def _mean(runs: list[Scores], name: str) -> float:
@@ -164,13 +181,11 @@ def draw(table: Table) -> Figure:
     Args:
       table: scores by what the figure calls the log, a panel each, and title.
     """
-    figure = Figure(figsize=(4.2 * len(table) + 1.2, 4.0), layout="constrained")
-    panels = figure.subplots(1, len(table), squeeze=False)[0]
+    figure, axes = panels(len(table), len(table), (4.2 * len(table) + 1.2, 4.0))
     titles = list(dict.fromkeys(title for variants in table.values() for title in variants))
     colors = {title: _COLORS[i % len(_COLORS)] for i, title in enumerate(titles)}
-    for panel, (name, variants) in zip(panels, table.items(), strict=True):
+    for panel, (name, variants) in zip(axes, table.items(), strict=True):
         panel.set(title=name, xlabel="parameters, routing included", ylabel="test AUC")
-        panel.spines[["top", "right"]].set_visible(False)
         means = {title: _mean(runs, "auc") for title, runs in variants.items()}
         if np.isnan(list(means.values())).any():  # of one class, which all variants are tested on
             say_undefined(panel, next(iter(variants.values())))
@@ -182,9 +197,13 @@ def draw(table: Table) -> Figure:
             if means[title] < lowest:
                 panel.plot(size, lowest, "v", color=color, clip_on=False)
                 panel.annotate(
-                    f"{means[title]:.3f}", (size, lowest), xytext=(6, 2),
-                    textcoords="offset points", fontsize=8, color=color,
-                )  # fmt: skip
+                    f"{means[title]:.3f}",
+                    (size, lowest),
+                    xytext=(6, 2),
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=color,
+                )
                 panel.set_ylim(bottom=lowest)
             else:
                 panel.plot(sizes, [run["auc"] for run in runs], ".", color=color, alpha=0.6)

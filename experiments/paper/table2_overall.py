@@ -6,34 +6,33 @@ Finished parts are kept, so the same command goes on where it stopped.
 from __future__ import annotations
 
 if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+
     from ihas_jax.interrupts import catch_interrupts
 
     catch_interrupts()  # importing what follows takes seconds
+    sys.path.append(str(Path(__file__).resolve().parents[1]))  # where common and compare are
 
 import dataclasses
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import tyro
-from rendering import write
-from variants import Shared, Table, Variant, save_scores, score_all
+from common import LogComparison, Record, early_preset
+from compare import Variant, validation_score
+from rendering import tabulate
 
-from ihas_jax.cli import earlier_logs, early_preset, open_logs
 from ihas_jax.config import Config, differences, replaced
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.method_config import MethodName
 from ihas_jax.names import markdown
-from ihas_jax.presets import PresetName, search_of
-from ihas_jax.progress import say
+from ihas_jax.presets import search_of
 from ihas_jax.reporting.report import METHODS
-from ihas_jax.serving.bundle import load_bundle
-from ihas_jax.stages.parts import require_parts
-from ihas_jax.stages.pipeline import fit
-from ihas_jax.training.metrics import score
 
 PAPER = {
     "none": {"avazu": (0.7765, 0.3818)},
@@ -78,65 +77,52 @@ _FIELD_SHARES = (0.25, 0.5, 0.75)
 _TRIAL_SEED = 10_000
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Compares the selection methods on prepared logs. Run the same command again to go on.
+@dataclass(frozen=True, kw_only=True)
+class Arguments(LogComparison):
+    """Compares the selection methods on prepared logs. The same command resumes.
 
     Flags of --search are those of --method alone; the other methods have those of the preset.
     """
 
-    data: tuple[Path, ...]
-    """Folders made by prepare.py."""
-    config: Annotated[Config, tyro.conf.arg(name="")]
     methods: tuple[MethodName, ...] = tuple(METHODS)
-    """The methods; none, the base model, always comes first."""
-    seeds: int = 3
-    """How many seeds, from --seed on."""
+    """The methods; none, the base model, is always among them, as the first."""
     trials: int = 0
-    """Values that each method tries on validation rows before its seeds are run (0: defaults)."""
+    """How many values each method tries on validation rows before its seeds are run; with 0 it
+    has its default values."""
     output: Path = Path("runs/table2")
-    """Folder of the runs, one folder for each log."""
+    """The folder of the runs, with a folder for each log."""
     results: Path = Path("experiments/results/table2")
-    """Where the table goes: this path with .md, .json and .png at its end."""
-    preset: PresetName | None = None
-    """Values that the other flags start from, as in run.py."""
 
 
 def main() -> None:
     """Parses the command line, runs what is missing, writes the table after each log."""
-    arguments = tyro.cli(Arguments, default=Arguments((), early_preset()))
-    if arguments.seeds < 2 or not arguments.data or arguments.trials < 0:
-        raise InputError(
-            "Name at least one log by --data, and at least 2 --seeds to compare; --trials must not "
-            "be negative."
-        )
+    arguments = tyro.cli(Arguments, default=Arguments(config=early_preset()))
+    arguments.require_pairs()
+    if arguments.trials < 0:
+        raise InputError(f"--trials must not be negative, unlike {arguments.trials}.")
     order = [name for name in METHODS if name in ("none", *arguments.methods)]
     own = {
         method: differences(arguments.config, default_of(arguments, method)) for method in METHODS
     }
-    besides = {"trials": arguments.trials, "own": own}
-    shared = Shared(arguments.config, arguments.seeds, besides)
-    table: Table = earlier_logs(arguments.results, arguments.config, arguments.seeds, besides)
     chosen: list[str] = []
-    inference: dict[str, dict[str, float]] = {}
-    seeds = range(arguments.config.seed, arguments.config.seed + arguments.seeds)
 
-    def keep() -> None:
-        save_scores(arguments.results, table, shared)
-
-    for name, data in open_logs(arguments.data).items():
-        folder, scores = arguments.output / name, table.setdefault(name, {})
+    def variants_of(name: str, data: Dataset) -> list[Variant]:
+        folder = arguments.output / name
         variants = [variant_of(arguments, method, data, folder) for method in order]
-        chosen += [
-            f"{markdown(name)}, {v.title}: {c}." for v in variants if (c := choice_of(arguments, v))
-        ]
-        inference[name] = score_all(variants, data, folder, seeds, scores, keep)
-        missing = write(
-            arguments.results, "Table 2: selection methods", variants, table, inference,
-            shared, _note(arguments, own, chosen),
-        )  # fmt: skip
-    require_parts(missing, f"{arguments.results}.json")
-    print(Path(f"{arguments.results}.md").read_text(encoding="utf-8"))
+        chosen.extend(
+            f"{markdown(name)}, {variant.title}: {choice}."
+            for variant in variants
+            if (choice := choice_of(arguments, variant))
+        )
+        return variants
+
+    tabulate(
+        Record(arguments, {"trials": arguments.trials, "own": own}),
+        arguments.data,
+        "Table 2: selection methods",
+        variants_of,
+        lambda: _note(arguments, own, chosen),
+    )
 
 
 def variant_of(arguments: Arguments, method: MethodName, data: Dataset, folder: Path) -> Variant:
@@ -146,10 +132,10 @@ def variant_of(arguments: Arguments, method: MethodName, data: Dataset, folder: 
     trials = [default, *(drawn(default, fields, i) for i in range(1, arguments.trials))]
     config = default
     if len(trials) > 1:
-        found = [
-            validation_score(trial, data, folder / "trials" / f"{method}_{i}")
-            for i, trial in enumerate(trials)
-        ]
+        # a seed apart from those of the table
+        tried = [dataclasses.replace(trial, seed=_TRIAL_SEED) for trial in trials]
+        places = [folder / "trials" / f"{method}_{i}" for i in range(len(trials))]
+        found = [validation_score(c, data, p) for c, p in zip(tried, places, strict=True)]
         config = trials[int(np.argmax(found))]
     key = "base" if method == "none" else method
     return Variant(method, method, METHODS[method], config, key, PAPER.get(method, {}))
@@ -178,20 +164,6 @@ def drawn(config: Config, fields: int, trial: int) -> Config:
     for flag, values in space.items():
         config = replaced(config, flag, values[rng.integers(len(values))])
     return config
-
-
-def validation_score(config: Config, data: Dataset, workdir: Path) -> float:
-    """AUC on validation rows of what a run predicts, with a seed apart from the table's.
-
-    The lowest of all where the run fails.
-    """
-    try:
-        fit(dataclasses.replace(config, seed=_TRIAL_SEED), data, workdir)
-    except InputError as error:
-        say(f"[Trials] {workdir.name} can't run: {error}")
-        return float("-inf")
-    probs = load_bundle(workdir).predict_ids(data.valid.ids)
-    return score(data.valid.labels, probs).objective
 
 
 def _note(arguments: Arguments, own: dict[MethodName, list[str]], chosen: list[str]) -> str:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
+import runpy
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,11 +26,18 @@ _FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def bench():
-    """The modules of experiments/bench, by name."""
+def script():
+    """Imports a module of experiments/ or of experiments/paper/."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXPERIMENTS / "paper")
         patch.syspath_prepend(EXPERIMENTS)
-        yield lambda name: importlib.import_module(f"bench.{name}")
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def bench(script):
+    """Imports a module of experiments/bench."""
+    return lambda name: script(f"bench.{name}")
 
 
 def _store(path: Path, seed: int) -> Path:
@@ -37,7 +48,7 @@ def _store(path: Path, seed: int) -> Path:
 
 @dataclass(frozen=True)
 class Command:
-    """A script of experiments/, run.py by default, in a process of its own.
+    """A script of experiments/, run.py by default: in a process by a call, or `inside` this one.
 
     With an `output` it gets the store and the flags of a tiny run, which `flags` override.
     """
@@ -80,6 +91,30 @@ class Command:
         finally:
             process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def inside(
+        self, *flags: object, output: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        arguments, code = self.arguments(*flags, output=output), 0
+        stdout, stderr = io.StringIO(), io.StringIO()
+        handler = signal.getsignal(signal.SIGINT)
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+        ):
+            patch.chdir(self.folder)
+            patch.setattr(sys, "argv", arguments)
+            patch.setattr(sys, "path", [str(Path(arguments[0]).parent), *sys.path])
+            try:
+                runpy.run_path(arguments[0], run_name="__main__")
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+                if isinstance(end.code, str):
+                    print(end.code, file=sys.stderr)
+        signal.signal(signal.SIGINT, handler)
+        said, complained = stdout.getvalue(), stderr.getvalue()
+        return subprocess.CompletedProcess(arguments, code, said, complained)
 
 
 @pytest.fixture(scope="session")

@@ -12,14 +12,14 @@ MODELS = ("fm", "dnn")
 
 
 @pytest.fixture(scope="module")
-def table3(command):
+def table3(command, quick):
     """Table 3 of two models on a tiny log, and what the same command says again."""
-    script = dataclasses.replace(command, script="paper/table3_transfer.py")
+    table = dataclasses.replace(command, script="paper/table3_transfer.py").inside
     results, output = command.folder / "table3", command.folder / "table3_runs"
     flags = ("--models", *MODELS, "--seeds", 2, "--train.max-epochs", 1, "--results", results)
-    done = script(*flags, output=output)
+    done = table(*flags, output=output)
     assert done.returncode == 0, done.stderr
-    return done, results, output, lambda: script(*flags, output=output)
+    return done, results, output, lambda: table(*flags, output=output)
 
 
 def test_every_model_has_scores_of_every_seed_as_it_is_and_with_ihas(table3):
@@ -59,10 +59,9 @@ def test_the_same_command_trains_nothing_again(table3):
     assert results.with_suffix(".json").read_bytes() == before
 
 
-def test_models_are_trained_and_measured_beside_the_dnn(command):
-    script = dataclasses.replace(command, script="models.py")
+def test_models_are_trained_and_measured_beside_the_dnn(command, quick):
     results = command.folder / "models"
-    done = script(
+    done = dataclasses.replace(command, script="models.py").inside(
         *("--models", *MODELS, "--data", command.folder / "store", "--seeds", 2),
         *("--output", command.folder / "models_runs", "--results", results),
         *("--preset", "small", "--train.max-epochs", 1),
@@ -83,10 +82,11 @@ def test_models_are_trained_and_measured_beside_the_dnn(command):
 
 @pytest.mark.parametrize("name", ["models.py", "table_updates.py", "paper/table3_transfer.py"])
 def test_two_logs_of_one_name_are_refused(command, name):
-    script = dataclasses.replace(command, script=name)
     stores = [command.folder / "store", command.folder / "elsewhere" / "store"]
     if not stores[1].exists():
         shutil.copytree(*stores)
-    done = script("--data", *stores, "--seeds", 2, "--results", command.folder / "none")
+    done = dataclasses.replace(command, script=name).inside(
+        "--data", *stores, "--seeds", 2, "--results", command.folder / "none"
+    )
     assert done.returncode == 2
     assert "--data names two folders of the same name: store, store." in done.stderr

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from ihas_jax.stages.parts import require_parts
 
-from ihas_jax.cli import earlier_logs
 from ihas_jax.config import Config, to_json
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
 from ihas_jax.reporting.comparison import paired_gain, spread
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 METHODS = ("none", "pep")
 
 
 @pytest.fixture(scope="module")
-def table2(command):
+def table2(command, quick):
     """Table 2 of some methods on a tiny log, and a call of the same command."""
-    script = dataclasses.replace(command, script="paper/table2_overall.py")
+    table = dataclasses.replace(command, script="paper/table2_overall.py")
     results, output = command.folder / "table2", command.folder / "tables"
     flags = ("--methods", *METHODS[1:], "--seeds", 2, "--trials", 2, "--results", results)
 
     def run():
-        return script(*flags, "--train.max-epochs", 1, output=output)
+        return table.inside(*flags, "--train.max-epochs", 1, output=output)
 
     done = run()
     assert done.returncode == 0, done.stderr
@@ -39,10 +38,10 @@ def table2(command):
 @pytest.fixture(scope="module")
 def table4(command, table2):
     """Table 4 in the same folder of runs, where what Table 2 has run is not run again."""
-    script = dataclasses.replace(command, script="paper/table4_ablation.py")
+    table = dataclasses.replace(command, script="paper/table4_ablation.py")
     results = command.folder / "table4"
     flags = ("--variants", "ihas_1", "ihas_2", "--seeds", 2, "--results", results)
-    done = script(*flags, "--train.max-epochs", 1, output=table2[1])
+    done = table.inside(*flags, "--train.max-epochs", 1, output=table2[1])
     assert done.returncode == 0, done.stderr
     return results, done
 
@@ -70,14 +69,17 @@ def test_the_table_compares_with_base_and_best_beside_the_papers_numbers(table2)
 
 
 @pytest.fixture
-def paper(monkeypatch):
-    """The modules of experiments/paper, by name."""
-    monkeypatch.syspath_prepend(EXPERIMENTS / "paper")
-    return importlib.import_module
+def record(script, tmp_path):
+    """The record of a comparison that writes to table.json, .md and .png."""
+    common = script("common")
+    arguments = common.LogComparison(
+        config=Config(), seeds=2, output=tmp_path / "runs", results=tmp_path / "table"
+    )
+    return common.Record(arguments)
 
 
-def test_a_refused_method_is_left_out_alone(paper, monkeypatch, tmp_path):
-    variants = paper("variants")
+def test_a_refused_method_is_left_out_alone(script, monkeypatch, tmp_path):
+    compare = script("compare")
     begins = {}
 
     def score(variant, data, folder, seed, sources):
@@ -87,43 +89,43 @@ def test_a_refused_method_is_left_out_alone(paper, monkeypatch, tmp_path):
             raise InputError("This click model can't carry it.")
         return {"auc": 0.7}
 
-    monkeypatch.setattr(variants, "score_variant", score)
-    monkeypatch.setattr(
-        variants, "time_inference", lambda rows, *_: {row.name: 1.0 for row in rows}
-    )
+    monkeypatch.setattr(compare, "score_variant", score)
     names = ("base", "refused", "next")
-    rows = [variants.Variant(name, name, name, Config(), name, {}) for name in names]
-    done = {}
-    times = variants.score_all(rows, None, tmp_path, range(2), done, lambda: None)
-    assert list(done) == list(times) == ["base", "next"]
+    rows = [compare.Variant(name, name, name, Config(), name, {}) for name in names]
+    done, kept = {}, []
+    compare.score_all(rows, None, tmp_path, range(2), done, lambda: kept.append(list(done)))
+    assert kept == [["base"], ["base", "next"]]
     assert begins["next"] == ["base"]
 
 
-def test_the_table_says_which_methods_are_left_out(paper, tmp_path):
-    variants, names = paper("variants"), ("base", "refused")
-    rows = [variants.Variant(name, name, name.title(), Config(), name, {}) for name in names]
+def test_the_table_says_which_methods_are_left_out(script, record, tmp_path):
+    variant, names = script("compare").Variant, ("base", "refused")
+    rows = [variant(name, name, name.title(), Config(), name, {}) for name in names]
     sizes = {"parameters": 9, "router_parameters": 0, "bytes": 36, "training_seconds": 1.0}
     runs = [{"auc": auc, "logloss": 0.4, **sizes} for auc in (0.7, 0.8)]
-    shared = variants.Shared(Config(), 2, {})
-    paper("rendering").write(
-        tmp_path / "table", "Table", rows, {"x": {"base": runs}}, {"x": {"base": 1.0}}, shared, ""
+    script("rendering").write(
+        record, "Table", rows, {"x": {"base": runs}}, {"x": {"base": 1.0}}, ""
     )
     assert "explains: Refused.\n" in (tmp_path / "table.md").read_text()
 
 
-def test_scores_of_other_defaults_are_no_scores_to_go_on_from(tmp_path):
+def test_scores_of_other_defaults_are_no_scores_to_go_on_from(script, record, tmp_path):
     content = {"seeds": 2, "config": to_json(Config()), "own": {"pep": ["a"]}, "logs": {"x": {}}}
     (tmp_path / "table.json").write_text(json.dumps(content))
-    results = tmp_path / "table"
-    assert earlier_logs(results, Config(), 2, {"own": {"pep": ["a"]}}) == {"x": {}}
-    assert earlier_logs(results, Config(), 2, {"own": {"pep": ["b"]}}) == {}
-    assert earlier_logs(results, Config(seed=1), 2, {}) == {}
-    assert earlier_logs(results, Config(), 3, {}) == {}
-    assert earlier_logs(tmp_path / "none", Config(), 2, {}) == {}
+
+    def earlier(besides, **changed):
+        arguments = dataclasses.replace(record.arguments, **changed)
+        return script("common").Record(arguments, besides).earlier()
+
+    assert earlier({"own": {"pep": ["a"]}}) == earlier({}) == {"x": {}}
+    assert earlier({"own": {"pep": ["b"]}}) == {}
+    assert earlier({}, config=Config(seed=1)) == {}
+    assert earlier({}, seeds=3) == {}
+    assert earlier({}, results=tmp_path / "none") == {}
 
 
-def test_a_method_far_below_the_best_leaves_the_others_room(paper):
-    draw = paper("rendering").draw
+def test_a_method_far_below_the_best_leaves_the_others_room(script):
+    draw = script("rendering").draw
 
     def scores(*auc):
         return [{"auc": value, "parameters": 1000, "router_parameters": 0} for value in auc]
@@ -181,16 +183,16 @@ def strict_json(path):
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
-def test_logs_of_odd_names_and_one_class_have_their_table(paper, tmp_path):
-    variants, names = paper("variants"), ["US$ 50% of $", "a|b", "_hidden"]
-    rows = [variants.Variant(n, n, n.title(), Config(), n, {}) for n in ("base", "pep")]
+def test_logs_of_odd_names_and_one_class_have_their_table(script, record, tmp_path):
+    variant, names = script("compare").Variant, ["US$ 50% of $", "a|b", "_hidden"]
+    rows = [variant(n, n, n.title(), Config(), n, {}) for n in ("base", "pep")]
     good = [ONE | {"auc": auc, "only_label": None} for auc in (0.7, 0.8)]
     table = {name: {"base": good, "pep": good} for name in names[:2]}
     table["_hidden"] = {"base": [ONE, ONE], "pep": [ONE, ONE]}
     times = {name: {"base": 1.0, "pep": 1.0} for name in names}
-    shared = variants.Shared(Config(), 2, {})
-    write = paper("rendering").write
-    assert write(tmp_path / "a $b|", "Table", rows, table, times, shared, "") == ()
+    arguments = dataclasses.replace(record.arguments, results=tmp_path / "a $b|")
+    record = dataclasses.replace(record, arguments=arguments)
+    assert script("rendering").write(record, "Table", rows, table, times, "") == ()
     text = (tmp_path / "a $b|.md").read_text()
     for words in (r"## US\$ 50% of \$", r"## a\|b", r"## \_hidden", "(a%20%24b%7C.png)"):
         assert words in text
@@ -201,22 +203,21 @@ def test_logs_of_odd_names_and_one_class_have_their_table(paper, tmp_path):
     assert (tmp_path / "a $b|.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_numbers_of_a_table_outlive_its_form(paper, tmp_path, monkeypatch, caplog):
-    variants, rendering = paper("variants"), paper("rendering")
-    rows = [variants.Variant("base", "base", "Base", Config(), "base", {})]
-    arguments = ("Table", rows, {"x": {"base": [ONE, ONE]}}, {"x": {"base": 1.0}})
-    shared = variants.Shared(Config(), 2, {})
+def test_the_numbers_of_a_table_outlive_its_form(script, record, tmp_path, monkeypatch, caplog):
+    rendering = script("rendering")
+    rows = [script("compare").Variant("base", "base", "Base", Config(), "base", {})]
+    arguments = (record, "Table", rows, {"x": {"base": [ONE, ONE]}}, {"x": {"base": 1.0}}, "")
 
     def fail(*_):
         raise ValueError("no")
 
     monkeypatch.setattr(rendering, "draw", fail)
-    missing = rendering.write(tmp_path / "table", *arguments, shared, "")
+    missing = rendering.write(*arguments)
     assert missing == (str(tmp_path / "table.png"),)
     assert "table.png could not be made (ValueError: no)" in caplog.text
     monkeypatch.setattr(rendering, "provenance", fail)
     (tmp_path / "table.md").unlink()
-    assert len(rendering.write(tmp_path / "table", *arguments, shared, "")) == 2
+    assert len(rendering.write(*arguments)) == 2
     assert {path.name for path in tmp_path.iterdir()} == {"table.json"}
     with pytest.raises(SystemExit) as end:
         require_parts(missing, "table.json")
@@ -224,24 +225,41 @@ def test_the_numbers_of_a_table_outlive_its_form(paper, tmp_path, monkeypatch, c
     require_parts((), "table.json")
 
 
-def test_scores_read_back_are_those_that_were_written(tmp_path):
-    write_json(tmp_path / "t.json", {"seeds": 2, "config": to_json(Config()), "logs": {"x": [NAN]}})
-    (value,) = earlier_logs(tmp_path / "t", Config(), 2, {})["x"]
-    assert math.isnan(value)
+def test_scores_read_back_are_those_that_were_written(record):
+    record.save({"x": [NAN, 0.5]})
+    value, other = record.earlier()["x"]
+    assert math.isnan(value) and other == 0.5
 
 
-def test_seeds_of_one_class_are_null_in_json(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    seeds = importlib.import_module("seeds")
-    runs = [dict.fromkeys(seeds.MODELS, ONE) for _ in range(2)]
-    summary = seeds.summarize(runs)
-    write_json(tmp_path / "seeds.json", summary)
-    written = strict_json(tmp_path / "seeds.json")
-    assert written["ihas"]["auc"] is None and written["ihas"]["auc_p"] is None
-    assert written["ihas"]["logloss"] == 0.4
-    text = "\n".join(seeds._table(summary))
-    assert "| iHAS | not defined: all rows have label 1 | 0.4000 ± 0.0000 | 9 | not" in text
-    assert "nan" not in text
+def test_a_table_aligns_numbers_right(script):
+    table = script("common").markdown_table
+    assert table(("a", "b"), [("x", "1")]) == ["| a | b |", "|---|---:|", "| x | 1 |"]
+    assert table(("a", "b"), [], texts=(1,)) == ["| a | b |", "|---:|---|"]
+
+
+def test_cells_of_a_comparison(script):
+    common = script("common")
+    base, runs = ([{"logloss": value} for value in pair] for pair in ((0.2, 0.4), (0.3, 0.7)))
+    assert common.spread_cell(base, "logloss") == "0.3000 ± 0.1414"
+    assert common.spread_cell(base, "logloss", 1) == "0.3 ± 0.1"
+    gain, p = common.gain_cells(base, runs, "logloss")
+    assert (gain, p) == ("+0.2000 ± 0.1414", "0.295")
+    assert common.gain_cells(runs, base, "logloss", 1)[0] == "-0.2 ± 0.1"
+    assert common.gain_cells(base, base, "logloss") == ["", ""]
+
+
+def test_inference_is_timed_per_row_and_variants_take_turns(script, monkeypatch):
+    compare, calls = script("compare"), []
+    clock = iter(range(100))
+    monkeypatch.setattr(compare.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(
+        compare, "_predictor", lambda variant, *_: lambda ids: calls.append(variant.name)
+    )
+    rows = [compare.Variant(name, name, name, Config(), name, {}) for name in ("a", "b")]
+    data = SimpleNamespace(test=SimpleNamespace(ids=np.zeros((4, 1), np.int32)))
+    times = compare.time_inference(rows, data, Path("runs"), 0)
+    assert times == {"a": 250_000.0, "b": 250_000.0}  # a second for four rows
+    assert calls == ["a", "b"] * 6
 
 
 def test_infinity_is_null_too(tmp_path):

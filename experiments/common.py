@@ -1,0 +1,210 @@
+"""What the scripts share: flags, scores to resume from, files of results, tables, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, cast, get_args
+
+import tyro
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ihas_jax.config import Config, ModelName, from_json, to_json
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.data.store import open_store
+from ihas_jax.errors import InputError
+from ihas_jax.method_config import MethodName
+from ihas_jax.names import markdown, printable
+from ihas_jax.presets import PresetName, preset
+from ihas_jax.reporting.comparison import Gain, auc_spread, paired_gain, spread
+from ihas_jax.reporting.drawing import FigureNames, save_figure
+from ihas_jax.reporting.report import provenance
+from ihas_jax.stages.parts import make_parts, require_parts
+from ihas_jax.stages.run import defined, read_json, write_json, write_text
+
+BLUE, RED, NAVY = "#3b6ea5", "#c8553d", "#1d3c5f"
+Runs = Sequence[Mapping[str, Any]]
+"""Scores of one variant, by seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The flags of every comparison over seeds."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    seeds: int = 3
+    """How many seeds are run: --seed and those that follow it."""
+    output: Path
+    """The folder of the runs."""
+    results: Path
+    """Where the table goes: this path with .md and .json at its end, and .png for a figure."""
+    preset: PresetName | None = None
+    """The values that the other flags start from, as in run.py."""
+
+    @property
+    def seed_range(self) -> range:
+        """The seeds."""
+        return range(self.config.seed, self.config.seed + self.seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogComparison(Comparison):
+    """The flags of every comparison over seeds on prepared logs."""
+
+    data: tuple[Path, ...] = ()
+    """The folders that prepare.py made, one for each log."""
+
+    def require_pairs(self) -> None:
+        """Raises an InputError where there is nothing to compare, seed by seed."""
+        if self.seeds < 2 or not self.data:
+            raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
+
+
+def early_preset() -> Config:
+    """The preset that the command line names, read ahead since it sets the flags' defaults.
+
+    What is wrong with the flags it reads is left for the whole command line to say.
+    """
+
+    @dataclass(frozen=True)
+    class Early:
+        data: str | None = None
+        preset: PresetName | None = None
+        model: str = "dnn"
+        method: str = "ihas"
+
+    early, _ = tyro.cli(Early, return_unknown_args=True, add_help=False)
+    model = cast(ModelName, early.model) if early.model in get_args(ModelName) else "dnn"
+    method = cast(MethodName, early.method) if early.method in get_args(MethodName) else "ihas"
+    return preset(early.preset or ("small" if early.data is None else "paper"), model, method)
+
+
+def open_logs(paths: Sequence[Path]) -> dict[str, Dataset]:
+    """The stores of --data by the names of their folders, in characters that can be printed.
+
+    Raises:
+      InputError: two of them have the same name.
+    """
+    names = [printable(path.resolve().name) for path in paths]
+    if len(set(names)) < len(names):
+        raise InputError(f"--data names two folders of the same name: {', '.join(names)}.")
+    return {name: open_store(path) for name, path in zip(names, paths, strict=True)}
+
+
+@dataclass(frozen=True)
+class Record:
+    """The JSON file of a comparison, from which the same command resumes.
+
+    Attributes:
+      arguments: the flags of the comparison.
+      besides: what else the scores depend on, by name, as JSON.
+    """
+
+    arguments: Comparison
+    besides: Mapping[str, Any] = field(default_factory=dict)
+
+    def earlier(self) -> dict[str, Any]:
+        """The scores in the file, by log; none where they depend on anything that has changed."""
+        path = Path(f"{self.arguments.results}.json")
+        found = read_json(path) if path.exists() else {}
+        wanted = {"seeds": self.arguments.seeds, **self.besides}
+        if any(found.get(name) != value for name, value in wanted.items()):
+            return {}
+        logs: dict[str, Any] = defined(found["logs"])
+        return logs if from_json(Config, found["config"]) == self.arguments.config else {}
+
+    def content(self, logs: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of the file, for scores by log."""
+        config = to_json(self.arguments.config)
+        return {"logs": logs, "seeds": self.arguments.seeds, "config": config, **self.besides}
+
+    def save(self, logs: Mapping[str, Any]) -> None:
+        """Writes the scores so far."""
+        self.arguments.results.parent.mkdir(parents=True, exist_ok=True)
+        write_json(Path(f"{self.arguments.results}.json"), self.content(logs))
+
+
+def write_results(
+    results: Path,
+    content: Mapping[str, Any],
+    lines: Callable[[], list[str]],
+    draw: Callable[[], Figure] | None = None,
+    names: FigureNames | None = None,
+) -> tuple[str, ...]:
+    """Writes a script's results: JSON first, then Markdown, then a figure.
+
+    Args:
+      results: path of the files without .json, .md and .png.
+      content: the content of the JSON file; nan becomes null.
+      lines: makes the lines of the Markdown file.
+      draw: makes the figure, if there is one.
+      names: how the figure shows the names of the user that stand in it.
+
+    Returns:
+      The files that could not be made; an error of the JSON file is raised.
+    """
+    results.parent.mkdir(parents=True, exist_ok=True)
+    write_json(Path(f"{results}.json"), content)
+    text, figure = Path(f"{results}.md"), Path(f"{results}.png")
+
+    def write_markdown() -> None:
+        note = [names.note(markdown), ""] if names and names.stand_ins else []
+        write_text(text, "\n".join([*lines(), *note]))
+
+    parts: dict[str, Callable[[], None]] = {str(text): write_markdown}
+    if draw is not None:
+        fonts = names.fonts if names else ()
+        parts[str(figure)] = lambda: save_figure(figure, draw, fonts)
+    return make_parts(parts)
+
+
+def print_results(results: Path, missing: Sequence[str]) -> None:
+    """Prints the Markdown file; exits with code 1 where `write_results` left files `missing`."""
+    require_parts(missing, f"{results}.json")
+    print(Path(f"{results}.md").read_text(encoding="utf-8"))
+
+
+def machine() -> list[str]:
+    """Lines of Markdown on hardware, versions and command, for results that have no config."""
+    return provenance(Config())[:-1]
+
+
+def markdown_table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], texts: Sequence[int] = (0,)
+) -> list[str]:
+    """The lines of a table; the columns numbered in `texts` hold text, the others numbers."""
+    rules = "".join("---|" if n in texts else "---:|" for n in range(len(headers)))
+    first, *others = (f"| {' | '.join(cells)} |" for cells in (headers, *rows))
+    return [first, f"|{rules}", *others]
+
+
+def spread_cell(runs: Runs, metric: str, digits: int = 4) -> str:
+    """Mean and deviation of a metric over seeds, or why an AUC is not defined."""
+    if metric == "auc":
+        return auc_spread(runs)
+    return f"{spread([run[metric] for run in runs]):.{digits}f}"
+
+
+def gain_over(base: Runs, runs: Runs, metric: str) -> Gain:
+    """What `runs` have more of a metric than `base`, seed by seed."""
+    return paired_gain([run[metric] for run in runs], [run[metric] for run in base])
+
+
+def gain_cells(base: Runs, runs: Runs, metric: str, digits: int = 4) -> list[str]:
+    """The difference of `gain_over` and its p-value; two empty cells beside the base itself."""
+    if runs is base:
+        return ["", ""]
+    gain = gain_over(base, runs, metric)
+    return [f"{gain.spread:+.{digits}f}", gain.p_text]
+
+
+def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure of some inches with that many panels, row by row, open at the top and right."""
+    figure = Figure(figsize=size, layout="constrained")
+    rows = -(-count // columns)
+    axes = [figure.add_subplot(rows, columns, n + 1) for n in range(count)]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes

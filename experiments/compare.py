@@ -1,0 +1,219 @@
+"""Variants, logs and seeds in; test scores out. All comparisons call the stages from here."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench.common import Side, take_turns
+from jax import Array
+
+from ihas_jax.config import Config, ModelName, replaced
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.errors import InputError
+from ihas_jax.models.base import BatchStats, Params
+from ihas_jax.progress import log
+from ihas_jax.selectors.registry import build_selector
+from ihas_jax.serving.bundle import load_bundle
+from ihas_jax.stages.borrow import borrow
+from ihas_jax.stages.pipeline import fit, transfer
+from ihas_jax.stages.pretrain import streamed_predict, train_base
+from ihas_jax.stages.run import Run
+from ihas_jax.stages.search import predict_selected, search
+from ihas_jax.stages.together import fit_together
+from ihas_jax.stages.workdir import open_workdir
+from ihas_jax.training.metrics import score
+from ihas_jax.training.streaming import Streamed
+
+Scores = dict[str, float]
+Table = dict[str, dict[str, list[Scores]]]
+"""Scores of each seed, by log and variant."""
+_TURNS = 5
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of a table.
+
+    Attributes:
+      name: its name in files.
+      run: the name of its runs, which other variants may share.
+      title: its name in tables.
+      config: every choice but the seed.
+      key: the model in metrics.json that the variant's scores are of.
+      paper: AUC and logloss in the paper, by the log that they were taken on.
+    """
+
+    name: str
+    run: str
+    title: str
+    config: Config
+    key: str
+    paper: Mapping[str, tuple[float, float]]
+
+
+def run_alone(
+    config: Config, data: Dataset, workdir: Path, sources: Iterable[Path] = ()
+) -> dict[str, Any]:
+    """The metrics of a run, which takes the stages it has in common with finished `sources`."""
+    for source in sources:
+        if (source / "metrics.json").exists():
+            borrow(config, data, workdir, source)
+    return fit(config, data, workdir).metrics
+
+
+def run_together(
+    config: Config, data: Dataset, workdirs: Mapping[int, Path]
+) -> list[dict[str, Any]]:
+    """The metrics of the runs of several seeds, in folders by seed, trained side by side."""
+    return [result.metrics for result in fit_together(config, data, workdirs)]
+
+
+def run_transferred(
+    config: Config, model: ModelName, data: Dataset, workdir: Path
+) -> dict[str, Any]:
+    """The metrics of a model by the gates and clusters of the config's, searched in `workdir`."""
+    for stage in ("search", "cluster") if model != config.model.name else ():
+        fit(config, data, workdir, stage)
+    return transfer(replaced(config, "model.name", model), data, workdir).metrics
+
+
+def validation_score(config: Config, data: Dataset, workdir: Path) -> float:
+    """What early stopping maximises, on validation rows, of what a run serves.
+
+    Minus infinity where the run fails.
+    """
+    try:
+        fit(config, data, workdir)
+    except InputError as error:
+        log(f"[Trials] {workdir.name} can't run: {error}")
+        return float("-inf")
+    probs = load_bundle(workdir).predict_ids(data.valid.ids)
+    return score(data.valid.labels, probs).objective
+
+
+def base_scores(
+    config: Config, data: Dataset, folder: Path, name: str, seeds: range
+) -> list[Scores]:
+    """Test scores, epochs and seconds of the base model alone, seed by seed.
+
+    Args:
+      config: every choice but the seed.
+      data: the log.
+      folder: the trainings on the log are in here.
+      name: the trainings are in folders of this name and the seed.
+      seeds: the seeds.
+    """
+    scores = []
+    for seed in seeds:
+        log(f"[{folder.name}] {name}, seed {seed}")
+        own, start = dataclasses.replace(config, seed=seed), time.monotonic()
+        with open_workdir(own, data, folder / f"{name}_{seed}") as path:
+            run = Run(own, data, path)
+            fitted = train_base(run)
+            predict = streamed_predict(run.model(), "[evaluate] base")
+            probs = predict((fitted.params, fitted.batch_stats), data.test.ids)
+        facts = score(data.test.labels, probs).facts
+        seconds = time.monotonic() - start
+        scores.append({**facts, "epochs": len(fitted.history), "seconds": seconds})
+    return scores
+
+
+def score_all(
+    variants: Sequence[Variant],
+    data: Dataset,
+    folder: Path,
+    seeds: range,
+    done: dict[str, list[Scores]],
+    keep: Callable[[], None],
+) -> None:
+    """Adds the scores of every variant that `done` lacks, and calls `keep` after each.
+
+    A variant that can't run, such as a method that the click model can't carry, is left out; the
+    log says why.
+    """
+    for i, variant in enumerate(variants):
+        if variant.name in done:
+            continue
+        sources = [other.run for other in variants[:i] if other.name in done]
+        try:
+            scores = [score_variant(variant, data, folder, seed, sources) for seed in seeds]
+        except InputError as error:
+            log(f"[{folder.name}] {variant.title} is left out: {error}")
+            continue
+        done[variant.name] = scores
+        keep()
+
+
+def score_variant(
+    variant: Variant, data: Dataset, folder: Path, seed: int, sources: Sequence[str]
+) -> Scores:
+    """Test scores of a variant with one seed, its size and its training time.
+
+    Args:
+      variant: the variant.
+      data: the log.
+      folder: the runs on the log are in here, one folder for each variant and seed.
+      seed: the seed.
+      sources: names of finished runs, whose stages the run may take.
+    """
+    log(f"[{folder.name}] {variant.title}, seed {seed}")
+    config = dataclasses.replace(variant.config, seed=seed)
+    others = [folder / f"{source}_{seed}" for source in sources]
+    metrics = run_alone(config, data, folder / f"{variant.run}_{seed}", others)
+    row = metrics[variant.key]
+    seconds = {stage: s for stage, s in metrics["seconds"].items() if stage != "evaluate"}
+    if variant.key == "search":
+        seconds = {"search": seconds["search"]}
+    if variant.key != "base":
+        seconds.pop("base", None)  # the method does not need it
+    names = ("auc", "logloss", "only_label", "parameters", "bytes")
+    scores = {name: row[name] for name in names if name in row}
+    scores["router_parameters"] = row.get("router_parameters", 0)
+    scores["training_seconds"] = sum(seconds.values())
+    return scores
+
+
+def time_inference(
+    variants: Sequence[Variant], data: Dataset, folder: Path, seed: int
+) -> dict[str, float]:
+    """Microseconds per test row of all that a variant's prediction needs, gates and routing too.
+
+    Variants take turns with one seed; each has its median.
+    """
+    ids = data.test.ids
+
+    def side(predict: Callable[[np.ndarray], np.ndarray]) -> Side:
+        def turn() -> float:
+            start = time.perf_counter()
+            predict(ids)
+            return 1e6 * (time.perf_counter() - start) / len(ids)
+
+        return turn
+
+    sides = {v.name: side(_predictor(v, data, folder / f"{v.run}_{seed}", seed)) for v in variants}
+    return take_turns(sides, _TURNS)
+
+
+def _predictor(
+    variant: Variant, data: Dataset, workdir: Path, seed: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Click probabilities `[n]` of ids `[n, N]`, by the bundle of a run or its searched model."""
+    if variant.key != "search":
+        return load_bundle(workdir).predict_ids
+    run = Run(dataclasses.replace(variant.config, seed=seed), data, workdir)
+    model = run.model()
+    selector = build_selector(run.config, model, run.epoch_steps)
+    fitted = search(run, selector).fitted  # it has ended, and is read back
+    weights = (fitted.params, fitted.batch_stats)
+
+    def predict(weights: tuple[Params, BatchStats], ids: Array) -> Array:
+        return predict_selected(model, selector, *weights, ids)[0]
+
+    predictor = Streamed(predict, "[predict] searched model")
+    return lambda ids: predictor(weights, ids)
