@@ -47,30 +47,30 @@ Measure = Literal[
 class Arguments:
     """Measures training, search, memory and whole stages, ours and PyTorch's taking turns.
 
-    PyTorch's side needs `pip install -e '.[bench]'`; without it ours is measured alone. Let
-    nothing else run meanwhile.
+    PyTorch's side needs `pip install -e '.[bench]'`; without it, ours is measured alone. Nothing
+    else should run meanwhile.
     """
 
     settings: Settings = field(default_factory=Settings)
-    """How large and how often."""
+    """How much is measured, and how often."""
     only: tuple[Measure, ...] = get_args(Measure)
-    """Which measures to take."""
+    """The measures to take."""
     data: Path | None = None
-    """Folder made by prepare.py, for 'stages'; left out without it."""
+    """The folder that prepare.py made, for 'stages', which is left out without it."""
     epochs: int = 3
-    """Epochs of each training in 'stages', on both sides."""
+    """How many epochs each training in 'stages' has, on both sides."""
     stage_turns: int = 3
-    """Turns of each side in 'stages'."""
+    """How many turns each side has in 'stages'."""
     memory_rows: int = 2_000_000
-    """Rows of the log of 'memory'."""
+    """How many rows the log of 'memory' has."""
     feeding_rows: int = 2_000_000
-    """Rows of the store of 'feeding'."""
+    """How many rows the store of 'feeding' has."""
     cluster_rows: int = 1_000_000
-    """Rows of the log of 'clusters'."""
+    """How many rows the log of 'clusters' has."""
     full_shape: Shape | None = None
-    """Shape of the log of 'full', a whole run; left out without it."""
+    """The shape of the log of 'full', a whole run, which is left out without it."""
     full_rows: int | None = None
-    """Rows of that log; by default as many as the real one has."""
+    """How many rows the log of 'full' has; by default as many as the real one."""
     results: Path = Path("experiments/results/benchmark")
     """Where the results go: this path with .md, .json and .png at its end."""
 

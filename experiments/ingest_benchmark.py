@@ -38,18 +38,18 @@ _NUMBERS = 13
 
 @dataclass(frozen=True)
 class Arguments:
-    """Writes a log of each size, prepares it, and deletes it.
+    """Writes a log of each size, prepares it and deletes it.
 
-    The first one is also prepared in two plain ways: with pandas (if it is installed), and line
+    The first log is also prepared in two plain ways: with pandas (if it is installed), and line
     by line in Python, as pytorch-fm does.
     """
 
     rows: tuple[int, ...] = (1_000_000, 4_000_000, FULL_ROWS)
-    """Rows of each log; the full one needs 30 GB of disk."""
+    """How many rows each log has; the full one needs 30 GB of disk."""
     turns: int = 3
-    """Turns of ours and pandas on the first log; the loop has one."""
+    """How many turns ours and pandas have on the first log; the loop has one."""
     folder: Path | None = None
-    """Where logs and stores are written meanwhile; a temporary folder without it."""
+    """Where logs and stores are written meanwhile; a temporary folder by default."""
     results: Path = Path("experiments/results/ingest")
     """Where the results go: this path with .md and .json at its end."""
 

@@ -1,4 +1,4 @@
-"""Kills, full disks, read-only folders, damaged bytes and random logs: what becomes of each."""
+"""Shows what becomes of kills, full disks, read-only folders, damaged bytes and random logs."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _TEXTS = (0, 1, 4)
 
 @dataclass(frozen=True)
 class Job:
-    """What all trials have in common."""
+    """The flags of every kind of trial."""
 
     folder: Path | None = None
-    """Where the tiny runs are made; a temporary folder without it."""
+    """Where the tiny runs are made; a temporary folder by default."""
     seed: int = 0
-    """Of moments, sizes and bytes."""
+    """The seed of random moments, sizes and bytes."""
     results: Path = Path("experiments/results/robustness")
     """Where the results go: this path with .md and .json at its end."""
 
@@ -57,9 +57,9 @@ class Kill(Job):
     """Ends runs of all methods by kill -9, some inside the rename of a checkpoint."""
 
     trials: int = 100
-    """Kills, at random moments."""
+    """How many kills there are, at random moments."""
     renames: int = 3
-    """How many of them are inside the rename of a checkpoint, before and after it by turns."""
+    """How many of the kills are inside the rename of a checkpoint, before and after it by turns."""
     methods: tuple[MethodName, ...] = METHODS
     """The methods, which take turns."""
 
@@ -125,7 +125,7 @@ class Full(Job):
     """Fills the disk (a small tmpfs) while a run is in each of its stages."""
 
     trials: int = 24
-    """Sizes of the disk, from nearly none to what the run needs."""
+    """How many sizes of the disk are tried, from nearly none to what the run needs."""
     stages: tuple[str, ...] = _STAGES
     """The stages that begin on a disk without any space."""
 
@@ -226,7 +226,7 @@ class Damage(Job):
     """Changes one byte of one file, of finished runs and of runs that lack their evaluation."""
 
     trials: int = 200
-    """Damaged bytes; each in a copy of a run."""
+    """How many bytes are damaged, each in a copy of a run."""
     methods: tuple[MethodName, ...] = ("ihas", "pep", "optembed", "adafs_soft")
     """The methods, which take turns."""
 
@@ -261,7 +261,7 @@ class Fuzz(Job):
     """Prepares random logs of known values and damaged files, and encodes random rows."""
 
     trials: int = 10_000
-    """Logs and rows."""
+    """How many logs and rows are tried."""
 
     def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
         """Every value gets its own id, or one clear error comes and leaves nothing."""

@@ -26,22 +26,22 @@ from ihas_jax.stages.pipeline import StageName, transfer
 
 @dataclass(frozen=True)
 class Arguments:
-    """Runs iHAS end to end. Run the same command again to go on after an interruption.
+    """Runs iHAS end to end. The same command resumes after an interruption.
 
     Writes metrics.json, report.md, figures/, log.jsonl and bundle/ into the output folder. Exit
-    code 1: the numbers are there, but a part of report or figures is not.
+    code 1 means that the numbers are there, but a part of report or figures is not.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     data: Path | None = None
-    """Folder made by prepare.py; without it a synthetic log with planted truth is drawn."""
+    """The folder that prepare.py made; without it, a synthetic log with planted truth is drawn."""
     output: Path | None = None
-    """Folder of the run; new, or one to go on with (default: runs/ and the name of --data). The
+    """The folder of the run, new or to resume (default: runs/ and the name of --data). The
     gates and clusters of a run of another click model serve this one, in transfer/ there."""
     stage: StageName = "all"
-    """One stage alone, from what is already there, or all that are missing."""
+    """One stage runs alone, from what is already there, or all that are missing run."""
     preset: PresetName | None = None
-    """Values that the other flags start from: paper, small for logs of up to a few million rows
+    """The values that the other flags start from: paper, small for logs of up to a few million rows
     (the default without --data), or reference for the model choices of pytorch-fm's examples."""
 
 

@@ -31,13 +31,13 @@ Side = Callable[[], float]
 
 @dataclass(frozen=True)
 class Settings:
-    """How large and how often.
+    """How much is measured, and how often.
 
     Attributes:
-      batch_size: B.
-      steps: steps in one turn of our side, which are one round.
-      turns: turns of each side; the median counts.
-      shrink: divides the vocabularies, for a quick look.
+      batch_size: how many rows a batch has.
+      steps: how many steps a turn of our side has; they are one round.
+      turns: how many turns each side has; the median counts.
+      shrink: what the numbers of values are divided by, for a quick look.
     """
 
     batch_size: int = 2048

@@ -1,6 +1,6 @@
 """Table 2: all selection methods on the same logs, click model, split and budget, over seeds.
 
-Finished parts are kept, so the same command goes on where it stopped.
+Finished parts are kept, so the same command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -79,9 +79,10 @@ _TRIAL_SEED = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(LogComparison):
-    """Compares the selection methods on prepared logs. The same command resumes.
+    """Compares the selection methods on prepared logs.
 
-    Flags of --search are those of --method alone; the other methods have those of the preset.
+    The same command resumes after an interruption. Flags of --search hold for
+    --method alone; the other methods have the values of the preset.
     """
 
     methods: tuple[MethodName, ...] = tuple(METHODS)
@@ -99,7 +100,7 @@ def main() -> None:
     arguments = tyro.cli(Arguments, default=Arguments(config=early_preset()))
     arguments.require_pairs()
     if arguments.trials < 0:
-        raise InputError(f"--trials must not be negative, unlike {arguments.trials}.")
+        raise InputError(f"--trials must be at least 0, not {arguments.trials}.")
     order = [name for name in METHODS if name in ("none", *arguments.methods)]
     own = {
         method: differences(arguments.config, default_of(arguments, method)) for method in METHODS
@@ -156,7 +157,7 @@ def choice_of(arguments: Arguments, variant: Variant) -> str:
 
 
 def drawn(config: Config, fields: int, trial: int) -> Config:
-    """A config with values drawn from what its method may try on a log of so many fields."""
+    """A config with values drawn from what its method may try on a log of that many fields."""
     rng = np.random.Generator(np.random.Philox(key=[trial, zlib.crc32(config.method.encode())]))
     space = _SHARED | _SPACES[config.method]
     if config.method in _FIELDS:

@@ -3,7 +3,7 @@
 For each log and seed a DNN is searched and its masked embeddings are clustered, once. Then every
 model is trained as it is ("original"), under AdaFS-soft with a controller of its own, and once
 per cluster with the coordinates that the cluster keeps ("iHAS"). Finished parts are kept, so the
-same command goes on where it stopped.
+same command resumes where it stopped.
 """
 
 from __future__ import annotations

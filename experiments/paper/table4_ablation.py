@@ -1,6 +1,6 @@
 """Table 4: the base model, four variants of iHAS and iHAS itself, over several seeds.
 
-Finished parts are kept, so the same command goes on where it stopped.
+Finished parts are kept, so the same command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ _NOTE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(LogComparison):
-    """Runs the ablations of iHAS on prepared logs. The same command resumes."""
+    """Runs the ablations of iHAS on prepared logs.
+
+    The same command resumes after an interruption.
+    """
 
     variants: tuple[VariantName, ...] = get_args(VariantName)
     """The rows of the table; base is always among them, as the first."""

@@ -13,13 +13,12 @@ SHRINK = ("--settings.shrink", 20_000)
 
 
 @pytest.fixture(scope="module")
-def measured(command):
-    """Measures at their smallest: what the process said, and the files it wrote."""
+def measured(command, quick):
+    """Measures at their smallest: what the script said, and the files it wrote."""
     results = command.folder / "benchmark"
-    script = dataclasses.replace(command, script="benchmark.py")
     measures = ("criteo", "search", "scaling", "limit", "breakdown", "memory")
     more = ("feeding", "clusters", "seeds", "full")
-    done = script(
+    done = dataclasses.replace(command, script="benchmark.py").inside(
         *TINY, *SHRINK, "--memory-rows", 3000, "--cluster-rows", 5000, "--full-rows", 3000,
         "--full-shape", "avazu", "--feeding-rows", 2000, "--results", results, "--only", *measures,
         *more,
@@ -47,10 +46,9 @@ def test_the_table_says_on_what_it_was_measured(measured):
     assert results.with_suffix(".png").stat().st_size > 10_000
 
 
-def test_stages_take_a_prepared_log(command):
+def test_stages_take_a_prepared_log(command, quick):
     results = command.folder / "stages"
-    script = dataclasses.replace(command, script="benchmark.py")
-    done = script(
+    done = dataclasses.replace(command, script="benchmark.py").inside(
         *("--only", "stages", "--data", command.folder / "store", "--epochs", 1),
         *("--stage-turns", 1, "--results", results),
     )
@@ -75,8 +73,8 @@ def test_the_profile_finds_every_part_of_a_step(measured):
 
 
 def test_a_measure_without_its_input_is_left_out_and_says_what_it_needs(command):
-    script = dataclasses.replace(command, script="benchmark.py")
-    done = script("--only", "stages", "full", "--results", command.folder / "nothing")
+    benchmark = dataclasses.replace(command, script="benchmark.py").inside
+    done = benchmark("--only", "stages", "full", "--results", command.folder / "nothing")
     assert done.returncode != 0
     assert "--data" in done.stderr and "--full-shape" in done.stderr
     assert "Traceback" not in done.stderr
@@ -97,6 +95,29 @@ def test_turns_alternate_and_the_first_does_not_count(bench):
     sides = {"a": side("a", 9.0, 1.0, 3.0, 2.0), "b": side("b", 9.0, 4.0, 4.0, 7.0)}
     assert bench("common").take_turns(sides, 3) == {"a": 2.0, "b": 4.0}
     assert calls == ["a", "b"] * 4
+
+
+def test_a_timed_side_hands_its_state_on_and_counts_seconds_per_step(bench, monkeypatch):
+    common, states = bench("common"), []
+    clock = iter((10.0, 14.0, 20.0, 22.0))
+    monkeypatch.setattr(common.time, "perf_counter", lambda: next(clock))
+
+    def step(state, more):
+        states.append(state)
+        return state + more, {}
+
+    side = common.timed(step, 0, (5,), common.Settings(steps=2))
+    assert [side(), side()] == [2.0, 1.0]
+    assert states == [0, 5]
+
+
+def test_the_peak_of_a_process_holds_what_it_has_held(bench):
+    peak = bench("peak").peak_bytes
+    before = peak()
+    held = np.ones(60_000_000, np.uint8)
+    assert before > 10_000_000
+    assert peak() >= before
+    del held
 
 
 def test_drawn_ids_fall_as_one_over_the_rank_and_move_the_clicks(bench):
@@ -121,15 +142,15 @@ def test_shapes_are_those_of_the_whole_logs(bench):
     assert (len(sizes["avazu"]), sum(sizes["avazu"])) == (22, 645_394)
 
 
-def test_the_comparison_of_table_updates_runs_and_goes_on(command):
+def test_the_comparison_of_table_updates_runs_and_goes_on(command, quick):
     results = command.folder / "updates"
-    script = dataclasses.replace(command, script="table_updates.py")
+    updates = dataclasses.replace(command, script="table_updates.py").inside
     flags = (
         *("--data", command.folder / "store", "--seeds", 2, "--results", results),
         *("--output", command.folder / "updates_runs", "--preset", "small"),
         *("--train.batch-size", 200, "--train.max-epochs", 1),
     )
-    first, second = script(*flags), script(*flags)
+    first, second = updates(*flags), updates(*flags)
     assert first.returncode == 0, first.stderr
     assert "| store | auc |" in first.stdout
     (log,) = json.loads(results.with_suffix(".json").read_text())["logs"].values()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,14 +15,10 @@ from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.data.schema import Field
 from ihas_jax.reporting.drawing import figure_names
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-
 
 @pytest.fixture(scope="module")
-def generate():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXPERIMENTS)
-        yield importlib.import_module("generate")
+def generate(script):
+    return script("generate")
 
 
 def test_a_generated_log_is_read_as_criteo(generate, tmp_path):
@@ -57,9 +51,9 @@ def test_hexadecimal_digits_differ_where_ranks_do(generate):
 
 
 def test_a_store_is_described(command):
-    script = dataclasses.replace(command, script="describe.py")
+    describe = dataclasses.replace(command, script="describe.py").inside
     store, figure = command.folder / "store", command.folder / "frequencies.png"
-    done = script(store, "--verify", "--figure", figure)
+    done = describe(store, "--verify", "--figure", figure)
     assert done.returncode == 0, done.stderr
     data = open_store(store)
     for word in (*data.schema.names, f"{len(data.train.labels):,}", "label rate", "checksum"):
@@ -72,7 +66,7 @@ def test_a_store_is_described(command):
     with (damaged / "valid.ids.npy").open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\1")
-    done = script(damaged, "--verify")
+    done = describe(damaged, "--verify")
     assert done.returncode == 2
     assert "valid.ids.npy is damaged" in done.stderr
     assert "Traceback" not in done.stderr
@@ -84,28 +78,27 @@ def test_text_is_shown_as_it_is_and_parquet_has_no_checksums(command):
     path = folder / "log.csv"
     path.write_text("ad[/x],y\n" + "[/home],1\n" * 20 + "[red]q,0\n" * 12)
     flags = ("--label", "y", "--categorical", "ad[/x]", "--input", path)
-    script = dataclasses.replace(command, script="prepare.py")
-    done = script("table", *flags, "--output", folder / "store")
+    done = dataclasses.replace(command, script="prepare.py").inside(
+        "table", *flags, "--output", folder / "store"
+    )
     assert done.returncode == 0, done.stderr
     assert "ad[/x]" in done.stdout
-    script = dataclasses.replace(command, script="describe.py")
-    shown = script(folder / "store").stdout
+    describe = dataclasses.replace(command, script="describe.py").inside
+    shown = describe(folder / "store").stdout
     assert "'[/home]'" in shown
     assert "label: y, sources: log.csv, min count: 10, seed: 0" in shown
     for split in ("train", "valid", "test"):
         frame = pl.DataFrame({"label": [0, 1], "site": [0, 2]})
         frame.write_parquet(folder / f"{split}.parquet")
-    assert "site" in script(folder).stdout
-    done = script(folder, "--verify")
+    assert "site" in describe(folder).stdout
+    done = describe(folder, "--verify")
     assert done.returncode == 2
     assert "has no checksums" in done.stderr
-    assert "must end in" in script(folder, "--figure", "x.txt").stderr
+    assert "must end in" in describe(folder, "--figure", "x.txt").stderr
 
 
-def test_other_shares_and_top_values_are_those_of_the_log(generate, tmp_path):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXPERIMENTS)
-        describe = importlib.import_module("describe")
+def test_other_shares_and_top_values_are_those_of_the_log(script, tmp_path):
+    describe = script("describe")
     path = tmp_path / "log.csv"
     path.write_text("ad,y\n" + "a,1\n" * 12 + "b,0\n" * 6 + "".join(f"r{i},0\n" for i in range(2)))
     log = formats.table(path, label="y", categorical=["ad"])
@@ -114,10 +107,8 @@ def test_other_shares_and_top_values_are_those_of_the_log(generate, tmp_path):
     assert counts.tolist() == [12, 6, 2]
 
 
-def test_the_figure_names_the_largest_fields():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXPERIMENTS)
-        describe = importlib.import_module("describe")
+def test_the_figure_names_the_largest_fields(script):
+    describe = script("describe")
     fields = tuple(Field(f"f{n}$", tuple(map(str, range(10 * n)))) for n in range(12))
     counts = [np.arange(field.size, 0, -1) for field in fields]
     figure = describe.draw_frequencies(figure_names([field.name for field in fields]), counts)
@@ -130,9 +121,9 @@ def test_the_figure_names_the_largest_fields():
 
 
 def test_the_benchmark_of_preparing(command):
-    script = dataclasses.replace(command, script="ingest_benchmark.py")
     results = command.folder / "ingest"
-    done = script("--rows", 2000, 3000, "--turns", 1, "--results", results)
+    measure = dataclasses.replace(command, script="ingest_benchmark.py")
+    done = measure("--rows", 2000, 3000, "--turns", 1, "--results", results)
     assert done.returncode == 0, done.stderr
     rows = json.loads(results.with_suffix(".json").read_text())["rows"]
     ours = [row for row in rows if row["side"] == "ihas_jax"]
