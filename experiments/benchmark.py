@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
     catch_interrupts()  # importing what follows takes seconds
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -31,9 +32,8 @@ from matplotlib.figure import Figure
 
 from ihas_jax.data.store import open_store
 from ihas_jax.errors import InputError, run_cli
-from ihas_jax.names import markdown
+from ihas_jax.names import markdown, printable
 from ihas_jax.progress import console, log
-from ihas_jax.reporting.drawing import figure_text
 from ihas_jax.reporting.tables import Grid
 from ihas_jax.stages.parts import require_parts
 
@@ -130,6 +130,8 @@ def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:
 
 _HEADERS = ("measure", "side", "median", "ratio", "goal")
 _TEXTS = (0, 1)
+_LINE = 160
+"""How many characters a line of the figure has at most."""
 
 
 def _table(rows: list[Row]) -> Grid:
@@ -191,8 +193,8 @@ def _sentence(row: Row) -> str:
 
 
 def _plain(line: str) -> str:
-    """A line of Markdown as matplotlib's text."""
-    return line.replace("`", "").replace("$", r"\$")
+    """A line of Markdown as matplotlib's text, on several lines where it is long."""
+    return textwrap.fill(printable(line).replace("`", "").replace("$", r"\$"), _LINE)
 
 
 def _draw(rows: list[Row]) -> Figure:
@@ -208,7 +210,7 @@ def _draw(rows: list[Row]) -> Figure:
             for name, value in row.values.items()
         ]
         axis.bar_label(bars, labels, padding=3, fontsize=8)
-        axis.set_title(f"{figure_text(row.measure)} [{row.unit}]", fontsize=9, loc="left")
+        axis.set_title(f"{_plain(row.measure)} [{row.unit}]", fontsize=9, loc="left")
         axis.margins(x=0.25)
         axis.invert_yaxis()
         axis.tick_params(labelsize=8)

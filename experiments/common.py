@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import tyro
 from matplotlib.axes import Axes
@@ -36,9 +36,9 @@ class Comparison:
     config: Annotated[Config, tyro.conf.arg(name="")]
     seeds: int = 3
     """How many seeds are run: --seed and those that follow it."""
-    output: Path
-    """The folder of the runs."""
-    results: Path
+    output: Path = Path("runs")
+    """The folder of the runs, with a folder for each of them."""
+    results: Path = Path("experiments/results")
     """Where the table goes: this path with .md and .json at its end, and .png for a figure."""
     preset: PresetName | None = None
     """The values that the other flags start from, as in run.py."""
@@ -61,6 +61,25 @@ class LogComparison(Comparison):
         if self.seeds < 2 or not self.data:
             raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
 
+    def open_logs(self) -> dict[str, Dataset]:
+        """The stores of --data by the names of their folders, in characters that can be printed.
+
+        Raises:
+          InputError: two of them have the same name.
+        """
+        names = [printable(path.resolve().name) for path in self.data]
+        if len(set(names)) < len(names):
+            raise InputError(f"--data names two folders of the same name: {', '.join(names)}.")
+        return {name: open_store(path) for name, path in zip(names, self.data, strict=True)}
+
+
+Flags = TypeVar("Flags", bound=Comparison)
+
+
+def parse(kind: type[Flags], about: str | None) -> Flags:
+    """Reads the command line of a comparison, which its help says something `about`."""
+    return tyro.cli(kind, description=about, default=kind(config=early_preset()))
+
 
 def early_preset() -> Config:
     """The preset that the command line names, read ahead since it sets the flags' defaults.
@@ -81,49 +100,39 @@ def early_preset() -> Config:
     return preset(early.preset or ("small" if early.data is None else "paper"), model, method)
 
 
-def open_logs(paths: Sequence[Path]) -> dict[str, Dataset]:
-    """The stores of --data by the names of their folders, in characters that can be printed.
-
-    Raises:
-      InputError: two of them have the same name.
-    """
-    names = [printable(path.resolve().name) for path in paths]
-    if len(set(names)) < len(names):
-        raise InputError(f"--data names two folders of the same name: {', '.join(names)}.")
-    return {name: open_store(path) for name, path in zip(names, paths, strict=True)}
-
-
-@dataclass(frozen=True)
+@dataclass
 class Record:
-    """The JSON file of a comparison, from which the same command resumes.
+    """The scores of a comparison, in a JSON file from which the same command resumes.
 
     Attributes:
       arguments: the flags of the comparison.
       besides: what else the scores depend on, by name, as JSON.
+      logs: the scores by log; at first those in the file, or none where anything that they
+        depend on has changed.
     """
 
-    arguments: Comparison
+    arguments: LogComparison
     besides: Mapping[str, Any] = field(default_factory=dict)
+    logs: dict[str, Any] = field(init=False)
 
-    def earlier(self) -> dict[str, Any]:
-        """The scores in the file, by log; none where they depend on anything that has changed."""
+    def __post_init__(self) -> None:
         path = Path(f"{self.arguments.results}.json")
         found = read_json(path) if path.exists() else {}
         wanted = {"seeds": self.arguments.seeds, **self.besides}
-        if any(found.get(name) != value for name, value in wanted.items()):
-            return {}
-        logs: dict[str, Any] = defined(found["logs"])
-        return logs if from_json(Config, found["config"]) == self.arguments.config else {}
+        same = all(found.get(name) == value for name, value in wanted.items())
+        same = same and from_json(Config, found["config"]) == self.arguments.config
+        self.logs = defined(found["logs"]) if same else {}
 
-    def content(self, logs: Mapping[str, Any]) -> dict[str, Any]:
-        """The content of the file, for scores by log."""
+    @property
+    def content(self) -> dict[str, Any]:
+        """The content of the file."""
         config = to_json(self.arguments.config)
-        return {"logs": logs, "seeds": self.arguments.seeds, "config": config, **self.besides}
+        return {"logs": self.logs, "seeds": self.arguments.seeds, "config": config, **self.besides}
 
-    def save(self, logs: Mapping[str, Any]) -> None:
+    def save(self) -> None:
         """Writes the scores so far."""
         self.arguments.results.parent.mkdir(parents=True, exist_ok=True)
-        write_json(Path(f"{self.arguments.results}.json"), self.content(logs))
+        write_json(Path(f"{self.arguments.results}.json"), self.content)
 
 
 def write_results(
@@ -166,6 +175,12 @@ def print_results(results: Path, missing: Sequence[str]) -> None:
     print(Path(f"{results}.md").read_text(encoding="utf-8"))
 
 
+def report(title: str, body: Sequence[str], config: Config, figure: str = "") -> list[str]:
+    """The lines of a Markdown file: title, body, a line that shows a figure, how it was made."""
+    shown = [figure, ""] if figure else []
+    return [f"# {title}", "", *body, "", *shown, *provenance(config), ""]
+
+
 def machine() -> list[str]:
     """Lines of Markdown on hardware, versions and command, for results that have no config."""
     return provenance(Config())[:-1]
@@ -198,6 +213,21 @@ def gain_cells(base: Runs, runs: Runs, metric: str, digits: int = 4) -> list[str
         return ["", ""]
     gain = gain_over(base, runs, metric)
     return [f"{gain.spread:+.{digits}f}", gain.p_text]
+
+
+def summarize(scores: Mapping[str, Runs], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Mean and deviation of each variant, and its paired difference from the first one."""
+    summary: dict[str, dict[str, float]] = {}
+    base, *_ = scores.values()
+    for name, runs in scores.items():
+        row = summary[name] = {}
+        for metric in metrics:
+            row[metric], row[f"{metric}_deviation"] = spread([run[metric] for run in runs])
+            if runs is not base:
+                gain = gain_over(base, runs, metric)
+                row[f"{metric}_difference"], row[f"{metric}_difference_deviation"] = gain.spread
+                row[f"{metric}_p"] = gain.p
+    return summary
 
 
 def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

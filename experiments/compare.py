@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bench.common import Side, take_turns
+from common import Record
 from jax import Array
+from sklearn.metrics import adjusted_rand_score
 
 from ihas_jax.config import Config, ModelName, replaced
 from ihas_jax.data.dataset import Dataset
+from ihas_jax.data.synthetic import SyntheticLog
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import BatchStats, Params
 from ihas_jax.progress import log
@@ -31,8 +34,6 @@ from ihas_jax.training.metrics import score
 from ihas_jax.training.streaming import Streamed
 
 Scores = dict[str, float]
-Table = dict[str, dict[str, list[Scores]]]
-"""Scores of each seed, by log and variant."""
 _TURNS = 5
 
 
@@ -45,7 +46,8 @@ class Variant:
       run: the name of its runs, which other variants may share.
       title: its name in tables.
       config: every choice but the seed.
-      key: the model in metrics.json that the variant's scores are of.
+      key: the model in metrics.json that its scores are of; without one, only the base model is
+        trained.
       paper: AUC and logloss in the paper, by the log that they were taken on.
     """
 
@@ -53,8 +55,8 @@ class Variant:
     run: str
     title: str
     config: Config
-    key: str
-    paper: Mapping[str, tuple[float, float]]
+    key: str = ""
+    paper: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def run_alone(
@@ -83,6 +85,28 @@ def run_transferred(
     return transfer(replaced(config, "model.name", model), data, workdir).metrics
 
 
+def recovered(data: SyntheticLog, workdir: Path) -> dict[str, Any]:
+    """What a run found of the planted truth, on test rows.
+
+    `agreement` is the adjusted Rand index of clusters and groups; `open_share` the mean share of
+    open coordinates of fields that matter to a row's group, of fields that matter to another
+    group only, and of noise fields.
+    """
+    bundle = load_bundle(workdir)
+    masks = bundle.masks(data.test.ids)
+    shares = masks.reshape(len(masks), len(data.roles), -1).mean(axis=2)
+    groups, roles = data.groups["test"], np.array(data.roles)
+    matters = data.relevant[groups]
+    return {
+        "agreement": float(adjusted_rand_score(groups, bundle.assign(data.test.ids))),
+        "open_share": {
+            "matters": float(shares[matters].mean()),
+            "matters to others": float(shares[~matters & (roles == "own")].mean()),
+            "noise": float(shares[:, roles == "noise"].mean()),
+        },
+    }
+
+
 def validation_score(config: Config, data: Dataset, workdir: Path) -> float:
     """What early stopping maximises, on validation rows, of what a run serves.
 
@@ -97,63 +121,59 @@ def validation_score(config: Config, data: Dataset, workdir: Path) -> float:
     return score(data.valid.labels, probs).objective
 
 
-def base_scores(
-    config: Config, data: Dataset, folder: Path, name: str, seeds: range
-) -> list[Scores]:
-    """Test scores, epochs and seconds of the base model alone, seed by seed.
+def train_base_alone(config: Config, data: Dataset, workdir: Path) -> Scores:
+    """Test scores, epochs and seconds of a run's base model."""
+    start = time.monotonic()
+    with open_workdir(config, data, workdir) as path:
+        run = Run(config, data, path)
+        fitted = train_base(run)
+        predict = streamed_predict(run.model(), "[evaluate] base")
+        probs = predict((fitted.params, fitted.batch_stats), data.test.ids)
+    facts = score(data.test.labels, probs).facts
+    return {**facts, "epochs": len(fitted.history), "seconds": time.monotonic() - start}
+
+
+def score_logs(
+    record: Record,
+    variants_of: Callable[[str, Dataset], Sequence[Variant]],
+    *,
+    leave_out: bool = False,
+) -> Iterator[tuple[str, Dataset, Sequence[Variant]]]:
+    """Adds what a record lacks: the scores of each seed, by log and variant.
 
     Args:
-      config: every choice but the seed.
-      data: the log.
-      folder: the trainings on the log are in here.
-      name: the trainings are in folders of this name and the seed.
-      seeds: the seeds.
+      record: the record, which is saved after each variant.
+      variants_of: the variants for a log and its name.
+      leave_out: a variant that can't run, such as a method that the click model can't carry, is
+        left out, and the log says why; it is an error otherwise.
+
+    Yields:
+      Each log's name, rows and variants once it has its scores.
     """
-    scores = []
-    for seed in seeds:
-        log(f"[{folder.name}] {name}, seed {seed}")
-        own, start = dataclasses.replace(config, seed=seed), time.monotonic()
-        with open_workdir(own, data, folder / f"{name}_{seed}") as path:
-            run = Run(own, data, path)
-            fitted = train_base(run)
-            predict = streamed_predict(run.model(), "[evaluate] base")
-            probs = predict((fitted.params, fitted.batch_stats), data.test.ids)
-        facts = score(data.test.labels, probs).facts
-        seconds = time.monotonic() - start
-        scores.append({**facts, "epochs": len(fitted.history), "seconds": seconds})
-    return scores
-
-
-def score_all(
-    variants: Sequence[Variant],
-    data: Dataset,
-    folder: Path,
-    seeds: range,
-    done: dict[str, list[Scores]],
-    keep: Callable[[], None],
-) -> None:
-    """Adds the scores of every variant that `done` lacks, and calls `keep` after each.
-
-    A variant that can't run, such as a method that the click model can't carry, is left out; the
-    log says why.
-    """
-    for i, variant in enumerate(variants):
-        if variant.name in done:
-            continue
-        sources = [other.run for other in variants[:i] if other.name in done]
-        try:
-            scores = [score_variant(variant, data, folder, seed, sources) for seed in seeds]
-        except InputError as error:
-            log(f"[{folder.name}] {variant.title} is left out: {error}")
-            continue
-        done[variant.name] = scores
-        keep()
+    for name, data in record.arguments.open_logs().items():
+        folder, scores = record.arguments.output / name, record.logs.setdefault(name, {})
+        variants = variants_of(name, data)
+        for i, variant in enumerate(variants):
+            if variant.name in scores:
+                continue
+            sources = [other.run for other in variants[:i] if other.name in scores]
+            seeds = record.arguments.seed_range
+            try:
+                found = [score_variant(variant, data, folder, seed, sources) for seed in seeds]
+            except InputError as error:
+                if not leave_out:
+                    raise
+                log(f"[{name}] {variant.title} is left out: {error}")
+                continue
+            scores[variant.name] = found
+            record.save()
+        yield name, data, variants
 
 
 def score_variant(
     variant: Variant, data: Dataset, folder: Path, seed: int, sources: Sequence[str]
 ) -> Scores:
-    """Test scores of a variant with one seed, its size and its training time.
+    """Test scores of a variant with one seed, and its training time.
 
     Args:
       variant: the variant.
@@ -164,8 +184,11 @@ def score_variant(
     """
     log(f"[{folder.name}] {variant.title}, seed {seed}")
     config = dataclasses.replace(variant.config, seed=seed)
+    workdir = folder / f"{variant.run}_{seed}"
+    if not variant.key:
+        return train_base_alone(config, data, workdir)
     others = [folder / f"{source}_{seed}" for source in sources]
-    metrics = run_alone(config, data, folder / f"{variant.run}_{seed}", others)
+    metrics = run_alone(config, data, workdir, others)
     row = metrics[variant.key]
     seconds = {stage: s for stage, s in metrics["seconds"].items() if stage != "evaluate"}
     if variant.key == "search":

@@ -2,7 +2,7 @@
 
 Times and parameters are those at the shape of the full Avazu log with the default choices and
 row-wise updates; each model takes turns with the DNN. On each log the models are trained as they
-are, without selection, with several seeds.
+are, without selection, with several seeds. The same command resumes after an interruption.
 """
 
 from __future__ import annotations
@@ -12,50 +12,36 @@ if __name__ == "__main__":
 
     catch_interrupts()  # importing what follows takes seconds
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import common
 import jax
 import tyro
 from bench.common import Settings, configure, sizes_of, take_turns
 from bench.steps import time_training
 from bench.workload import draw_split
-from common import (
-    LogComparison,
-    Record,
-    early_preset,
-    markdown_table,
-    open_logs,
-    print_results,
-    spread_cell,
-    write_results,
-)
-from compare import Table, base_scores
+from compare import Variant, score_logs
 
 import ihas_jax as ihas
-from ihas_jax.config import ModelConfig, ModelName
+from ihas_jax.config import ModelConfig, ModelName, replaced
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import run_cli
 from ihas_jax.models.base import count_parameters
 from ihas_jax.names import markdown
 from ihas_jax.progress import log
-from ihas_jax.reporting.report import provenance
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(LogComparison):
-    """Trains the click models without selection, and measures their steps.
-
-    The same command resumes after an interruption.
-    """
+class Arguments(common.LogComparison):
+    """The flags."""
 
     models: tuple[ModelName, ...] = get_args(ModelName)
-    """The click models."""
+    """The click models; ncf is trained only where the first of its two fields is user."""
     output: Path = Path("runs/models")
-    """The folder of the trainings, with a folder for each log, model and seed."""
     results: Path = Path("experiments/results/models")
-    """Where the table goes: this path with .md and .json at its end."""
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(
         default_factory=lambda: Settings(steps=5, turns=5)
     )
@@ -63,33 +49,26 @@ class Arguments(LogComparison):
 
 def main() -> None:
     """Reads the command line, trains and measures, writes the table."""
-    arguments = tyro.cli(Arguments, default=Arguments(config=early_preset()))
-    record = Record(arguments)
-    logs: Table = record.earlier()
-    for folder, data in open_logs(arguments.data).items():
-        scores = logs.setdefault(folder, {})
-        for name in arguments.models:
-            if name in scores:
-                continue
-            config = replace(arguments.config, model=replace(arguments.config.model, name=name))
-            seeds = arguments.seed_range if carries(config.model, data) else range(0)
-            scores[name] = base_scores(config, data, arguments.output / folder, name, seeds)
-            record.save(logs)
-    rows = [
-        measure(replace(arguments.config.model, name=name), arguments.settings)
-        for name in arguments.models
-    ]
-    content = record.content(logs) | {"models": rows}
-    missing = write_results(arguments.results, content, lambda: _lines(arguments, rows, logs))
-    print_results(arguments.results, missing)
+    arguments = common.parse(Arguments, __doc__)
+    configs = {name: replaced(arguments.config, "model.name", name) for name in arguments.models}
+    variants = [Variant(name, name, name, config) for name, config in configs.items()]
+    record = common.Record(arguments)
+    for _ in score_logs(record, lambda name, data: [v for v in variants if _carries(data, v)]):
+        pass
+    rows = [measure(config.model, arguments.settings) for config in configs.values()]
+    content = record.content | {"models": rows}
+    missing = common.write_results(
+        arguments.results, content, lambda: _lines(arguments, rows, record.logs)
+    )
+    common.print_results(arguments.results, missing)
 
 
-def carries(model: ModelConfig, data: Dataset) -> bool:
-    """Whether a log has the fields that a model is for; NCF is for users and items."""
+def _carries(data: Dataset, variant: Variant) -> bool:
+    model = variant.config.model
     return model.name != "ncf" or data.schema.names[model.ncf_pair[0]] == "user"
 
 
-def _lines(arguments: Arguments, rows: list[dict[str, Any]], logs: Table) -> list[str]:
+def _lines(arguments: Arguments, rows: Sequence[dict[str, Any]], logs: dict[str, Any]) -> list[str]:
     cells = [
         [
             row["name"],
@@ -97,26 +76,21 @@ def _lines(arguments: Arguments, rows: list[dict[str, Any]], logs: Table) -> lis
             f"{row['parameters']:,}",
             f"{row['ratio']:.2f}",
             *(
-                spread_cell(runs, "auc") if (runs := scores.get(row["name"])) else ""
+                common.spread_cell(runs, "auc") if (runs := scores.get(row["name"])) else ""
                 for scores in logs.values()
             ),
         ]
         for row in rows
     ]
     headers = ("model", "equation", "parameters", "step", *map(markdown, logs))
-    return [
-        "# Click models",
-        "",
-        *markdown_table(headers, cells, texts=(0, 1)),
-        "",
+    about = (
         "Parameters, and the time of a training step (row-wise updates, batch "
         f"{arguments.settings.batch_size}) as a multiple of the DNN's in the same process, "
         "medians of turns: at the shape of the full Avazu log. Test AUC over "
-        f"{arguments.seeds} seeds, mean ± standard deviation.",
-        "",
-        *provenance(arguments.config),
-        "",
-    ]
+        f"{arguments.seeds} seeds, mean ± standard deviation."
+    )
+    body = [*common.markdown_table(headers, cells, texts=(0, 1)), "", about]
+    return common.report("Click models", body, arguments.config)
 
 
 def equation(model: ihas.Model) -> str:

@@ -2,8 +2,8 @@
 
 For each log and seed a DNN is searched and its masked embeddings are clustered, once. Then every
 model is trained as it is ("original"), under AdaFS-soft with a controller of its own, and once
-per cluster with the coordinates that the cluster keeps ("iHAS"). Finished parts are kept, so the
-same command resumes where it stopped.
+per cluster with the coordinates that the cluster keeps ("iHAS"). The same command resumes after an
+interruption.
 """
 
 from __future__ import annotations
@@ -20,36 +20,19 @@ if __name__ == "__main__":
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import numpy as np
-import tyro
-from common import (
-    BLUE,
-    NAVY,
-    LogComparison,
-    Record,
-    early_preset,
-    gain_cells,
-    markdown_table,
-    open_logs,
-    panels,
-    print_results,
-    spread_cell,
-    write_results,
-)
-from compare import Scores, Table, run_alone, run_transferred
-from matplotlib.figure import Figure
+import common
+from compare import Scores, run_alone, run_transferred
+from figures import draw_gains
 
-from ihas_jax.config import ModelName, SearchConfig, replaced, to_json
+from ihas_jax.config import Config, ModelName, SearchConfig, replaced, to_json
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import link, markdown
 from ihas_jax.presets import search_of
 from ihas_jax.progress import log
 from ihas_jax.reporting.drawing import figure_names
-from ihas_jax.reporting.report import provenance
-from ihas_jax.training.metrics import auc_text
 
 METHODS = ("original", "adafs_soft", "ihas")
 PAPER = {
@@ -62,35 +45,31 @@ _METRICS = {"auc": "AUC", "logloss": "logloss"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(LogComparison):
-    """Compares other click models, by the gates of a searched one, on prepared logs (Table 3).
-
-    The same command resumes after an interruption.
-    """
+class Arguments(common.LogComparison):
+    """The flags."""
 
     models: tuple[ModelName | Literal["all"], ...] = ("fm", "wide_deep", "deepfm")
     """The click models, or all; all has ncf only where the first of its two fields is user."""
     output: Path = Path("runs/table3")
-    """The folder of the runs, with a folder for each log and seed."""
     results: Path = Path("experiments/results/table3")
 
 
 def main() -> None:
     """Parses the command line, runs what is missing, writes table and figure after each model."""
-    arguments = tyro.cli(Arguments, default=Arguments(config=early_preset()))
+    arguments = common.parse(Arguments, __doc__)
     arguments.require_pairs()
     if arguments.config.method != "ihas":
         raise InputError("This table is about iHAS and AdaFS-soft; leave --method out.")
-    record = Record(arguments, {"adafs_soft": to_json(adafs_search(arguments))})
-    logs: dict[str, Table] = record.earlier()
+    adafs = search_of("adafs_soft", arguments.preset or "paper")
+    record = common.Record(arguments, {"adafs_soft": to_json(adafs)})
     missing: tuple[str, ...] = ()
-    for name, data in open_logs(arguments.data).items():
-        models = logs.setdefault(name, {})
+    for name, data in arguments.open_logs().items():
+        models = record.logs.setdefault(name, {})
         for model in models_of(arguments, data):
-            scores = models.setdefault(model, {})
-            add_scores(arguments, data, arguments.output / name, model, scores)
-            missing = write(record, logs)
-    print_results(arguments.results, missing)
+            if model not in models:
+                models[model] = score_model(arguments, data, name, model, adafs)
+            missing = write(record)
+    common.print_results(arguments.results, missing)
 
 
 def models_of(arguments: Arguments, data: Dataset) -> list[ModelName]:
@@ -101,78 +80,65 @@ def models_of(arguments: Arguments, data: Dataset) -> list[ModelName]:
     return [model for model in get_args(ModelName) if model != "ncf" or first == "user"]
 
 
-def adafs_search(arguments: Arguments) -> SearchConfig:
-    """Pretraining and gate steps of AdaFS-soft."""
-    return search_of("adafs_soft", arguments.preset or "paper")
-
-
-def add_scores(
-    arguments: Arguments,
-    data: Dataset,
-    folder: Path,
-    model: ModelName,
-    scores: dict[str, list[Scores]],
-) -> None:
-    """Adds test scores and parameters of a model with the methods that `scores` lack."""
-    configs = [dataclasses.replace(arguments.config, seed=seed) for seed in arguments.seed_range]
-    if "ihas" not in scores:
-        runs = []
-        for config in configs:
-            log(f"[{folder.name}] {model}, seed {config.seed}")
-            runs.append(run_transferred(config, model, data, folder / f"seed_{config.seed}"))
-        scores["original"] = [metrics["base"] for metrics in runs]
-        scores["ihas"] = [metrics["ihas"] for metrics in runs]
-    if "adafs_soft" in scores:
-        return
-    runs = []
-    for config in configs:
-        log(f"[{folder.name}] {model} with AdaFS-soft, seed {config.seed}")
+def score_model(
+    arguments: Arguments, data: Dataset, name: str, model: ModelName, adafs: SearchConfig
+) -> dict[str, list[Scores]]:
+    """Test scores and parameters of a model by method and seed."""
+    scores: dict[str, list[Scores]] = {method: [] for method in METHODS}
+    for seed in arguments.seed_range:
+        log(f"[{name}] {model}, seed {seed}")
+        config = dataclasses.replace(arguments.config, seed=seed)
+        searched = arguments.output / name / f"seed_{seed}"
+        metrics = run_transferred(config, model, data, searched)
         own = dataclasses.replace(
-            replaced(config, "model.name", model),
-            method="adafs_soft",
-            search=adafs_search(arguments),
+            replaced(config, "model.name", model), method="adafs_soft", search=adafs
         )
-        searched, workdir = (f"{name}_{config.seed}" for name in ("seed", f"adafs_soft_{model}"))
-        sources = (folder / searched, folder / searched / "transfer" / model)
-        runs.append(run_alone(own, data, folder / workdir, sources)["adafs_soft"])
-    scores["adafs_soft"] = runs
+        log(f"[{name}] {model} with AdaFS-soft, seed {seed}")
+        workdir = searched.with_name(f"adafs_soft_{model}_{seed}")
+        sources = (searched, searched / "transfer" / model)
+        adafs_metrics = run_alone(own, data, workdir, sources)
+        found = (metrics["base"], adafs_metrics["adafs_soft"], metrics["ihas"])
+        for method, row in zip(METHODS, found, strict=True):
+            scores[method].append(row)
+    return scores
 
 
-def write(record: Record, logs: dict[str, Table]) -> tuple[str, ...]:
+def write(record: common.Record) -> tuple[str, ...]:
     """Writes the table as JSON and Markdown, and its figure; returns what could not be made."""
-    names = figure_names(list(logs), "log")
-    return write_results(
+    names = figure_names(list(record.logs), "log")
+    return common.write_results(
         record.arguments.results,
-        record.content(logs) | {"paper": PAPER},
-        lambda: _lines(record, logs),
-        lambda: draw(dict(zip(names.texts, logs.values(), strict=True))),
+        record.content | {"paper": PAPER},
+        lambda: lines_of(record),
+        lambda: draw_gains(dict(zip(names.texts, record.logs.values(), strict=True))),
         names,
     )
 
 
-def _lines(record: Record, logs: dict[str, Table]) -> list[str]:
-    arguments, lines = record.arguments, []
-    for name, models in logs.items():
+_ABOUT = (
+    "Test split, {} seeds: mean ± standard deviation. Gain: iHAS minus original of the same seed, "
+    "with the p-value of a paired t-test, which is not corrected for the number of rows. Size: "
+    "parameters of the compact models together over those of the original (without the router, "
+    "which is the searched model's tables and gates). AdaFS-soft: each model with a controller of "
+    "its own, and with the pretraining and the stopping rows of that method's preset. Paper: its "
+    "numbers on the full Avazu log (original, AdaFS-soft, iHAS), for models searched by a DNN."
+)
+
+
+def lines_of(record: common.Record) -> list[str]:
+    """The lines of the Markdown file."""
+    body: list[str] = []
+    for name, models in record.logs.items():
         rows = [row for model, scores in models.items() for row in _rows(model, scores)]
-        lines += ["", f"## {markdown(name)}", "", *markdown_table(_HEADERS, rows, texts=(0, 1))]
-    searched = arguments.config.model.name
-    return [
-        f"# Table 3: other click models with the gates and clusters of a searched {searched}",
-        *lines,
-        "",
-        f"Test split, {arguments.seeds} seeds: mean ± standard deviation. Gain: iHAS minus "
-        "original of the same seed, with the p-value of a paired t-test, which is not corrected "
-        "for the number of rows. Size: parameters of the compact models together over those of "
-        "the original (without the router, which is the searched model's tables and gates). "
-        "AdaFS-soft: each model with a controller of its own, and with the pretraining and the "
-        "stopping rows of that method's preset. Paper: its numbers on the full Avazu log "
-        "(original, AdaFS-soft, iHAS), for models searched by a DNN.",
-        "",
-        f"![Gain of iHAS in test AUC]({link(arguments.results.name)}.png)",
-        "",
-        *provenance(arguments.config),
-        "",
-    ]
+        table = common.markdown_table(_HEADERS, rows, texts=(0, 1))
+        body += [f"## {markdown(name)}", "", *table, ""]
+    body.append(_ABOUT.format(record.arguments.seeds))
+    config: Config = record.arguments.config
+    title = (
+        f"Table 3: other click models with the gates and clusters of a searched {config.model.name}"
+    )
+    figure = f"![Gain of iHAS in test AUC]({link(record.arguments.results.name)}.png)"
+    return common.report(title, body, config, figure)
 
 
 _HEADERS = (
@@ -189,42 +155,13 @@ def _rows(model: str, scores: dict[str, list[Scores]]) -> list[list[str]]:
         [
             "" if row else model,
             title,
-            *(spread_cell(scores[m], metric) if m in scores else "" for m in METHODS),
-            *gain_cells(original, ihas, metric),
+            *(common.spread_cell(scores[m], metric) if m in scores else "" for m in METHODS),
+            *common.gain_cells(original, ihas, metric),
             "" if row else f"{compact / full:.2f}",
             " ".join(f"{number:.4f}" for number in PAPER.get(model, {}).get(metric, ())),
         ]
         for row, (metric, title) in enumerate(_METRICS.items())
     ]
-
-
-def draw(table: dict[str, dict[str, Any]]) -> Figure:
-    """The gain of iHAS in test AUC: every seed a dot, their mean a bar, a panel for each log.
-
-    Args:
-      table: scores by what the figure calls the log, model and method.
-    """
-    longest = max(len(models) for models in table.values())
-    size = (3.2 * len(table) + 1.2, 0.32 * longest + 1.4)
-    figure, axes = panels(len(table), len(table), size)
-    for panel, (name, models) in zip(axes, table.items(), strict=True):
-        for place, scores in enumerate(models.values()):
-            pairs = zip(scores["ihas"], scores["original"], strict=True)
-            gains = [ihas["auc"] - original["auc"] for ihas, original in pairs]
-            if np.isnan(gains).any():
-                undefined = next(run for run in scores["original"] if np.isnan(run["auc"]))
-                panel.barh(place, 0)
-                panel.text(0, place, f" AUC {auc_text(undefined)}", va="center", fontsize=8)
-                continue
-            panel.barh(place, np.mean(gains), color=BLUE, alpha=0.5)
-            panel.plot(gains, [place] * len(gains), ".", color=NAVY)
-        panel.axvline(0, color="black", linewidth=0.8)
-        panel.set_yticks(range(len(models)), models)
-        panel.invert_yaxis()
-        panel.set_title(name)
-        panel.set_xlabel("gain of iHAS in test AUC")
-        panel.tick_params(axis="x", labelrotation=30)
-    return figure
 
 
 if __name__ == "__main__":

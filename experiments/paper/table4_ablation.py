@@ -1,6 +1,6 @@
 """Table 4: the base model, four variants of iHAS and iHAS itself, over several seeds.
 
-Finished parts are kept, so the same command resumes where it stopped.
+The same command resumes after an interruption.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import tyro
-from common import LogComparison, Record, early_preset
+import common
 from compare import Variant
 from rendering import tabulate
 
@@ -46,34 +45,25 @@ _NOTE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(LogComparison):
-    """Runs the ablations of iHAS on prepared logs.
-
-    The same command resumes after an interruption.
-    """
+class Arguments(common.LogComparison):
+    """The flags."""
 
     variants: tuple[VariantName, ...] = get_args(VariantName)
     """The rows of the table; base is always among them, as the first."""
     output: Path = Path("runs/table4")
-    """The folder of the runs, with a folder for each log."""
     results: Path = Path("experiments/results/table4")
 
 
 def main() -> None:
     """Parses the command line, runs what is missing, writes the table after each log."""
-    arguments = tyro.cli(Arguments, default=Arguments(config=early_preset()))
+    arguments = common.parse(Arguments, __doc__)
     arguments.require_pairs()
     if arguments.config.method != "ihas":
         raise InputError("These are ablations of iHAS; leave --method out.")
     wanted = ("base", *arguments.variants)
     variants = [row for row in ablations(arguments.config) if row.name in wanted]
-    tabulate(
-        Record(arguments),
-        arguments.data,
-        "Table 4: ablations of iHAS",
-        lambda name, data: variants,
-        lambda: _NOTE,
-    )
+    record = common.Record(arguments)
+    tabulate(record, "Table 4: ablations of iHAS", lambda name, data: variants, lambda: _NOTE)
 
 
 def ablations(config: Config) -> list[Variant]:

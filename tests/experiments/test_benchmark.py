@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+from ihas_jax.data.store import open_store
+from ihas_jax.presets import preset
+
 TINY = ("--settings.batch-size", 16, "--settings.steps", 2, "--settings.turns", 1)
 SHRINK = ("--settings.shrink", 20_000)
 
@@ -46,8 +47,14 @@ def test_the_table_says_on_what_it_was_measured(measured):
     assert results.with_suffix(".png").stat().st_size > 10_000
 
 
-def test_stages_take_a_prepared_log(command, quick):
-    results = command.folder / "stages"
+def test_stages_take_a_prepared_log(command, bench, monkeypatch):
+    results, runs = command.folder / "stages", []
+
+    def stages(data, config, cold):
+        runs.append((config.optimizer.tables, config.train.max_epochs, cold))
+        return {"base": 9.0, "search": 1.0, "cluster": 2.0, "retrain": 3.0 + len(runs)}
+
+    monkeypatch.setattr(bench("runs"), "_our_stages", stages)
     done = dataclasses.replace(command, script="benchmark.py").inside(
         *("--only", "stages", "--data", command.folder / "store", "--epochs", 1),
         *("--stage-turns", 1, "--results", results),
@@ -55,7 +62,19 @@ def test_stages_take_a_prepared_log(command, quick):
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(results.with_suffix(".json").read_text())["rows"]
     assert row["measure"] == "three stages end to end, store"
-    assert row["facts"]["stages"]["dense"].keys() == {"search", "cluster", "retrain"}
+    assert runs == [(tables, 1, cold) for tables in ("rowwise", "dense") for cold in (True, False)]
+    assert row["facts"]["stages"]["dense"] == {"search": 1.0, "cluster": 2.0, "retrain": 6.0}
+    assert row["values"]["dense, compiled"] == 10.0
+
+
+def test_a_run_of_stages_is_timed_without_its_base(command, bench, quick):
+    small = preset("small")
+    model = dataclasses.replace(small.model, dim=4, hidden=(4,))
+    train = dataclasses.replace(small.train, max_epochs=1)
+    config = dataclasses.replace(small, model=model, train=train)
+    seconds = bench("runs")._our_stages(open_store(command.folder / "store"), config, False)
+    assert list(seconds) == ["base", "search", "cluster", "retrain", "evaluate"]
+    assert min(seconds.values()) > 0
 
 
 def test_ratios_divide_by_our_side(measured):

@@ -70,62 +70,63 @@ def test_the_table_compares_with_base_and_best_beside_the_papers_numbers(table2)
 
 @pytest.fixture
 def record(script, tmp_path):
-    """The record of a comparison that writes to table.json, .md and .png."""
-    common = script("common")
-    arguments = common.LogComparison(
-        config=Config(), seeds=2, output=tmp_path / "runs", results=tmp_path / "table"
-    )
-    return common.Record(arguments)
+    """Makes the record of a comparison that writes to table.json, .md and .png."""
+
+    def make(besides=(), **changed):
+        common = script("common")
+        places = {"output": tmp_path / "runs", "results": tmp_path / "table"}
+        flags = {"config": Config(), "seeds": 2, **places, **changed}
+        return common.Record(common.LogComparison(**flags), dict(besides))
+
+    return make
 
 
-def test_a_refused_method_is_left_out_alone(script, monkeypatch, tmp_path):
-    compare = script("compare")
-    begins = {}
+def test_a_refused_method_is_left_out_alone(script, record, monkeypatch):
+    compare, begins, kept = script("compare"), {}, []
+    record = record(seeds=2)
 
     def score(variant, data, folder, seed, sources):
-        (folder / f"{variant.run}_{seed}").mkdir()  # a refused run leaves its folder behind
         begins[variant.name] = list(sources)
         if variant.name == "refused":
             raise InputError("This click model can't carry it.")
-        return {"auc": 0.7}
+        return {"auc": seed}
 
     monkeypatch.setattr(compare, "score_variant", score)
-    names = ("base", "refused", "next")
-    rows = [compare.Variant(name, name, name, Config(), name, {}) for name in names]
-    done, kept = {}, []
-    compare.score_all(rows, None, tmp_path, range(2), done, lambda: kept.append(list(done)))
+    monkeypatch.setattr(type(record), "save", lambda own: kept.append(list(own.logs["x"])))
+    monkeypatch.setattr(type(record.arguments), "open_logs", lambda own: {"x": None})
+    rows = [compare.Variant(name, name, name, Config()) for name in ("base", "refused", "next")]
+    (log,) = compare.score_logs(record, lambda name, data: rows, leave_out=True)
+    assert log == ("x", None, rows)
+    assert record.logs == {"x": {name: [{"auc": 0}, {"auc": 1}] for name in ("base", "next")}}
     assert kept == [["base"], ["base", "next"]]
     assert begins["next"] == ["base"]
+    record.logs.clear()
+    with pytest.raises(InputError, match="can't carry"):
+        list(compare.score_logs(record, lambda name, data: rows))
 
 
 def test_the_table_says_which_methods_are_left_out(script, record, tmp_path):
     variant, names = script("compare").Variant, ("base", "refused")
     rows = [variant(name, name, name.title(), Config(), name, {}) for name in names]
     sizes = {"parameters": 9, "router_parameters": 0, "bytes": 36, "training_seconds": 1.0}
-    runs = [{"auc": auc, "logloss": 0.4, **sizes} for auc in (0.7, 0.8)]
-    script("rendering").write(
-        record, "Table", rows, {"x": {"base": runs}}, {"x": {"base": 1.0}}, ""
-    )
+    record = record()
+    record.logs["x"] = {"base": [{"auc": auc, "logloss": 0.4, **sizes} for auc in (0.7, 0.8)]}
+    script("rendering").write(record, "Table", rows, {"x": {"base": 1.0}}, "")
     assert "explains: Refused.\n" in (tmp_path / "table.md").read_text()
 
 
-def test_scores_of_other_defaults_are_no_scores_to_go_on_from(script, record, tmp_path):
+def test_scores_of_other_defaults_are_no_scores_to_go_on_from(record, tmp_path):
     content = {"seeds": 2, "config": to_json(Config()), "own": {"pep": ["a"]}, "logs": {"x": {}}}
     (tmp_path / "table.json").write_text(json.dumps(content))
-
-    def earlier(besides, **changed):
-        arguments = dataclasses.replace(record.arguments, **changed)
-        return script("common").Record(arguments, besides).earlier()
-
-    assert earlier({"own": {"pep": ["a"]}}) == earlier({}) == {"x": {}}
-    assert earlier({"own": {"pep": ["b"]}}) == {}
-    assert earlier({}, config=Config(seed=1)) == {}
-    assert earlier({}, seeds=3) == {}
-    assert earlier({}, results=tmp_path / "none") == {}
+    assert record({"own": {"pep": ["a"]}}).logs == record().logs == {"x": {}}
+    assert record({"own": {"pep": ["b"]}}).logs == {}
+    assert record(config=Config(seed=1)).logs == {}
+    assert record(seeds=3).logs == {}
+    assert record(results=tmp_path / "none").logs == {}
 
 
 def test_a_method_far_below_the_best_leaves_the_others_room(script):
-    draw = script("rendering").draw
+    draw = script("figures").draw_sizes
 
     def scores(*auc):
         return [{"auc": value, "parameters": 1000, "router_parameters": 0} for value in auc]
@@ -190,9 +191,9 @@ def test_logs_of_odd_names_and_one_class_have_their_table(script, record, tmp_pa
     table = {name: {"base": good, "pep": good} for name in names[:2]}
     table["_hidden"] = {"base": [ONE, ONE], "pep": [ONE, ONE]}
     times = {name: {"base": 1.0, "pep": 1.0} for name in names}
-    arguments = dataclasses.replace(record.arguments, results=tmp_path / "a $b|")
-    record = dataclasses.replace(record, arguments=arguments)
-    assert script("rendering").write(record, "Table", rows, table, times, "") == ()
+    record = record(results=tmp_path / "a $b|")
+    record.logs |= table
+    assert script("rendering").write(record, "Table", rows, times, "") == ()
     text = (tmp_path / "a $b|.md").read_text()
     for words in (r"## US\$ 50% of \$", r"## a\|b", r"## \_hidden", "(a%20%24b%7C.png)"):
         assert words in text
@@ -206,16 +207,18 @@ def test_logs_of_odd_names_and_one_class_have_their_table(script, record, tmp_pa
 def test_the_numbers_of_a_table_outlive_its_form(script, record, tmp_path, monkeypatch, caplog):
     rendering = script("rendering")
     rows = [script("compare").Variant("base", "base", "Base", Config(), "base", {})]
-    arguments = (record, "Table", rows, {"x": {"base": [ONE, ONE]}}, {"x": {"base": 1.0}}, "")
+    record = record()
+    record.logs["x"] = {"base": [ONE, ONE]}
+    arguments = (record, "Table", rows, {"x": {"base": 1.0}}, "")
 
     def fail(*_):
         raise ValueError("no")
 
-    monkeypatch.setattr(rendering, "draw", fail)
+    monkeypatch.setattr(rendering, "draw_sizes", fail)
     missing = rendering.write(*arguments)
     assert missing == (str(tmp_path / "table.png"),)
     assert "table.png could not be made (ValueError: no)" in caplog.text
-    monkeypatch.setattr(rendering, "provenance", fail)
+    monkeypatch.setattr(rendering, "lines_of", fail)
     (tmp_path / "table.md").unlink()
     assert len(rendering.write(*arguments)) == 2
     assert {path.name for path in tmp_path.iterdir()} == {"table.json"}
@@ -225,9 +228,12 @@ def test_the_numbers_of_a_table_outlive_its_form(script, record, tmp_path, monke
     require_parts((), "table.json")
 
 
-def test_scores_read_back_are_those_that_were_written(record):
-    record.save({"x": [NAN, 0.5]})
-    value, other = record.earlier()["x"]
+def test_scores_read_back_are_those_that_were_written(record, tmp_path):
+    first = record({"trials": 2})
+    first.logs["x"] = [NAN, 0.5]
+    first.save()
+    assert "NaN" not in (tmp_path / "table.json").read_text()
+    value, other = record({"trials": 2}).logs["x"]
     assert math.isnan(value) and other == 0.5
 
 

@@ -1,0 +1,105 @@
+"""The figures of Tables 2 to 4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import common
+import numpy as np
+from compare import Scores
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+from ihas_jax.training.metrics import auc_text
+
+_COLORS = (*(f"C{i}" for i in range(10)), "black")
+_SPAN = 0.03
+"""How far below the best mean AUC a panel reaches if there are means still lower."""
+
+
+def say_undefined(panel: Axes, runs: Sequence[Scores]) -> None:
+    """Says in an empty panel why there is no AUC."""
+    undefined = next(run for run in runs if np.isnan(run["auc"]))
+    panel.text(
+        0.5, 0.5, f"AUC {auc_text(undefined)}", ha="center", wrap=True, transform=panel.transAxes
+    )
+
+
+def draw_sizes(table: dict[str, dict[str, list[Scores]]]) -> Figure:
+    """Test AUC against parameters, those of routing included: seeds are dots, means diamonds.
+
+    A mean far below the best, and what else lies there, would leave the others no room: it is an
+    arrow at the lower edge with its AUC beside it.
+
+    Args:
+      table: scores by what the figure calls the log, a panel each, and title.
+    """
+    figure, axes = common.panels(len(table), len(table), (4.2 * len(table) + 1.2, 4.0))
+    titles = list(dict.fromkeys(title for variants in table.values() for title in variants))
+    colors = {title: _COLORS[i % len(_COLORS)] for i, title in enumerate(titles)}
+    for panel, (name, variants) in zip(axes, table.items(), strict=True):
+        panel.set(title=name, xlabel="parameters, routing included", ylabel="test AUC")
+        means = {
+            title: float(np.mean([run["auc"] for run in runs])) for title, runs in variants.items()
+        }
+        if np.isnan(list(means.values())).any():  # of one class, which all variants are tested on
+            say_undefined(panel, next(iter(variants.values())))
+            continue
+        lowest = max(means.values()) - _SPAN
+        for title, runs in variants.items():
+            sizes = [run["parameters"] + run["router_parameters"] for run in runs]
+            size, color = float(np.mean(sizes)), colors[title]
+            if means[title] < lowest:
+                panel.plot(size, lowest, "v", color=color, clip_on=False)
+                panel.annotate(
+                    f"{means[title]:.3f}",
+                    (size, lowest),
+                    xytext=(6, 2),
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=color,
+                )
+                panel.set_ylim(bottom=lowest)
+            else:
+                panel.plot(sizes, [run["auc"] for run in runs], ".", color=color, alpha=0.6)
+                panel.plot(size, means[title], "D", color=color, markersize=5)
+        panel.set_xscale("log")
+        narrow = np.ptp(np.log10(panel.get_xlim())) < 2
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+        panel.xaxis.set_major_formatter(EngFormatter())
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    handles = [Line2D([], [], color=colors[t], marker="D", ls="", ms=5, label=t) for t in titles]
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    return figure
+
+
+def draw_gains(table: dict[str, dict[str, Any]]) -> Figure:
+    """The gain of iHAS in test AUC: every seed a dot, their mean a bar, a panel for each log.
+
+    Args:
+      table: scores by what the figure calls the log, model and method.
+    """
+    longest = max(len(models) for models in table.values())
+    size = (3.2 * len(table) + 1.2, 0.32 * longest + 1.4)
+    figure, axes = common.panels(len(table), len(table), size)
+    for panel, (name, models) in zip(axes, table.items(), strict=True):
+        for place, scores in enumerate(models.values()):
+            pairs = zip(scores["ihas"], scores["original"], strict=True)
+            gains = [ihas["auc"] - original["auc"] for ihas, original in pairs]
+            if np.isnan(gains).any():
+                undefined = next(run for run in scores["original"] if np.isnan(run["auc"]))
+                panel.barh(place, 0)
+                panel.text(0, place, f" AUC {auc_text(undefined)}", va="center", fontsize=8)
+                continue
+            panel.barh(place, np.mean(gains), color=common.BLUE, alpha=0.5)
+            panel.plot(gains, [place] * len(gains), ".", color=common.NAVY)
+        panel.axvline(0, color="black", linewidth=0.8)
+        panel.set_yticks(range(len(models)), models)
+        panel.invert_yaxis()
+        panel.set_title(name)
+        panel.set_xlabel("gain of iHAS in test AUC")
+        panel.tick_params(axis="x", labelrotation=30)
+    return figure

@@ -1,0 +1,79 @@
+"""What the methods of Table 2 try on validation rows before their seeds are run."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compare import validation_score
+
+from ihas_jax.config import Config, replaced
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.method_config import MethodName
+
+_SHARED: dict[str, tuple[Any, ...]] = {
+    "optimizer.learning_rate": (3e-4, 1e-3, 3e-3),
+    "optimizer.l2": (0.0, 1e-6, 1e-5, 1e-4),
+}
+_SPACES: dict[MethodName, dict[str, tuple[Any, ...]]] = {
+    "none": {},
+    "pep": {"pep.kept": (0.2, 0.4, 0.6, 0.8, 0.9), "pep.epochs": (10, 20, 40)},
+    "autofield": {"autofield.weights": ("softmax", "gumbel"), "search.gate_every": (2, 5, 10)},
+    "optembed": {"optembed.reach": (0.3, 1.0, 3.0), "optembed.weight": (1e-4, 1e-3, 1e-2)},
+    "adafs_soft": {"adafs.relu": (True, False), "search.gate_every": (2, 5, 10)},
+    "adafs_hard": {"adafs.relu": (True, False), "search.gate_every": (2, 5, 10)},
+    "optfs": {
+        "optfs.epochs": (5, 10, 15),
+        "optfs.temperature": (200.0, 1000.0, 5000.0),
+        "optfs.weight": (1e-3, 1e-2, 1e-1),
+    },
+    "autodim": {"autodim.dims": ((2, 4, 8, 16), (4, 8, 16), (8, 16))},
+    "sseds": {"sseds.kept": (0.1, 0.25, 0.5, 0.75, 0.9)},
+    "dimreg": {"dimreg.weight": (0.01, 0.1, 1.0), "dimreg.l1_ratio": (0.5, 1.0, 1.7)},
+    "ihas": {
+        "gates.l0_weight": (0.4, 0.8, 1.0, 1.2),
+        "gates.weight": (1e-4, 1e-3, 1e-2),
+        "retrain.warm_start": (False, True),
+    },
+}
+"""What each method chooses from, besides what all share."""
+_FIELDS: dict[MethodName, str] = {"autofield": "autofield.fields", "adafs_hard": "adafs.fields"}
+_FIELD_SHARES = (0.25, 0.5, 0.75)
+"""How many fields such a method keeps, as shares of all."""
+_SEED = 10_000
+"""A seed apart from those of the table."""
+
+
+def best_of(default: Config, data: Dataset, folder: Path, count: int) -> Config:
+    """The best of some configs on validation rows: the default, and `count` - 1 that are drawn.
+
+    Args:
+      default: the config of the method without trials.
+      data: the log.
+      folder: the runs of the trials are in here.
+      count: how many configs are tried; with fewer than two, none is.
+    """
+    fields = len(data.schema.names)
+    trials = [default, *(drawn(default, fields, i) for i in range(1, count))]
+    if len(trials) == 1:
+        return default
+    places = [folder / f"{default.method}_{i}" for i in range(count)]
+    found = [
+        validation_score(dataclasses.replace(trial, seed=_SEED), data, place)
+        for trial, place in zip(trials, places, strict=True)
+    ]
+    return trials[int(np.argmax(found))]
+
+
+def drawn(config: Config, fields: int, trial: int) -> Config:
+    """A config with values drawn from what its method may try on a log of that many fields."""
+    rng = np.random.Generator(np.random.Philox(key=[trial, zlib.crc32(config.method.encode())]))
+    space = _SHARED | _SPACES[config.method]
+    if config.method in _FIELDS:
+        space[_FIELDS[config.method]] = tuple(round(share * fields) for share in _FIELD_SHARES)
+    for flag, values in space.items():
+        config = replaced(config, flag, values[rng.integers(len(values))])
+    return config
