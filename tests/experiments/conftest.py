@@ -15,6 +15,7 @@ import pytest
 
 from ihas_jax.data.store import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
+from ihas_jax.progress import console
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 _FLAGS = (
@@ -104,6 +105,8 @@ class Command:
             contextlib.redirect_stderr(stderr),
         ):
             patch.chdir(self.folder)
+            patch.setenv("COLUMNS", "100")
+            patch.setattr(console, "width", 100)
             patch.setattr(sys, "argv", arguments)
             patch.setattr(sys, "path", [str(Path(arguments[0]).parent), *sys.path])
             try:
@@ -127,7 +130,7 @@ def command(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished(command):
-    """A run in one go, and what its process said."""
+    """A run in one go, in a process, and what that said."""
     output = command.folder / "finished"
     done = command(output=output)
     assert done.returncode == 0, done.stderr

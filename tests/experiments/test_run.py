@@ -3,10 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import runpy
 import shutil
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -17,7 +14,6 @@ from ihas_jax.files import write_json
 from ihas_jax.presets import preset
 from ihas_jax.serving.bundle import load_bundle
 
-SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "run.py"
 STAGES = ("base", "search", "cluster", "retrain", "evaluate")
 
 
@@ -44,6 +40,15 @@ def flags_of(config, prefix="--"):
         else:
             text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             yield "--model" if name == "--model.name" else name, text
+
+
+@pytest.fixture(scope="module")
+def finished(command, quick, compiled):
+    """A run in one go, and what it said."""
+    output = command.folder / "inside"
+    done = command.inside(output=output)
+    assert done.returncode == 0, done.stderr
+    return output, done
 
 
 def test_outputs_of_a_finished_run(finished):
@@ -112,33 +117,15 @@ def test_the_report_shows_the_numbers_of_metrics_json(finished):
 
 
 @pytest.fixture(scope="module")
-def processes(command, finished):
-    """What other processes said, two at a time, and the files that changed meanwhile."""
-    run, _ = finished
-    staged, half = command.folder / "staged", command.folder / "half"
-    shutil.copytree(run, half)
-    seconds = json.loads((half / "stages.json").read_text())
-    write_json(half / "stages.json", {"base": seconds["base"]})
-
-    def stage_by_stage():
-        flags = ("--train.checkpoint-seconds", 3600)
-        return [command("--stage", stage, *flags, output=staged) for stage in STAGES]
-
-    calls = {
-        "stages": stage_by_stage,
-        "help": lambda: command("--help"),
-        "half": lambda: command("--stage", "retrain", output=half),
-        "again": lambda: command(output=run),
-        "other config": lambda: command("--model.dim", 8, "--gates.bins", 9, output=run),
-    }
-    before = contents(run)
-    with ThreadPoolExecutor(2) as pool:
-        futures = {name: pool.submit(call) for name, call in calls.items()}
-    return {name: future.result() for name, future in futures.items()}, before, contents(run)
+def staged(command, finished):
+    """A run stage by stage, and what each stage said."""
+    output, flags = command.folder / "staged", ("--train.checkpoint-seconds", 3600)
+    said = [command.inside("--stage", stage, *flags, output=output) for stage in STAGES]
+    return output, said
 
 
-def test_help_lists_every_flag_with_its_default(processes):
-    done = processes[0]["help"]
+def test_help_lists_every_flag_with_its_default(command):
+    done = command.inside("--help")
     assert done.returncode == 0
     text = re.sub(r"[\s│]+", " ", done.stdout)
     flags = dict(flags_of(preset("small")))
@@ -152,11 +139,11 @@ def test_help_lists_every_flag_with_its_default(processes):
         assert f" {flag} " in text
 
 
-def test_stages_one_by_one_equal_a_run_in_one_go(command, finished, processes):
-    for done in processes[0]["stages"]:
+def test_stages_one_by_one_equal_a_run_in_one_go(finished, staged):
+    run, said = staged
+    for done in said:
         assert done.returncode == 0, done.stderr
         assert "damaged" not in done.stdout
-    run = command.folder / "staged"
     assert metrics_of(run) == metrics_of(finished[0])
     ours, theirs = load_bundle(run), load_bundle(finished[0])
     assert ours.kept == theirs.kept
@@ -164,29 +151,34 @@ def test_stages_one_by_one_equal_a_run_in_one_go(command, finished, processes):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_a_stage_runs_only_itself(processes):
-    for stage, done in zip(STAGES, processes[0]["stages"], strict=True):
+def test_a_stage_runs_only_itself(staged):
+    for stage, done in zip(STAGES, staged[1], strict=True):
         assert re.findall(r"\[(\w+)\] starts", done.stdout) == [stage]
 
 
-def test_a_missing_predecessor_is_named(processes):
-    done = processes[0]["half"]
+def test_a_missing_predecessor_is_named(command, finished):
+    half = command.folder / "half"
+    shutil.copytree(finished[0], half)
+    seconds = json.loads((half / "stages.json").read_text())
+    write_json(half / "stages.json", {"base": seconds["base"]})
+    done = command.inside("--stage", "retrain", output=half)
     assert done.returncode == 2
     assert "--stage retrain needs the stage 'search'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_finished_run_prints_its_table_again_and_does_nothing(finished, processes):
-    done, before, after = processes
-    assert done["again"].returncode == 0, done["again"].stderr
-    assert before == after
+def test_a_finished_run_prints_its_table_again_and_does_nothing(command, finished):
+    before = contents(finished[0])
+    done = command.inside(output=finished[0])
+    assert done.returncode == 0, done.stderr
+    assert contents(finished[0]) == before
     first, again = (
         [line for line in stdout.splitlines() if "│" in line]
-        for stdout in (finished[1].stdout, done["again"].stdout)
+        for stdout in (finished[1].stdout, done.stdout)
     )
     assert len(first) == 3
     assert again == first
-    assert "epoch" not in done["again"].stdout
+    assert "epoch" not in done.stdout
 
 
 def test_a_missing_part_is_exit_code_1_and_made_by_the_same_command(command, finished):
@@ -194,23 +186,25 @@ def test_a_missing_part_is_exit_code_1_and_made_by_the_same_command(command, fin
     shutil.copytree(finished[0], run)
     shutil.rmtree(run / "figures")
     (run / "figures").write_text("no folder")
-    done = command(output=run)
+    done = command.inside(output=run)
     assert done.returncode == 1
     assert f"{run / 'figures/widths.png'} could not be made (FileExistsError" in done.stdout
     assert done.stderr.startswith(f"incomplete: the numbers are in {run / 'metrics.json'}, but")
     assert done.stderr.count("\n") == 1
     assert f"{metrics_of(run)['ihas']['auc']:.4f}" in done.stdout
     (run / "figures").unlink()
-    done = command(output=run)
+    done = command.inside(output=run)
     assert done.returncode == 0, done.stderr
     assert " epoch " not in done.stdout and "[evaluate]" not in done.stdout
     for figure in (finished[0] / "figures").iterdir():
         assert (run / "figures" / figure.name).read_bytes() == figure.read_bytes()
 
 
-def test_another_config_on_a_finished_run_is_refused(processes):
-    done = processes[0]["other config"]
+def test_another_config_on_a_finished_run_is_refused(command, finished):
+    before = contents(finished[0])
+    done = command.inside("--model.dim", 8, "--gates.bins", 9, output=finished[0])
     assert done.returncode == 2
+    assert contents(finished[0]) == before
     assert done.stderr.startswith("error: ")
     assert "model.dim: 4 -> 8; gates.bins: None -> 9" in done.stderr
     assert "--output" in done.stderr
@@ -218,20 +212,16 @@ def test_another_config_on_a_finished_run_is_refused(processes):
 
 
 @pytest.fixture
-def refused(command, monkeypatch, capsys):
-    """Runs a wrong command in this process: returns stderr, after exit 2 with nothing changed."""
+def refused(command):
+    """Runs a wrong command: returns stderr, after exit 2 with nothing changed."""
 
     def run(*flags, output=None):
-        monkeypatch.chdir(command.folder)
-        monkeypatch.setattr(sys, "argv", command.arguments(*flags, output=output))
         before = contents(command.folder)
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        assert end.value.code == 2
+        done = command.inside(*flags, output=output)
+        assert done.returncode == 2
         assert contents(command.folder) == before
-        said = capsys.readouterr().err
-        assert "Traceback" not in said
-        return re.sub(r"[\s│]+", " ", said)
+        assert "Traceback" not in done.stderr
+        return re.sub(r"[\s│]+", " ", done.stderr)
 
     return run
 

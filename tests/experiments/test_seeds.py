@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 
 import pytest
 
@@ -16,35 +15,48 @@ NAN = float("nan")
 ONE = {"auc": NAN, "logloss": 0.4, "only_label": 1, "parameters": 9, "router_parameters": 0}
 
 
-@pytest.fixture(scope="module")
-def fifth(command, quick):
-    """Seeds 5 and 6 on a tiny log, one after the other."""
-    results, output = command.folder / "seeds", command.folder / "seeds_runs"
+def metrics(seed):
+    """The content of metrics.json, with numbers by which the seed is known."""
+    row = {"auc": 0.6 + seed / 100, "logloss": 0.4, "parameters": 1000 * seed}
+    clusters = [{"share": 1.0, "kept": 0.5, "fallback": None}]
+    rows = {"base": row, "search": row, "ihas": row | {"auc": 0.7, "router_parameters": seed}}
+    return rows | {"clusters": clusters, "seconds": {"base": 2.0, "search": 10.0 * seed}}
+
+
+@pytest.fixture
+def fifth(command, script, monkeypatch, tmp_path):
+    """`seeds.py --seed 5 --seeds 2` on a tiny log, whose runs are not trained."""
+    runs = []
+
+    def run(config, data, folder):
+        runs.append((config.seed, folder, len(data.train.labels)))
+        return metrics(config.seed)
+
+    monkeypatch.setattr(script("compare"), "run_alone", run)
+    results, output = tmp_path / "seeds", tmp_path / "runs"
     seeds = dataclasses.replace(command, script="seeds.py")
     done = seeds.inside("--seed", 5, "--seeds", 2, "--results", results, output=output)
     assert done.returncode == 0, done.stderr
-    return results, output, done
+    assert runs == [(seed, output / f"seed_{seed}", 1600) for seed in (5, 6)]
+    return results, done
 
 
 def test_rows_are_labelled_by_their_seeds(fifth):
-    results, output, done = fifth
-    assert {path.name for path in output.iterdir()} == {"seed_5", "seed_6"}
+    results, done = fifth
     text = results.with_suffix(".md").read_text()
-    assert re.findall(r"^\| (\d+) \|", text, re.MULTILINE) == ["5", "6"]
+    assert "# store: 2 seeds" in text
+    assert "| 5 | 5 | 52 | 100%, 50% |\n| 6 | 6 | 62 | 100%, 50% |" in text
     assert text in done.stdout
 
 
-def test_numbers_are_those_of_each_seeds_run(fifth):
-    results, output, _ = fifth
-    content = json.loads(results.with_suffix(".json").read_text())
-    for seed, run in zip((5, 6), content["runs"], strict=True):
-        assert run == json.loads((output / f"seed_{seed}" / "metrics.json").read_text())
-    for model, row in content["summary"].items():
-        first, second = (run[model]["auc"] for run in content["runs"])
-        assert row["auc"] == pytest.approx((first + second) / 2)
-        if model != "base":
-            gains = [run[model]["auc"] - run["base"]["auc"] for run in content["runs"]]
-            assert row["auc_difference"] == pytest.approx(sum(gains) / 2)
+def test_numbers_are_means_over_the_seeds_beside_those_of_each(fifth):
+    content = json.loads(fifth[0].with_suffix(".json").read_text())
+    assert content["runs"] == [metrics(5), metrics(6)]
+    row = content["summary"]["ihas"]
+    assert row["parameters"] == 5500
+    assert (row["auc"], row["auc_difference"]) == pytest.approx((0.7, 0.045))
+    assert row["auc_difference_deviation"] == pytest.approx(0.01 / 2**0.5)
+    assert "auc_difference" not in content["summary"]["base"]
 
 
 def test_what_seeds_found_of_a_planted_truth_is_labelled_too(script, monkeypatch, tmp_path):
