@@ -30,12 +30,12 @@ from bench.workload import ROWS, Shape
 from common import BLUE, RED, machine, markdown_table, panels, write_results
 from matplotlib.figure import Figure
 
-from ihas_jax.data.store import open_store
+from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import markdown, printable
-from ihas_jax.progress import console, log
+from ihas_jax.pipeline.parts import require_parts
+from ihas_jax.progress import console, say
 from ihas_jax.reporting.tables import Grid
-from ihas_jax.stages.parts import require_parts
 
 Measure = Literal[
     "criteo", "avazu", "search", "scaling", "limit", "breakdown", "memory", "feeding", "clusters",
@@ -79,16 +79,16 @@ def main() -> None:
     """Parses the command line, measures, writes the results."""
     arguments = tyro.cli(Arguments)
     if not HAS_TORCH:
-        log("torch is not installed, so ours is measured alone; pip install -e '.[bench]'")
+        say("torch is not installed, so ours is measured alone; pip install -e '.[bench]'")
     rows, missing = [], []
     for name in arguments.only:
         measure = _measures(arguments)[name]
         if measure is None:
             needs = "--data, a folder made by prepare.py" if name == "stages" else "--full-shape"
             missing.append(f"'{name}' needs {needs}")
-            log(f"[{name}] left out: it needs {needs}")
+            say(f"[{name}] left out: it needs {needs}")
             continue
-        log(f"[{name}] starts")
+        say(f"[{name}] starts")
         rows.append(measure())
     if not rows:
         raise InputError(f"Nothing was measured: {'; '.join(missing)}.")
@@ -96,7 +96,7 @@ def main() -> None:
         console.print(line)
     console.print(_table(rows))
     require_parts(_write(rows, arguments), f"{arguments.results}.json")
-    log(f"Results: {arguments.results}.md, .json and .png")
+    say(f"Results: {arguments.results}.md, .json and .png")
 
 
 def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:

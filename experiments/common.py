@@ -13,16 +13,16 @@ from matplotlib.figure import Figure
 
 from ihas_jax.config import Config, ModelName, from_json, to_json
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.data.store import open_store
+from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError
+from ihas_jax.files import null_to_nan, read_json, write_json, write_text
 from ihas_jax.method_config import MethodName
 from ihas_jax.names import markdown, printable
+from ihas_jax.pipeline.parts import make_parts, require_parts
 from ihas_jax.presets import PresetName, preset
 from ihas_jax.reporting.comparison import Gain, auc_spread, paired_gain, spread
 from ihas_jax.reporting.drawing import FigureNames, save_figure
 from ihas_jax.reporting.report import provenance
-from ihas_jax.stages.parts import make_parts, require_parts
-from ihas_jax.stages.run import defined, read_json, write_json, write_text
 
 BLUE, RED, NAVY = "#3b6ea5", "#c8553d", "#1d3c5f"
 Runs = Sequence[Mapping[str, Any]]
@@ -121,7 +121,7 @@ class Record:
         wanted = {"seeds": self.arguments.seeds, **self.besides}
         same = all(found.get(name) == value for name, value in wanted.items())
         same = same and from_json(Config, found["config"]) == self.arguments.config
-        self.logs = defined(found["logs"]) if same else {}
+        self.logs = null_to_nan(found["logs"]) if same else {}
 
     @property
     def content(self) -> dict[str, Any]:

@@ -12,26 +12,22 @@ from typing import Any
 import numpy as np
 from bench.common import Side, take_turns
 from common import Record
-from jax import Array
 from sklearn.metrics import adjusted_rand_score
 
 from ihas_jax.config import Config, ModelName, replaced
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.synthetic import SyntheticLog
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import BatchStats, Params
-from ihas_jax.progress import log
-from ihas_jax.selectors.registry import build_selector
-from ihas_jax.serving.bundle import load_bundle
-from ihas_jax.stages.borrow import borrow
-from ihas_jax.stages.pipeline import fit, transfer
-from ihas_jax.stages.pretrain import streamed_predict, train_base
+from ihas_jax.pipeline.fit import fit, fit_seeds
+from ihas_jax.pipeline.reuse import borrow
+from ihas_jax.pipeline.workdir import open_run
+from ihas_jax.progress import say
+from ihas_jax.serving.storage import load_bundle
+from ihas_jax.stages.base import train_base
+from ihas_jax.stages.evaluate import base_bundle, search_bundle
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import predict_selected, search
-from ihas_jax.stages.together import fit_together
-from ihas_jax.stages.workdir import open_workdir
+from ihas_jax.stages.search import search
 from ihas_jax.training.metrics import score
-from ihas_jax.training.streaming import Streamed
 
 Scores = dict[str, float]
 _TURNS = 5
@@ -73,16 +69,19 @@ def run_together(
     config: Config, data: Dataset, workdirs: Mapping[int, Path]
 ) -> list[dict[str, Any]]:
     """The metrics of the runs of several seeds, in folders by seed, trained side by side."""
-    return [result.metrics for result in fit_together(config, data, workdirs)]
+    return [result.metrics for result in fit_seeds(config, data, workdirs)]
 
 
-def run_transferred(
-    config: Config, model: ModelName, data: Dataset, workdir: Path
+def run_by_search(
+    config: Config, model: ModelName, data: Dataset, workdir: Path, searched: Path
 ) -> dict[str, Any]:
-    """The metrics of a model by the gates and clusters of the config's, searched in `workdir`."""
-    for stage in ("search", "cluster") if model != config.model.name else ():
-        fit(config, data, workdir, stage)
-    return transfer(replaced(config, "model.name", model), data, workdir).metrics
+    """The metrics of a model by the search of the config's model, which is run in `searched`."""
+    if model == config.model.name:
+        return fit(config, data, searched).metrics
+    for stage in ("search", "choose"):
+        fit(config, data, searched, stage)
+    own = replaced(config, "model.name", model)
+    return fit(own, data, workdir, searched_by=searched).metrics
 
 
 def recovered(data: SyntheticLog, workdir: Path) -> dict[str, Any]:
@@ -115,7 +114,7 @@ def validation_score(config: Config, data: Dataset, workdir: Path) -> float:
     try:
         fit(config, data, workdir)
     except InputError as error:
-        log(f"[Trials] {workdir.name} can't run: {error}")
+        say(f"[Trials] {workdir.name} can't run: {error}")
         return float("-inf")
     probs = load_bundle(workdir).predict_ids(data.valid.ids)
     return score(data.valid.labels, probs).objective
@@ -124,13 +123,11 @@ def validation_score(config: Config, data: Dataset, workdir: Path) -> float:
 def train_base_alone(config: Config, data: Dataset, workdir: Path) -> Scores:
     """Test scores, epochs and seconds of a run's base model."""
     start = time.monotonic()
-    with open_workdir(config, data, workdir) as path:
-        run = Run(config, data, path)
-        fitted = train_base(run)
-        predict = streamed_predict(run.model(), "[evaluate] base")
-        probs = predict((fitted.params, fitted.batch_stats), data.test.ids)
+    with open_run(config, data, workdir) as run:
+        (trained,) = train_base([run])
+        probs = base_bundle(run, trained).predict_ids(data.test.ids)
     facts = score(data.test.labels, probs).facts
-    return {**facts, "epochs": len(fitted.history), "seconds": time.monotonic() - start}
+    return {**facts, "epochs": len(trained.history), "seconds": time.monotonic() - start}
 
 
 def score_logs(
@@ -163,7 +160,7 @@ def score_logs(
             except InputError as error:
                 if not leave_out:
                     raise
-                log(f"[{name}] {variant.title} is left out: {error}")
+                say(f"[{name}] {variant.title} is left out: {error}")
                 continue
             scores[variant.name] = found
             record.save()
@@ -182,7 +179,7 @@ def score_variant(
       seed: the seed.
       sources: names of finished runs, whose stages the run may take.
     """
-    log(f"[{folder.name}] {variant.title}, seed {seed}")
+    say(f"[{folder.name}] {variant.title}, seed {seed}")
     config = dataclasses.replace(variant.config, seed=seed)
     workdir = folder / f"{variant.run}_{seed}"
     if not variant.key:
@@ -230,13 +227,6 @@ def _predictor(
     if variant.key != "search":
         return load_bundle(workdir).predict_ids
     run = Run(dataclasses.replace(variant.config, seed=seed), data, workdir)
-    model = run.model()
-    selector = build_selector(run.config, model, run.epoch_steps)
-    fitted = search(run, selector).fitted  # it has ended, and is read back
-    weights = (fitted.params, fitted.batch_stats)
-
-    def predict(weights: tuple[Params, BatchStats], ids: Array) -> Array:
-        return predict_selected(model, selector, *weights, ids)[0]
-
-    predictor = Streamed(predict, "[predict] searched model")
-    return lambda ids: predictor(weights, ids)
+    (found,) = search([run])  # it has ended, and is read back
+    (searched,) = search_bundle(run, found).models
+    return lambda ids: searched.predict(ids, title="[predict] searched model").probs

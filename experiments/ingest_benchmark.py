@@ -25,12 +25,12 @@ from bench.peak import peak_bytes
 from common import machine, markdown_table, write_results
 from generate import FULL_ROWS, lines
 
-from ihas_jax.data import formats
-from ihas_jax.data.ingest import prepare
+from ihas_jax.data.raw import formats
+from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.errors import run_cli
-from ihas_jax.progress import console, log, track
+from ihas_jax.pipeline.parts import require_parts
+from ihas_jax.progress import console, say, track
 from ihas_jax.reporting.tables import Grid
-from ihas_jax.stages.parts import require_parts
 
 _MIN_COUNT = 10
 _NUMBERS = 13
@@ -73,7 +73,7 @@ def main() -> None:
                 for name, side in sides.items():
                     if turn == 0 or name != "Python loop":
                         taken[name].append(_measure(side, path))
-                        log(f"[{rows:,} rows] {name}: {taken[name][-1]['seconds']:.1f} s")
+                        say(f"[{rows:,} rows] {name}: {taken[name][-1]['seconds']:.1f} s")
             found += [_median(rows, path, name, runs) for name, runs in taken.items()]
             path.unlink()
     for row in found:
@@ -204,7 +204,7 @@ def _save(found: list[dict[str, float]], results: Path) -> None:
     ]
     content = {"provenance": about, "rows": found}
     require_parts(write_results(results, content, lambda: lines_), f"{results}.json")
-    log(f"Results: {results}.md and .json")
+    say(f"Results: {results}.md and .json")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import run_cli
 from ihas_jax.models.base import count_parameters
 from ihas_jax.names import markdown
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ def equation(model: ihas.Model) -> str:
 
 def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     """Equation, parameters, and milliseconds of a step beside the DNN's, at Avazu's shape."""
-    log(f"[Models] {config.name}")
+    say(f"[Models] {config.name}")
     sizes = sizes_of("avazu", settings.shrink)
     data = draw_split(sizes, settings.batch_size * settings.steps)
     optimizer = configure("rowwise").optimizer

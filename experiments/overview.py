@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.files import null_to_nan, read_json
 from ihas_jax.progress import say
 from ihas_jax.reporting.comparison import paired_gain
 from ihas_jax.reporting.drawing import figure_names, save_figure
-from ihas_jax.reporting.report import METHODS
-from ihas_jax.stages.run import defined, read_json
+from ihas_jax.selectors.registry import METHODS
 
 _REACH = (-22.0, 6.0)
 """Differences that a panel shows, in thousandths of AUC."""
@@ -47,7 +47,7 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     if not arguments.table.exists():
         raise InputError(f"{arguments.table}: no such file; paper/table2_overall.py makes it.")
-    found: dict[str, Scores] = defined(read_json(arguments.table)["logs"])
+    found: dict[str, Scores] = null_to_nan(read_json(arguments.table)["logs"])
     logs = {name: scores for name, scores in found.items() if "none" in scores}
     if not logs:
         raise InputError(f"{arguments.table} has no scores of the full-size model yet.")
@@ -65,7 +65,7 @@ def draw(logs: dict[str, Scores]) -> Figure:
       logs: the scores by the title of their panel.
     """
     found = {method for scores in logs.values() for method in scores}
-    methods = [method for method in METHODS if method in found and method != "none"]
+    methods = [method for method in METHODS if method in found]
     size = (1.7 + 2.9 * len(logs), 1.2 + 0.28 * len(methods))
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.06))
     panels = figure.subplots(1, len(logs), sharey=True, squeeze=False)[0]
@@ -78,7 +78,7 @@ def draw(logs: dict[str, Scores]) -> Figure:
         for row, method in enumerate(methods):
             if method in scores:
                 draw_method(panel, row, scores[method], scores["none"], method == "ihas")
-    panels[0].set_yticks(range(len(methods)), [METHODS[method] for method in methods])
+    panels[0].set_yticks(range(len(methods)), [METHODS[method].title for method in methods])
     panels[0].invert_yaxis()
     figure.supxlabel(
         "thousandths of test AUC above (right) or below (left) the full-size model, mean and "

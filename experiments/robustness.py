@@ -27,11 +27,11 @@ from bench.trials import METHODS, Lab, Tally, one_paragraph, outcome, stage_of
 from common import machine, markdown_table, write_results
 
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.files import read_json
 from ihas_jax.method_config import MethodName
-from ihas_jax.progress import console, log, track
+from ihas_jax.pipeline.parts import require_parts
+from ihas_jax.progress import console, say, track
 from ihas_jax.reporting.tables import Grid
-from ihas_jax.stages.parts import require_parts
-from ihas_jax.stages.run import read_json
 
 _STAGES = ("base", "search", "cluster", "retrain", "evaluate")
 _CHAIN = 4
@@ -108,7 +108,7 @@ def _kill_and_finish(
     fault = _finish(lab, method, output)
     for place in places:
         tally.count(place, fault and f"{method}: {fault}")
-    log(f"[kill] {method}: {', '.join(places)}: {fault or 'bit-equal'}")
+    say(f"[kill] {method}: {', '.join(places)}: {fault or 'bit-equal'}")
 
 
 def _finish(lab: Lab, method: MethodName, output: Path) -> str:
@@ -140,7 +140,7 @@ class Full(Job):
                 if stage in self.stages:
                     fault = _starve(lab, disk, stage)
                     starved.count(stage, fault)
-                    log(f"[full] {stage}: {fault or 'one paragraph'}")
+                    say(f"[full] {stage}: {fault or 'one paragraph'}")
                     yield [starved, tally]
                 lab.run("ihas", disk / "run", "--stage", stage)
             if self.stages and not refused:
@@ -161,7 +161,7 @@ class Full(Job):
                 _mount("-o", "remount,size=256m", str(disk))
                 fault = "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
                 tally.count(stage_of(stdout), fault or _finish(lab, "ihas", disk / "run"))
-                log(f"[full] {kilobytes} KB: {stderr.strip()[:150]}")
+                say(f"[full] {kilobytes} KB: {stderr.strip()[:150]}")
                 yield [starved, tally]
 
 
@@ -193,7 +193,7 @@ class ReadOnly(Job):
                 _mount("-o", "remount,ro", str(disk))
                 code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
                 fault = "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
-                log(f"[readonly] {stage}: {stderr.strip()[:150]}")
+                say(f"[readonly] {stage}: {stderr.strip()[:150]}")
                 _mount("-o", "remount,rw", str(disk))
                 code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
                 tally.count(stage, fault or (f"does not resume: {stderr[-500:]}" if code else ""))
@@ -252,7 +252,7 @@ class Damage(Job):
             what, fault = look(lab, method, copy, source, file)
             about = f"{method}, byte {place} of {file.relative_to(copy)}"
             tallies[lacking].count(what, fault and f"{about}: {fault}")
-            log(f"[damage] {about}: {what} {fault}")
+            say(f"[damage] {about}: {what} {fault}")
             yield list(tallies.values())
 
 
@@ -304,7 +304,7 @@ def main() -> None:
             _save(job.results, type(job).__name__.lower(), tallies, time.monotonic() - start)
     rows = [_row(asdict(tally)) for tally in tallies]
     console.print(Grid("", _HEADINGS, rows, _TEXTS))
-    log(f"Results: {job.results}.md and .json")
+    say(f"Results: {job.results}.md and .json")
     if any(tally.faults or tally.not_done for tally in tallies):
         raise InputError(f"Trials failed or could not be done; {job.results}.md says which.")
 

@@ -19,9 +19,9 @@ from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.errors import run_cli
 from ihas_jax.names import printable
+from ihas_jax.pipeline.fit import StageName, fit
+from ihas_jax.pipeline.parts import require_parts
 from ihas_jax.presets import PresetName
-from ihas_jax.stages.parts import require_parts
-from ihas_jax.stages.pipeline import StageName, transfer
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Arguments:
     data: Path | None = None
     """The folder that prepare.py made; without it, a synthetic log with planted truth is drawn."""
     output: Path | None = None
-    """The folder of the run, new or to resume (default: runs/ and the name of --data). The
-    gates and clusters of a run of another click model serve this one, in transfer/ there."""
+    """The folder of the run, new or to resume (default: runs/ and the name of --data)."""
+    searched_by: Path | None = None
+    """The folder of a run of another click model, whose search and choice serve this run."""
     stage: StageName = "all"
     """One stage runs alone, from what is already there, or all that are missing run."""
     preset: PresetName | None = None
@@ -51,7 +52,7 @@ def main() -> None:
     data = synthetic() if arguments.data is None else open_store(arguments.data)
     name = "synthetic" if arguments.data is None else printable(arguments.data.resolve().name)
     output = arguments.output or Path("runs") / name
-    result = transfer(arguments.config, data, output, arguments.stage)
+    result = fit(arguments.config, data, output, arguments.stage, searched_by=arguments.searched_by)
     require_parts(result.missing, result.workdir / "metrics.json")
 
 

@@ -23,11 +23,11 @@ from compare import recovered, run_alone, run_together
 
 from ihas_jax.config import to_json
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.data.store import open_store
+from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import markdown, printable
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 
 Metrics = dict[int, dict[str, Any]]
 """The content of metrics.json, and what was found of a planted truth, by seed."""
@@ -89,7 +89,7 @@ def run_seeds(arguments: Arguments) -> Metrics:
         return dict(zip(folders, run_together(arguments.config, store, folders), strict=True))
     runs = {}
     for seed, folder in folders.items():
-        log(f"[Seed {seed}]")
+        say(f"[Seed {seed}]")
         data: Dataset = store or synthetic(SyntheticConfig(seed=seed))
         runs[seed] = run_alone(dataclasses.replace(arguments.config, seed=seed), data, folder)
         if isinstance(data, SyntheticLog):

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.trials import Lab, bundle_digest
 from ihas_jax.errors import InputError
 from ihas_jax.method_config import MethodName
-from ihas_jax.stages.pipeline import fit
+from ihas_jax.pipeline.fit import fit
 
 
 def any_file(run: Path, rng: random.Random) -> Path:

@@ -57,7 +57,8 @@ def _training(split: Split, sizes: tuple[int, ...], resident: bool, settings: Se
     model = ihas.build_model(config.model, sizes)
     state = ihas.init_train(jax.random.key(0), model, config.optimizer)
     round_ = jax.jit(
-        ihas.make_round(ihas.make_train_step(config.optimizer, model)), donate_argnums=0
+        ihas.make_round(ihas.make_step(model, ihas.model_optimizers(config.optimizer))),
+        donate_argnums=0,
     )
     feed = Feed(np.arange(len(split.labels), dtype=np.int32), settings.batch_size, seed=0)
     turns = settings.turns + 1

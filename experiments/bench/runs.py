@@ -29,9 +29,11 @@ from bench.common import (
 )
 from bench.workload import Shape, draw_log, draw_split
 from ihas_jax.config import Config, TableUpdates
-from ihas_jax.data.dataset import Dataset
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.store import save_dataset
-from ihas_jax.stages.cluster import make_assign
+from ihas_jax.selectors.clusters import fit_clusters
+from ihas_jax.selectors.plan import Found
+from ihas_jax.selectors.routing import make_router
 
 if HAS_TORCH:
     from bench import torch_stages
@@ -66,19 +68,19 @@ def measure_clusters(settings: Settings, rows: int, shape: Shape = "criteo") -> 
     model = ihas.build_model(config.model, sizes)
     selector = ihas.BernoulliGates(config.gates, len(sizes) * config.model.dim)
     # ten times the initial values, so that masks differ between rows
-    params = ihas.init_search(jax.random.key(0), config, model, selector).params
-    params = jax.tree.map(lambda leaf: 10 * leaf, params)
-    ids = draw_split(sizes, rows).ids
-    start = time.perf_counter()
-    clusters, curve = ihas.fit_clusters(
-        model, selector, params, ids, ids[:1], config.cluster, seed=0
+    variables = ihas.init_search(jax.random.key(0), config, model, selector).variables
+    variables = jax.tree.map(lambda leaf: 10 * leaf, variables)
+    split = draw_split(sizes, rows)
+    found = Found(
+        model, variables, split, Split(*(part[:1] for part in split)), jax.random.key(0), 0
     )
-    fitted = time.perf_counter() - start
-    assign = make_assign(model, selector)
-    weights = (params, jnp.asarray(clusters.centroids))
-    assign(weights, ids[:1])
     start = time.perf_counter()
-    assign(weights, ids)
+    clusters, curve = fit_clusters(found, selector, config.cluster)
+    fitted = time.perf_counter() - start
+    router = make_router(model, selector, variables, clusters.centroids)
+    router.assign(split.ids[:1], title="assign")
+    start = time.perf_counter()
+    router.assign(split.ids, title="assign")
     seconds = {"fit and assign all": fitted, "assign all": time.perf_counter() - start}
     facts = {
         "rows": rows,
@@ -93,7 +95,7 @@ def measure_seeds(settings: Settings, seeds: int = 5, shape: Shape = "avazu") ->
     sizes = sizes_of(shape, settings.shrink)
     config = configure("rowwise")
     model = ihas.build_model(config.model, sizes)
-    round_ = ihas.make_round(ihas.make_train_step(config.optimizer, model))
+    round_ = ihas.make_round(ihas.make_step(model, ihas.model_optimizers(config.optimizer)))
     data = draw_split(sizes, settings.batch_size * settings.steps)
     batches, rows = resident(data, settings)
     keys = jax.random.split(jax.random.key(0), seeds)

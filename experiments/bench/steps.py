@@ -72,7 +72,7 @@ def our_round(
 ) -> tuple[Any, ihas.TrainState, tuple[Any, ...]]:
     """The jitted round, a fresh state, and the round's other arguments."""
     state = ihas.init_train(jax.random.key(0), model, optimizer)
-    step = ihas.make_train_step(optimizer, model)
+    step = ihas.make_step(model, ihas.model_optimizers(optimizer))
     return jax.jit(ihas.make_round(step), donate_argnums=0), state, resident(data, settings)
 
 

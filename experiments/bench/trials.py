@@ -24,7 +24,7 @@ from ihas_jax.data.store import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.method_config import MethodName
 from ihas_jax.presets import preset
-from ihas_jax.serving.bundle import load_bundle
+from ihas_jax.serving.storage import load_bundle
 
 METHODS: tuple[MethodName, ...] = (
     *("ihas", "pep", "autofield", "optembed", "adafs_soft", "adafs_hard"),
@@ -156,11 +156,12 @@ def outcome(run: Path) -> dict[str, Any]:
 def bundle_digest(run: Path) -> str:
     """SHA-256 of everything in the bundle of a run that prediction uses."""
     bundle = load_bundle(run)
-    digest = hashlib.sha256(
-        repr((bundle.kept, bundle.held, bundle.routes, bundle.schema.names)).encode()
-    )
+    shapes = [served.model.embedding for served in bundle.models]
+    digest = hashlib.sha256(repr((shapes, bundle.routes, bundle.schema.names)).encode())
     digest.update(repr([tuple(field.values) for field in bundle.schema.fields]).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path((bundle.router, bundle.weights)):
+    router = bundle.router and (bundle.router.variables, bundle.router.centroids)
+    arrays = (router, [served.variables for served in bundle.models])
+    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
     return digest.hexdigest()
 

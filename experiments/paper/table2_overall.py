@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import common
 from compare import Variant
@@ -30,7 +31,7 @@ from ihas_jax.errors import InputError, run_cli
 from ihas_jax.method_config import MethodName
 from ihas_jax.names import markdown
 from ihas_jax.presets import search_of
-from ihas_jax.reporting.report import METHODS
+from ihas_jax.selectors.registry import METHODS
 
 PAPER = {
     "none": {"avazu": (0.7765, 0.3818)},
@@ -43,13 +44,17 @@ PAPER = {
     "ihas": {"avazu": (0.7815, 0.3791), "criteo": (0.8043, 0.4478)},
 }
 """AUC and logloss of the paper's Table 2 (base: Table 4), on the full logs."""
+TITLES = cast(
+    dict[MethodName, str], {"none": "base"} | {name: own.title for name, own in METHODS.items()}
+)
+"""What the table calls each method."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(common.LogComparison):
     """The flags."""
 
-    methods: tuple[MethodName, ...] = tuple(METHODS)
+    methods: tuple[MethodName, ...] = tuple(TITLES)
     """The methods; none, the base model, is always among them, as the first."""
     trials: int = 0
     """How many values each method tries on validation rows before its seeds are run; with 0 it
@@ -64,9 +69,9 @@ def main() -> None:
     arguments.require_pairs()
     if arguments.trials < 0:
         raise InputError(f"--trials must be at least 0, not {arguments.trials}.")
-    order = [name for name in METHODS if name in ("none", *arguments.methods)]
+    order = [name for name in TITLES if name in ("none", *arguments.methods)]
     own = {
-        method: differences(arguments.config, default_of(arguments, method)) for method in METHODS
+        method: differences(arguments.config, default_of(arguments, method)) for method in TITLES
     }
     chosen: list[str] = []
 
@@ -89,7 +94,7 @@ def variant_of(arguments: Arguments, method: MethodName, data: Dataset, folder: 
     default = default_of(arguments, method)
     config = best_of(default, data, folder / "trials", arguments.trials)
     key = "base" if method == "none" else method
-    return Variant(method, method, METHODS[method], config, key, PAPER.get(method, {}))
+    return Variant(method, method, TITLES[method], config, key, PAPER.get(method, {}))
 
 
 def default_of(arguments: Arguments, method: MethodName) -> Config:
@@ -108,7 +113,7 @@ def choice_of(arguments: Arguments, variant: Variant) -> str:
 
 def _note(arguments: Arguments, own: dict[MethodName, list[str]], chosen: list[str]) -> str:
     differing = [
-        f"{METHODS[method]}, {'; '.join(values)}."
+        f"{TITLES[method]}, {'; '.join(values)}."
         for method, found in own.items()
         if (values := [value for value in found if not value.startswith("method:")])
     ]

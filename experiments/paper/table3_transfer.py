@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import common
-from compare import Scores, run_alone, run_transferred
+from compare import Scores, run_alone, run_by_search
 from figures import draw_gains
 
 from ihas_jax.config import Config, ModelName, SearchConfig, replaced, to_json
@@ -31,7 +31,7 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import link, markdown
 from ihas_jax.presets import search_of
-from ihas_jax.progress import log
+from ihas_jax.progress import say
 from ihas_jax.reporting.drawing import figure_names
 
 METHODS = ("original", "adafs_soft", "ihas")
@@ -86,17 +86,17 @@ def score_model(
     """Test scores and parameters of a model by method and seed."""
     scores: dict[str, list[Scores]] = {method: [] for method in METHODS}
     for seed in arguments.seed_range:
-        log(f"[{name}] {model}, seed {seed}")
+        say(f"[{name}] {model}, seed {seed}")
         config = dataclasses.replace(arguments.config, seed=seed)
         searched = arguments.output / name / f"seed_{seed}"
-        metrics = run_transferred(config, model, data, searched)
+        workdir = searched.with_name(f"{model}_{seed}")
+        metrics = run_by_search(config, model, data, workdir, searched)
         own = dataclasses.replace(
             replaced(config, "model.name", model), method="adafs_soft", search=adafs
         )
-        log(f"[{name}] {model} with AdaFS-soft, seed {seed}")
-        workdir = searched.with_name(f"adafs_soft_{model}_{seed}")
-        sources = (searched, searched / "transfer" / model)
-        adafs_metrics = run_alone(own, data, workdir, sources)
+        say(f"[{name}] {model} with AdaFS-soft, seed {seed}")
+        folder = searched.with_name(f"adafs_soft_{model}_{seed}")
+        adafs_metrics = run_alone(own, data, folder, (searched, workdir))
         found = (metrics["base"], adafs_metrics["adafs_soft"], metrics["ihas"])
         for method, row in zip(METHODS, found, strict=True):
             scores[method].append(row)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from ihas_jax.data.store import open_store
+from ihas_jax.data.open import open_store
 from ihas_jax.presets import preset
 
 TINY = ("--settings.batch-size", 16, "--settings.steps", 2, "--settings.turns", 1)

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from ihas_jax.serving.bundle import load_bundle
+from ihas_jax.serving.storage import load_bundle
 
 DEADLINE = 240.0
 TRAINED = ("base", "search/pretrain", "search", "retrain/cluster_0", "retrain/cluster_1")

@@ -12,7 +12,7 @@ import pytest
 
 from ihas_jax.files import write_json
 from ihas_jax.presets import preset
-from ihas_jax.serving.bundle import load_bundle
+from ihas_jax.serving.storage import load_bundle
 
 STAGES = ("base", "search", "cluster", "retrain", "evaluate")
 

@@ -9,7 +9,7 @@ import pytest
 
 from ihas_jax.config import Config
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
-from ihas_jax.stages.run import write_json
+from ihas_jax.files import write_json
 
 NAN = float("nan")
 ONE = {"auc": NAN, "logloss": 0.4, "only_label": 1, "parameters": 9, "router_parameters": 0}

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ihas_jax.stages.parts import require_parts
 
 from ihas_jax.config import Config, to_json
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
+from ihas_jax.pipeline.parts import require_parts
 from ihas_jax.reporting.comparison import paired_gain, spread
 
 METHODS = ("none", "pep")
