@@ -38,7 +38,7 @@ _NUMBERS = 13
 
 @dataclass(frozen=True)
 class Arguments:
-    """Writes a log of each size, prepares it and deletes it.
+    """Writes a log of Criteo's shape of each size, prepares it and deletes it.
 
     The first log is also prepared in two plain ways: with pandas (if it is installed), and line
     by line in Python, as pytorch-fm does.
@@ -56,7 +56,7 @@ class Arguments:
 
 def main() -> None:
     """Parses the command line, measures, writes the results."""
-    arguments = tyro.cli(Arguments, description=__doc__)
+    arguments = tyro.cli(Arguments)
     found = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for number, rows in enumerate(arguments.rows):

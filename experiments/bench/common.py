@@ -31,19 +31,16 @@ Side = Callable[[], float]
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured, and how often.
-
-    Attributes:
-      batch_size: how many rows a batch has.
-      steps: how many steps a turn of our side has; they are one round.
-      turns: how many turns each side has; the median counts.
-      shrink: what the numbers of values are divided by, for a quick look.
-    """
+    """How much is measured, and how often."""
 
     batch_size: int = 2048
+    """How many rows a batch has."""
     steps: int = 20
+    """How many steps a turn of our side has; they are one round."""
     turns: int = 7
+    """How many turns each side has; the median counts."""
     shrink: int = 1
+    """What the numbers of values are divided by, for a quick look."""
 
 
 @dataclass
