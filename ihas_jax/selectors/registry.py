@@ -21,7 +21,7 @@ from ihas_jax.selectors.pep import build_pep
 from ihas_jax.selectors.sseds import build_sseds
 
 Builder = Callable[[Config, Model, int], Selector]
-"""Makes the selector of a run of its config, the click model to search, and the steps of an epoch."""
+"""`build(config, model, epoch_steps)` makes the selector of a run; see `build_selector`."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_a_run_of_stages_is_timed_without_its_base(command, bench, quick):
     train = dataclasses.replace(small.train, max_epochs=1)
     config = dataclasses.replace(small, model=model, train=train)
     seconds = bench("runs")._our_stages(open_store(command.folder / "store"), config, False)
-    assert list(seconds) == ["base", "search", "cluster", "retrain", "evaluate"]
+    assert list(seconds) == ["base", "search", "choose", "retrain", "evaluate"]
     assert min(seconds.values()) > 0
 
 

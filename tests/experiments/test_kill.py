@@ -40,9 +40,9 @@ def in_epoch(stage: str, epoch: int) -> Callable[[Path], bool]:
     return inside
 
 
-def in_cluster(run: Path) -> bool:
+def in_choose(run: Path) -> bool:
     log = (run / "log.jsonl").read_text().splitlines() if (run / "log.jsonl").exists() else [""]
-    return '"stage": "cluster", "state": "starts"' in log[-1]
+    return '"stage": "choose", "state": "starts"' in log[-1]
 
 
 def in_evaluate(run: Path) -> bool:
@@ -55,7 +55,7 @@ ENDS = {
     "base": (in_epoch("base", 1), signal.SIGKILL),
     "search/pretrain": (in_epoch("search/pretrain", 1), signal.SIGKILL),
     "search": (in_epoch("search", 1), signal.SIGKILL),
-    "cluster": (in_cluster, signal.SIGKILL),
+    "choose": (in_choose, signal.SIGKILL),
     "retrain": (in_epoch("retrain/cluster_1", 1), signal.SIGKILL),
     "evaluate": (in_evaluate, signal.SIGKILL),
 }
@@ -120,7 +120,7 @@ def test_kill_9_inside_a_stage(ended, name):
     order = [*ENDS, "end"]
     after = ended[1][order[order.index(name) + 1]]
     later = after.stdout if order[order.index(name) + 1] == "end" else after[1]
-    if name in ("cluster", "evaluate"):
+    if name in ("choose", "evaluate"):
         assert f"[{name}] starts" in stdout
         assert f"[{name}] starts" in later
     else:
@@ -145,9 +145,9 @@ def test_no_checkpoint_counts_as_damaged(ended):
 
 def test_what_was_clustered_is_not_clustered_again(ended):
     said = {name: ended[1][name][1] for name in ENDS} | {"end": ended[1]["end"].stdout}
-    clustered = {name for name, text in said.items() if re.search(r"\[cluster\] [\d,]+ rows", text)}
+    clustered = {name for name, text in said.items() if re.search(r"\[choose\] [\d,]+ rows", text)}
     # a line for each pass over the rows; the first of both may be killed before its first
-    assert clustered in ({"cluster", "retrain"}, {"retrain"})
+    assert clustered in ({"choose", "retrain"}, {"retrain"})
 
 
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")
@@ -168,7 +168,11 @@ def test_the_bundle_is_equal_bit_for_bit(ended, finished):
     ours, theirs = load_bundle(ended[0]), load_bundle(finished[0])
     assert ours.kept == theirs.kept
     assert ours.routes == theirs.routes
-    assert_equal_trees((ours.router, ours.weights), (theirs.router, theirs.weights))
+    for get in (
+        lambda bundle: [served.variables for served in bundle.models],
+        lambda bundle: (bundle.router.variables, bundle.router.centroids),
+    ):
+        assert_equal_trees(get(ours), get(theirs))
 
 
 def test_the_metrics_are_equal_apart_from_seconds(ended, finished):

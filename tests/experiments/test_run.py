@@ -14,7 +14,7 @@ from ihas_jax.files import write_json
 from ihas_jax.presets import preset
 from ihas_jax.serving.storage import load_bundle
 
-STAGES = ("base", "search", "cluster", "retrain", "evaluate")
+STAGES = ("base", "search", "choose", "retrain", "evaluate")
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -85,7 +85,7 @@ def test_the_log_has_one_json_object_per_line(finished):
     assert all(event["time"] > 0 for event in events)
     epochs = [event for event in events if event["event"] == "epoch" and event["stage"] == "base"]
     assert [event["epoch"] for event in epochs] == list(range(len(epochs)))
-    assert "clusters" in {event["event"] for event in events}
+    assert "plan" in {event["event"] for event in events}
 
 
 def test_the_report_shows_the_numbers_of_metrics_json(finished):

@@ -169,7 +169,7 @@ def test_ablations_begin_with_the_runs_of_methods(table2, table4):
         for line in (table2[1] / "store" / "ihas_2_0" / "log.jsonl").read_text().splitlines()
         if json.loads(line)["event"] == "stage"
     ]
-    assert set(stages) == {"cluster", "retrain", "evaluate"}
+    assert set(stages) == {"choose", "retrain", "evaluate"}
 
 
 NAN = float("nan")
