@@ -9,10 +9,11 @@ from ihas_jax.selectors.plan import Found
 
 @pytest.fixture(scope="session")
 def choose():
-    """What a selector keeps for retraining: `choose(selector, params, model, rows)`."""
+    """What a selector keeps for retraining: `choose(selector, params, model, valid)`."""
 
-    def choose(selector, params, model=None, rows=None):
-        found = Found(model, Variables(params), rows, rows, jax.random.key(1), 0)
+    def choose(selector, params, model=None, valid=None):
+        # there are no training rows to choose by
+        found = Found(model, Variables(params), None, valid, jax.random.key(1), 0)
         plan = selector.choose(found)
         # one model of all rows, and nothing that routes
         assert (plan.routes, plan.reasons, plan.centroids) == ((0,), (None,), None)

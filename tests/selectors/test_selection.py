@@ -62,7 +62,7 @@ def choose(method, rng):
         variables.stats | {SELECTOR: weights.stats},
     )
     valid = Split(IDS, rng.integers(2, size=len(IDS)).astype(np.uint8))
-    (expert,) = selector.choose(Found(FULL, searched, valid, valid, jax.random.key(1), 0)).experts
+    (expert,) = selector.choose(Found(FULL, searched, None, valid, jax.random.key(1), 0)).experts
     return variables, expert.selection
 
 
