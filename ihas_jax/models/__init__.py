@@ -77,7 +77,7 @@ def build_model(
       kept: kept coordinates of each field in the embedding table; None keeps all. A model may
         have more of them than `config.dim`, see `Model.embedding`.
       held: number of values of each field that have a row of their own there; None for all. Which
-        they are is among the model's statistics, see `row_numbers`.
+        they are is among its constants, see `VALUES`.
       click_rate: share of clicks among the rows to train on, strictly between 0 and 1.
       axis_name: mapped axis over which batch-norm statistics are averaged.
 

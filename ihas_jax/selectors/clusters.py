@@ -29,7 +29,7 @@ _KEPT_BYTES = 1 << 29
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """What the clustering stage found.
+    """What clustering found.
 
     Attributes:
       centroids: `[C, K]` float32.

@@ -25,10 +25,10 @@ def plan_experts(
     stop by. The paper does not say what to do without.
 
     Args:
-      clusters: what the clustering stage found.
+      clusters: what clustering found.
       train_labels: `[n]`.
       valid_labels: `[m]`.
-      config: the clustering stage's choices.
+      config: the choices of clustering.
       dim: D of the searched table.
     """
 
