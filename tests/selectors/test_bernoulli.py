@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from ihas_jax.config import GateConfig
+from ihas_jax.config import ClusterConfig, GateConfig
+from ihas_jax.errors import InputError
 from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.gates import half_product, select_gates
-from ihas_jax.selectors.base import Weights
-from ihas_jax.selectors.bernoulli import BernoulliGates
+from ihas_jax.selectors.base import Recipe, Weights
+from ihas_jax.selectors.bernoulli import BernoulliGates, build_bernoulli
 
 N, D, K = 3, 2, 6
 E = np.random.default_rng(0).normal(size=(8, N, D))
@@ -163,3 +164,16 @@ def test_bfloat16_rounds_the_factors_of_the_gradients_products_too():
     for found, a, b in zip(pull_back(g), (g, x.T), (y.T, g), strict=True):
         assert found.dtype == x.dtype
         np.testing.assert_allclose(found, rounded(a) @ rounded(b), rtol=1e-6)
+
+
+def test_the_search_is_bilevel_and_needs_rows_for_its_clusters(tiny):
+    config = dataclasses.replace(tiny.config, cluster=ClusterConfig(clusters=5, batch_rows=30))
+    gates = build_bernoulli(config, tiny.model, 20)
+    assert gates == BernoulliGates(config.gates, K, config.cluster)
+    assert gates.recipe == Recipe(gate_batches="validation")
+    gates.check(5)
+    with pytest.raises(InputError, match=r"--cluster\.clusters 5 is more than the 4 rows"):
+        gates.check(4)
+    small = dataclasses.replace(gates, cluster=ClusterConfig(clusters=31, batch_rows=30))
+    with pytest.raises(InputError, match=r"31 is more than the 30 rows .* --cluster\.batch-rows"):
+        small.check(1000)

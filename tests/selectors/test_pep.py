@@ -212,6 +212,7 @@ def test_thresholds_start_where_the_config_says_and_the_model_learns_beside_them
     )
     assert selector.recipe == recipe
     assert built(tiny, 7, ticket=False).recipe.initial_weights == "fresh"
+    assert built(tiny, 7, stopping="test").recipe.stopping_split == "test"
 
 
 def test_an_end_that_weight_decay_cannot_reach_is_refused(tiny):
