@@ -94,7 +94,7 @@ def init_model(key: Array, model: Model) -> Variables:
     vectors = embed(model, Variables({"tables": tables}, constants=constants), ids)[0]
     found = model.network.init(network_key, vectors, train=False)
     stats = {NETWORK: found["batch_stats"]} if "batch_stats" in found else {}
-    return Variables({"tables": tables, NETWORK: found["params"]}, stats, constants)
+    return Variables({"tables": tables, NETWORK: found.get("params", {})}, stats, constants)
 
 
 def table_index(model: Model, variables: Variables, ids: Array) -> Index:

@@ -59,11 +59,10 @@ def _train(run: Run, expert: Expert, start: Start) -> Trained:
 
 def _stopping(run: Run, expert: Expert) -> Split:
     """The rows that decide when the training of an expert stops."""
-    recipe, data = require_selector(run).recipe, run.data
-    split = data.test if recipe.stopping_split == "test" else data.valid
-    return (
-        split if expert.valid_rows is None else Split(*(part[expert.valid_rows] for part in split))
-    )
+    recipe, data, rows = require_selector(run).recipe, run.data, expert.valid_rows
+    if rows is not None:
+        return Split(*(part[rows] for part in data.valid))
+    return data.test if recipe.stopping_split == "test" else data.valid
 
 
 def _start(run: Run, search: SearchRuns) -> Start:

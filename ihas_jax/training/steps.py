@@ -203,7 +203,12 @@ def make_round(
       step on each of the first `count` batches of `rows [R, B]` of `data`, or on all, and gate
       steps on the batches `gate_rows [G, B]` of `gate_data` in turn. A shorter round at the end of
       an epoch compiles nothing. Metrics are those of the training steps.
+
+    Raises:
+      ValueError: there is a gate step and it moves nothing, or the other way round.
     """
+    if (gate_step is None) != (not moves):
+        raise ValueError(f"a round with gate steps names what they move, not {tuple(moves)}")
 
     def moved(state: TrainState) -> tuple[Params, dict[str, optax.OptState]]:
         return {n: state.params[n] for n in moves}, {n: state.optimizers[n] for n in moves}
