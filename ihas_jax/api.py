@@ -1,4 +1,4 @@
-"""What `import ihas_jax` offers."""
+"""What `import ihas_jax` offers; what authors of methods need is in `ihas_jax.selectors`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from ihas_jax.config import (
     Config,
     GateConfig,
     ModelConfig,
-    ModelName,
     OptimizerConfig,
     RetrainConfig,
     SearchConfig,
@@ -20,32 +19,26 @@ from ihas_jax.data.drift import OtherShareWarning
 from ihas_jax.data.open import open_store
 from ihas_jax.data.raw.columns import LostWordWarning
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
+from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import MethodName
 from ihas_jax.models import build_model
-from ihas_jax.models.base import Model, Variables, count_parameters
-from ihas_jax.models.forward import Lookup, Transformed, forward, init_model, predict
-from ihas_jax.nn.gates import gate_penalty, sample_gates, search_threshold, select_gates
+from ihas_jax.models.base import Model, Variables
+from ihas_jax.models.forward import forward, init_model, predict
+from ihas_jax.nn.gates import sample_gates, select_gates
 from ihas_jax.pipeline.fit import Result, fit, fit_seeds
 from ihas_jax.presets import preset
-from ihas_jax.selectors.base import Recipe, Selecting, Selector, Weights
 from ihas_jax.selectors.bernoulli import BernoulliGates
-from ihas_jax.selectors.plan import Expert, Found, Plan
-from ihas_jax.selectors.registry import build_selector
 from ihas_jax.selectors.search import (
     init_search,
     make_gate_step,
     make_model_step,
     make_search_round,
 )
-from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import load_bundle
-from ihas_jax.training.metrics import Scores, auc, logloss, score
-from ihas_jax.training.optimizers import l2_adam
+from ihas_jax.training.metrics import auc, score
 from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_rows
-from ihas_jax.training.seeds import over_seeds, stack_seeds, unstack_seed
+from ihas_jax.training.seeds import over_seeds, stack_seeds
 from ihas_jax.training.steps import (
     Batch,
     TrainState,
@@ -63,55 +56,36 @@ __all__ = [
     "ClusterConfig",
     "Config",
     "Dataset",
-    "Expert",
     "Feed",
     "Field",
-    "Found",
     "GateConfig",
     "InputError",
-    "Lookup",
     "LostWordWarning",
-    "MethodName",
     "Model",
     "ModelConfig",
-    "ModelName",
     "OptimizerConfig",
     "OtherShareWarning",
-    "Plan",
-    "Recipe",
     "Result",
     "RetrainConfig",
     "RoundIterator",
     "Rounds",
     "Schema",
-    "Scores",
     "SearchConfig",
-    "Selecting",
-    "Selection",
-    "Selector",
     "Split",
     "SyntheticConfig",
-    "SyntheticLog",
     "TrainConfig",
     "TrainState",
-    "Transformed",
     "Variables",
-    "Weights",
     "auc",
     "build_model",
-    "build_selector",
-    "count_parameters",
     "data_mesh",
     "fit",
     "fit_seeds",
     "forward",
-    "gate_penalty",
     "init_model",
     "init_search",
     "init_train",
-    "l2_adam",
     "load_bundle",
-    "logloss",
     "make_gate_step",
     "make_model_step",
     "make_round",
@@ -126,10 +100,8 @@ __all__ = [
     "replicate",
     "sample_gates",
     "score",
-    "search_threshold",
     "select_gates",
     "shard_rows",
     "stack_seeds",
     "synthetic",
-    "unstack_seed",
 ]

@@ -1,1 +1,27 @@
-"""Selection methods: transforms of looked-up embeddings with parameters of their own."""
+"""Selection methods, and what authors of a method need.
+
+A method (the word of users) is a selector (the word of the code) with a recipe of stages: how its
+gates are searched, and the plan of models to retrain that it makes of a search.
+"""
+
+from __future__ import annotations
+
+from ihas_jax.models.forward import Lookup, Transformed
+from ihas_jax.selectors.base import Recipe, Selecting, Selector, Weights
+from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Found, Plan, single
+from ihas_jax.selectors.selection import Selection
+
+__all__ = [
+    "SERVE_SEARCHED",
+    "Expert",
+    "Found",
+    "Lookup",
+    "Plan",
+    "Recipe",
+    "Selecting",
+    "Selection",
+    "Selector",
+    "Transformed",
+    "Weights",
+    "single",
+]

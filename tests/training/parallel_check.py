@@ -15,6 +15,7 @@ import numpy as np
 import ihas_jax as ihas
 from ihas_jax.config import TableUpdates
 from ihas_jax.data.batches import Feed, Rounds
+from ihas_jax.selectors import Selecting
 from ihas_jax.training.loop import Task, train
 
 BATCH, SIZES = 32, (7, 5, 6, 4)
@@ -167,7 +168,7 @@ def check_fit(folder: Path) -> dict[str, object]:
     selector = ihas.BernoulliGates(CONFIG.gates, len(SIZES) * 4)
     rng = np.random.default_rng(3)
     log, valid = (ihas.Split(*draw(rng, rows)) for rows in (256, 100))
-    transform = ihas.Selecting(selector)
+    transform = Selecting(selector)
     predict = jax.jit(lambda v, ids: ihas.predict(model, v, ids, transform))
 
     def evaluate(variables):
