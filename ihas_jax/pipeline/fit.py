@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ihas_jax import checksums
-from ihas_jax.config import Config
+from ihas_jax.config import Config, ModelConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.split import SPLITS
 from ihas_jax.errors import InputError
@@ -67,15 +67,14 @@ def fit(
       InputError: the folder belongs to something else, an earlier stage is missing, the loss
         became NaN, the data hold an id or a label that is none, or the other run can't serve.
     """
-    searched = None
-    check_rows(config, data)
-    if searched_by is not None:
-        searched = require_search(config, data, searched_by)
+    searched = None if searched_by is None else require_search(config, data, searched_by)
+    check_rows(config, data, searched)
     with open_run(config, data, workdir, searched) as run:
         say(f"[Data] {_describe(data)}")
         if searched_by is not None:
-            say(f"[Search] that of {searched_by}, by the model {searched.name if searched else ''}")
             copy_stages(run, searched_by, SEARCHED)
+        if run.searched_by is not None:
+            say(f"[Search] The search is that of a run of {run.searched_by.name}.")
         return _fit([run], stage)[0]
 
 
@@ -141,8 +140,13 @@ def _name_changed(workdir: Path) -> None:
         )
 
 
-def check_rows(config: Config, data: Dataset) -> None:
+def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = None) -> None:
     """Reads all rows once, before anything is made of them.
+
+    Args:
+      config: every choice of the run.
+      data: its data.
+      searched_by: the click model that was searched, where another run did it.
 
     Raises:
       InputError: the data have too few rows for the config, or hold an id or a label that is none,
@@ -154,7 +158,7 @@ def check_rows(config: Config, data: Dataset) -> None:
                 f"The data hold no {name} rows, so there is nothing to run on; prepare a longer "
                 "log and pass its folder as --data."
             )
-    if selector := Run(config, data, Path()).selector:
+    if selector := Run(config, data, Path(), searched_by).selector:
         selector.check(len(data.train.labels))
     with track("[Data] check", sum(len(getattr(data, name).labels) for name in SPLITS)) as bar:
         data.check(bar.advance)

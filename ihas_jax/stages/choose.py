@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from ihas_jax import checksums
+from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.progress import say
 from ihas_jax.selectors.plan import Expert, Found, Plan
@@ -43,6 +44,21 @@ def choose(run: Run, search: SearchRuns) -> tuple[Plan, float]:
     _save(folder, plan, seconds)
     _report(run, plan)
     return plan, seconds
+
+
+def plan_of(workdir: Path) -> Plan:
+    """The finished plan in the folder of a run.
+
+    Raises:
+      InputError: it is damaged.
+    """
+    found = _load(workdir / "choose")
+    if found is None:
+        raise InputError(
+            f"{workdir / 'choose'} is damaged. Run the same command for that folder again, which "
+            "chooses anew."
+        )
+    return found[0]
 
 
 def _report(run: Run, plan: Plan) -> None:

@@ -226,6 +226,14 @@ def test_methods_whose_search_serves_no_other_model_are_refused(log, tmp_path, m
     refused(log, tmp_path / "run", tmp_path, words, with_model(config, name="fm"))
 
 
+def test_a_method_that_serves_its_searched_model_serves_no_other(log, tmp_path):
+    config = dataclasses.replace(DNN, method="adafs_soft")
+    for stage in ("search", "choose"):
+        fit(config, log, tmp_path / "run", stage)
+    words = "adafs_soft serves its searched model, so the search of dnn can't serve fm"
+    refused(log, tmp_path / "run", tmp_path, words, with_model(config, name="fm"))
+
+
 def test_a_selection_serves_another_model_too(log, tmp_path):
     config = dataclasses.replace(DNN, method="sseds")
     for stage in ("search", "choose"):
