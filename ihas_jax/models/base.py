@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from flax import linen as nn
 from jax import Array
 
@@ -97,4 +98,4 @@ def cut_network(full: Model, compact: Model, tree: Any, like: Any) -> Any:
 
 def count_parameters(params: Any) -> int:
     """Numbers in a tree of arrays."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+    return int(optax.tree.size(params))

@@ -21,8 +21,7 @@ def l2_adam(config: AdamConfig) -> optax.GradientTransformation:
     """
     return optax.chain(
         optax.add_decayed_weights(config.l2),
-        optax.scale_by_adam(b1=BETA1, b2=BETA2, eps=EPSILON),
-        optax.scale(-config.learning_rate),
+        optax.adam(config.learning_rate, b1=BETA1, b2=BETA2, eps=EPSILON),
     )
 
 
@@ -75,9 +74,9 @@ class RowwiseState(NamedTuple):
 
     Attributes:
       steps: `[]` int32, steps taken.
-      mean: trees like the tables: first moments,
-      square: second moments,
-      scratch: and a vector `[V_g]` for each table.
+      mean: first moments, a tree like the tables.
+      square: second moments, a tree like the tables.
+      scratch: vectors `[V_g]`, one per table.
     """
 
     steps: Array

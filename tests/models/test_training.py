@@ -160,7 +160,7 @@ def test_closed_gates_stop_the_gradients_of_their_coordinates_and_no_others(sett
     mask = np.random.default_rng(3).permutation(np.arange(spec.coordinates) % 3 > 0)
     _, after, _ = setting.search(np.where(mask, OPEN, -OPEN))
     # after one step Adam's first moment is a tenth of the gradient
-    moments = dict(after.optimizers["tables"][1].mu)
+    moments = dict(after.optimizers["tables"][1][0].mu)
     (moment,) = map(np.asarray, moments.pop(EMBEDDING).values())
     is_open = mask.reshape(len(SIZES), -1)[FIELD] & SEEN[:, None]
     assert not moment[~is_open].any()
