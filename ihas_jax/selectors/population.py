@@ -13,7 +13,7 @@ from jax import Array, lax
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Lookup, Transformed, forward
-from ihas_jax.training.metrics import DivergedError
+from ihas_jax.training.metrics import DivergedError, auc_of_counts
 from ihas_jax.training.streaming import Summed
 
 _ROWS = 512
@@ -78,7 +78,7 @@ def make_population_auc(model: Model, split: Split) -> PopulationAUC:
                 "Predictions by some widths are nan: the model that they are chosen for diverged. "
                 "Try a smaller --optimizer.learning-rate, with a new --output."
             )
-        return auc_of_counts(counts)
+        return np.nan_to_num(auc_of_counts(counts), nan=0.5)
 
     return score
 
@@ -96,12 +96,3 @@ def class_counts(logits: Array, labels: Array, valid: Array) -> Array:
     counts = jnp.zeros((len(logits), 2, _BINS), jnp.int32)
     number = (valid & ~jnp.isnan(logits)).astype(jnp.int32)
     return counts.at[jnp.arange(len(logits))[:, None], labels, bins].add(number)
-
-
-def auc_of_counts(counts: np.ndarray) -> np.ndarray:
-    """AUC `[P]` of `class_counts` `[P, 2, bins]`, ties counted half; 1/2 without both classes."""
-    others, clicks = np.moveaxis(counts, 1, 0)
-    below = np.cumsum(others, axis=1) - others
-    won = (clicks * (below + others / 2)).sum(axis=1)
-    pairs = clicks.sum(axis=1) * others.sum(axis=1)
-    return np.where(pairs > 0, won / np.maximum(pairs, 1), 0.5)

@@ -12,7 +12,6 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import FACTORS, Variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.selectors.population import (
-    auc_of_counts,
     class_counts,
     make_population_auc,
     prefix_masks,
@@ -44,16 +43,13 @@ def test_log_odds_fall_into_equal_bins_by_class_and_rows_that_do_not_count_into_
     np.testing.assert_array_equal(found, expected)
 
 
-def test_auc_of_counts_by_hand():
-    counts = np.array([
-        [[1, 2, 1], [0, 1, 1]],  # a click beats 1 + 2/2 of 4 others, the other one 3 + 1/2
-        [[0, 0, 3], [2, 0, 0]],
-        [[4, 0, 0], [0, 0, 0]],
-    ], float)  # fmt: skip
-    np.testing.assert_array_equal(auc_of_counts(counts), [5.5 / 8, 0, 0.5])
-
-
 SIZES = (50, 30, 40)
+
+
+def test_all_candidates_score_a_half_where_no_row_is_a_click(tiny):
+    model = build_model(tiny.config.model, SIZES)
+    score = make_population_auc(model, Split(np.zeros((8, 3), np.int32), np.zeros(8, np.uint8)))
+    np.testing.assert_array_equal(score(init_model(KEY, model), np.array(WIDTHS[:2])), [0.5, 0.5])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from ihas_jax.errors import InputError
-from ihas_jax.training.metrics import Scores, auc, auc_text, logloss, score
+from ihas_jax.training.metrics import Scores, auc, auc_of_counts, auc_text, logloss, score
 
 pairs = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6)), min_size=2, max_size=60).filter(
     lambda rows: len({label for label, _ in rows}) == 2
@@ -39,6 +39,17 @@ def test_auc_of_many_rows_is_exact():
 )
 def test_auc_by_hand(labels, probs, expected):
     assert auc(np.array(labels), np.array(probs)) == expected
+
+
+def test_auc_of_counts_by_hand():
+    counts = np.array(
+        [
+            [[1, 2, 1], [0, 1, 1]],  # a click beats 1 + 2/2 of 4 others, the other one 3 + 1/2
+            [[0, 0, 3], [2, 0, 0]],
+            [[4, 0, 0], [0, 0, 0]],
+        ]
+    )
+    np.testing.assert_array_equal(auc_of_counts(counts), [5.5 / 8, 0, np.nan])
 
 
 @pytest.mark.parametrize("label", [0, 1])
