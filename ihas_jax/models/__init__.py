@@ -11,15 +11,13 @@ from ihas_jax.models.afm import build_afm
 from ihas_jax.models.afn import build_afn
 from ihas_jax.models.autoint import build_autoint
 from ihas_jax.models.base import Model
-from ihas_jax.models.dcn import build_dcn
-from ihas_jax.models.dcnv2 import build_dcnv2
+from ihas_jax.models.crosses import build_dcn, build_dcnv2, build_gdcn
 from ihas_jax.models.deepfm import build_deepfm
 from ihas_jax.models.dnn import build_dnn
 from ihas_jax.models.ffm import build_ffm
 from ihas_jax.models.finalmlp import build_finalmlp
 from ihas_jax.models.fm import build_fm
 from ihas_jax.models.fnfm import build_fnfm
-from ihas_jax.models.gdcn import build_gdcn
 from ihas_jax.models.hofm import build_hofm
 from ihas_jax.models.lr import build_lr
 from ihas_jax.models.masknet import build_masknet
@@ -54,6 +52,34 @@ _BUILDERS: dict[ModelName, Callable[[Parts], Model]] = {
     "masknet": build_masknet,
     "gdcn": build_gdcn,
 }
+EQUATIONS: dict[ModelName, str] = {
+    "lr": "logit = b + sum_n w[x_n]",
+    "fm": "logit = b + sum_n w[x_n] + sum_(i<j) <e_i, e_j>",
+    "ffm": "logit = b + sum_n w[x_n] + sum_(i<j) <T_j[x_i], T_i[x_j]>",
+    "hofm": "logit = b + sum_n w[x_n] + sum_(t=2..order) ANOVA_t of the t-th vectors",
+    "dnn": "logit = MLP([e_1, ..., e_N])",
+    "wide_deep": "logit = b + sum_n w[x_n] + MLP([e_1, ..., e_N])",
+    "afm": "logit = b + sum_n w[x_n] + v sum_(i<j) a_ij e_i * e_j + c",
+    "nfm": "logit = b + sum_n w[x_n] + MLP(sum_(i<j) e_i * e_j)",
+    "ncf": "logit = w [e_user * e_item, MLP([e_1, ..., e_N])] + b",
+    "fnfm": "logit = b + sum_n w[x_n] + MLP([T_j[x_i] * T_i[x_j] for i < j])",
+    "ipnn": "logit = MLP([e_1, ..., e_N, <e_i, e_j> for i < j])",
+    "opnn": "logit = MLP([e_1, ..., e_N, e_i' K_ij e_j for i < j]), with a matrix K_ij per pair",
+    "dcn": "logit = w [x_L, MLP(x_0)] + b, with x <- x_0 (w x) + b + x and x_0 = [e_1, ..., e_N]",
+    "deepfm": "logit = b + sum_n w[x_n] + sum_(i<j) <e_i, e_j> + MLP([e_1, ..., e_N])",
+    "xdeepfm": "logit = b + sum_n w[x_n] + v CIN(e_1, ..., e_N) + c + MLP([e_1, ..., e_N])",
+    "autoint": "logit = b + sum_n w[x_n] + v ReLU(attention^L(W e + s) + U e + t) + c "
+    "+ MLP([e_1, ..., e_N])",
+    "afn": "logit = b + sum_n w[x_n] + MLP([ReLU(prod_n (1 + |e_n|)^W_hn - 1) for h])",
+    "dcnv2": "logit = w [x_L, MLP(x_0)] + b, with x <- x_0 * (W x + b) + x "
+    "and x_0 = [e_1, ..., e_N]",
+    "finalmlp": "logit = b + w [o_1, o_2] + sum_h o_1h W_h o_2h, "
+    "with o_s = MLP_s(gate_s([e_1, ..., e_N]))",
+    "masknet": "logit = MLP([block_1, ..., block_L]), all blocks on the layer-normalised "
+    "embeddings",
+    "gdcn": "logit = w [x_L, MLP(x_0)] + b, with x <- x_0 * (W x + b) * sigmoid(G x) + x",
+}
+"""The equation of each model, by name; the docstring of its network says more."""
 _PAIRS = ("afm", "fnfm", "ipnn", "opnn")
 
 

@@ -28,7 +28,7 @@ class InnerPNN(Network):
 
 
 class OuterPNN(Network):
-    """logit = MLP([e_1, ..., e_N, e_i' K_ij e_j for i < j]), with a matrix K_ij for each pair.
+    """logit = MLP([e_1, ..., e_N, e_i' K_ij e_j for i < j]), with a matrix K_ij per pair.
 
     As in the reference library and in Qu et al. 2018 (arXiv 1807.00311); the paper of 2016 has
     outer products of sums.

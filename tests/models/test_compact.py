@@ -18,7 +18,7 @@ from ihas_jax.nn.compact import slice_table
 SIZES, DRAWS = (3, 4, 2, 5, 3), 2
 MLP = {"mlp/hidden_0/kernel"}
 CROSS = MLP | {"output/kernel", "crosses/bias_0", "crosses/bias_1"}
-MATRIX = CROSS | {"crosses/kernel_0", "crosses/kernel_1"}
+MATRIX = CROSS | {"crosses/weight_0", "crosses/weight_1"}
 # weights that a compact model has fewer of, beside its embedding table
 SHRINK = {
     "lr": set(),

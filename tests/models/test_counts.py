@@ -84,11 +84,11 @@ BOUNDS = {
     # as torch reckons Xavier's bound for [D, P, D]
     "opnn": {"kernel": (6 / (DIM * DIM + PAIRS * DIM)) ** 0.5},
     "dcn": {f"crosses/weight_{i}": (FIELDS * DIM) ** -0.5 for i in range(3)},
-    "dcnv2": {f"crosses/kernel_{i}": (FIELDS * DIM) ** -0.5 for i in range(3)},
+    "dcnv2": {f"crosses/weight_{i}": (FIELDS * DIM) ** -0.5 for i in range(3)},
     "gdcn": {
         f"crosses/{kind}_{i}": (FIELDS * DIM) ** -0.5
         for i in range(3)
-        for kind in ("kernel", "gate")
+        for kind in ("weight", "gate")
     },
     # convolutions over 4 x 4 and 4 x 10 channels
     "xdeepfm": {f"cin/kernel_{i}": size**-0.5 for i, size in enumerate((16, 40))},

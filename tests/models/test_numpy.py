@@ -206,7 +206,7 @@ def crossed(m, layer):
     return linear(m.network["output"], beside(ours, m.mlp(m.flat, output=False)))[:, 0]
 
 
-CROSS_WEIGHTS = ("weight", "kernel", "gate", "bias")
+CROSS_WEIGHTS = ("weight", "gate", "bias")
 
 
 def dcn(m):
@@ -214,11 +214,11 @@ def dcn(m):
 
 
 def dcnv2(m):
-    return crossed(m, lambda x0, x, w: x0 * (w.kernel.T @ x + w.bias))
+    return crossed(m, lambda x0, x, w: x0 * (w.weight.T @ x + w.bias))
 
 
 def gdcn(m):
-    return crossed(m, lambda x0, x, w: x0 * (w.kernel.T @ x + w.bias) * sigmoid(w.gate.T @ x))
+    return crossed(m, lambda x0, x, w: x0 * (w.weight.T @ x + w.bias) * sigmoid(w.gate.T @ x))
 
 
 def deepfm(m):

@@ -1,0 +1,94 @@
+"""The three deep & cross networks: a cross network beside an MLP.
+
+* DCN (Wang et al. 2017, arXiv 1708.05123).
+* DCN-v2, its cross network of full rank (Wang et al. 2021, arXiv 2008.13535).
+* GDCN-P, whose crosses have gates (Wang et al. 2023, arXiv 2311.04635).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.parts import Network, Parts, RowsByTable
+from ihas_jax.nn.interactions import cross, cross_gated, cross_matrix
+from ihas_jax.nn.mlp import MLP, to_logit, torch_uniform
+
+Cross = Literal["vector", "matrix", "gated"]
+
+
+class Crosses(nn.Module):
+    """x_0 to x_L of a cross network, `[B, K]` -> `[B, K]`.
+
+    * 'vector': x <- x_0 (w x) + b + x
+    * 'matrix': x <- x_0 * (W x + b) + x
+    * 'gated': x <- x_0 * (W x + b) * sigmoid(G x) + x
+
+    Note: with 'vector' a bias makes a coordinate of x that is zero in x_0 other than zero. A
+    compact model lacks removed coordinates altogether, so it equals the full model with these
+    coordinates masked and their biases at zero, where they start.
+    """
+
+    kind: Cross
+    layers: int
+
+    @nn.compact
+    def __call__(self, x0: Array) -> Array:
+        """Applies the layers."""
+        size, x = x0.shape[1], x0
+        shape = (size,) if self.kind == "vector" else (size, size)
+        for i in range(self.layers):
+            weight = self.param(f"weight_{i}", torch_uniform(size), shape)
+            if self.kind == "gated":
+                gate = self.param(f"gate_{i}", torch_uniform(size), shape)
+            bias = self.param(f"bias_{i}", nn.initializers.zeros, (size,))
+            if self.kind == "vector":
+                x = cross(x0, x, weight, bias)
+            elif self.kind == "matrix":
+                x = cross_matrix(x0, x, weight, bias)
+            else:
+                x = cross_gated(x0, x, weight, bias, gate)
+        return x
+
+
+class CrossDeep(Network):
+    """logit = w [x_L, MLP(x_0)] + b, with x_0 = [e_1, ..., e_N] and x_L of `Crosses`.
+
+    The two networks lie side by side, as in DCN, the parallel structure of DCN-v2, and GDCN-P.
+    """
+
+    mlp: MLP
+    crosses: Crosses
+    prior: float
+
+    @nn.compact
+    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
+        """Looked-up rows -> logits `[B]`."""
+        flat = self.flat(rows)
+        x = jnp.concatenate([self.crosses(flat), self.mlp(flat, train=train)], axis=1)
+        return to_logit("output", x, self.mlp.init_rule, self.prior)
+
+
+def build_dcn(parts: Parts) -> Model:
+    """Builds DCN."""
+    return _build(parts, "vector")
+
+
+def build_dcnv2(parts: Parts) -> Model:
+    """Builds DCN-v2."""
+    return _build(parts, "matrix")
+
+
+def build_gdcn(parts: Parts) -> Model:
+    """Builds GDCN."""
+    return _build(parts, "gated")
+
+
+def _build(parts: Parts, kind: Cross) -> Model:
+    spec = parts.embedding()
+    crosses = Crosses(kind, parts.config.cross_layers)
+    return Model({EMBEDDING: spec}, CrossDeep(spec, parts.mlp(output=False), crosses, parts.prior))
