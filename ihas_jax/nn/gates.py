@@ -8,6 +8,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from ihas_jax.config import ThresholdRule
+from ihas_jax.nn.noise import row_keys
 
 
 @jax.custom_vjp
@@ -50,8 +51,7 @@ def sample_gates(
     one; we read it as the two-class softmax.
 
     Args:
-      key: PRNG key; row i draws from `fold_in(key, first_row + i)`, so that a batch gets the
-        same noise however it is split across devices.
+      key: PRNG key of the batch; rows draw from their `row_keys`.
       logits: `[B, K]` log-odds of an open gate.
       temperature: tau > 0.
       first_row: place of the first row in the whole batch.
@@ -59,8 +59,7 @@ def sample_gates(
     Returns:
       `[B, K]` gates, exactly 0 or 1, in the dtype of `logits`.
     """
-    rows = first_row + jnp.arange(logits.shape[0])
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    keys = row_keys(key, len(logits), first_row)
     noise = jax.vmap(lambda k: logistic_noise(k, logits.shape[1], logits.dtype))(keys)
     return straight_through(logits + noise, temperature)
 

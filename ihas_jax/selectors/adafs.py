@@ -17,6 +17,7 @@ from ihas_jax.models.base import Model, Stats
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.mlp import Linear
+from ihas_jax.nn.noise import row_keys
 from ihas_jax.selectors.base import Recipe, Selector, Weights
 from ihas_jax.selectors.fields import fields_to_keep, top_fields
 from ihas_jax.selectors.normalize import fresh_affine, fresh_stats, normalize
@@ -24,13 +25,8 @@ from ihas_jax.selectors.plan import SERVE_SEARCHED, Found, Plan
 
 
 def row_dropout(key: Array, x: Array, rate: float, first_row: Array | int = 0) -> Array:
-    """Dropout of `[B, N]`.
-
-    Row i draws from `fold_in(key, first_row + i)`, so that a batch is treated alike however it is
-    split across devices.
-    """
-    rows = first_row + jnp.arange(len(x))
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    """Dropout of `[B, N]`; rows draw from their `row_keys`."""
+    keys = row_keys(key, len(x), first_row)
     dropout = cast(Any, nn.Dropout(rate, deterministic=False))
     return jax.vmap(lambda k, row: dropout.apply({}, row, rng=k))(keys, x)
 

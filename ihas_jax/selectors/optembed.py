@@ -16,6 +16,7 @@ from ihas_jax.method_config import OptEmbedConfig
 from ihas_jax.models.base import EMBEDDING, FACTORS, Model
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
+from ihas_jax.nn.noise import row_keys
 from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
 from ihas_jax.selectors.evolution import evolve
 from ihas_jax.selectors.plan import Found, Plan, single
@@ -52,14 +53,13 @@ def sample_widths(
     """Widths `[B, N]` int32 of each instance's fields, uniform from 1 to D.
 
     Args:
-      key: PRNG key; row i draws from `fold_in(key, first_row + i)`, so that a batch gets the
-        same widths however it is split across devices.
+      key: PRNG key of the batch; rows draw from their `row_keys`.
       rows: B.
       fields: N.
       dim: D.
       first_row: place of the first row in the whole batch.
     """
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first_row + jnp.arange(rows))
+    keys = row_keys(key, rows, first_row)
     return jax.vmap(lambda k: jax.random.randint(k, (fields,), 1, dim + 1, jnp.int32))(keys)
 
 
