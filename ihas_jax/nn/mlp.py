@@ -40,15 +40,36 @@ class Linear(nn.Module):
         return nn.Dense(self.features, kernel_init=init, bias_init=init, name="linear")(x)
 
 
-def batch_norm(name: str, x: Array, train: bool, axis_name: str | None) -> Array:
-    """Batch norm of the module that calls it, `[B, F]`: epsilon 1e-5, momentum 0.9.
+def batch_norm(
+    train: bool,
+    axis_name: str | None = None,
+    *,
+    name: str | None = None,
+    affine: bool = True,
+    scale: float = 1.0,
+) -> nn.BatchNorm:
+    """Batch norm over all axes but the last: epsilon 1e-5, momentum 0.9.
 
     Note: running variances use the batch's biased variance, torch's the unbiased one: a factor
-    of B / (B - 1).
+    of n / (n - 1), where n numbers are averaged.
+
+    Args:
+      train: take the batch's statistics and update the running ones, rather than use those.
+      axis_name: mapped axis over which batch statistics are averaged.
+      name: of the module within the one that calls it.
+      affine: whether a scale and a bias are learnt.
+      scale: where the scale starts.
     """
     return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=axis_name, name=name
-    )(x)
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        use_scale=affine,
+        use_bias=affine,
+        scale_init=nn.initializers.constant(scale),
+        axis_name=axis_name,
+        name=name,
+    )
 
 
 def dense(features: int, name: str, x: Array, rule: InitRule) -> Array:
@@ -115,7 +136,7 @@ class MLP(nn.Module):
         for i, width in enumerate(self.hidden):
             x = dense(width, f"hidden_{i}", x, self.init_rule)
             if self.batch_norm:
-                x = batch_norm(f"norm_{i}", x, train, self.axis_name)
+                x = batch_norm(train, self.axis_name, name=f"norm_{i}")(x)
             x = nn.relu(x)
             if self.dropout:
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -125,5 +146,5 @@ class MLP(nn.Module):
 def regularize(name: str, x: Array, mlp: MLP, train: bool) -> Array:
     """The batch norm and the dropout of an MLP, if it has them, on another input `[B, F]`."""
     if mlp.batch_norm:
-        x = batch_norm(name, x, train, mlp.axis_name)
+        x = batch_norm(train, mlp.axis_name, name=name)(x)
     return nn.Dropout(mlp.dropout, deterministic=not train)(x)

@@ -20,7 +20,7 @@ from ihas_jax.nn.mlp import Linear
 from ihas_jax.nn.noise import row_keys
 from ihas_jax.selectors.base import Recipe, Selector, Weights
 from ihas_jax.selectors.fields import fields_to_keep, top_fields
-from ihas_jax.selectors.normalize import fresh_affine, fresh_stats, normalize
+from ihas_jax.selectors.normalize import fresh_norm, normalize
 from ihas_jax.selectors.plan import SERVE_SEARCHED, Found, Plan
 
 
@@ -105,10 +105,12 @@ class AdaFS(Selector):
         number, dim = len(self.spec.sizes), self.spec.dim
         scale = unit_product_scale(number, dim) if self.config.unit_products else 1.0
         layer = Linear(number).init(key, jnp.zeros((1, self.spec.coordinates)))["params"]
+        of_scores, controller = fresh_norm(number)
+        of_embeddings, embeddings = fresh_norm(dim, scale=scale)
         return Weights(
-            gates={"linear": layer["linear"], "norm": fresh_affine(number)},
-            layers={"norm": fresh_affine(dim, scale)},
-            stats={"embeddings": fresh_stats(dim), "controller": fresh_stats(number)},
+            gates={"linear": layer["linear"], "norm": of_scores},
+            layers={"norm": of_embeddings},
+            stats={"embeddings": embeddings, "controller": controller},
         )
 
     def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:

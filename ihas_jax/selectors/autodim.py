@@ -18,7 +18,7 @@ from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.mlp import Linear
 from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
-from ihas_jax.selectors.normalize import fresh_stats, normalize
+from ihas_jax.selectors.normalize import fresh_norm, normalize
 from ihas_jax.selectors.plan import Found, Plan, single
 from ihas_jax.selectors.refusals import refuse_several_vectors
 from ihas_jax.selectors.relaxed import relaxed_choice, temperature
@@ -64,7 +64,7 @@ class AutoDim(Selector):
             },
             stats={
                 "steps": jnp.zeros((), jnp.int32),
-                "norms": {f"size_{size}": fresh_stats(dim) for size in sizes},
+                "norms": {f"size_{size}": fresh_norm(dim, affine=False)[1] for size in sizes},
             },
         )
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import Array
 
 from ihas_jax.models.base import Params, Stats
+from ihas_jax.nn.mlp import batch_norm
 
 
-def fresh_stats(features: int) -> Stats:
-    """Running statistics `[features]`: mean 0 and variance 1."""
-    return {"mean": jnp.zeros(features), "var": jnp.ones(features)}
-
-
-def fresh_affine(features: int, scale: float = 1.0) -> Params:
-    """What is learnt of a batch norm, `[features]`: a scale and bias 0."""
-    return {"scale": jnp.full(features, scale, float), "bias": jnp.zeros(features)}
+def fresh_norm(features: int, *, affine: bool = True, scale: float = 1.0) -> tuple[Params, Stats]:
+    """What a batch norm of `features` learns, and its running statistics; see `batch_norm`."""
+    norm = cast(Any, batch_norm(False, affine=affine, scale=scale))
+    found = norm.init(jax.random.key(0), jnp.zeros((1, features)))  # the key draws nothing
+    return found.get("params", {}), found["batch_stats"]
 
 
 def normalize(
@@ -29,29 +27,19 @@ def normalize(
     train: bool,
     axis_name: str | None = None,
 ) -> tuple[Array, Stats]:
-    """Batch norm over all axes but the last: epsilon 1e-5, momentum 0.9.
-
-    Note: running variances use the batch's biased variance, as in `nn.mlp.batch_norm`; torch's
-    are larger by a factor of n / (n - 1), n numbers having been averaged.
+    """Applies a batch norm, see `batch_norm`.
 
     Args:
       x: `[..., features]`.
-      stats: running statistics, see `fresh_stats`.
-      affine: scale and bias, see `fresh_affine`; None for none.
+      stats: running statistics.
+      affine: scale and bias; None for none.
       train: take the batch's statistics and update the running ones, rather than use those.
       axis_name: mapped axis over which batch statistics are averaged.
 
     Returns:
       x normalised, and the new running statistics.
     """
-    norm = nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        use_scale=affine is not None,
-        use_bias=affine is not None,
-        axis_name=axis_name,
-    )
+    norm = cast(Any, batch_norm(train, axis_name, affine=affine is not None))
     variables = {"params": affine or {}, "batch_stats": stats}
-    x, updated = cast(Any, norm).apply(variables, x, mutable=["batch_stats"])
+    x, updated = norm.apply(variables, x, mutable=["batch_stats"])
     return x, updated["batch_stats"]
