@@ -100,10 +100,10 @@ def build_model(
     Args:
       config: the model's choices.
       sizes: values of each field, N entries (`schema.sizes`).
-      kept: kept coordinates of each field in the embedding table; None keeps all. A model may
-        have more of them than `config.dim`, see `Model.embedding`.
-      held: number of values of each field that have a row of their own there; None for all. Which
-        they are is among its constants, see `VALUES`.
+      kept: kept coordinates of each field in the embedding table; None keeps all. A field may have
+        more than `config.dim` coordinates, see `Model.embedding`.
+      held: number of values per field that have their own row in the embedding table; None for
+        all. The model's constants say which values these are, see `VALUES`.
       click_rate: share of clicks among the rows to train on, strictly between 0 and 1.
       axis_name: mapped axis over which batch-norm statistics are averaged.
 

@@ -15,7 +15,7 @@ from ihas_jax.nn.mlp import dense, to_logit
 class AFM(Network):
     """logit = b + sum_n w[x_n] + v sum_(i<j) a_ij e_i * e_j + c.
 
-    a = softmax over pairs of u ReLU(W (e_i * e_j) + s) + t; dropout on a and on the sum.
+    a is the softmax over pairs of u ReLU(W (e_i * e_j) + s) + t. Dropout acts on a and on the sum.
     """
 
     wide: Wide

@@ -40,7 +40,7 @@ class SelfAttention(nn.Module):
 class AutoInt(Network):
     """logit = b + sum_n w[x_n] + v ReLU(attention^L(W e + s) + U e + t) + c + MLP([e_1, ..., e_N]).
 
-    The residual U e + t is added once, behind the last layer of attention.
+    The residual U e + t is added once, after the last layer of attention.
     """
 
     wide: Wide
@@ -65,8 +65,6 @@ class AutoInt(Network):
 def build_autoint(parts: Parts) -> Model:
     """Builds AutoInt."""
     spec, config = parts.embedding(), parts.config
-    network = AutoInt(
-        spec, parts.wide(), parts.mlp(), config.autoint_width, config.autoint_heads,
-        config.autoint_layers,
-    )  # fmt: skip
+    width, heads, layers = config.autoint_width, config.autoint_heads, config.autoint_layers
+    network = AutoInt(spec, parts.wide(), parts.mlp(), width, heads, layers)
     return Model({EMBEDDING: spec, LINEAR: parts.linear()}, network)

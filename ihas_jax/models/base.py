@@ -16,7 +16,7 @@ from ihas_jax.nn.embedding import EmbeddingSpec
 Params = dict[str, Any]
 """Learnt arrays by subtree: `tables` and `network`, and what a selection method adds to them."""
 Stats = dict[str, Any]
-"""Arrays that training moves without a gradient, by whose they are: `network` (batch norm)."""
+"""Arrays that training moves without a gradient, by owner: `network` (batch norm)."""
 Constants = dict[str, Any]
 """Arrays that training leaves alone: `factors` and `values` of the embedding table."""
 
@@ -29,7 +29,7 @@ FACTORS = "factors"
 factor of 0 removes a coordinate or a whole row; gradients at the looked-up rows are then 0 too."""
 VALUES = "values"
 """Name of constants that say which values have rows in the embedding table, where not all do: a
-subset of the values of each width group. Row 0 is that of all others."""
+subset of the values of each width group. All other values share row 0."""
 _NONE: dict[str, Any] = {}
 
 
@@ -75,11 +75,11 @@ class Model:
 def cut_network(full: Model, compact: Model, tree: Any, like: Any) -> Any:
     """The part of a full-size model's network weights that a compact model has.
 
-    Where the compact model has fewer inputs, what is cut holds all K coordinates first.
+    An axis that differs holds all K coordinates first, and what the compact model shares after.
 
     Args:
       full: the model with all coordinates.
-      compact: the same with kept ones.
+      compact: the model with the kept coordinates.
       tree: parameters or statistics of the network of `full`.
       like: those of `compact`.
     """

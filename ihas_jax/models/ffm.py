@@ -12,8 +12,8 @@ from ihas_jax.nn.interactions import field_aware_products
 class FFM(Network):
     """logit = b + sum_n w[x_n] + sum_(i<j) <T_j[x_i], T_i[x_j]>.
 
-    The N tables T_m `[V, D]` are one table of N D coordinates, so that a batch is one look-up. As
-    in the reference library, T_n has rows for the field n itself, which nothing reads.
+    The N tables T_m `[V, D]` are one table of N D coordinates, so that a batch is one look-up. T_n
+    has rows for field n itself, as in the reference library, though nothing reads them.
     """
 
     wide: Wide
@@ -24,7 +24,7 @@ class FFM(Network):
 
 
 def by_field(e: Array) -> Array:
-    """Side by side vectors `[B, N, N D]` -> `[B, N, N, D]`, of each field for each field."""
+    """Vectors side by side, `[B, N, N D]` -> `[B, N, N, D]`: those of each field for each field."""
     return e.reshape(*e.shape[:2], e.shape[1], -1)
 
 

@@ -15,8 +15,8 @@ from ihas_jax.nn.mlp import MLP, regularize
 class FNFM(Network):
     """logit = b + sum_n w[x_n] + MLP([T_j[x_i] * T_i[x_j] for i < j]).
 
-    The MLP's batch norm and dropout, if it has them, are applied to its input too. Tables as in
-    the FFM.
+    The MLP's batch norm and dropout, if it has them, are applied to its input too. The tables T_m
+    are those of the FFM.
     """
 
     wide: Wide

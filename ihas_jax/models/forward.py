@@ -80,7 +80,7 @@ class Output(NamedTuple):
 def init_model(key: Array, model: Model) -> Variables:
     """Fresh variables; without batch norm there are no statistics.
 
-    Where only some values have rows, the constants hold a place to say which: none, until then.
+    If only some values have rows, the constants hold an empty subset, until another replaces it.
     """
     table_key, network_key = jax.random.split(key)
     tables = {
@@ -101,7 +101,8 @@ def table_index(model: Model, variables: Variables, ids: Array) -> Index:
     """Where the rows of `[B, N]` ids are in the tables that `variables` have.
 
     Raises:
-      InputError: the ids are not integers `[B, N]`, or, outside of `jit`, one is none of its field.
+      InputError: the ids are not integers `[B, N]`, or, outside of `jit`, one is not an id of its
+        field.
     """
     index = {name: positions(model.tables[name], ids) for name in variables.params["tables"]}
     if VALUES in variables.constants:
@@ -131,7 +132,7 @@ def embed(
 
     Args:
       model: the click model; with a transform its embedding table is uniform.
-      variables: its variables. Tables that they lack are left out of the result.
+      variables: the model's variables. Tables that they lack are left out of the result.
       ids: `[B, N]`.
       transform: what a selection method makes of the embeddings.
       vectors: the looked-up rows, where the caller differentiates at them.

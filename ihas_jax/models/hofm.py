@@ -12,8 +12,8 @@ from ihas_jax.nn.interactions import anova, pooled_products
 class HOFM(Network):
     """logit = b + sum_n w[x_n] + sum_(t=2..order) ANOVA_t of the t-th vectors.
 
-    ANOVA_t sums the products of t different fields' vectors; every order has vectors of its own,
-    side by side in one table `[V, (order - 1) D]`.
+    ANOVA_t sums the products of t different fields' vectors. Each order has separate vectors, which
+    lie side by side in one table `[V, (order - 1) D]`.
     """
 
     wide: Wide

@@ -13,7 +13,7 @@ from ihas_jax.nn.embedding import EmbeddingSpec
 class LR(nn.Module):
     """logit = b + sum_n w[x_n].
 
-    Its weights are embeddings of size 1: a selection method chooses among fields.
+    The weights are embeddings of size 1, so a selection method chooses among fields.
     """
 
     prior: float

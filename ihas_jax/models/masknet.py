@@ -15,8 +15,8 @@ class MaskBlock(nn.Module):
     """ReLU(LayerNorm(W (V * mask))), with mask = W_2 ReLU(W_1 [e_1, ..., e_N] + b_1) + b_2.
 
     Attributes:
-      width: of the output.
-      ratio: width of the mask's hidden layer over that of its input.
+      width: width of the output.
+      ratio: width of the mask's hidden layer over the width of its input.
     """
 
     width: int
@@ -24,7 +24,7 @@ class MaskBlock(nn.Module):
 
     @nn.compact
     def __call__(self, flat: Array, normed: Array) -> Array:
-        """Flat embeddings and the same normalised, both `[B, K]` -> `[B, width]`."""
+        """Flat embeddings, raw and normalised, `[B, K]` each -> `[B, width]`."""
         size = flat.shape[1]
         hidden = nn.relu(dense(max(1, round(self.ratio * size)), "aggregation", flat, "torch"))
         mask = dense(size, "projection", hidden, "torch")
@@ -68,8 +68,6 @@ class MaskNet(Network):
 def build_masknet(parts: Parts) -> Model:
     """Builds MaskNet."""
     spec, config = parts.embedding(), parts.config
-    network = MaskNet(
-        spec, parts.mlp(prior=parts.prior), config.masknet_blocks, config.masknet_width,
-        config.masknet_ratio,
-    )  # fmt: skip
+    mlp, blocks = parts.mlp(prior=parts.prior), config.masknet_blocks
+    network = MaskNet(spec, mlp, blocks, config.masknet_width, config.masknet_ratio)
     return Model({EMBEDDING: spec}, network)

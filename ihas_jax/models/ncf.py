@@ -38,8 +38,8 @@ def build_ncf(parts: Parts) -> Model:
     spec, pair = parts.embedding(), parts.config.ncf_pair
     if max(pair) >= len(parts.sizes):
         raise InputError(
-            f"--model.ncf-pair {pair[0]} {pair[1]} names a place behind the log's last field, "
-            f"which is {len(parts.sizes) - 1}."
+            f"--model.ncf-pair {pair[0]} {pair[1]} names a field that the log does not have; its "
+            f"fields are 0 to {len(parts.sizes) - 1}."
         )
     network = NCF(spec, parts.mlp(output=False), pair, parts.prior)
     return Model({EMBEDDING: spec}, network)

@@ -1,4 +1,4 @@
-"""What click models are put together from: tables, first-order terms, MLPs."""
+"""The parts of click models: tables, first-order terms, MLPs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Parts:
       config: the model's choices.
       sizes: values of each field.
       kept: kept coordinates of each field in the embedding table; None keeps all.
-      held: number of values of each field that have a row in it; None for all.
-      prior: log-odds of a click, where the output starts with `config.init` 'balanced'.
+      held: number of values per field that have their own row in it; None for all.
+      prior: log-odds of a click; the output starts there if `config.init` is 'balanced'.
       axis_name: mapped axis over which batch statistics are averaged.
     """
 
@@ -40,7 +40,7 @@ class Parts:
     axis_name: str | None
 
     def embedding(self, vectors: int = 1, *, apart: bool = False) -> EmbeddingSpec:
-        """The embedding table, of `vectors` of D coordinates side by side; see `EmbeddingSpec`."""
+        """The embedding table, with `vectors` vectors of D coordinates; see `EmbeddingSpec`."""
         dim = self.config.dim * vectors
         return EmbeddingSpec(
             self.sizes, dim, self.kept, vectors=vectors, apart=apart, held=self.held
@@ -52,20 +52,25 @@ class Parts:
 
     @property
     def bias(self) -> float:
-        """Where a bias outside the MLP starts, if it is the model's."""
+        """Where a model's bias starts that is not the MLP's."""
         return self.prior if self.config.init == "balanced" else 0.0
 
     def wide(self) -> Wide:
-        """The first-order term; its bias is the model's."""
+        """The first-order term, with the model's bias."""
         return Wide(self.bias)
 
     def mlp(self, *, output: bool = True, prior: float = 0.0) -> MLP:
-        """The MLP of `config`; `prior` is where its output starts, if it is the model's."""
+        """The MLP of `config`; its output starts at `prior`."""
         config = self.config
         return MLP(
-            config.hidden, config.batch_norm, config.dropout, config.init, output=output,
-            prior=prior, axis_name=self.axis_name,
-        )  # fmt: skip
+            config.hidden,
+            config.batch_norm,
+            config.dropout,
+            config.init,
+            output=output,
+            prior=prior,
+            axis_name=self.axis_name,
+        )
 
 
 class Wide(nn.Module):

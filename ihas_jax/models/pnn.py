@@ -30,8 +30,8 @@ class InnerPNN(Network):
 class OuterPNN(Network):
     """logit = MLP([e_1, ..., e_N, e_i' K_ij e_j for i < j]), with a matrix K_ij per pair.
 
-    As in the reference library and in Qu et al. 2018 (arXiv 1807.00311); the paper of 2016 has
-    outer products of sums.
+    The matrices are those of the reference library and of Qu et al. 2018 (arXiv 1807.00311); the
+    paper of 2016 has outer products of sums.
     """
 
     mlp: MLP
@@ -42,7 +42,7 @@ class OuterPNN(Network):
         e = self.vectors(rows)
         fields, dim = e.shape[1:]
         shape = (dim, fields * (fields - 1) // 2, dim)
-        # Xavier as torch reckons it for three axes: the last one is the receptive field
+        # torch's Xavier bound for three axes takes the last one as the receptive field
         xavier = uniform((6.0 / (dim * (shape[0] + shape[1]))) ** 0.5)
         products = outer_products(e, self.param("kernel", xavier, shape))
         return self.mlp(jnp.concatenate([self.flat(rows), products], axis=1), train=train)

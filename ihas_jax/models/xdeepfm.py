@@ -14,13 +14,13 @@ from ihas_jax.nn.mlp import MLP, to_logit, torch_uniform
 
 
 class CompressedInteractions(nn.Module):
-    """h <- ReLU(W (e outer h) + b) per coordinate; all layers, summed over coordinates.
+    """h <- ReLU(W (e outer h) + b) per coordinate; returns all layers, summed over coordinates.
 
     `[B, N, D]` -> `[B, sum(widths)]`.
 
-    Note: ReLU and biases are the reference library's, equation 6 of the paper has neither. With
-    the rule 'balanced' the biases start at zero, or those of either sign would leave a map dead
-    for every row, as in an MLP.
+    Note: ReLU and biases are the reference library's; equation 6 of the paper has neither. With
+    the rule 'balanced' the biases start at zero, since a negative one can leave a map dead for
+    every row, as in an MLP.
     """
 
     widths: tuple[int, ...]

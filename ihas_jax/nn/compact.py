@@ -1,4 +1,4 @@
-"""From full-size embedding tables to compact ones: what another model keeps, and its numbers."""
+"""Compact embedding tables cut from full-size ones: the kept coordinates and their values."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ihas_jax.nn.embedding import EmbeddingSpec, Kept, Table
 def carry_kept(kept: Kept, source: EmbeddingSpec, target: EmbeddingSpec) -> Kept:
     """The coordinates to keep in another model's table, given those kept in one.
 
-    Where the target has several vectors of the source's size side by side, each keeps the same
-    coordinates; where it has a single number for each field, fields that keep nothing lose it.
+    If the target has several vectors of the source's size side by side, each vector keeps these
+    coordinates. If it has a single number per field, fields that keep nothing lose their number.
 
     Raises:
-      ValueError: the source has several vectors and the target not the same, or the target's
-        vectors are of another size.
+      ValueError: the source has several vectors per field and the target has other ones, or the
+        target's vectors are of another size.
     """
     if target.dim == 1:
         return tuple((0,) if field else () for field in kept)
@@ -46,8 +46,8 @@ def slice_table(
       source: shape of the uniform table.
       table: its only array.
       target: shape of the compact one.
-      values: `[V]` of bool, the values that have rows in it, where not all do. The row of the
-        others is zeros.
+      values: `[V]` of bool, the values that have a row in the compact table; None if all have.
+        The other values share a row of zeros.
 
     Raises:
       ValueError: `source` is not uniform or has other sizes, or `values` does not fit `target`.

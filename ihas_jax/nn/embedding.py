@@ -1,9 +1,9 @@
 """Embedding tables whose fields may have different widths.
 
 A field keeps a subset of the D coordinates. Fields of equal width share one array, so a table
-with uniform width is one `[V, D]` array and a compact table really is smaller: no masked
-columns. A field that keeps nothing has no rows at all. Where values are removed, the others have
-rows of their own and those share one.
+with uniform width is one `[V, D]` array, and a compact table is really smaller: it has no masked
+columns. A field that keeps nothing has no rows at all. Removed values share one row per array,
+and each other value has a row.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Group(NamedTuple):
     """Fields of equal width, stored in one array.
 
     Attributes:
-      name: of the array.
-      width: of its rows, d_g.
-      fields: whose embeddings it holds.
-      offsets: number of the first value of each among those of all.
-      values: number of values of all.
-      rows: V_g, the number of rows: one for each value, or for each that has one and one more.
+      name: name of the array.
+      width: width of its rows, d_g.
+      fields: the fields whose embeddings it holds.
+      offsets: index of each field's first value among the values of these fields.
+      values: number of values of these fields together.
+      rows: V_g, the number of rows: one per value, or one per stored value and a shared one.
     """
 
     name: str
@@ -57,10 +57,10 @@ class EmbeddingSpec:
       kept: the kept coordinates of each field; None keeps all.
       init: 'xavier' uniform over the whole `[V, D]` table, as the reference library does,
         or standard 'normal', or 'zeros'.
-      vectors: each row is so many vectors of D / vectors coordinates side by side.
-      apart: each of these vectors starts as a table `[V, D / vectors]` of its own does.
-      held: how many values of each field have a row of their own, None for all. The others share
-        row 0 of each array.
+      vectors: number of vectors side by side in each row, each of D / vectors coordinates.
+      apart: whether each vector is initialised as a separate table `[V, D / vectors]`.
+      held: number of values per field that have their own row; None for all. The other values
+        share row 0 of each array.
     """
 
     sizes: tuple[int, ...]
@@ -76,7 +76,7 @@ class EmbeddingSpec:
         if self.held is not None and len(self.held) != len(self.sizes):
             raise ValueError(f"held has {len(self.held)} fields, sizes {len(self.sizes)}")
         if any(not 0 <= n <= size for n, size in zip(self.held or (), self.sizes, strict=False)):
-            raise ValueError(f"held {self.held} are not numbers of values, of {self.sizes}")
+            raise ValueError(f"held {self.held} exceeds the numbers of values {self.sizes}")
         if self.kept is None:
             return
         if len(self.kept) != len(self.sizes):
@@ -116,7 +116,7 @@ class EmbeddingSpec:
 
     @cached_property
     def columns(self) -> tuple[int, ...]:
-        """For each column of `flatten`, its place n * D + j among the K gated coordinates."""
+        """Index n * D + j among the K gated coordinates of each column of `flatten`."""
         kept = self.kept or (tuple(range(self.dim)),) * len(self.sizes)
         return tuple(
             n * self.dim + j for group in self.groups for n in group.fields for j in kept[n]
@@ -126,13 +126,13 @@ class EmbeddingSpec:
 def init_table(key: Array, spec: EmbeddingSpec) -> Table:
     """Fresh float32 arrays, one `[V_g, d_g]` per width group.
 
-    Note: the Xavier bound sqrt(6 / (V + D)) is that of the full table also where `spec` is
-    compact, so that a field starts at the same scale whatever the widths.
+    Note: the Xavier bound sqrt(6 / (V + D)) is that of the full table even if `spec` is compact,
+    so that a field starts at the same scale whatever the widths.
     """
     width = spec.dim // spec.vectors if spec.apart else spec.dim
     bound = (6.0 / (sum(spec.sizes) + width)) ** 0.5
     ends = np.cumsum([group.rows * group.width for group in spec.groups])
-    key = jax.random.fold_in(key, 0)  # with which the recorded results were made
+    key = jax.random.fold_in(key, 0)  # the recorded results depend on it
     # one draw for all groups, since XLA takes long to compile each
     if spec.init == "xavier":
         values = jax.random.uniform(key, (spec.parameters,), minval=-bound, maxval=bound)
@@ -147,14 +147,14 @@ def init_table(key: Array, spec: EmbeddingSpec) -> Table:
 
 
 def positions(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
-    """Ids local to their field `[B, N]` -> numbers `[B, N_g]` among the values of each group.
+    """Ids local to their field `[B, N]` -> index `[B, N_g]` among the values of each group.
 
-    They are row numbers of its array where all values have rows.
+    If every value has a row, this is the row's index in the group's array.
 
     Raises:
-      InputError: the ids are not integers `[B, N]`; or, where their values are known, one is not an
-        id of its field. Under `jit` values are not known, and ids that are none give rows of other
-        fields: check them before (`Dataset`, `Bundle.predict_ids` do).
+      InputError: the ids are not integers `[B, N]`, or, if they are concrete, one is not an id of
+        its field. Under `jit` ids are not concrete, and a wrong id gives a row of another field:
+        check ids before (`Dataset` and `Bundle.predict_ids` do).
     """
     if isinstance(ids, jax.core.Tracer) or not getattr(ids, "is_fully_addressable", True):
         check_width(ids.shape, ids.dtype, len(spec.sizes))
@@ -171,11 +171,11 @@ def positions(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
 
 
 def lookup(table: Table, numbers: dict[str, Array]) -> Rows:
-    """Embedding rows of a batch.
+    """Embeddings of a batch.
 
     Args:
-      table: its arrays `[V_g, d_g]`, by group.
-      numbers: row numbers `[B, N_g]` in each.
+      table: arrays `[V_g, d_g]`, by group.
+      numbers: index `[B, N_g]` of the rows in each array.
 
     Returns:
       `[B, N_g, d_g]` by group; for a uniform table the single group is `[B, N, D]`.
@@ -192,10 +192,10 @@ def flatten(spec: EmbeddingSpec, rows: Rows) -> Array:
 
 
 def align(spec: EmbeddingSpec, rows: Rows) -> Array:
-    """Rows as `[B, N, D]` with zeros at removed coordinates."""
+    """Embeddings as `[B, N, D]` with zeros at removed coordinates."""
     if spec.kept is None:
         return rows[spec.groups[0].name]
-    # reading each place is cheaper than writing it, a column of zeros serves removed ones
+    # reading each column is cheaper than writing it; removed ones read a column of zeros
     flat = jnp.pad(flatten(spec, rows), ((0, 0), (0, 1)))
     places = np.full(spec.coordinates, len(spec.columns))
     places[np.array(spec.columns)] = np.arange(len(spec.columns))

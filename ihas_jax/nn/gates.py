@@ -15,7 +15,10 @@ from ihas_jax.nn.noise import row_keys
 def half_product(x: Array, y: Array) -> Array:
     """`x @ y`, `[B, K] [K, L] -> [B, L]`, of factors rounded to bfloat16.
 
-    Sums and results are of the type of `x`; gradients are products of the same kind.
+    Sums and results are of the type of `x`; gradients are products of rounded factors too.
+
+    Note: XLA's `DotAlgorithmPreset.BF16_BF16_F32` would say this in one line, but on a CPU it
+    leaves the factors unrounded.
     """
     return _half_product(x, y)
 
@@ -158,7 +161,7 @@ def gate_penalty(
     Args:
       probs: `[B, K]` probabilities.
       l0_weight: lambda.
-      polarization: whether the second term is there.
+      polarization: whether the term has its second part.
       reduction: 'mean' or 'sum' over instances.
 
     Returns:

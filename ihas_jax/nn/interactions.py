@@ -38,7 +38,7 @@ def inner_products(e: Array) -> Array:
 
 
 def outer_products(e: Array, kernel: Array) -> Array:
-    """sum_cd e_ic K_ij,dc e_jd of all pairs (Qu et al. 2016, OPNN with a matrix for each pair).
+    """sum_cd e_ic K_ij,dc e_jd of all pairs (Qu et al. 2016, OPNN with a matrix per pair).
 
     Args:
       e: `[B, N, D]`.
@@ -89,14 +89,14 @@ def compress(x0: Array, h: Array, kernel: Array, bias: Array) -> Array:
 
     Args:
       x0: `[B, N, D]` the embeddings.
-      h: `[B, H, D]` the layer before, at first the embeddings.
+      h: `[B, H, D]` the output of the previous layer; the embeddings for the first layer.
       kernel: `[N, H, F]`.
       bias: `[F]`.
 
     Returns:
       `[B, F, D]`: sum_nh kernel_nhf x0_n h_h + bias_f, coordinate by coordinate.
     """
-    # of the two orders that whose intermediate, [B, N, H, D] or [B, N, F, D], is smaller
+    # the order of products with the smaller intermediate: [B, N, H, D] or [B, N, F, D]
     if h.shape[1] < kernel.shape[2]:
         outer = x0[:, :, None] * h[:, None]
         return jnp.einsum("bnhd,nhf->bfd", outer, kernel) + bias[:, None]
@@ -122,9 +122,9 @@ def cross_gated(x0: Array, x: Array, kernel: Array, bias: Array, gate: Array) ->
 def logarithmic(e: Array, weight: Array) -> Array:
     """Products of powers of embeddings: exp(W log |e|) (AFN; Cheng et al. 2020).
 
-    Note: as the reference library has it: log1p(|e| + 1e-7) and expm1, and a ReLU after it. Its
-    result is `[B, H, D]`; with neurons last the products are those of two matrices, which takes
-    about half the time on a CPU.
+    Note: the formula is the reference library's, log1p(|e| + 1e-7) and expm1 with a ReLU after
+    it. Its result is `[B, H, D]`; with neurons last the powers are one product of two matrices,
+    which takes about half the time on a CPU.
 
     Args:
       e: `[B, N, D]`.
@@ -140,7 +140,7 @@ def logarithmic(e: Array, weight: Array) -> Array:
 
 
 def bilinear_fusion(x: Array, y: Array, kernel: Array) -> Array:
-    """sum_h x_h W_h y_h over heads, that is parts of both (FinalMLP; Mao et al. 2023).
+    """sum_h x_h W_h y_h, where heads are equal parts of x and y (FinalMLP; Mao et al. 2023).
 
     Args:
       x: `[B, H F]`.

@@ -24,7 +24,7 @@ def uniform(bound: float) -> Callable[..., Array]:
 
 
 def torch_uniform(fan_in: int) -> Callable[..., Array]:
-    """Torch's initial weights and biases of a layer of so many inputs, bound 1 / sqrt(fan_in)."""
+    """Torch's initialiser of a layer with `fan_in` inputs: the bound is 1 / sqrt(fan_in)."""
     return uniform(fan_in**-0.5)
 
 
@@ -75,7 +75,7 @@ def batch_norm(
 def dense(features: int, name: str, x: Array, rule: InitRule) -> Array:
     """A fully connected layer of the module that calls it, `[..., F]` -> `[..., features]`.
 
-    Torch's initial weights and biases; with the rule 'balanced' the biases are zero.
+    Initial weights and biases are torch's; with the rule 'balanced' the biases are zero.
     """
     init = torch_uniform(x.shape[-1])
     bias_init = init if rule == "torch" else nn.initializers.zeros
@@ -83,9 +83,10 @@ def dense(features: int, name: str, x: Array, rule: InitRule) -> Array:
 
 
 def to_logit(name: str, x: Array, rule: InitRule, prior: float) -> Array:
-    """The same to a logit, `[..., F]` -> `[...]`.
+    """A dense layer to one logit per row, `[..., F]` -> `[...]`.
 
-    With the rule 'balanced' its bias is `prior` and the signs of its weights alternate.
+    Initial weights and bias are torch's; with the rule 'balanced' the bias is `prior` and the
+    signs of the weights alternate.
     """
     init = torch_uniform(x.shape[-1])
 
@@ -107,17 +108,17 @@ class MLP(nn.Module):
     Note: `init_rule` 'torch' is the reference library's. Embeddings start near zero, so the sign
     of a hidden unit is that of its random bias for every instance, and half of the units start
     dead; lowering all logits to the click rate in the first steps switches off more; and if the
-    output weights of those that are left have one sign, the logit stays bounded on one side.
+    output weights of the others have one sign, the logit stays bounded on one side.
     With layers as small as (16, 8) some trainings then fail. 'balanced' starts with zero
     biases, the output bias at the log-odds of a click, and output weights of alternating sign;
-    all else is the same.
+    it does not change anything else.
 
     Attributes:
       hidden: widths of the hidden layers.
       batch_norm: normalise before each ReLU.
       dropout: rate after each ReLU; needs a 'dropout' rng in training.
       init_rule: 'balanced' or 'torch'.
-      output: whether the last Linear(1) is there.
+      output: whether the network ends in the layer to one logit.
       prior: log-odds of a click, the output bias of 'balanced'.
       axis_name: mapped axis over which batch statistics are averaged.
     """
@@ -144,7 +145,7 @@ class MLP(nn.Module):
 
 
 def regularize(name: str, x: Array, mlp: MLP, train: bool) -> Array:
-    """The batch norm and the dropout of an MLP, if it has them, on another input `[B, F]`."""
+    """Applies batch norm and dropout, if `mlp` has them, to its input `[B, F]`."""
     if mlp.batch_norm:
         x = batch_norm(train, mlp.axis_name, name=name)(x)
     return nn.Dropout(mlp.dropout, deterministic=not train)(x)

@@ -1,4 +1,7 @@
-"""A subset of a table's rows at two bits for each row, and the place of every row in it."""
+"""Subsets of a table's values, to find stored rows at two bits per value instead of an int32.
+
+An int32 per value would be 6 % of an embedding of 16 coordinates, for every value removed or not.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ _BITS = 32
 
 
 class Subset(NamedTuple):
-    """Which of V rows are chosen.
+    """Which of V values are chosen.
 
     Attributes:
-      bits: `[ceil(V / 32)]` uint32; bit i of word w says whether row 32 w + i is chosen.
-      ranks: `[ceil(V / 32)]` int32, the chosen rows before those of each word.
+      bits: `[ceil(V / 32)]` uint32; bit i of word w says whether value 32 w + i is chosen.
+      ranks: `[ceil(V / 32)]` int32, the number of chosen values before each word.
     """
 
     bits: Array | np.ndarray
@@ -24,7 +27,7 @@ class Subset(NamedTuple):
 
 
 def make_subset(chosen: np.ndarray) -> Subset:
-    """The rows where `chosen [V]` is true."""
+    """The values where `chosen [V]` is true."""
     words = np.zeros((-(-len(chosen) // _BITS), _BITS), np.uint32)
     words.reshape(-1)[: len(chosen)] = chosen
     counts = words.sum(axis=1)
@@ -32,22 +35,22 @@ def make_subset(chosen: np.ndarray) -> Subset:
     return Subset(bits, (np.cumsum(counts) - counts).astype(np.int32))
 
 
-def subset_bytes(rows: int) -> int:
-    """Bytes of a subset of so many rows."""
-    return 8 * -(-rows // _BITS)
+def subset_bytes(values: int) -> int:
+    """Bytes of a subset of `values` values."""
+    return 8 * -(-values // _BITS)
 
 
-def empty_subset(rows: int) -> Subset:
-    """None of so many rows."""
-    words = -(-rows // _BITS)
+def empty_subset(values: int) -> Subset:
+    """A subset that has none of `values` values."""
+    words = -(-values // _BITS)
     return Subset(jnp.zeros(words, jnp.uint32), jnp.zeros(words, jnp.int32))
 
 
-def places_in(subset: Subset, rows: Array) -> Array:
-    """1, 2, ... for the chosen rows in their order, 0 for others: int32 of the shape of `rows`."""
-    word, bit = rows // _BITS, (rows % _BITS).astype(jnp.uint32)
+def places_in(subset: Subset, values: Array) -> Array:
+    """Index 1, 2, ... of chosen values in their order, 0 of others: int32 shaped as `values`."""
+    word, bit = values // _BITS, (values % _BITS).astype(jnp.uint32)
     bits = jnp.asarray(subset.bits).at[word].get(mode="promise_in_bounds")
     ranks = jnp.asarray(subset.ranks).at[word].get(mode="promise_in_bounds")
-    up_to = bits << (_BITS - 1 - bit)  # the row's own bit is the highest
-    place = ranks + lax.population_count(up_to).astype(jnp.int32)
-    return jnp.where(up_to >> (_BITS - 1) == 1, place, 0)
+    up_to = bits << (_BITS - 1 - bit)  # the value's own bit is the highest
+    index = ranks + lax.population_count(up_to).astype(jnp.int32)
+    return jnp.where(up_to >> (_BITS - 1) == 1, index, 0)

@@ -108,10 +108,11 @@ def rowwise_tables(config: OptimizerConfig, axis_name: str | None = None) -> Tab
         tree = jax.tree.structure(tables)
         parts = (tables, state.mean, state.square, state.scratch, rows, gradients)
         updated = [
-            update_rows(RowAdam(*leaves), places.reshape(-1), g.reshape(-1, g.shape[-1]), steps,
-                        config)
+            update_rows(
+                RowAdam(*leaves), places.reshape(-1), g.reshape(-1, g.shape[-1]), steps, config
+            )
             for *leaves, places, g in zip(*map(jax.tree.leaves, parts), strict=True)
-        ]  # fmt: skip
+        ]
         tables, *moments = _columns(tree, updated)
         return tables, RowwiseState(steps, *moments)
 
