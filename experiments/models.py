@@ -29,6 +29,7 @@ import ihas_jax as ihas
 from ihas_jax.config import ModelConfig, ModelName, replaced
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import run_cli
+from ihas_jax.models import EQUATIONS
 from ihas_jax.models.base import count_parameters
 from ihas_jax.names import markdown
 from ihas_jax.progress import say
@@ -93,12 +94,6 @@ def _lines(arguments: Arguments, rows: Sequence[dict[str, Any]], logs: dict[str,
     return common.report("Click models", body, arguments.config)
 
 
-def equation(model: ihas.Model) -> str:
-    """The equation that the docstring of a model's network begins with."""
-    first = (type(model.network).__doc__ or "").partition("\n\n")[0]
-    return " ".join(first.split()).removesuffix(".")
-
-
 def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     """Equation, parameters, and milliseconds of a step beside the DNN's, at Avazu's shape."""
     say(f"[Models] {config.name}")
@@ -114,7 +109,7 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     shapes = jax.eval_shape(lambda key: ihas.init_model(key, model), jax.random.key(0))
     return {
         "name": config.name,
-        "equation": equation(model),
+        "equation": EQUATIONS[config.name],
         "parameters": count_parameters(shapes[0]),
         "milliseconds": 1e3 * seconds["model"],
         "dnn milliseconds": 1e3 * seconds["dnn"],
