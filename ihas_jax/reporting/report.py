@@ -90,9 +90,11 @@ def _scored(metrics: dict[str, Any]) -> list[str]:
 
 
 def _clusters(metrics: dict[str, Any]) -> list[str]:
-    routing = metrics["ihas"]["router_parameters"]
+    method = metrics["method"]
+    routing, title = metrics[method]["router_parameters"], titles()[method]
     return [
-        f"Parameters of iHAS are those of its {len(metrics['clusters'])} clusters' compact models."
+        f"Parameters of {title} are those of its {len(metrics['clusters'])} clusters' compact "
+        "models."
         + (
             f" Routing an instance needs {routing:,} more: the searched tables, the gates and the "
             "centroids."
