@@ -39,10 +39,10 @@ class SearchRuns:
     """The trainings of a searching stage.
 
     Attributes:
-      pretrained: with nothing selected.
-      rewound: the first `recipe.rewind_epochs` epochs of the search; None where retraining does
-        not go back to them.
-      searched: the search.
+      pretrained: pretraining, with nothing selected.
+      rewound: the first `recipe.rewind_epochs` epochs of the search, whose weights retraining
+        starts from; None without such epochs.
+      searched: the search, or the rest of it.
     """
 
     pretrained: Trained
@@ -51,7 +51,7 @@ class SearchRuns:
 
     @property
     def seconds(self) -> float:
-        """Time spent in all of them."""
+        """Time of all trainings."""
         trainings = (self.pretrained, self.rewound, self.searched)
         return sum(trained.seconds for trained in trainings if trained is not None)
 
@@ -59,8 +59,8 @@ class SearchRuns:
 def search(runs: Sequence[Run]) -> list[SearchRuns]:
     """Pretrains, then searches as the recipe of the method says.
 
-    Without a length in the recipe the search ends when the validation score with deterministic
-    selection stalls.
+    If the recipe has no length, the search ends when the validation score, with deterministic
+    selection, no longer improves.
     """
     first, selector = runs[0], require_selector(runs[0])
     model, recipe = first.searched_model, selector.recipe
@@ -77,8 +77,8 @@ def search(runs: Sequence[Run]) -> list[SearchRuns]:
     rewound: list[Trained | None] = [None] * len(runs)
     if recipe.rewind_epochs:
         tasks = [search_task(run, "search/rewind", recipe.rewind_epochs) for run in runs]
-        set_aside = train_runs(runs, tasks, states)
-        states, rewound = [trained.state for trained in set_aside], list(set_aside)
+        begun = train_runs(runs, tasks, states)
+        states, rewound = [trained.state for trained in begun], list(begun)
     epochs = None if recipe.epochs is None else recipe.epochs - recipe.rewind_epochs
     searched = train_runs(runs, [search_task(run, epochs=epochs) for run in runs], states)
     return [SearchRuns(*parts) for parts in zip(pretrained, rewound, searched, strict=True)]
@@ -105,7 +105,7 @@ def pretrain_task(run: Run) -> Task:
 
 
 def pretrain_state(run: Run) -> TrainState:
-    """What pretraining starts from: a fresh state, with the selector's layers if it has any."""
+    """The state that pretraining starts from, with the layers of the selector if it has any."""
     state = fresh_state(run, _PRETRAIN, run.searched_model)
     selector = require_selector(run)
     return add_layers(state, jax.jit(selector.init)(run.key("layers")), run.config.optimizer)
@@ -115,8 +115,8 @@ def search_task(run: Run, name: str = "search", epochs: int | None = None) -> Ta
     """The training of a search, without its pretraining.
 
     Args:
-      run: the run that it belongs to.
-      name: its folder within the run, and the name of its seeds.
+      run: the run.
+      name: folder of the training within the run's folder, and the name of its seeds.
       epochs: train exactly these epochs and keep the last one, instead of stopping early.
     """
     config, selector, model = run.config, require_selector(run), run.searched_model
@@ -133,7 +133,7 @@ def search_task(run: Run, name: str = "search", epochs: int | None = None) -> Ta
             facts["kept_of_table"] = float(share_of(variables))
         return score(stopping.labels, probs), facts
 
-    def ended(facts: dict[str, float]) -> bool:
+    def is_last(facts: dict[str, float]) -> bool:
         share = recipe.stop_at_share
         return share is not None and facts["kept_of_table"] <= share
 
@@ -146,24 +146,24 @@ def search_task(run: Run, name: str = "search", epochs: int | None = None) -> Ta
         evaluate=evaluate,
         config=config.train,
         early_stopping=epochs is None and recipe.stop_at_share is None,
-        ended=ended,
+        is_last=is_last,
     )
 
 
 @lru_cache(maxsize=8)
 def _pretraining_round(config: Config, model: Model, selector: Selector) -> Round:
-    """One round for the pretraining of a selector with layers, for all its seeds."""
+    """The round that the pretraining of all seeds shares, for a selector with layers."""
     return make_round(make_pretraining_step(config, model, selector))
 
 
 @lru_cache(maxsize=8)
 def _search_round(config: Config, model: Model, selector: Selector) -> Round:
-    """One round for each search, before and after rewinding and of all its seeds."""
+    """The round that the searches of all seeds share, before and after the rewound epochs."""
     return make_search_round(config, model, selector)
 
 
 def split_validation(run: Run) -> tuple[np.ndarray | None, Split]:
-    """Validation rows that move the gates, None for all, and those that decide when to stop."""
+    """Validation rows that move the gates (None for all), and those that decide when to stop."""
     valid, share = run.data.valid, run.config.search.stopping_share
     if not share:
         return None, valid
@@ -175,7 +175,7 @@ def split_validation(run: Run) -> tuple[np.ndarray | None, Split]:
 
 
 def _warn(run: Run, model: Model, selector: Selector) -> None:
-    """Says so where gates can't move or take much memory."""
+    """Warns if the gates can hardly move, or take much memory."""
     updates = run.epoch_steps // run.config.search.gate_every
     if selector.recipe.gate_batches == "validation" and updates < _FEW_UPDATES:
         warn(
@@ -193,7 +193,7 @@ def _warn(run: Run, model: Model, selector: Selector) -> None:
 
 
 def _remedy(config: Config) -> str:
-    """Flags by which the gates of a run would move more; a preset only to a run without one."""
+    """Flags that would let the gates move more; a preset only if the run has the paper's values."""
     every, batch = config.search.gate_every, config.train.batch_size
     paper, small = preset("paper", method=config.method), preset("small", method=config.method)
     if (every, batch) == (paper.search.gate_every, paper.train.batch_size):

@@ -1,4 +1,4 @@
-"""Checkpoints: items of arrays, parameters being one of their own, beside JSON facts."""
+"""Checkpoints: trees of arrays by name, and JSON facts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, *, keep: int = 2, read_only: bool = False) -> None:
-        """Keeps the newest `keep`; with `read_only` nothing in the folder is made or removed."""
+        """Opens a folder that keeps its newest checkpoints.
+
+        Args:
+          directory: the folder.
+          keep: how many checkpoints it keeps.
+          read_only: make and remove nothing in the folder.
+        """
         self.directory, self._read_only = directory.resolve(), read_only
         require_utf8(self.directory)
         options = ocp.CheckpointManagerOptions(
@@ -54,14 +60,14 @@ class Checkpoints:
             self._manager.close()
 
     def save(self, items: Items, facts: dict[str, Any]) -> None:
-        """Writes the next checkpoint and drops the oldest.
+        """Writes the next checkpoint and removes the oldest.
 
         Args:
           items: trees of arrays, each with at least one array, by name ('facts' is taken).
           facts: JSON-ready values.
 
         Raises:
-          InputError: the disk is full or does not take the checkpoint for another reason.
+          InputError: the disk is full, or can't be written for another reason.
         """
         newest = self._manager.latest_step()
         number = 0 if newest is None else newest + 1
@@ -70,8 +76,8 @@ class Checkpoints:
             problem = self._write(number, items, facts)
             if problem is not None:
                 _wait(set(threading.enumerate()) - threads, held)
-                held.truncate(0)  # a traceback from each thread and for each array
-                atexit.register(_mute)  # what is torn down then may print more of them
+                held.truncate(0)  # a traceback per thread and array
+                atexit.register(_mute)  # threads print more of them when Python ends
         if problem is not None:
             raise problem
 
@@ -89,16 +95,16 @@ class Checkpoints:
         return None
 
     def restore(self, like: Items) -> tuple[Items, dict[str, Any]] | None:
-        """Items and facts of the newest undamaged checkpoint; None where there is none.
+        """Reads the items and facts of the newest undamaged checkpoint; None where there is none.
 
-        Damaged ones are named in the log and, unless the folder is read only, set aside.
+        Damaged checkpoints are named in the log and, unless the folder is read only, renamed.
 
         Args:
-          like: trees of the shapes, types and placement to restore (the first device where a
-            shape says none).
+          like: trees of the shapes, types and devices to restore; an array whose shape names no
+            device is put on the first one.
 
         Raises:
-          InputError: an undamaged checkpoint can't be restored, for lack of memory, say.
+          InputError: an undamaged checkpoint can't be restored, for example for lack of memory.
         """
         for number in sorted(self._manager.all_steps(), reverse=True):
             place, intact = self.directory / str(number), self._intact(number)
@@ -115,7 +121,7 @@ class Checkpoints:
                             "same command again where there is enough memory."
                         ) from error
             if self._read_only:
-                warn(f"[Checkpoint] {place} is damaged; trying the one before.")
+                warn(f"[Checkpoint] {place} is damaged; an earlier checkpoint is tried.")
             else:
                 self._set_aside(place)
         return None
@@ -131,7 +137,7 @@ class Checkpoints:
         return {name: restored[name] for name in like}, restored["facts"]
 
     def _intact(self, number: int) -> bool | None:
-        """Whether the files have their checksums; None where a save did not live to write them.
+        """Whether the files have their checksums; None where no checksums were written yet.
 
         Note: Orbax notices most damage too, but prints tracebacks from its threads.
         """
@@ -147,8 +153,8 @@ class Checkpoints:
         place.rename(aside)
         self._manager.reload()
         warn(
-            f"[Checkpoint] {place} is damaged and now called {aside.name}; going on from the one "
-            "before, or from the start."
+            f"[Checkpoint] {place} is damaged and now called {aside.name}; the training resumes "
+            "from an earlier checkpoint, or starts again if there is none."
         )
 
 
@@ -158,7 +164,7 @@ def require_utf8(folder: Path) -> None:
         str(folder).encode()
     except UnicodeEncodeError:
         raise InputError(
-            f"{printable(folder)} can't hold a run, since a part of that name is not UTF-8. Choose "
+            f"{printable(folder)} can't hold a run, since a part of its name is not UTF-8. Choose "
             "another folder, or rename it."
         ) from None
 
@@ -171,11 +177,11 @@ def _target(leaf: Any) -> Any:
 
 
 def _wait(threads: set[threading.Thread], held: IO[bytes]) -> None:
-    """Until Orbax has noticed in all of its threads and tasks that a save has failed."""
+    """Waits until all threads and tasks of Orbax have noticed that a save failed."""
     for thread in threads:
-        threading.Thread.join(thread, _SECONDS)  # its own `join` raises its error
+        threading.Thread.join(thread, _SECONDS)  # the thread's own `join` raises its error
     gc.collect()
-    # TensorStore's threads can't be asked, but print
+    # the threads of TensorStore can't be asked whether they have ended, but they print
     end, printed = time.monotonic() + _SECONDS, -1
     while time.monotonic() < end:
         before, printed = printed, os.fstat(held.fileno()).st_size
@@ -185,7 +191,7 @@ def _wait(threads: set[threading.Thread], held: IO[bytes]) -> None:
 
 
 def _mute() -> None:
-    """Ends what the process prints on stderr."""
+    """Discards what the process prints on stderr from now on."""
     if sys.stderr is not None:
         sys.stderr.flush()
     with Path(os.devnull).open("wb") as nowhere:
@@ -194,9 +200,9 @@ def _mute() -> None:
 
 @contextmanager
 def _held_stderr() -> Iterator[IO[bytes]]:
-    """Yields a file of what is written to stderr meanwhile, which is shown when the block ends.
+    """Holds what is written to stderr in a file until the block ends, and yields the file.
 
-    TensorStore prints tracebacks from outside of Python.
+    Python can't redirect the tracebacks of TensorStore, which is written in C++.
     """
     with tempfile.TemporaryFile() as file:
         try:
@@ -217,7 +223,7 @@ def _held_stderr() -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing of what Orbax logs: what matters of it is raised by its calls too."""
+    """Silences the loggers of Orbax while the block runs, since its calls raise what matters."""
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:

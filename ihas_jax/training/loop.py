@@ -33,18 +33,18 @@ RoundStep = Callable[[Any, Batch, Any, Batch, Any, Any], tuple[Any, dict[str, An
 
 @dataclass(frozen=True)
 class Task:
-    """One training run to its end.
+    """One training and all that it needs.
 
     Attributes:
-      name: what it is called in logs.
-      directory: where its checkpoints live.
-      rounds: its batches.
+      name: the name in logs.
+      directory: the folder of the checkpoints.
+      rounds: the batches.
       round_: one round of updates.
       evaluate: `variables -> (scores on validation rows, more facts to record)`.
       config: epochs, patience, checkpoints.
       early_stopping: whether to stop early and keep the best epoch, or run all and keep the last.
-      label: what tells it in logs from others of the same name.
-      ended: whether the facts of an epoch mean that it is the last.
+      label: tells the task from others of the same name in logs.
+      is_last: whether the facts of an epoch mean that it is the last one.
     """
 
     name: str
@@ -55,29 +55,29 @@ class Task:
     config: TrainConfig
     early_stopping: bool = True
     label: str = ""
-    ended: Callable[[dict[str, float]], bool] = lambda facts: False
+    is_last: Callable[[dict[str, float]], bool] = lambda facts: False
 
     @property
     def title(self) -> str:
-        """Its name and label."""
+        """The name and the label of the task."""
         return f"{self.name}, {self.label}" if self.label else self.name
 
 
 @dataclass
 class Progress:
-    """Where a task stands, JSON-ready; part of each checkpoint.
+    """How far a task has come, as JSON-ready values that are part of each checkpoint.
 
     Attributes:
-      epoch: epochs finished.
-      round: rounds finished in the epoch after those.
+      epoch: number of finished epochs.
+      round: number of finished rounds in the epoch after those.
       best_epoch: epoch whose parameters are kept.
-      best: its objective.
+      best: objective of the best epoch.
       lowest: lowest validation logloss so far.
-      waited: epochs in which neither improved.
-      seconds: time spent, over all resumptions.
-      finished: whether the task is at its end.
-      position: where the batches go on.
-      sums: of each training metric over the batches of the epoch so far.
+      waited: number of epochs since the objective or the logloss improved.
+      seconds: training time, over all resumptions.
+      finished: whether the task is finished.
+      position: where the batches resume.
+      sums: sum of each training metric over the batches of the epoch so far.
       history: facts of each finished epoch.
     """
 
@@ -96,13 +96,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left.
+    """The result of a training.
 
     Attributes:
-      variables: those of the best epoch, or of the last without early stopping.
+      variables: the variables of the best epoch, or of the last one without early stopping.
       state: the last state.
       history: facts of each epoch.
-      seconds: time spent.
+      seconds: training time.
     """
 
     variables: Variables
@@ -112,9 +112,9 @@ class Trained:
 
 
 def train(task: Task, state: TrainState, event: Event) -> Trained:
-    """Trains until the task's end, from its newest checkpoint if there is one.
+    """Trains until a task is finished, from its newest checkpoint if there is one.
 
-    A killed run continues bit for bit: the state, the best parameters, the place in the data
+    A killed run resumes bit for bit: the state, the best parameters, the place in the data
     and the history are saved together, between rounds.
 
     Raises:
@@ -134,7 +134,7 @@ class Trainer:
     def __init__(
         self, task: Task, state: TrainState, event: Event, checkpoints: Checkpoints
     ) -> None:
-        """Takes up the newest checkpoint, if there is one."""
+        """Reads the newest checkpoint, if there is one."""
         self.task, self.event, self._checkpoints = task, event, checkpoints
         self.mesh = data_mesh(task.config.batch_size)
         self.state: Any = replicate(state, self.mesh)
@@ -155,7 +155,7 @@ class Trainer:
     def _resume(self) -> None:
         found = self._checkpoints.restore(self._items())
         if found is None:
-            # at the end from the start, if no epochs were asked for
+            # a task without epochs is finished before it starts
             self.progress.finished = not self.task.rounds.epochs
             return
         items, facts = found
@@ -164,15 +164,15 @@ class Trainer:
         self.progress = Progress(**facts)
         if not self.progress.finished:
             place = {"epoch": self.progress.epoch, "round": self.progress.round}
-            say(f"[{self.task.title}] goes on at epoch {place['epoch']}, round {place['round']}")
+            say(f"[{self.task.title}] resumes at epoch {place['epoch']}, round {place['round']}")
             self.event("resume", {"stage": self.task.name, **place})
 
     def trained(self) -> Trained:
-        """What training left."""
+        """The result so far."""
         return Trained(self.best, self.state, self.progress.history, self.progress.seconds)
 
     def train(self) -> None:
-        """Rounds and epochs until the end."""
+        """Trains rounds and epochs until the task is finished."""
         rounds, progress = self.task.rounds, self.progress
         round_ = jax.jit(self.task.round_, donate_argnums=0)
         resident = self.transfer(rounds.split, rounds.gate_split) if rounds.resident else None
@@ -194,14 +194,14 @@ class Trainer:
                 self.save()
 
     def track(self) -> AbstractContextManager[Tracker]:
-        """Shows the progress of what is left of the epoch."""
+        """Shows the progress of the rest of the epoch."""
         rounds, progress = self.task.rounds, self.progress
         left = rounds.feed.batches_per_epoch - progress.round * rounds.length
         description = f"[{self.task.title}] epoch {progress.epoch}"
         return track(description, left * self.task.config.batch_size)
 
     def count(self, metrics: dict[str, Any], batches: int) -> None:
-        """Adds a round's mean metrics: the only values copied to the host in a round."""
+        """Adds the mean metrics of a round, the only values that a round copies to the host."""
         progress = self.progress
         values = {name: float(value) for name, value in metrics.items()}
         self._require_finite("loss", values["loss"])
@@ -210,7 +210,7 @@ class Trainer:
         progress.round += 1
 
     def close_epoch(self) -> None:
-        """Validates, remembers the epoch of the best AUC, decides whether to stop.
+        """Validates, keeps the parameters of the best AUC, and decides whether to stop.
 
         Note: the wait ends when the logloss improves too. A small MLP on tiny embeddings starts
         with epochs of chance AUC in which only the logloss shows that it is learning.
@@ -236,10 +236,10 @@ class Trainer:
         if better or not task.early_stopping:
             progress.best, progress.best_epoch = scores.objective, progress.epoch
             self.best = _copy(self.state.variables)
-        stop = task.early_stopping and progress.waited >= task.config.patience
+        stalled = task.early_stopping and progress.waited >= task.config.patience
         progress.epoch, progress.round, progress.sums = progress.epoch + 1, 0, {}
-        progress.finished = stop or task.ended(facts) or progress.epoch >= task.rounds.epochs
-        if stop:
+        progress.finished = stalled or task.is_last(facts) or progress.epoch >= task.rounds.epochs
+        if stalled:
             say(
                 f"[{task.title}] stops: neither AUC nor logloss improved for {progress.waited} "
                 f"epochs; keeps epoch {progress.best_epoch}"
@@ -253,7 +253,7 @@ class Trainer:
         progress = self.progress
         return InputError(
             f"The {what} of '{self.task.title}' became {value} in epoch {progress.epoch}, round "
-            f"{progress.round}. Checkpoints of the rounds before stay in {self.task.directory}. "
+            f"{progress.round}. Checkpoints of earlier rounds stay in {self.task.directory}. "
             "Try a smaller --optimizer.learning-rate, with a new --output."
         )
 
@@ -264,8 +264,8 @@ class Trainer:
         return {"params": state.params, "state": replace(state, params=None), "best": best}
 
     def due(self, runs: int = 1) -> bool:
-        """Whether it is time for a checkpoint of each of so many runs."""
-        # writing takes at most a twentieth of the time, unless every round was asked for
+        """Whether it is time for a checkpoint of each of `runs` runs."""
+        # writing takes at most a twentieth of the time, unless a checkpoint per round is wanted
         least = self.task.config.checkpoint_seconds
         least = max(least, 20 * runs * self._cost) if least else 0.0
         return time.monotonic() - self._saved >= least
@@ -276,7 +276,7 @@ class Trainer:
         Raises:
           InputError: a parameter is not finite.
         """
-        # the last update of a round shows in no loss yet
+        # no loss has shown yet what the last update of the round did
         if not _all_finite(self.state.params):
             raise self._diverged("largest weight", float("inf"))
         now = time.monotonic()
@@ -288,13 +288,13 @@ class Trainer:
         self._cost = self._saved - now
 
     def transfer(self, data: Split | None, gate_data: Split | None) -> tuple[Batch, Batch]:
-        """Puts the rows of a task, and those of its gates if it has any, on its devices."""
+        """Puts the training rows, and the gate rows if there are any, on the devices."""
         assert data is not None
         gate_data = gate_data or Split(data.ids[:0], data.labels[:0])
         return replicate((_batch(data), _batch(gate_data)), self.mesh)
 
     def _make(self, item: Round) -> tuple[Round, Any]:
-        """A round, and its rows on the devices if they come with it."""
+        """A round, and its rows on the devices where the round carries them."""
         if item.data is None:
             return item, None
         return item, self.transfer(item.data, item.gate_data)
@@ -316,5 +316,5 @@ def _copy(variables: Variables) -> Variables:
 
 @jax.jit
 def _all_finite(tree: Any) -> Array:
-    """Whether all numbers of a tree are finite: one bool leaves the device."""
+    """Whether all numbers of a tree are finite; only one bool leaves the device."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

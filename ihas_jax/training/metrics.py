@@ -18,7 +18,7 @@ class DivergedError(InputError):
 
 @dataclass(frozen=True)
 class Scores:
-    """Quality on one split: `auc` is nan where only one label occurs, which `only_label` is."""
+    """Quality on one split; where only one label occurs, `auc` is nan and `only_label` names it."""
 
     auc: float
     logloss: float

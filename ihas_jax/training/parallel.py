@@ -1,7 +1,7 @@
 """Data parallelism: a mesh for `jit`, and a wrapper for `pmap`.
 
 Both give the numbers of a single device: gradients are means over the whole batch and gate
-noise depends on a row's place in it.
+noise depends on a row's place in the batch.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def pmap_step(
     """Runs a step on every device by `jax.pmap`, each on its part of the batch.
 
     Args:
-      step: made with the same `axis_name`, and its model too.
+      step: a step made with the same `axis_name`, as its model is.
       axis_name: name of the mapped axis.
 
     Returns:
-      `step(state, *batches)`; the state is the single-device one, each batch is whole and its
-      size a multiple of the number of devices.
+      `step(state, *batches)` for the state of a single device and whole batches, whose sizes are
+      multiples of the number of devices.
     """
     devices = jax.local_device_count()
 

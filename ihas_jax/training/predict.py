@@ -18,7 +18,7 @@ class Prediction(NamedTuple):
 
     Attributes:
       probs: `[n]` click probabilities.
-      kept: `[n]` share of the coordinates that a selection leaves; None where none is made.
+      kept: `[n]` share of the coordinates that a selection keeps; None without a selection.
     """
 
     probs: Any
@@ -27,9 +27,9 @@ class Prediction(NamedTuple):
 
 @lru_cache(maxsize=16)
 def predictor(model: Model, transform: Transform | None = None) -> Streamed:
-    """A program that makes a `Prediction` of `(variables, ids [n, N])`.
+    """A program from `(variables, ids [n, N])` to a `Prediction`.
 
-    It is one for each model and transform, however often they are trained and evaluated.
+    It is compiled once per model and transform, however often they are trained and evaluated.
     """
 
     def batch(variables: Variables, ids: Array) -> Prediction:

@@ -1,9 +1,9 @@
 """Row-wise Adam: an embedding table's update that reads and writes only the rows of a batch.
 
-What a dense update spends on the whole `[V, d]` table at every step, this one spends on the
+A dense update works on the whole `[V, d]` table at every step. A row-wise update works on the
 distinct rows of the batch, so its time does not grow with V. Rows that occur several times are
-found without a sort: each position writes its number into a `[V]` scratch vector, and whoever
-reads its own number back represents the row.
+found without a sort: each position writes its number into a `[V]` scratch vector, and the position
+that reads its own number back represents the row.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _CHUNK_ROWS = 4096
 
 
 class RowAdam(NamedTuple):
-    """One table and what Adam remembers of it.
+    """One table and its Adam moments.
 
     Attributes:
       table: `[V, d]`.
       mean: `[V, d]` running mean of the gradients.
       square: `[V, d]` running mean of their squares.
-      scratch: `[V]` int32, of any content: allocating it anew would touch all V rows.
+      scratch: `[V]` int32, of any content; a new one per step would touch all V rows.
     """
 
     table: Array

@@ -20,7 +20,7 @@ from ihas_jax.training.steps import Metrics, TrainState
 
 
 def stack_seeds(states: Sequence[TrainState]) -> TrainState:
-    """Stacks the states of S seeds: each leaf gets a first axis of length S, but for `step`.
+    """Stacks the states of S seeds: each leaf but `step` gets a first axis of length S.
 
     The seeds run in lockstep, so `step` stays one number, and what depends on it alone, such as
     whether the gates are updated, stays a branch under `vmap`.
@@ -37,7 +37,7 @@ def stack_seeds(states: Sequence[TrainState]) -> TrainState:
 
 
 def unstack_seed(state: TrainState, i: Array | int) -> TrainState:
-    """The state of the `i`-th seed of a stacked one, in arrays of its own."""
+    """The state of the `i`-th seed of a stacked state, in new arrays."""
     one = jax.tree.map(lambda leaf: leaf[i], dataclasses.replace(cast(Any, state), step=None))
     return dataclasses.replace(one, step=jnp.copy(state.step))
 
@@ -56,7 +56,7 @@ def over_seeds(
         on the device, the count of batches), 0 where each has its own (`rows [S, R, B]`).
 
     Returns:
-      The same of a state from `stack_seeds`; each metric is `[S]`.
+      `round_` for a state from `stack_seeds`; each metric is `[S]`.
     """
     axes = dataclasses.replace(jax.tree.map(lambda _: 0, state), step=None)
     return jax.vmap(round_, in_axes=(axes, *in_axes), out_axes=(axes, 0))
@@ -65,15 +65,15 @@ def over_seeds(
 def train_seeds(
     tasks: Sequence[Task], states: Sequence[TrainState], events: Sequence[Event]
 ) -> list[Trained]:
-    """`train` of tasks that differ in their seed and folder alone, side by side.
+    """Trains tasks side by side that differ in their seed and folder alone.
 
     Every task stops early, keeps its best epoch and leaves checkpoints as if it were alone, with
-    the same numbers up to float rounding; `train` resumes from them, and this function from those
-    of `train`. Seeds that a kill left at different places are trained apart. The seconds of each
-    are those of all. A single task is `train`.
+    the same numbers up to float rounding. This function and `train` resume from each other's
+    checkpoints. Seeds that a kill left at different rounds are trained in separate groups. The
+    seconds of each task are those of all tasks. A single task is trained by `train`.
 
     Raises:
-      InputError: the rows don't stay on the device, or a number of some seed is not finite.
+      InputError: the rows don't stay on the device, or a number of one of the seeds is not finite.
     """
     if len(tasks) == 1:
         return [train(tasks[0], states[0], events[0])]
@@ -101,7 +101,10 @@ def train_seeds(
 
 
 def _train(trainers: list[Trainer]) -> None:
-    """Rounds and epochs until the end of all; a finished seed runs on, but nobody looks."""
+    """Trains until all seeds are finished.
+
+    A finished seed stays in the stack, so that shapes do not change; its results are ignored.
+    """
     rounds, mesh = trainers[0].task.rounds, trainers[0].mesh
     data, gate_data = trainers[0].transfer(rounds.split, rounds.gate_split)
     state = stack_seeds([trainer.state for trainer in trainers])

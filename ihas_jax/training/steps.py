@@ -33,10 +33,10 @@ from ihas_jax.training.optimizers import TableOptimizer, l2_adam, make_table_opt
 TABLES = "tables"
 """Name of the subtree of embedding tables, whose gradients are taken at the looked-up rows."""
 TRAINING, VALIDATION = "training", "validation"
-"""Names of the batches that steps are on, and of their PRNG keys."""
+"""Names of the splits that batches of steps come from, and of the PRNG keys of the steps."""
 Metrics = dict[str, Array]
 Optimizers = Mapping[str, TableOptimizer | optax.GradientTransformation]
-"""What updates each subtree of the parameters; for `tables` a `TableOptimizer`."""
+"""The optimiser of each subtree of the parameters; that of `tables` is a `TableOptimizer`."""
 State = TypeVar("State")
 
 
@@ -60,7 +60,7 @@ class TrainState:
         validation batch after it from `fold_in(keys["validation"], t)`.
       params: subtrees `tables` and `network`; a search adds `selector`, and `layers` if its
         selector has any.
-      stats: running statistics, by whose they are.
+      stats: running statistics of the `network`, and in a search of the `selector`.
       constants: arrays of the model that training leaves alone.
       optimizers: the optimiser state of each subtree of `params`.
     """
@@ -74,7 +74,7 @@ class TrainState:
 
     @property
     def variables(self) -> Variables:
-        """What the model computes with."""
+        """The variables of the model."""
         return Variables(self.params, self.stats, self.constants)
 
 
@@ -125,15 +125,15 @@ def make_step(
     on: str = TRAINING,
     axis_name: str | None = None,
 ) -> Step:
-    """A step of some subtrees of the parameters on the click loss of a batch.
+    """Makes a step that updates some subtrees of the parameters by the click loss of a batch.
 
     Base model and pretraining learn `{tables, network}`; so does the bi-level model step under a
     selection; a joint step learns `{tables, network, selector}` and a gate step `{selector}`.
 
     Args:
       model: the click model, built with the same `axis_name`.
-      learns: the optimiser of each subtree that the step learns.
-      transform: what a selection method makes of the embeddings.
+      learns: the optimiser of each subtree that the step updates.
+      transform: the transform of the embeddings by a selection method.
       penalised: whether the transform's penalty is part of the loss.
       on: 'training', or 'validation' for batches that move gates: such a step is not counted, and
         leaves all running statistics as they are.
@@ -142,7 +142,7 @@ def make_step(
     Returns:
       `step(state, batch) -> (state, {"loss": []})`; with `penalised` also `penalty`.
     """
-    places = (0, 1) if TABLES in learns else (0,)
+    argnums = (0, 1) if TABLES in learns else (0,)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.keys[on], state.step)
@@ -151,16 +151,21 @@ def make_step(
         def loss_of(learnt: Params, vectors: Vectors) -> tuple[Array, tuple[Array, Output]]:
             variables = state.variables._replace(params=state.params | learnt)
             output = forward(
-                model, variables, batch.ids, transform, vectors=vectors, key=key,
+                model,
+                variables,
+                batch.ids,
+                transform,
+                vectors=vectors,
+                key=key,
                 axis_name=axis_name,
-            )  # fmt: skip
+            )
             loss = click_loss(output.logits, batch.labels)
             return loss + output.penalty if penalised else loss, (loss, output)
 
         with jax.named_scope("gather"):
             index = table_index(model, state.variables, batch.ids)
             vectors = look_up(state.params[TABLES], index)
-        grads, (loss, output) = jax.grad(loss_of, argnums=places, has_aux=True)(learnt, vectors)
+        grads, (loss, output) = jax.grad(loss_of, argnums=argnums, has_aux=True)(learnt, vectors)
         metrics = {"loss": loss} | ({"penalty": jnp.asarray(output.penalty)} if penalised else {})
         if axis_name is not None:
             metrics, own = lax.pmean((metrics, grads[0]), axis_name)
@@ -190,12 +195,12 @@ def make_step(
 def make_round(
     step: Step, gate_step: Step | None = None, *, moves: Sequence[str] = (), every: int = 1
 ) -> Round:
-    """A round of training steps as one loop on the device, with gate steps among them.
+    """Makes a round: one loop of training steps on the device, with gate steps between them.
 
     Args:
       step: a step on training batches.
       gate_step: a step on validation batches.
-      moves: the subtrees of the parameters that it learns.
+      moves: the subtrees of the parameters that the gate step updates.
       every: a gate step follows whenever `state.step` reaches a multiple of it.
 
     Returns:
@@ -205,7 +210,7 @@ def make_round(
       an epoch compiles nothing. Metrics are those of the training steps.
 
     Raises:
-      ValueError: there is a gate step and it moves nothing, or the other way round.
+      ValueError: there is a gate step without `moves`, or the other way round.
     """
     if (gate_step is None) != (not moves):
         raise ValueError(f"a round with gate steps names what they move, not {tuple(moves)}")
@@ -271,5 +276,5 @@ def repeat(
 
 
 def take(data: Batch, rows: Array) -> Batch:
-    """The batch of the given row numbers."""
+    """The batch of the rows with the given numbers."""
     return Batch(*(part.at[rows].get(mode="promise_in_bounds") for part in data))

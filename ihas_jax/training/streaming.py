@@ -36,9 +36,9 @@ class Streamed:
         rows: np.ndarray | None = None,
         chunk_rows: int = _CHUNK_ROWS,
     ) -> Iterator[tuple[slice, Any]]:
-        """Yields `(slice, outputs)`, on the host, for `rows[slice]` or, without rows, all rows.
+        """Yields `(slice, outputs)` on the host for each part of `rows`, or of all rows.
 
-        The progress bar has the `title`.
+        The `title` stands beside the progress bar.
         """
         for part, outputs, _ in _stream(self._map, title, params, ids, rows, chunk_rows):
             yield part, outputs
@@ -46,14 +46,14 @@ class Streamed:
     def __call__(
         self, params: Any, ids: np.ndarray, *, title: str, rows: np.ndarray | None = None
     ) -> Any:
-        """Outputs for all `rows` (of the whole split by default), in order, as NumPy arrays."""
+        """The outputs of `rows`, or of all rows, in order and as NumPy arrays."""
         return _concatenate(
             [outputs for _, outputs in self.chunks(params, ids, title=title, rows=rows)]
         )
 
 
 class Summed:
-    """Like `Streamed`, for functions that add something up over all rows besides.
+    """Calls a function of batches over all rows of a split, and adds up its sums.
 
     The function is `function(params, ids [B, N], valid [B]) -> (tree of [B, ...], tree of sums)`,
     where rows that are not valid must not count in the sums.
@@ -63,7 +63,7 @@ class Summed:
         self._map = jax.jit(_mapped(function))
 
     def __call__(self, params: Any, ids: np.ndarray, *, title: str) -> tuple[Any, Any]:
-        """Outputs for all rows as NumPy arrays, and the sums in float64."""
+        """The outputs of all rows as NumPy arrays, and the sums in float64."""
         outputs, totals = [], []
         for _, part, sums in _stream(self._map, title, params, ids, None, _CHUNK_ROWS):
             outputs.append(part)

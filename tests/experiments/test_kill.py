@@ -124,14 +124,14 @@ def test_kill_9_inside_a_stage(ended, name):
         assert f"[{name}] starts" in stdout
         assert f"[{name}] starts" in later
     else:
-        assert f"[{name if name != 'retrain' else 'retrain/cluster_1'}] goes on at epoch" in later
+        assert f"[{name if name != 'retrain' else 'retrain/cluster_1'}] resumes at epoch" in later
 
 
 def test_ctrl_c_says_in_one_line_how_to_go_on(ended):
     code, _, stderr = ended[1]["base, Ctrl-C"]
     assert code == 130
     assert stderr == "interrupted: run the same command again to resume\n"
-    assert "[base] goes on at epoch 0, round " in ended[1]["base"][1]
+    assert "[base] resumes at epoch 0, round " in ended[1]["base"][1]
 
 
 def test_the_last_process_ends_well(ended):

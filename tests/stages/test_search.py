@@ -66,4 +66,5 @@ def test_a_search_that_ends_at_a_share_keeps_its_last_epoch(trainings):
     tasks, _ = trainings("pep", pep=PepConfig(kept=0.3))
     assert [task.name for task in tasks] == ["search/pretrain", "search"]
     assert not tasks[1].early_stopping
-    assert tasks[1].ended({"kept_of_table": 0.3}) and not tasks[1].ended({"kept_of_table": 0.31})
+    assert tasks[1].is_last({"kept_of_table": 0.3})
+    assert not tasks[1].is_last({"kept_of_table": 0.31})

@@ -123,7 +123,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, cap
     said = capfd.readouterr()
     assert f"{folder / '1'} is damaged and now called damaged-1" in caplog.text
     assert (folder / "damaged-1").is_dir()
-    assert "the one before" in caplog.text
+    assert "an earlier checkpoint" in caplog.text
     assert "Traceback" not in said.err
     saved(folder, 3.0)
     caplog.clear()

@@ -279,8 +279,8 @@ def test_validation_predictions_that_are_nan_name_what_diverged(make_task, state
 
     task = make_task(counting, evaluate, epochs=3)
     words = (
-        "^The validation prediction of 'base' became nan in epoch 0, round .*Checkpoints of the "
-        "rounds before .*Try a smaller --optimizer.learning-rate"
+        "^The validation prediction of 'base' became nan in epoch 0, round .*Checkpoints of "
+        "earlier rounds .*Try a smaller --optimizer.learning-rate"
     )
     with pytest.raises(InputError, match=words):
         if together:
