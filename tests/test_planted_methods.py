@@ -18,7 +18,7 @@ import ihas_jax as ihas
 from ihas_jax.config import replaced
 from ihas_jax.models.forward import embed
 from ihas_jax.selectors.base import Pretraining, Selecting
-from ihas_jax.selectors.plan import Found
+from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search
 
@@ -65,7 +65,9 @@ def shares(method, log, workdir):
     run = Run(config, log, workdir)
     model, selector = run.searched_model, run.selector
     variables = search([run])[0].searched.variables
-    found = Found(model, variables, log.train, log.valid, run.key("choose"), run.seed("choose"))
+    found = SearchResult(
+        model, variables, log.train, log.valid, run.key("choose"), run.seed("choose")
+    )
     if experts := selector.choose(found).experts:
         (expert,) = experts
         left = expert.selection.parameters_by_field(model.embedding)

@@ -22,7 +22,7 @@ SEEDS = range(3)
 
 
 @dataclasses.dataclass
-class Found:
+class SearchResult:
     """What one run recovered.
 
     Attributes:
@@ -53,7 +53,7 @@ def run(seed, workdir):
     groups = log.groups["test"]
     open_share = np.stack([shares[groups == g].mean(axis=0) for g in range(2)])
     agreement = adjusted_rand_score(groups, bundle.assign(log.test.ids))
-    return Found(log, metrics, agreement, open_share)
+    return SearchResult(log, metrics, agreement, open_share)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from ihas_jax.config import Config, TableUpdates
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.store import save_dataset
 from ihas_jax.selectors.clusters import fit_clusters
-from ihas_jax.selectors.plan import Found
+from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.routing import make_router
 
 if HAS_TORCH:
@@ -71,7 +71,7 @@ def measure_clusters(settings: Settings, rows: int, shape: Shape = "criteo") -> 
     variables = ihas.init_search(jax.random.key(0), config, model, selector).variables
     variables = jax.tree.map(lambda leaf: 10 * leaf, variables)
     split = draw_split(sizes, rows)
-    found = Found(
+    found = SearchResult(
         model, variables, split, Split(*(part[:1] for part in split)), jax.random.key(0), 0
     )
     start = time.perf_counter()

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.selectors.base import Recipe, Selecting, Selector, Weights
-from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Found, Plan, single
+from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Plan, SearchResult, single
 from ihas_jax.selectors.selection import Selection
 
 __all__ = [
     "SERVE_SEARCHED",
     "Expert",
-    "Found",
     "Lookup",
     "Plan",
     "Recipe",
+    "SearchResult",
     "Selecting",
     "Selection",
     "Selector",

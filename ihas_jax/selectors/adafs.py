@@ -1,4 +1,4 @@
-"""AdaFS: a controller that weighs the fields of each instance, or keeps the best of them."""
+"""AdaFS: a controller weighs the fields of each instance, or keeps the best of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ihas_jax.nn.noise import row_keys
 from ihas_jax.selectors.base import Recipe, Selector, Weights
 from ihas_jax.selectors.fields import fields_to_keep, top_fields
 from ihas_jax.selectors.normalize import fresh_norm, normalize
-from ihas_jax.selectors.plan import SERVE_SEARCHED, Found, Plan
+from ihas_jax.selectors.plan import SERVE_SEARCHED, Plan, SearchResult
 
 
 def row_dropout(key: Array, x: Array, rate: float, first_row: Array | int = 0) -> Array:
@@ -45,7 +45,8 @@ def field_weights(scores: Array, config: AdaFSConfig, fields: int | None = None)
       scores: `[B, N]`.
       config: whether kept weights are divided by their sum (`reweight`), or 1 (not `weighted`),
         and whether weights are multiplied by the number of kept fields (`rescale`).
-      fields: keep so many with the largest scores, the others' weights are 0; None keeps all.
+      fields: number of fields to keep, those of the largest scores; the others' weights are 0. None
+        keeps all.
     """
     weights, number = jax.nn.softmax(scores), scores.shape[1]
     if fields is not None:
@@ -58,9 +59,9 @@ def field_weights(scores: Array, config: AdaFSConfig, fields: int | None = None)
 
 
 def unit_product_scale(fields: int, dim: int) -> float:
-    """The deviation of independent coordinates whose inner products add up to a variance of 1.
+    """Deviation of independent coordinates whose inner products add up to a variance of 1.
 
-    The sum is over the D coordinates of all pairs of N fields; 1 at most.
+    The sum is over the D coordinates of all pairs of N fields. The deviation is at most 1.
     """
     pairs = fields * (fields - 1) // 2
     return float(max(1, dim * pairs)) ** -0.25
@@ -71,9 +72,9 @@ class AdaFS(Selector):
     """Field weights a = softmax(Dropout(ReLU(BN(Linear(E))))) of normalised embeddings E.
 
     From Lin et al., "AdaFS: Adaptive Feature Selection in Deep Recommender System", KDD 2022. E
-    are the embeddings after a batch norm of their own, over the batch and the fields. In
-    pretraining the click model sees E, in the search a_n E_n. Which fields are kept has no
-    gradient; the weights of those that are have one.
+    are the embeddings after their batch norm, over the batch and the fields. In
+    pretraining the click model sees E, in the search a_n E_n. The choice of fields has no
+    gradient; the weights of the kept fields have one.
 
     Note: the published code also updates running statistics in the controller's steps on
     validation batches; here training batches alone do.
@@ -124,7 +125,7 @@ class AdaFS(Selector):
         return Transformed(embeddings * factors[..., None], stats=stats)
 
     def select(self, weights: Weights, lookup: Lookup) -> Transformed:
-        """Embeddings times weights, with running statistics; masks tell the kept fields."""
+        """Embeddings times weights, with running statistics; masks mark the kept fields."""
         embeddings, _ = self._normalized(weights, lookup, train=False)
         scores, _ = self._scores(weights, embeddings, train=False)
         factors = field_weights(scores, self.config, self.fields)
@@ -132,7 +133,7 @@ class AdaFS(Selector):
         masks = jnp.repeat(kept, self.spec.dim, axis=1)
         return Transformed(embeddings * factors[..., None], masks=masks)
 
-    def choose(self, found: Found) -> Plan:
+    def choose(self, found: SearchResult) -> Plan:
         """Nothing is retrained: the controller is needed in prediction."""
         return SERVE_SEARCHED
 

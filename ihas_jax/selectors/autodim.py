@@ -19,7 +19,7 @@ from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.mlp import Linear
 from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
 from ihas_jax.selectors.normalize import fresh_norm, normalize
-from ihas_jax.selectors.plan import Found, Plan, single
+from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.refusals import refuse_several_vectors
 from ihas_jax.selectors.relaxed import relaxed_choice, temperature
 from ihas_jax.selectors.selection import Selection
@@ -76,14 +76,14 @@ class AutoDim(Selector):
         return Transformed(embeddings, stats=stats)
 
     def select(self, weights: Weights, lookup: Lookup) -> Transformed:
-        """The candidates' sum without noise, with running statistics; soft weights leave all."""
+        """The candidates' sum without noise, with running statistics; soft weights keep all."""
         mix = relaxed_choice(weights.gates["alpha"], self._temperature(weights))
         embeddings, _ = self._mixed(weights, lookup, mix, train=False)
         masks = jnp.ones((len(embeddings), self.spec.coordinates), embeddings.dtype)
         return Transformed(embeddings, masks=masks)
 
     def pretrain(self, weights: Weights, lookup: Lookup, key: Array | None) -> Transformed:
-        """The candidates' mean; the temperature's clock waits for the search."""
+        """The candidates' mean; the temperature falls in the search alone."""
         embeddings, norms = self._mixed(weights, lookup, self._equal(), train=key is not None)
         return Transformed(embeddings, stats=weights.stats | {"norms": norms})
 
@@ -91,8 +91,8 @@ class AutoDim(Selector):
         """The selector with batch statistics of all devices together."""
         return dataclasses.replace(self, axis_name=axis_name)
 
-    def choose(self, found: Found) -> Plan:
-        """The size of the largest alpha of each field, the smaller of equal ones."""
+    def choose(self, found: SearchResult) -> Plan:
+        """Keeps the size of the largest alpha of each field, the smaller size of equal ones."""
         best = np.argmax(np.asarray(found.variables.params[SELECTOR]["alpha"]), axis=1)
         return single(Selection(tuple(tuple(range(self.config.dims[choice])) for choice in best)))
 
@@ -100,7 +100,7 @@ class AutoDim(Selector):
         return temperature(weights.stats["steps"], self.config.anneal)
 
     def _equal(self) -> Array:
-        """Equal weights `[N, C]`; pretraining has no gates yet to give them."""
+        """Equal weights `[N, C]`, since pretraining has no gates yet."""
         number = len(self.config.dims)
         return jnp.full((len(self.spec.sizes), number), 1 / number)
 

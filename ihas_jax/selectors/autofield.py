@@ -1,4 +1,4 @@
-"""AutoField: a weight for each field, by which the best fields are kept."""
+"""AutoField: each field has a weight, and the fields of the largest weights are kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
 from ihas_jax.selectors.fields import fields_to_keep, top_fields
-from ihas_jax.selectors.plan import Found, Plan, single
+from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.relaxed import relaxed_choice, temperature
 from ihas_jax.selectors.selection import Selection
 
@@ -62,22 +62,22 @@ class AutoField(Selector):
         return Transformed(embeddings, stats={"steps": weights.stats["steps"] + 1})
 
     def select(self, weights: Weights, lookup: Lookup) -> Transformed:
-        """Fields times their weights without noise; as these are soft, all is left."""
+        """Fields times their weights without noise; soft weights keep all."""
         embeddings = lookup.vectors * self._keep(weights)[:, None]
         masks = jnp.ones((len(embeddings), self.spec.coordinates), embeddings.dtype)
         return Transformed(embeddings, masks=masks)
 
-    def choose(self, found: Found) -> Plan:
-        """The fields whose alpha of keeping is largest, the first of equal ones, as a whole.
+    def choose(self, found: SearchResult) -> Plan:
+        """Keeps the fields whose alpha of keeping is largest, the first of equal ones.
 
-        The published ranking by its softmax over the fields is the same.
+        Note: the published ranking, by the softmax of alpha over the fields, has the same order.
         """
         keep = np.asarray(top_fields(found.variables.params[SELECTOR]["alpha"][:, 1], self.fields))
-        everything = tuple(range(self.spec.dim))
-        return single(Selection(tuple(everything if field else () for field in keep)))
+        coordinates = tuple(range(self.spec.dim))
+        return single(Selection(tuple(coordinates if field else () for field in keep)))
 
     def _keep(self, weights: Weights, key: Array | None = None) -> Array:
-        """Weights of keeping `[N]`; noise is drawn from the key if there is one."""
+        """Weights of keeping `[N]`, with noise from the key if there is one."""
         alpha = weights.gates["alpha"]
         if self.config.weights == "softmax":
             return relaxed_choice(alpha, 1.0)[:, 1]

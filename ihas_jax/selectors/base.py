@@ -1,4 +1,7 @@
-"""What a selection method is: a transform of looked-up embeddings, and the stages it needs."""
+"""What a selector is: a transform of looked-up embeddings, and the recipe of its stages.
+
+Users choose a *method*, such as `--method pep`; the code of a method is a *selector*.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from jax import Array
 from ihas_jax.config import AdamConfig
 from ihas_jax.models.base import Params, Stats, Variables
 from ihas_jax.models.forward import Lookup, Transformed
-from ihas_jax.selectors.plan import Found, Plan
+from ihas_jax.selectors.plan import Plan, SearchResult
 from ihas_jax.training.optimizers import l2_adam
 
 SELECTOR = "selector"
@@ -28,9 +31,9 @@ class Weights(NamedTuple):
     """What a selector computes with.
 
     Attributes:
-      gates: what its own optimiser learns; in a search `params["selector"]`.
-      layers: what is learnt with the network; `params["layers"]`.
-      stats: what no gradient moves, such as running statistics or a count of steps;
+      gates: weights that the selector's optimiser learns; `params["selector"]` of a search.
+      layers: weights that are learnt with the network; `params["layers"]`.
+      stats: arrays that no gradient moves, such as running statistics or a count of steps;
         `stats["selector"]`.
     """
 
@@ -41,16 +44,15 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """The stages of a method: what moves its gates, how long, and what comes of the search.
+    """How a method searches and retrains.
 
     Attributes:
-      gate_batches: the batches whose loss moves the gates: those of validation rows in turn with
-        training steps (bi-level), the training batches themselves, or none.
+      gate_batches: the batches whose loss moves the gates: validation batches between training
+        steps (bi-level), the training batches, or none.
       epochs: length of the search; None stops early and keeps the best epoch.
-      rewind_epochs: epochs of the search after which the weights are set aside to start
-        retraining from.
-      initial_weights: weights of retraining: 'fresh' ones, the 'initial' embeddings or all initial
-        weights of the search, or those set aside ('rewound').
+      rewind_epochs: epochs of the search after which its weights are stored as the 'rewound' ones.
+      initial_weights: what retraining starts from: fresh weights, the initial embeddings of the
+        search, all initial weights of the search, or its rewound weights.
       stop_at_share: share of kept coordinates at which the search ends.
       stopping_split: split that decides when retraining stops.
     """
@@ -64,9 +66,9 @@ class Recipe:
 
 
 class Selector(ABC):
-    """A transform of embeddings `[B, N, D]` with weights of its own.
+    """A transform of embeddings `[B, N, D]` that has learnt weights.
 
-    All methods are pure; subclasses are frozen dataclasses of static choices.
+    Its methods are pure; subclasses are frozen dataclasses of static choices.
     """
 
     @property
@@ -80,39 +82,40 @@ class Selector(ABC):
 
     @abstractmethod
     def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
-        """The selection while the model is searched, with its penalty and new `Weights.stats`."""
+        """The selection in the search, with its penalty and the new `Weights.stats`."""
 
     @abstractmethod
     def select(self, weights: Weights, lookup: Lookup) -> Transformed:
         """The deterministic selection of evaluation, with its masks.
 
-        Masks tell the coordinates that are left, or would be left for retraining where the
-        selection is soft.
+        Masks mark the kept coordinates; where the selection is soft, those that retraining would
+        keep.
         """
 
     @abstractmethod
-    def choose(self, found: Found) -> Plan:
+    def choose(self, found: SearchResult) -> Plan:
         """The models to retrain after the search; none where the searched model is the outcome."""
 
     def pretrain(self, weights: Weights, lookup: Lookup, key: Array | None) -> Transformed:
-        """The embeddings of pretraining, with nothing selected; without a key those of evaluation.
+        """The embeddings before the search, with nothing selected; without a key, for evaluation.
 
-        Pretraining calls it where there are layers, which are learnt from the start.
+        Only a selector with layers is called in pretraining, since layers are learnt from the
+        start.
         """
         return Transformed(lookup.vectors, stats=weights.stats)
 
     def with_axis(self, axis_name: str | None) -> Selector:
-        """The same selector for batches that the devices of a mapped axis share."""
+        """The selector for batches that the devices of a mapped axis share."""
         return self
 
     def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
-        """What updates the gates."""
+        """The optimiser of the gates."""
         return l2_adam(config)
 
     def kept_share(self, weights: Weights, params: Params) -> Array:
         """Share `[]` of the embedding table's coordinates that are kept.
 
-        Methods whose search ends at a share compute it; for others all coordinates are kept.
+        Only methods whose search ends at a share override this; others keep all coordinates.
 
         Args:
           weights: the selector's weights.
@@ -121,12 +124,12 @@ class Selector(ABC):
         return jnp.ones(())
 
     def check(self, train_rows: int) -> None:
-        """Raises: InputError: the method can't work with so few training rows."""
+        """Raises: InputError: the method needs more than `train_rows` training rows."""
         return
 
 
 def weights_of(variables: Variables) -> Weights:
-    """A selector's weights among the variables of a search."""
+    """The weights of the selector among the variables of a search."""
     params, stats = variables.params, variables.stats
     return Weights(params.get(SELECTOR, {}), params.get(LAYERS, {}), stats.get(SELECTOR, {}))
 
@@ -166,5 +169,5 @@ class Pretraining:
 
 
 def _named(made: Transformed) -> Transformed:
-    """Statistics of a selector under the name that they have among those of a search."""
+    """A result whose statistics have the name that the state of a search gives them."""
     return made._replace(stats={SELECTOR: made.stats} if made.stats else {})

@@ -19,7 +19,7 @@ from ihas_jax.nn.mlp import Linear
 from ihas_jax.selectors.base import Recipe, Selector, SelectorParams, Weights
 from ihas_jax.selectors.clusters import fit_clusters
 from ihas_jax.selectors.experts import plan_experts
-from ihas_jax.selectors.plan import Found, Plan
+from ihas_jax.selectors.plan import Plan, SearchResult
 
 
 class Gates(NamedTuple):
@@ -27,8 +27,8 @@ class Gates(NamedTuple):
 
     Attributes:
       masks: `[B, K]` of 0 and 1.
-      probs: `[B, K]` probabilities behind the masks.
-      thresholds: `[B]` thresholds applied to them.
+      probs: `[B, K]` probabilities of open gates.
+      thresholds: `[B]` thresholds of the probabilities.
     """
 
     masks: Array
@@ -44,7 +44,7 @@ class BernoulliGates(Selector):
     instances (ablation iHAS-4).
 
     Attributes:
-      config: the gates' choices.
+      config: the choices of the gates.
       coordinates: K = N * D.
       cluster: the choices of clustering.
       axis_name: mapped axis whose devices share a batch.
@@ -98,7 +98,7 @@ class BernoulliGates(Selector):
         return Transformed(embeddings * masks.reshape(embeddings.shape), penalty)
 
     def gates(self, weights: Weights, embeddings: Array) -> Gates:
-        """Gates `[B, K]` that each instance's threshold opens, of embeddings `[B, N, D]`."""
+        """Deterministic gates of embeddings `[B, N, D]`, by the threshold of each instance."""
         probs = jax.nn.sigmoid(self.logits(weights.gates, embeddings))
         masks, thresholds = select_gates(probs, rule=self.config.threshold, bins=self.config.bins)
         return Gates(masks, probs, thresholds)
@@ -117,7 +117,7 @@ class BernoulliGates(Selector):
         """The gates of a batch that the devices of a mapped axis share."""
         return dataclasses.replace(self, axis_name=axis_name)
 
-    def choose(self, found: Found) -> Plan:
+    def choose(self, found: SearchResult) -> Plan:
         """One model for each cluster of masked embeddings (Algorithm 1, lines 9 to 14)."""
         clusters, curve = fit_clusters(found, self, self.cluster)
         train_labels, valid_labels = found.train.labels, found.valid.labels

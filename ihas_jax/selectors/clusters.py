@@ -20,7 +20,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.kmeans import Convergence, fit_centroids
-from ihas_jax.selectors.plan import Found
+from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.routing import assign_clusters, masked_embeddings
 from ihas_jax.training.streaming import Streamed, Summed
 
@@ -29,7 +29,7 @@ _KEPT_BYTES = 1 << 29
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """What clustering found.
+    """The result of clustering.
 
     Attributes:
       centroids: `[C, K]` float32.
@@ -47,18 +47,18 @@ class Clusters:
 
 
 def fit_clusters(
-    found: Found, selector: Selector, config: ClusterConfig
+    found: SearchResult, selector: Selector, config: ClusterConfig
 ) -> tuple[Clusters, list[Convergence]]:
     """Fits centroids on training rows and assigns all training and validation rows.
 
-    Mini-batches come in an order shuffled once; the best of `config.starts` fits to the first is
-    where fitting starts. After every `config.segment_rows` rows, or every pass where there are
-    fewer, the mean squared distance is compared with the one before, and fitting ends when it fell
-    by less than `config.tolerance` of it: a log of tens of millions of rows is not read to the end.
-    Assignment is one matrix product on the device.
+    Mini-batches come in an order that is shuffled once. Fitting starts from the best of
+    `config.starts` fits to the first mini-batch. After every `config.segment_rows` rows, or after
+    every pass if that is shorter, the mean squared distance is compared with the previous one.
+    Fitting ends when it fell by less than the share `config.tolerance`, so that a log of tens of
+    millions of rows need not be read to its end. Assignment is one matrix product on the device.
 
     Args:
-      found: the searched click model, and the rows; its seed is that of the order and of k-means++.
+      found: the searched click model, the rows, and the seed of the order and of k-means++.
       selector: the selector of the search.
       config: the choices of clustering.
 
@@ -66,8 +66,8 @@ def fit_clusters(
       The clusters, and the curve of the mean squared distance.
 
     Raises:
-      InputError: the ids are not integers `[n, N]`, one is none of its field, or there are fewer
-        training rows in a mini-batch than clusters.
+      InputError: the ids are not integers `[n, N]`, one is out of range for its field, or a
+        mini-batch has fewer training rows than there are clusters.
     """
     model, variables, seed = found.model, found.variables, found.seed
     sizes = model.embedding.sizes
@@ -89,14 +89,14 @@ def fit_clusters(
         return (part for _, part in parts)
 
     if 4 * len(train_ids) * model.embedding.coordinates <= _KEPT_BYTES:
-        kept = list(read())  # so that later passes need not compute them again
+        kept = list(read())  # later passes need not compute them again
         centroids, curve = fit_centroids(lambda: iter(kept), config, len(train_ids), seed)
     else:
         centroids, curve = fit_centroids(read, config, len(train_ids), seed)
     assign = _make_assign(model, selector)
-    weights = (variables, jnp.asarray(centroids))
-    train, sums = assign(weights, train_ids, title="[choose] assignment")
-    valid, _ = assign(weights, valid_ids, title="[choose] assignment")
+    inputs = (variables, jnp.asarray(centroids))
+    train, sums = assign(inputs, train_ids, title="[choose] assignment")
+    valid, _ = assign(inputs, valid_ids, title="[choose] assignment")
     mean_masks = sums["open"] / np.maximum(sums["rows"], 1)[:, None]
     clusters = Clusters(
         centroids=centroids,
@@ -109,7 +109,7 @@ def fit_clusters(
 
 
 def _make_points(model: Model, selector: Selector) -> Streamed:
-    """What K-means clusters: masked embeddings `[n, K]`."""
+    """A program from ids to the points that K-means clusters: masked embeddings `[n, K]`."""
 
     def points(variables: Variables, ids: Array) -> Array:
         return masked_embeddings(model, selector, variables, ids).vectors.reshape(len(ids), -1)
@@ -118,13 +118,13 @@ def _make_points(model: Model, selector: Selector) -> Streamed:
 
 
 def _make_assign(model: Model, selector: Selector) -> Summed:
-    """`((variables, centroids), ids) -> cluster [n]`, and sums over each cluster.
+    """A program from `((variables, centroids), ids)` to the clusters `[n]`, and sums by cluster.
 
-    These are its number of `rows [C]`, and of `open [C, K]` gates.
+    The sums are the numbers of `rows [C]` and of `open [C, K]` gates.
     """
 
-    def assign(weights: tuple[Variables, Array], ids: Array, valid: Array) -> tuple[Array, Any]:
-        variables, centroids = weights
+    def assign(inputs: tuple[Variables, Array], ids: Array, valid: Array) -> tuple[Array, Any]:
+        variables, centroids = inputs
         selected = masked_embeddings(model, selector, variables, ids)
         cluster = assign_clusters(selected.vectors.reshape(len(ids), -1), centroids)
         assert selected.masks is not None

@@ -16,7 +16,7 @@ from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.gates import gate_penalty
 from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
-from ihas_jax.selectors.plan import Found, Plan, single
+from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.selection import Selection, kept_coordinates
 
 
@@ -48,9 +48,9 @@ class DimRegGates(Selector):
         return Recipe(gate_batches="validation")
 
     def init(self, key: Array) -> Weights:
-        """All gates half open: theta `[K]` is 0.
+        """Half-open gates: theta `[K]` is 0.
 
-        There the polarisation has no gradient yet, which starts once the loss parts the gates.
+        The polarisation has no gradient until the loss has made the gates differ.
         """
         return Weights({"theta": jnp.zeros(self.spec.coordinates)})
 
@@ -62,13 +62,13 @@ class DimRegGates(Selector):
         return Transformed(_gated(lookup, gates), penalty, weights.stats)
 
     def select(self, weights: Weights, lookup: Lookup) -> Transformed:
-        """Embeddings times gates, as in the search; masks tell which are kept for retraining."""
+        """Embeddings times gates, as in the search; masks mark what retraining would keep."""
         opened = (weights.gates["theta"] > 0).astype(lookup.vectors.dtype)
         masks = jnp.broadcast_to(opened, (len(lookup.vectors), len(opened)))
         return Transformed(_gated(lookup, self._gates(weights)), masks=masks)
 
-    def choose(self, found: Found) -> Plan:
-        """The coordinates with theta > 0; without any, the first of the largest."""
+    def choose(self, found: SearchResult) -> Plan:
+        """Keeps the coordinates with theta > 0; without any, the first one of the largest theta."""
         theta = np.asarray(found.variables.params[SELECTOR]["theta"])
         return single(Selection(kept_coordinates(theta, theta > 0, self.spec.dim)))
 

@@ -16,10 +16,10 @@ from ihas_jax.progress import say
 
 
 class Evolved(NamedTuple):
-    """What an evolution came to.
+    """The result of an evolution.
 
     Attributes:
-      widths: `[N]` int32, each from 1 to D: the best candidate of all generations.
+      widths: `[N]` int32, the best candidate of all generations; each width is from 1 to D.
       history: the best score so far after each generation.
     """
 
@@ -28,7 +28,7 @@ class Evolved(NamedTuple):
 
 
 def mutate(key: Array, parents: Array, count: int, dim: int, probability: float) -> Array:
-    """Copies of random parents in which some widths are drawn anew from 1 to D.
+    """Copies of random parents in which some widths are replaced by random ones from 1 to D.
 
     Note: the published code changes the parents themselves, the best candidate among them, and
     never draws the width 1.
@@ -38,7 +38,7 @@ def mutate(key: Array, parents: Array, count: int, dim: int, probability: float)
       parents: `[R, N]` widths.
       count: mutants to make, C.
       dim: D.
-      probability: that a width is drawn anew.
+      probability: probability that a width is replaced.
 
     Returns:
       `[C, N]` widths.
@@ -53,7 +53,7 @@ def cross(key: Array, parents: Array, count: int) -> Array:
     """Children with the first fields of one random parent and the others of a second.
 
     The cut lies with equal probability at each of the N - 1 places between two fields. The
-    parents are two different ones if there are two, and a single field is that of the first.
+    two parents differ if there are at least two; a single field comes from the first parent.
 
     Note: the published code draws the cut from 1 to D.
 
@@ -104,18 +104,17 @@ def evolve(
     """Searches the widths of the best score, as OptEmbed does (Lyu et al., CIKM 2022).
 
     The first generation is uniform; each later one is bred from the `config.parents` best of
-    all candidates so far. Where there is no generation, or no choice as D is 1, all widths are D.
+    all candidates so far. Without generations, or where D is 1, all widths are D.
 
-    Note: the published code takes the best of the last generation alone, of which it mutates
-    each one once. That forgets what it has found, but for the best candidate of all, which it
-    returns.
+    Note: the published code breeds from the best of the last generation alone, and mutates each
+    of them once. It so forgets earlier candidates but for the best one, which it returns.
 
     Args:
       key: PRNG key; generation g draws from `fold_in(key, g)`.
-      evaluate: widths `[P, N]` of a generation -> scores `[P]`, the larger the better.
+      evaluate: widths `[P, N]` of a generation -> scores `[P]`; larger scores are better.
       fields: N.
       dim: D.
-      config: sizes of a generation and their number.
+      config: the number of generations and the sizes of one.
     """
     generations = config.generations if dim > 1 else 0
     if generations == 0:
@@ -135,6 +134,6 @@ def evolve(
         history.append(float(scores[0]))
     say(
         f"[choose] {generations} generations of widths: validation AUC {history[0]:.4f} after "
-        f"the first, {history[-1]:.4f} in the end"
+        f"the first, {history[-1]:.4f} after the last"
     )
     return Evolved(pool[0], history)

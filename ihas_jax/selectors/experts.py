@@ -21,11 +21,11 @@ def plan_experts(
 ) -> Plan:
     """One expert per cluster; clusters that can't carry one share a model of all rows.
 
-    A cluster needs `min_rows` training rows, both classes among them, and validation rows to
-    stop by. The paper does not say what to do without.
+    A cluster needs `min_rows` training rows with both classes, and validation rows that decide
+    when to stop. The paper is silent on clusters without them.
 
     Args:
-      clusters: what clustering found.
+      clusters: the result of clustering.
       train_labels: `[n]`.
       valid_labels: `[m]`.
       config: the choices of clustering.
@@ -71,7 +71,7 @@ def _unfit(
 def majority_coordinates(mean_mask: np.ndarray, dim: int, majority: float) -> Kept:
     """Coordinates that at least `majority` of the rows open, by field (section 3.5.3).
 
-    Where none is, the single coordinate that most rows open is kept.
+    If there is none, the single coordinate that most rows open is kept.
 
     Args:
       mean_mask: `[K]` share of rows that open each coordinate.
@@ -79,13 +79,13 @@ def majority_coordinates(mean_mask: np.ndarray, dim: int, majority: float) -> Ke
       majority: share of rows, 0 to 1.
 
     Raises:
-      InputError: there are not D shares for each field, or one is not within 0 and 1.
+      InputError: there are not D shares per field, or a share is not between 0 and 1.
     """
     if mean_mask.ndim != 1 or mean_mask.size % dim or not mean_mask.size:
         raise InputError(
-            f"The mean mask has the shape {list(mean_mask.shape)}; [K] is needed, {dim} shares for "
-            "each field."
+            f"The mean mask has the shape {list(mean_mask.shape)}; [K] is needed, {dim} shares per "
+            "field."
         )
     if not ((mean_mask >= 0) & (mean_mask <= 1)).all():
-        raise InputError("The mean mask has numbers that are no shares, within 0 and 1.")
+        raise InputError("The mean mask must hold shares, between 0 and 1.")
     return kept_coordinates(mean_mask, mean_mask >= majority, dim)

@@ -1,4 +1,4 @@
-"""How many fields a method keeps, and which."""
+"""The number of fields that a method keeps, and their choice."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ihas_jax.nn.embedding import EmbeddingSpec
 
 
 def fields_to_keep(flag: str, wanted: int | None, spec: EmbeddingSpec) -> int:
-    """The wanted number of fields; by default half of them, rounded down, but not none.
+    """The wanted number of fields; by default half of them, rounded down, but at least one.
 
     Args:
-      flag: what sets it, for the message.
+      flag: the flag that sets the number, for the message.
       wanted: the number, or None for the default.
       spec: the table before selection.
 
     Raises:
-      InputError: there are fewer.
+      InputError: the table has fewer fields.
     """
     fields = len(spec.sizes)
     if wanted is None:
@@ -26,7 +26,7 @@ def fields_to_keep(flag: str, wanted: int | None, spec: EmbeddingSpec) -> int:
     if wanted > fields:
         raise InputError(
             f"--{flag} {wanted} keeps more fields than the log has, which is {fields}. Choose "
-            "fewer, or leave it out to keep half of them."
+            "fewer, or leave the flag out to keep half of them."
         )
     return wanted
 

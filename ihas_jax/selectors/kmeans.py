@@ -1,4 +1,4 @@
-"""Mini-batch K-means that stops when it has converged; scikit-learn takes its steps."""
+"""Mini-batch K-means that stops when it has converged; scikit-learn makes the steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Convergence(NamedTuple):
 
     Attributes:
       rows: rows seen so far.
-      inertia: mean squared distance to the nearest centroid, over rows since the point before.
+      inertia: mean squared distance to the nearest centroid, over rows since the previous point.
     """
 
     rows: int
@@ -26,12 +26,12 @@ class Convergence(NamedTuple):
 def fit_centroids(
     read: Callable[[], Iterator[np.ndarray]], config: ClusterConfig, rows: int, seed: int
 ) -> tuple[np.ndarray, list[Convergence]]:
-    """Centroids `[C, K]`, and the curve of the mean squared distance.
+    """Fits centroids `[C, K]`, and records the curve of the mean squared distance.
 
     Args:
-      read: starts a pass over all rows in mini-batches `[n, K]`.
+      read: starts a pass over all rows, in mini-batches `[n, K]`.
       config: the choices of clustering.
-      rows: rows of a pass.
+      rows: number of rows in a pass.
       seed: seed of k-means++.
     """
     segment = min(config.segment_rows, rows)
@@ -58,7 +58,7 @@ def fit_centroids(
 def _start_kmeans(points: np.ndarray, config: ClusterConfig, seed: int) -> Any:
     """K-means that starts from the best of several fits to the first mini-batch.
 
-    A single start often ends at a split whose distances are far from the least.
+    A single fit often ends far from the least possible distance.
     """
     from sklearn.cluster import MiniBatchKMeans  # takes seconds to import
 

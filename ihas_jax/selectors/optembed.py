@@ -1,4 +1,4 @@
-"""OptEmbed: a supernet that learns which values to keep, and bears any width of a field."""
+"""OptEmbed: a supernet that learns which values to keep, and serves any widths of the fields."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.noise import row_keys
 from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
 from ihas_jax.selectors.evolution import evolve
-from ihas_jax.selectors.plan import Found, Plan, single
+from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.population import make_population_auc, prefix_masks
 from ihas_jax.selectors.refusals import refuse_several_vectors, refuse_zero_start
-from ihas_jax.selectors.selection import of_values
+from ihas_jax.selectors.selection import select_values
 
 
 @jax.custom_jvp
@@ -72,7 +72,7 @@ def mean_norm(spec: EmbeddingSpec) -> float:
 
 @dataclass(frozen=True)
 class Supernet(Selector):
-    """Values go whose embeddings have an L1 norm below their field's learnt threshold.
+    """Drops values whose embeddings have an L1 norm below the learnt threshold of their field.
 
     From Lyu et al., "OptEmbed: Learning Optimal Embedding Table for Click-through Rate
     Prediction", CIKM 2022. While thresholds are learnt, each field of each instance shows a
@@ -81,7 +81,7 @@ class Supernet(Selector):
 
     Note: the published steps, 1e-4 times a weight of 1e-6 to 1e-4, leave thresholds where they
     start. Here `config.reach` sets the step, whatever the weight and the length of the log; a
-    weight of 0 has the step of 1.
+    weight of 0 has the step of a weight of 1.
 
     Attributes:
       config: the method's choices.
@@ -118,7 +118,7 @@ class Supernet(Selector):
         return Transformed(lookup.vectors * kept, masks=masks.reshape(len(kept), -1))
 
     def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
-        """Plain SGD at the method's pace, whatever `config` says.
+        """Plain SGD; the method sets the step, and `config` does not matter.
 
         With steps of size r the penalty alone moves a threshold by r * weight * exp(-t), hence
         exp(t) by r * weight: from 0 to T in (exp(T) - 1) / (r * weight) steps.
@@ -127,10 +127,10 @@ class Supernet(Selector):
         distance = math.expm1(self.config.reach * mean_norm(self.spec))
         return optax.sgd(distance / (steps * (self.config.weight or 1.0)))
 
-    def choose(self, found: Found) -> Plan:
-        """The values above their thresholds, and each field's first coordinates by evolution.
+    def choose(self, found: SearchResult) -> Plan:
+        """Keeps the values above their thresholds, and the widths that the evolution finds.
 
-        Without such a value the one that is the least below is kept.
+        Without such a value, the one that is least below its threshold is kept.
         """
         sizes, dim = self.spec.sizes, self.spec.dim
         ((group, table),) = found.variables.params["tables"][EMBEDDING].items()
@@ -149,7 +149,8 @@ class Supernet(Selector):
             dim,
             self.config,
         )
-        return single(of_values(values, self.spec, tuple(tuple(range(width)) for width in widths)))
+        kept = tuple(tuple(range(width)) for width in widths)
+        return single(select_values(values, self.spec, kept))
 
 
 def _kept_values(weights: Weights, lookup: Lookup) -> Array:

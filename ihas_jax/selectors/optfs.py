@@ -17,8 +17,8 @@ from ihas_jax.models.base import Model
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
-from ihas_jax.selectors.plan import Found, Plan, single
-from ihas_jax.selectors.selection import of_values
+from ihas_jax.selectors.plan import Plan, SearchResult, single
+from ihas_jax.selectors.selection import select_values
 from ihas_jax.training.rowwise import BETA1, BETA2, EPSILON
 
 _START = 0.5
@@ -26,14 +26,14 @@ _FRESH = 1 / (1 + math.exp(-_START))
 
 
 def annealed(epoch: Array, epochs: int, final: float) -> Array:
-    """Temperature T `[]` of an epoch: 1 in the first, `final` in the last, by equal factors.
+    """Temperature T `[]` of an epoch: it rises from 1 in the first to `final` by equal factors.
 
-    Epochs after the last have the final temperature, and so has the only one.
+    Epochs after the last have the final temperature, and so has a single epoch.
 
     Args:
       epoch: `[]`, counted from 0.
       epochs: length of the search.
-      final: T of its last epoch.
+      final: T of the last epoch.
     """
     if epochs == 1:
         return jnp.full((), final, float)
@@ -46,7 +46,7 @@ def soft_factor(gates: Array, temperature: Array) -> Array:
 
 
 def ticket(gates: np.ndarray) -> np.ndarray:
-    """Whether each of the gates g `[V]` is open, g > 0; where none is the largest."""
+    """Whether each of the gates g `[V]` is open, g > 0; without an open one, the largest is."""
     opened = gates > 0
     if not opened.any():
         opened[np.argmax(gates)] = True
@@ -64,10 +64,10 @@ class OptFSGates(Selector):
     would swallow those of a large table, and no gate would ever close.
 
     Note: steps of the gates have the size 1 / (steps of the search), where the published code
-    gives gates the model's learning rate. Gates that the loss does not hold open so come from
-    1/2 to 0 by half of the search at the latest, whatever the length of the log.
+    gives gates the model's learning rate. Gates that the loss does not hold open so fall from
+    1/2 to 0 within half of the search, whatever the length of the log.
 
-    Note: first-order weights, which the published models lack, are left alone.
+    Note: first-order weights, which the published models lack, have no gates.
 
     Attributes:
       config: the method's choices.
@@ -81,7 +81,7 @@ class OptFSGates(Selector):
 
     @property
     def recipe(self) -> Recipe:
-        """A search of given length, then retraining from the weights of one of its epochs."""
+        """A search of fixed length, then retraining from the weights of an early epoch."""
         return Recipe(
             gate_batches="training",
             epochs=self.config.epochs,
@@ -104,10 +104,10 @@ class OptFSGates(Selector):
         return Transformed(lookup.vectors * factors, penalty, {"steps": steps + 1})
 
     def select(self, weights: Weights, lookup: Lookup) -> Transformed:
-        """Embeddings times soft factors at the last step's temperature; masks tell open gates.
+        """Embeddings times soft factors at the last step's temperature; masks mark open gates.
 
-        Masks are those of retraining: a gate below 0 removes its value there, while here it only
-        has a factor that falls with the temperature.
+        Masks are those of retraining, where a gate below 0 removes its value. In the search such
+        a gate has a small factor.
         """
         last = jnp.maximum(weights.stats["steps"] - 1, 0)
         gates = _looked_up(weights, lookup)
@@ -117,18 +117,18 @@ class OptFSGates(Selector):
         return Transformed(lookup.vectors * factors, masks=masks)
 
     def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
-        """Adam without L2, with the method's pace and epsilon whatever `config` says."""
+        """Adam without L2; the method sets step and epsilon, and `config` does not matter."""
         epsilon = EPSILON / sum(self.spec.sizes)
         rate = 1 / (self.config.epochs * self.epoch_steps)
         return optax.adam(rate, b1=BETA1, b2=BETA2, eps=epsilon)
 
-    def choose(self, found: Found) -> Plan:
-        """The values with open gates, scaled as fresh gates scaled them."""
+    def choose(self, found: SearchResult) -> Plan:
+        """Keeps the values with open gates, scaled as fresh gates scale them."""
         gates = np.asarray(found.variables.params[SELECTOR]["gates"])[:, 0]
-        return single(of_values(ticket(gates), self.spec, scale=1 / _FRESH))
+        return single(select_values(ticket(gates), self.spec, scale=1 / _FRESH))
 
     def _temperature(self, steps: Array) -> Array:
-        """Temperature `[]` of the training step that follows so many."""
+        """Temperature `[]` of the training step after `steps` steps."""
         return annealed(steps // self.epoch_steps, self.config.epochs, self.config.temperature)
 
 

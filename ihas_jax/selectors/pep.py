@@ -17,16 +17,16 @@ from ihas_jax.models.base import EMBEDDING, Model, Params
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Recipe, Selector, Weights, weights_of
-from ihas_jax.selectors.plan import Found, Plan, single
+from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.refusals import refuse_zero_start
-from ihas_jax.selectors.selection import Selection, all_coordinates, largest
+from ihas_jax.selectors.selection import Selection, all_coordinates, mark_largest
 from ihas_jax.training.optimizers import l2_adam
 
 _L2 = 1e-5
 
 
 def soft_threshold(values: Array, thresholds: Array) -> Array:
-    """sign(v) ReLU(|v| - sigmoid(s)): values `[..., D]`, thresholds of a shape that fits them.
+    """sign(v) ReLU(|v| - sigmoid(s)) of values `[..., D]` and thresholds that broadcast to them.
 
     A pruned value has no gradient, so that the loss does not bring it back.
     """
@@ -34,7 +34,7 @@ def soft_threshold(values: Array, thresholds: Array) -> Array:
 
 
 def margins(values: Array, thresholds: Array) -> Array:
-    """|v| - sigmoid(s), by how much values exceed their thresholds; shapes as `soft_threshold`."""
+    """|v| - sigmoid(s): by how much values exceed their thresholds; shapes as `soft_threshold`."""
     return jnp.abs(values) - jax.nn.sigmoid(thresholds)
 
 
@@ -42,15 +42,15 @@ def margins(values: Array, thresholds: Array) -> Array:
 class PepThresholds(Selector):
     """Thresholds under which the numbers of an embedding table are zero.
 
-    From Liu et al., "Learnable Embedding Sizes for Recommender Systems", ICLR 2021. What raises
-    the thresholds is weight decay: far below 0 they have no gradient but that of L2, of which
-    Adam, whatever its size, makes a step of the learning rate.
+    From Liu et al., "Learnable Embedding Sizes for Recommender Systems", ICLR 2021. Weight decay
+    raises the thresholds: far below 0 their only gradient is that of L2, and Adam turns a
+    gradient of any size into a step of the learning rate.
 
-    Note: published runs start at -150 with steps of 1e-3, and prune nothing in the first 140,000.
-    Here `build_pep` sets the steps by the length of the log. Near 0 they get smaller, for Adam
-    divides by the gradients of the last 1,000 steps or so: a threshold that only L2 moves from
-    -15 towards 0 is at -3.9 at the end of the planned time if that has 1,000 steps, at -1.5 if
-    it has 20,000. None passes 0.
+    Note: published runs start at -150 with steps of 1e-3, and prune nothing in the first 140,000
+    steps. Here `build_pep` sets the step by the length of the log. Steps get smaller near 0, since
+    Adam divides by the gradients of about the last 1,000 steps: a threshold that only L2 moves
+    from -15 towards 0 is at -3.9 at the end of the planned time if that has 1,000 steps, and at
+    -1.5 if it has 20,000. No threshold passes 0.
 
     Note: the published code has one Adam for thresholds and model; here the model keeps its own,
     with its own L2.
@@ -105,7 +105,7 @@ class PepThresholds(Selector):
         return soft_threshold(lookup.vectors, thresholds)
 
     def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
-        """Adam with the published L2 of 1e-5 and the method's pace, whatever `config` says."""
+        """Adam with the published L2 of 1e-5 and the method's step; `config` does not matter."""
         return l2_adam(AdamConfig(self.learning_rate, _L2))
 
     def kept_share(self, weights: Weights, params: Params) -> Array:
@@ -114,17 +114,17 @@ class PepThresholds(Selector):
         # counted, since a sum of ones in float32 ends at 2^24
         return jnp.count_nonzero(left > 0) / left.size
 
-    def choose(self, found: Found) -> Plan:
-        """The numbers that exceed their thresholds most, exactly the wanted share of the table.
+    def choose(self, found: SearchResult) -> Plan:
+        """Keeps the numbers that exceed their thresholds most: the wanted share of the table.
 
-        Note: the published code takes what is left after the very step that reaches the share.
-        The search here looks once an epoch and may have pruned more by then, or have ended with
-        more left.
+        Note: the published code keeps what is left after the step that reaches the share. The
+        search here measures the share once per epoch; it may have pruned more by then, or have
+        ended with more left.
         """
         weights = weights_of(found.variables)
         scores = np.asarray(jax.jit(self._table_margins)(weights, found.variables.params))
         count = max(1, round(self.config.kept * scores.size))
-        return single(Selection(all_coordinates(self.spec), mask=largest(scores, count)))
+        return single(Selection(all_coordinates(self.spec), mask=mark_largest(scores, count)))
 
     def _table_margins(self, weights: Weights, params: Params) -> Array:
         """Margins `[V, D]` of the whole table."""
@@ -137,7 +137,7 @@ class PepThresholds(Selector):
 
 
 def build_pep(config: Config, model: Model, epoch_steps: int) -> PepThresholds:
-    """Builds the thresholds of PEP, which rise as planned in `pep.epochs`.
+    """Builds the thresholds of PEP, whose first step would take them to the end in `pep.epochs`.
 
     Raises:
       InputError: `pep.end` is above 0, or embeddings are zeros when the search starts.
@@ -146,8 +146,8 @@ def build_pep(config: Config, model: Model, epoch_steps: int) -> PepThresholds:
     refuse_zero_start(config, model)
     if pep.end > 0:
         raise InputError(
-            f"--pep.end {pep.end} is above 0, which thresholds can't pass: it is weight decay that "
-            "raises them, and it draws them to 0. Choose an end of 0 or below."
+            f"--pep.end {pep.end} is above 0, which thresholds can't pass, since weight decay "
+            "draws them to 0. Choose an end of 0 or below."
         )
     pace = (pep.end - pep.start) / (pep.epochs * epoch_steps)
     return PepThresholds(pep, model.embedding, pace)

@@ -1,4 +1,4 @@
-"""What comes of a search: the models to retrain, the rows of each, and what routes to them."""
+"""The plan that a method makes of a search: the models to retrain, and the rows of each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ihas_jax.models.base import Model, Variables
 from ihas_jax.selectors.selection import Selection
 
 
-class Found(NamedTuple):
-    """What a search left, and what to choose by.
+class SearchResult(NamedTuple):
+    """A searched model, and the rows to choose by.
 
     Attributes:
       model: the searched click model.
-      variables: its variables with the selector's.
+      variables: the variables of model and selector.
       train: training rows.
       valid: validation rows.
       key: PRNG key.
@@ -36,10 +36,10 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Expert:
-    """One model to retrain: what it keeps, and the rows that it sees.
+    """One model to retrain: what it keeps, and the rows that it is trained on.
 
     Attributes:
-      selection: what it keeps of the searched embedding table.
+      selection: what the model keeps of the searched embedding table.
       name: 'cluster_0', 'cluster_1', ..., or 'all' for the model of all rows beside those of
         clusters; empty for the only model of a plan without clusters.
       rows: training rows, `[n]` int32; None for all.
@@ -56,16 +56,16 @@ class Expert:
 class Plan:
     """The models to retrain, and which of them serves a row.
 
-    A plan without experts says that the searched model itself serves. A selection for all rows is
-    a plan of one expert. Clusters are a plan with centroids, to whose nearest a row is routed.
+    In a plan without experts the searched model serves all rows. A selection for all rows is a
+    plan of one expert. Clusters are a plan with centroids: a row belongs to the nearest one.
 
     Attributes:
       experts: the models to retrain.
       routes: index of the expert that serves each cluster.
-      reasons: why a cluster is served by the model of all rows, or None.
+      reasons: for each cluster, why the model of all rows serves it, or None.
       centroids: `[C, K]` float32, in the space of masked embeddings; None without clusters.
       shares: share of the training rows in each cluster.
-      facts: what to report of choosing, JSON-ready.
+      facts: what to report of the choice, JSON-ready.
     """
 
     experts: tuple[Expert, ...]

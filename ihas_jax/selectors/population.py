@@ -36,10 +36,10 @@ def make_population_auc(model: Model, split: Split) -> PopulationAUC:
     rows at a time so that P x 512 x K numbers have to fit into memory. Factors among the
     constants multiply the embeddings.
 
-    Log-odds are counted in 2^15 equal bins from -16 to 16, where those beyond fall into the last
-    ones. A pair of a click and another row in the same bin counts half, as ties do: the AUC is
-    wrong by at most half the share of such pairs that are no ties. For log-odds of deviation 1
-    that is 1.4e-4 at most, and far less in truth, as nearly half of them are in order.
+    Log-odds are counted in 2^15 equal bins from -16 to 16; the outermost bins also take what lies
+    beyond. A pair of a click and another row in one bin counts half, as a tie does, so the AUC is
+    wrong by at most half the share of such pairs that are not ties. For log-odds of deviation 1
+    this bound is 1.4e-4; the error is far smaller, since nearly half of the pairs are in order.
 
     Args:
       model: the click model.
@@ -60,8 +60,8 @@ def make_population_auc(model: Model, split: Split) -> PopulationAUC:
 
         return jax.vmap(of_one)(masks)
 
-    def count(weights: tuple[Variables, Array], columns: Array, valid: Array) -> Any:
-        variables, widths = weights
+    def count(inputs: tuple[Variables, Array], columns: Array, valid: Array) -> Any:
+        variables, widths = inputs
         masks = prefix_masks(widths, model.embedding.dim)
         ids, labels = columns[:, :-1], columns[:, -1]
         parts = ids.reshape(-1, min(_ROWS, len(ids)), ids.shape[1])
@@ -84,7 +84,7 @@ def make_population_auc(model: Model, split: Split) -> PopulationAUC:
 
 
 def class_counts(logits: Array, labels: Array, valid: Array) -> Array:
-    """Histograms `[P, 2, bins]` int32 of log-odds but nan: of other rows, then of clicks.
+    """Histograms `[P, 2, bins]` int32 of log-odds but nan: first of other rows, then of clicks.
 
     Args:
       logits: `[P, B]`.

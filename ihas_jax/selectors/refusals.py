@@ -1,4 +1,4 @@
-"""What some methods can't work with."""
+"""Models that some methods can't work with."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def refuse_zero_start(config: Config, model: Model) -> None:
     if model.embedding.init == "zeros" and config.search.pretrain_epochs == 0:
         raise InputError(
             f"--method {config.method} keeps what is not near zero, and embeddings of --model "
-            f"{config.model.name} start at zero and could not leave it. Pass "
+            f"{config.model.name} start at zero and would stay there. Pass "
             "--search.pretrain-epochs 1, or --model.linear-init normal."
         )

@@ -29,8 +29,8 @@ class Method:
     """A selection method as runs, presets and reports know it.
 
     Attributes:
-      title: what reports call it.
-      build: makes its selector.
+      title: the name of the method in reports.
+      build: makes the selector of the method.
       search: pretraining and gate steps of the published code.
       small: values of `search` that differ for logs of up to a few million rows.
     """
@@ -41,10 +41,10 @@ class Method:
     small: Mapping[str, Any] = field(default_factory=dict)
 
 
-# their outcome is the searched model, which few validation rows can't both fit and judge, and which
-# must not have fitted a small log before the search begins
+# the searched model is the outcome of these methods: few validation rows can't both fit and judge
+# it, and it must not have fitted a small log before the search begins
 _SEARCHED = {"stopping_share": 0.5, "pretrain_epochs": 1}
-# a small log has too few gate steps to move theirs at the published pace of 1e-3
+# a small log has too few gate steps to move the gates at the published learning rate of 1e-3
 _FASTER = {"gate_optimizer": AdamConfig(learning_rate=1e-2)}
 _AT_ONCE = SearchConfig(pretrain_epochs=0)
 _BILEVEL = SearchConfig(pretrain_epochs=2, gate_every=10)
@@ -65,13 +65,13 @@ METHODS: dict[str, Method] = {
 
 
 def find_method(name: str) -> Method:
-    """The method of a name.
+    """The method with a name.
 
     Raises:
-      InputError: there is none.
+      InputError: there is no such method.
     """
     if name not in METHODS:
-        raise InputError(f"{name!r} selects nothing; there are {', '.join(METHODS)}")
+        raise InputError(f"There is no method {name!r}; the methods are {', '.join(METHODS)}.")
     return METHODS[name]
 
 
@@ -81,7 +81,7 @@ def build_selector(config: Config, model: Model, epoch_steps: int) -> Selector:
     Args:
       config: every choice of the run.
       model: the click model to search.
-      epoch_steps: training steps of an epoch, by which some methods set their pace.
+      epoch_steps: training steps of an epoch, from which some methods set their learning rate.
 
     Raises:
       InputError: there is no such selector, or the model can't carry it.

@@ -1,4 +1,4 @@
-"""Choices among options as weights that can be learnt: a softmax with noise that cools down."""
+"""A choice among options as learnable weights: a softmax with noise, whose temperature falls."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from jax import Array
 
 
 def temperature(steps: Array, anneal: float) -> Array:
-    """Temperature `[]` after so many steps: max(0.01, 1 - anneal * steps).
+    """Temperature `[]` after some steps: max(0.01, 1 - anneal * steps).
 
     Args:
       steps: `[]` int32.
-      anneal: its fall per step.
+      anneal: fall of the temperature per step.
     """
     return jnp.maximum(0.01, 1 - anneal * steps)
 
@@ -20,13 +20,14 @@ def temperature(steps: Array, anneal: float) -> Array:
 def relaxed_choice(logits: Array, temperature: Array | float, key: Array | None = None) -> Array:
     """Weights of the options, softmax((logits + noise) / temperature) over the last axis.
 
-    With Gumbel noise the largest weight is an option's as often as softmax(logits) says, whatever
-    the temperature (Jang et al., "Categorical Reparameterization with Gumbel-Softmax", 2017).
+    With Gumbel noise each option has the largest weight with the probability softmax(logits),
+    whatever the temperature (Jang et al., "Categorical Reparameterization with Gumbel-Softmax",
+    2017).
 
     Args:
       logits: `[N, options]`.
-      temperature: above 0; the lower, the nearer is the largest weight to 1.
-      key: PRNG key of the noise; without one there is none.
+      temperature: above 0; at lower temperatures the largest weight is nearer to 1.
+      key: PRNG key of the noise; None for no noise.
 
     Returns:
       `[N, options]`, each row adding up to 1.

@@ -29,14 +29,14 @@ def masked_embeddings(
 def assign_clusters(points: Array, centroids: Array) -> Array:
     """Index of the nearest centroid, `[B, K]` and `[C, K]` -> `[B]` int32.
 
-    Squared Euclidean distance without the term that all centroids share; the first of equals.
+    The distance is Euclidean; of equally near centroids the first is taken.
 
     Raises:
-      InputError: the shapes are others, or, outside of `jit`, a number is nan.
+      InputError: the shapes differ from these or, outside of `jit`, a number is nan.
     """
     if np.ndim(points) != 2 or np.ndim(centroids) != 2 or points.shape[1] != centroids.shape[1]:
         raise InputError(
-            f"Points {list(np.shape(points))} have no nearest of centroids "
+            f"Points {list(np.shape(points))} can't be assigned to centroids "
             f"{list(np.shape(centroids))}; [B, K] and [C, K] are needed."
         )
     for what, numbers in (("point", points), ("centroid", centroids)):
@@ -49,12 +49,12 @@ def assign_clusters(points: Array, centroids: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Router:
-    """What routes a row to its cluster.
+    """Routes a row to its cluster.
 
     Attributes:
       model: the searched click model.
-      selector: its gates.
-      variables: the searched embedding table and the gates alone.
+      selector: the searched gates.
+      variables: the embedding table and the gates, without the rest of the model.
       centroids: `[C, K]` float32.
     """
 
@@ -65,7 +65,7 @@ class Router:
 
     @property
     def parameters(self) -> int:
-        """Numbers that routing needs."""
+        """Number of parameters that routing needs."""
         return count_parameters((self.variables.params, self.centroids))
 
     def assign(self, ids: np.ndarray, *, title: str) -> np.ndarray:
@@ -82,7 +82,7 @@ class Router:
 def make_router(
     model: Model, selector: Selector, variables: Variables, centroids: np.ndarray
 ) -> Router:
-    """The router of a searched model, which leaves the rest of its variables behind."""
+    """The router of a searched model; it needs only the embedding table and the gates."""
     params = variables.params
     tables = {EMBEDDING: params["tables"][EMBEDDING]}
     own = Variables({"tables": tables, SELECTOR: params[SELECTOR]})
@@ -91,8 +91,8 @@ def make_router(
 
 @lru_cache(maxsize=8)
 def _assign(model: Model, selector: Selector) -> Streamed:
-    def assign(weights: tuple[Variables, Array], ids: Array) -> Array:
-        variables, centroids = weights
+    def assign(inputs: tuple[Variables, Array], ids: Array) -> Array:
+        variables, centroids = inputs
         points = masked_embeddings(model, selector, variables, ids).vectors
         return assign_clusters(points.reshape(len(ids), -1), centroids)
 

@@ -2,7 +2,7 @@
 
 A bi-level search takes one step of `{tables, network}` on each training batch, and one step of the
 selector on a validation batch every `gate_every` batches (Algorithm 1, lines 3 to 8). It is first
-order: the gate step takes the model as it is. A joint search moves all subtrees on training
+order: the gate step holds the model fixed. A joint search moves all subtrees on training
 batches.
 """
 
@@ -56,10 +56,10 @@ def init_search(
     selector: Selector,
     pretrained: TrainState | None = None,
 ) -> TrainState:
-    """A fresh selector beside a pretrained model with its optimiser state, or a fresh model.
+    """The state of a fresh selector and a pretrained model with its optimiser state.
 
-    Steps are counted anew, and the search draws its noise from new keys. A selector with layers
-    has them from pretraining.
+    Without a pretrained model a fresh one is made. Steps are counted from 0, and the search draws
+    its noise from new keys. The layers of a selector come from pretraining.
     """
     model_key, selector_key, noise_key, train_key = jax.random.split(key, 4)
     weights = jax.jit(selector.init)(selector_key)
@@ -83,7 +83,7 @@ def make_pretraining_step(
 ) -> Step:
     """A step of the click model with nothing selected (line 2).
 
-    A selector without layers leaves the step of the base model.
+    With a selector without layers it is the step of the base model.
     """
     if not has_layers(selector):
         return make_step(model, model_optimizers(config.optimizer, axis_name), axis_name=axis_name)
@@ -97,8 +97,8 @@ def make_model_step(
 ) -> Step:
     """A step of `{tables, network}` on a training batch under stochastic selection (line 5).
 
-    It moves the gates too where the selector's recipe learns them on training batches; the penalty
-    is then part of the loss.
+    Where the recipe learns the gates on training batches, the step moves them too, and the penalty
+    is part of the loss.
     """
     selector = selector.with_axis(axis_name)
     learns = _model_learns(config, selector, axis_name)

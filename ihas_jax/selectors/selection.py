@@ -1,4 +1,4 @@
-"""What a selection method chose: structure where it is structure, a mask where it is not."""
+"""What a selection method keeps of an embedding table, as structure or as a mask."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ihas_jax.nn.subset import make_subset, subset_bytes
 class Selection:
     """Kept coordinates of each field, kept values, and a mask of single numbers.
 
-    Coordinates and values are structure: what is removed is no part of the retrained table. The
-    mask is not: its numbers stay there and are multiplied by 0.
+    The retrained table has only the kept coordinates and values. Numbers that the mask removes
+    stay in the table and are multiplied by 0.
 
     Attributes:
       kept: kept coordinates of each field.
       values: `[V]` of bool, the kept values; None for all.
       mask: `[V, D]` of bool, the kept numbers; None for all, and where values are removed.
-      scale: what is kept is multiplied by it.
+      scale: factor of what is kept.
     """
 
     kept: Kept
@@ -51,9 +51,9 @@ class Selection:
         return [number * len(field) for number, field in zip(rows, self.kept, strict=True)]
 
     def bytes(self, spec: EmbeddingSpec) -> int:
-        """Bytes to store them: 4 for each number, and what says which ones they are.
+        """Bytes to store what is kept: 4 per number, and the record of what is kept.
 
-        That is a bit for each number that a mask may remove, and two for each value.
+        The record takes a bit per number that a mask may remove, and two bits per value.
         """
         bits = 0 if self.mask is None else self.mask.size
         groups = [] if self.values is None else dataclasses.replace(spec, kept=self.kept).groups
@@ -71,7 +71,7 @@ class Selection:
 
         Args:
           source: the table that the selection was chosen for.
-          target: the full-size table of the other model; for `source` nothing changes.
+          target: the full-size table of the other model; if it equals `source`, nothing changes.
 
         Raises:
           ValueError: the selection does not fit the other table; see `carry_kept`.
@@ -83,7 +83,7 @@ class Selection:
     def constants(self, target: EmbeddingSpec) -> Constants:
         """The constants of a model with the compact table `target`: factors and kept values.
 
-        They are empty where the structure of the table says everything.
+        There are none where only coordinates are removed.
         """
         constants: Constants = {}
         if self.values is not None:
@@ -110,32 +110,32 @@ class Selection:
         return np.concatenate(kept).astype(np.float32) * np.float32(self.scale)
 
 
-def of_values(
+def select_values(
     values: np.ndarray, spec: EmbeddingSpec, kept: Kept | None = None, scale: float = 1.0
 ) -> Selection:
-    """The selection of some values, `[V]` of bool, and of coordinates in each field.
+    """The selection of some values, `[V]` of bool, and of coordinates of each field.
 
-    A field without a value has no coordinates either.
+    A field without a kept value keeps no coordinates.
     """
     fields = zip(_by_field(values, spec), kept or all_coordinates(spec), strict=True)
     kept = tuple(field if part.any() else () for part, field in fields)
     return Selection(kept, None if values.all() else values, scale=scale)
 
 
-def _by_field(numbers: np.ndarray, spec: EmbeddingSpec) -> list[np.ndarray]:
-    """`[V, ...]` in parts for each field."""
-    return np.split(numbers, np.cumsum(spec.sizes)[:-1])
+def _by_field(array: np.ndarray, spec: EmbeddingSpec) -> list[np.ndarray]:
+    """The parts of an array `[V, ...]`, one per field."""
+    return np.split(array, np.cumsum(spec.sizes)[:-1])
 
 
-def largest(scores: np.ndarray, count: int) -> np.ndarray:
-    """Whether each score is among the `count` largest, the first of equal ones; any shape."""
+def mark_largest(scores: np.ndarray, count: int) -> np.ndarray:
+    """Whether each of some scores is among the `count` largest, or the first of equal ones."""
     chosen = np.zeros(scores.size, bool)
     chosen[np.argsort(-scores.ravel(), kind="stable")[:count]] = True
     return chosen.reshape(scores.shape)
 
 
 def kept_coordinates(scores: np.ndarray, chosen: np.ndarray, dim: int) -> Kept:
-    """Chosen ones of K coordinates by field; where none is, the one of the largest score.
+    """The chosen coordinates of each field; if none is chosen, the one of the largest score.
 
     Args:
       scores: `[K]`, K = N * D.
@@ -143,7 +143,7 @@ def kept_coordinates(scores: np.ndarray, chosen: np.ndarray, dim: int) -> Kept:
       dim: D.
     """
     if not chosen.any():
-        chosen = largest(scores, 1)
+        chosen = mark_largest(scores, 1)
     return tuple(tuple(int(j) for j in np.flatnonzero(field)) for field in chosen.reshape(-1, dim))
 
 

@@ -17,8 +17,8 @@ from ihas_jax.method_config import SsedsConfig
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Lookup, Transformed, forward
 from ihas_jax.selectors.base import Recipe, Selector, Weights
-from ihas_jax.selectors.plan import Found, Plan, single
-from ihas_jax.selectors.selection import Selection, kept_coordinates, largest
+from ihas_jax.selectors.plan import Plan, SearchResult, single
+from ihas_jax.selectors.selection import Selection, kept_coordinates, mark_largest
 from ihas_jax.training.streaming import Summed
 
 
@@ -52,22 +52,22 @@ def saliency(model: Model, variables: Variables, split: Split) -> np.ndarray:
         gradient = jax.grad(loss)(jnp.ones((len(spec.sizes), spec.dim)))
         return (), (jnp.abs(gradient), jnp.ones(()))
 
-    columns = np.column_stack([split.ids, split.labels])  # to be streamed together
+    columns = np.column_stack([split.ids, split.labels])  # one array, so that both are streamed
     _, (total, batches) = Summed(of_batch)(variables, columns, title="[choose] saliency")
     return np.asarray(total / batches)
 
 
 @dataclass(frozen=True)
 class Saliency(Selector):
-    """No gates: of a model trained as it is, the most salient coordinates are kept.
+    """Trains the click model without gates, and keeps its most salient coordinates.
 
     From Qu et al., "Single-shot Embedding Dimension Search in Recommender System", SIGIR 2022.
 
-    Note: the budget is a share of the K coordinates, as in a published port. The paper's is one
-    of parameters, of which a coordinate of a field with many values has more.
+    Note: the budget is a share of the K coordinates, as in a published port. The paper's budget is
+    a share of the parameters; a coordinate of a field with many values has more of them.
 
-    Note: retrained models have no layers that bring fields of unlike sizes to a common one.
-    Where their vectors are multiplied with each other, coordinates that a field lacks are zeros.
+    Note: retrained models have no layers that project fields of unlike sizes to a common size.
+    Where vectors of fields are multiplied with each other, missing coordinates are zeros.
 
     Attributes:
       config: the method's choices.
@@ -85,19 +85,19 @@ class Saliency(Selector):
         return Weights({})
 
     def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
-        """The embeddings as they are."""
+        """The unchanged embeddings."""
         return Transformed(lookup.vectors)
 
     def select(self, weights: Weights, lookup: Lookup) -> Transformed:
-        """The embeddings as they are."""
+        """The unchanged embeddings, with masks of 1."""
         embeddings = lookup.vectors
         return Transformed(embeddings, masks=jnp.ones((len(embeddings), embeddings[0].size)))
 
-    def choose(self, found: Found) -> Plan:
-        """The share `config.kept` of all coordinates, at least one."""
+    def choose(self, found: SearchResult) -> Plan:
+        """Keeps the share `config.kept` of all coordinates, and at least one."""
         scores = saliency(found.model, found.variables, found.valid)
         dim, scores = scores.shape[1], scores.ravel()
-        chosen = largest(scores, round(self.config.kept * len(scores)))
+        chosen = mark_largest(scores, round(self.config.kept * len(scores)))
         return single(Selection(kept_coordinates(scores, chosen, dim)))
 
 

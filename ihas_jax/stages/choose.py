@@ -1,4 +1,4 @@
-"""The choosing stage: what the method makes of a search, saved as a plan of models to retrain."""
+"""The choosing stage: the method's plan of models to retrain, saved in the folder of the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ihas_jax import checksums
 from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.progress import say
-from ihas_jax.selectors.plan import Expert, Found, Plan
+from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, require_selector
@@ -31,7 +31,7 @@ def choose(run: Run, search: SearchRuns) -> tuple[Plan, float]:
     if (folder / _PLAN).exists() and (finished := _load(folder)) is not None:
         return finished
     start = time.monotonic()
-    found = Found(
+    found = SearchResult(
         model=run.searched_model,
         variables=search.searched.variables,
         train=run.data.train,
@@ -84,7 +84,7 @@ def _report(run: Run, plan: Plan) -> None:
 
 
 def _save(folder: Path, plan: Plan, seconds: float) -> None:
-    """Writes the arrays of a plan as a checkpoint, then all else as JSON."""
+    """Writes the arrays of a plan as a checkpoint, then the rest as JSON."""
     arrays = {f"expert_{i}": _arrays(expert) for i, expert in enumerate(plan.experts)}
     arrays = {name: tree for name, tree in arrays.items() if tree}
     if plan.centroids is not None:

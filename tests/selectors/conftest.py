@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from ihas_jax.models.base import Variables
-from ihas_jax.selectors.plan import Found
+from ihas_jax.selectors.plan import SearchResult
 
 
 @pytest.fixture(scope="session")
@@ -13,7 +13,7 @@ def choose():
 
     def choose(selector, params, model=None, valid=None):
         # there are no training rows to choose by
-        found = Found(model, Variables(params), None, valid, jax.random.key(1), 0)
+        found = SearchResult(model, Variables(params), None, valid, jax.random.key(1), 0)
         plan = selector.choose(found)
         # one model of all rows, and nothing that routes
         assert (plan.routes, plan.reasons, plan.centroids) == ((0,), (None,), None)

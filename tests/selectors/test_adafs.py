@@ -22,7 +22,7 @@ from ihas_jax.selectors.adafs import (
     unit_product_scale,
 )
 from ihas_jax.selectors.base import Recipe
-from ihas_jax.selectors.plan import Found
+from ihas_jax.selectors.plan import SearchResult
 
 B, N, D = 6, 4, 2
 SPEC = EmbeddingSpec((3, 2, 4, 2), D)
@@ -251,7 +251,7 @@ def test_inner_products_of_fresh_embeddings_add_up_to_a_variance_of_1():
 
 def test_nothing_is_retrained_after_the_search():
     for selector in VARIANTS:
-        assert selector.choose(Found(None, None, None, None, KEY, 0)).experts == ()
+        assert selector.choose(SearchResult(None, None, None, None, KEY, 0)).experts == ()
 
 
 def test_the_selectors_are_those_of_the_config(tiny):

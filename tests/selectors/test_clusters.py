@@ -17,7 +17,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.selectors.clusters import Clusters, fit_clusters
 from ihas_jax.selectors.experts import majority_coordinates, plan_experts
 from ihas_jax.selectors.kmeans import _start_kmeans
-from ihas_jax.selectors.plan import Found
+from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.routing import assign_clusters, masked_embeddings
 from ihas_jax.selectors.search import init_search
 
@@ -54,7 +54,7 @@ def cluster(tiny, searched):
 
     def run(train, valid, config, seed):
         train, valid = (Split(ids, np.zeros(len(ids), np.uint8)) for ids in (train, valid))
-        found = Found(tiny.model, searched[0], train, valid, tiny.key, seed)
+        found = SearchResult(tiny.model, searched[0], train, valid, tiny.key, seed)
         return fit_clusters(found, tiny.selector, config)
 
     return run
@@ -261,8 +261,8 @@ def test_every_row_is_served_and_every_model_is_trained_on_two_classes_or_all_ro
 @pytest.mark.parametrize(
     ("points", "centroids", "words"),
     [
-        (np.zeros(3), np.zeros((2, 3)), r"Points \[3\] have no nearest of centroids \[2, 3\]"),
-        (np.zeros((4, 2)), np.zeros((2, 3)), r"Points \[4, 2\] have no nearest"),
+        (np.zeros(3), np.zeros((2, 3)), r"Points \[3\] can't be assigned to centroids \[2, 3\]"),
+        (np.zeros((4, 2)), np.zeros((2, 3)), r"Points \[4, 2\] can't be assigned"),
         (np.array([[0.0, 1], [1, np.nan]]), np.zeros((2, 2)), "point in row 1 has a nan"),
         (np.zeros((4, 2)), np.array([[0.0, 1], [1, np.nan]]), "centroid in row 1 has a nan"),
     ],
@@ -294,10 +294,10 @@ def test_ids_that_cannot_be_clustered_are_refused(cluster, searched, train, vali
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        (np.full(5, 0.5), r"the shape \[5\]; \[K\] is needed, 2 shares for each field"),
+        (np.full(5, 0.5), r"the shape \[5\]; \[K\] is needed, 2 shares per field"),
         (np.full((3, 2), 0.5), r"the shape \[3, 2\]"),
-        (np.array([0.5, np.nan]), "no shares, within 0 and 1"),
-        (np.array([0.5, 1.5]), "no shares, within 0 and 1"),
+        (np.array([0.5, np.nan]), "must hold shares, between 0 and 1"),
+        (np.array([0.5, 1.5]), "must hold shares, between 0 and 1"),
     ],
 )
 def test_what_are_no_shares_have_no_majority(mask, words):

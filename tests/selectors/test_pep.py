@@ -16,7 +16,7 @@ from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Recipe, Weights
 from ihas_jax.selectors.pep import PepThresholds, build_pep, soft_threshold
-from ihas_jax.selectors.selection import all_coordinates, largest
+from ihas_jax.selectors.selection import all_coordinates, mark_largest
 
 SIZES, N, D, V = (4, 2, 3), 3, 2, 9
 FIELD = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
@@ -142,9 +142,9 @@ def test_at_least_one_number_is_kept(choose):
 
 def test_of_equal_scores_the_first_are_kept():
     scores = np.array([[1.0, 3.0], [2.0, 1.0], [2.0, 2.0]])
-    np.testing.assert_array_equal(largest(scores, 3), [[0, 1], [1, 0], [1, 0]])
+    np.testing.assert_array_equal(mark_largest(scores, 3), [[0, 1], [1, 0], [1, 0]])
     tied = np.zeros((300, 2))  # so many that an unstable sort mixes them
-    np.testing.assert_array_equal(largest(tied, 7).ravel(), np.arange(600) < 7)
+    np.testing.assert_array_equal(mark_largest(tied, 7).ravel(), np.arange(600) < 7)
 
 
 def raised(selector, start, steps):

@@ -19,9 +19,9 @@ from ihas_jax.models.forward import init_model, predict
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.selectors.base import SELECTOR
 from ihas_jax.selectors.experts import majority_coordinates
-from ihas_jax.selectors.plan import Found
+from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.registry import build_selector
-from ihas_jax.selectors.selection import Selection, all_coordinates, of_values
+from ihas_jax.selectors.selection import Selection, all_coordinates, select_values
 from ihas_jax.stages.evaluate import fold_factors
 
 SIZES, DIM = (5, 3, 4), 4
@@ -62,7 +62,9 @@ def choose(method, rng):
         variables.stats | {SELECTOR: weights.stats},
     )
     valid = Split(IDS, rng.integers(2, size=len(IDS)).astype(np.uint8))
-    (expert,) = selector.choose(Found(FULL, searched, None, valid, jax.random.key(1), 0)).experts
+    (expert,) = selector.choose(
+        SearchResult(FULL, searched, None, valid, jax.random.key(1), 0)
+    ).experts
     return variables, expert.selection
 
 
@@ -145,18 +147,18 @@ def test_values_and_a_mask_do_not_go_together():
 
 
 def test_a_scale_is_one_for_all_where_no_value_is_removed():
-    selection = of_values(np.ones(V, bool), FULL.embedding, scale=1.5)
+    selection = select_values(np.ones(V, bool), FULL.embedding, scale=1.5)
     (factors,) = selection.constants(FULL.embedding)[FACTORS].values()
     np.testing.assert_array_equal(factors, np.full((V, 1), 1.5))
 
 
 def test_a_field_without_values_has_no_coordinates():
     values = np.repeat([True, False, True], SIZES)
-    assert of_values(values, FULL.embedding).kept == ((0, 1, 2, 3), (), (0, 1, 2, 3))
-    selection = of_values(values, FULL.embedding, ((0, 1), (0, 1), ()))
+    assert select_values(values, FULL.embedding).kept == ((0, 1, 2, 3), (), (0, 1, 2, 3))
+    selection = select_values(values, FULL.embedding, ((0, 1), (0, 1), ()))
     assert selection.kept == ((0, 1), (), ())
     assert selection.parameters_by_field(FULL.embedding) == [10, 0, 0]
-    assert of_values(np.ones(V, bool), FULL.embedding, scale=2.0).values is None
+    assert select_values(np.ones(V, bool), FULL.embedding, scale=2.0).values is None
 
 
 @given(seed=st.integers(0, 10**6), removed=st.sampled_from([None, "values", "mask"]))

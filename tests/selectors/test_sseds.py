@@ -13,7 +13,7 @@ from ihas_jax.method_config import SsedsConfig
 from ihas_jax.models.base import Variables
 from ihas_jax.models.forward import Lookup, init_model
 from ihas_jax.selectors.base import Recipe, Weights
-from ihas_jax.selectors.selection import all_coordinates, kept_coordinates, largest
+from ihas_jax.selectors.selection import all_coordinates, kept_coordinates, mark_largest
 from ihas_jax.selectors.sseds import Saliency, build_sseds, saliency
 
 N, D, K, BATCH = 3, 2, 6, 4096
@@ -60,7 +60,7 @@ def test_saliency_is_the_mean_over_batches_of_the_size_of_the_loss_derivative(tr
 def top(scores, count):
     """The coordinates of the largest scores `[N, D]`, by field."""
     flat = scores.ravel()
-    return kept_coordinates(flat, largest(flat, count), scores.shape[1])
+    return kept_coordinates(flat, mark_largest(flat, count), scores.shape[1])
 
 
 def test_the_largest_scores_of_all_fields_are_kept_and_the_first_of_equal_ones():

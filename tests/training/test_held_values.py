@@ -14,7 +14,7 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import EMBEDDING, FACTORS, cut_network
 from ihas_jax.models.forward import predict
 from ihas_jax.nn.compact import slice_table
-from ihas_jax.selectors.selection import of_values
+from ihas_jax.selectors.selection import select_values
 from ihas_jax.training.steps import Batch, init_train, make_round, make_step, model_optimizers
 
 SIZES = (5, 3, 40)
@@ -39,7 +39,7 @@ def test_it_learns_what_its_masked_twin_learns(name, kept, tables):
     config = ModelConfig(name, dim=2, hidden=(4,), linear_init="normal")
     optimizer = OptimizerConfig(learning_rate=0.1, l2=0.01, tables=tables)
     full = build_model(config, SIZES)
-    selection = of_values(VALUES, full.embedding, kept, scale=1.5)
+    selection = select_values(VALUES, full.embedding, kept, scale=1.5)
     held = selection.stored_values(full.embedding)
     model = build_model(config, SIZES, kept=selection.kept, held=held)
     fresh = jax.jit(lambda key: init_train(key, full, optimizer))(jax.random.key(0))
