@@ -1,4 +1,4 @@
-"""Variants, logs and seeds in; test scores out. All comparisons call the stages from here."""
+"""Test scores of variants by log and seed; all comparisons call the stages from here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.synthetic import SyntheticLog
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.fit import fit, fit_seeds
-from ihas_jax.pipeline.reuse import borrow
+from ihas_jax.pipeline.reuse import reuse_stages
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.progress import say
 from ihas_jax.serving.storage import load_bundle
@@ -38,13 +38,13 @@ class Variant:
     """A row of a table.
 
     Attributes:
-      name: its name in files.
-      run: the name of its runs, which other variants may share.
-      title: its name in tables.
+      name: the name in files.
+      run: the name of the runs, which other variants may share.
+      title: the name in tables.
       config: every choice but the seed.
-      key: the model in metrics.json that its scores are of; without one, only the base model is
+      key: the model in metrics.json whose scores are shown; if empty, only the base model is
         trained.
-      paper: AUC and logloss in the paper, by the log that they were taken on.
+      paper: AUC and logloss in the paper, by log.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Variant:
 def run_alone(
     config: Config, data: Dataset, workdir: Path, sources: Iterable[Path] = ()
 ) -> dict[str, Any]:
-    """The metrics of a run, which takes the stages it has in common with finished `sources`."""
+    """The metrics of a run, which reuses the stages that it has in common with `sources`."""
     for source in sources:
         if (source / "metrics.json").exists():
-            borrow(config, data, workdir, source)
+            reuse_stages(config, data, workdir, source)
     return fit(config, data, workdir).metrics
 
 
@@ -85,7 +85,7 @@ def run_by_search(
 
 
 def recovered(data: SyntheticLog, workdir: Path) -> dict[str, Any]:
-    """What a run found of the planted truth, on test rows.
+    """How much of the planted truth a run found, on test rows.
 
     `agreement` is the adjusted Rand index of clusters and groups; `open_share` the mean share of
     open coordinates of fields that matter to a row's group, of fields that matter to another
@@ -107,9 +107,9 @@ def recovered(data: SyntheticLog, workdir: Path) -> dict[str, Any]:
 
 
 def validation_score(config: Config, data: Dataset, workdir: Path) -> float:
-    """What early stopping maximises, on validation rows, of what a run serves.
+    """The objective of early stopping for the bundle of a run, on validation rows.
 
-    Minus infinity where the run fails.
+    It is minus infinity if the run fails.
     """
     try:
         fit(config, data, workdir)
@@ -141,11 +141,11 @@ def score_logs(
     Args:
       record: the record, which is saved after each variant.
       variants_of: the variants for a log and its name.
-      leave_out: a variant that can't run, such as a method that the click model can't carry, is
-        left out, and the log says why; it is an error otherwise.
+      leave_out: whether a variant that can't run, such as a method that the click model can't
+        carry, is left out with a line in the log; otherwise it is an error.
 
     Yields:
-      Each log's name, rows and variants once it has its scores.
+      The name, rows and variants of each log when its scores are complete.
     """
     for name, data in record.arguments.open_logs().items():
         folder, scores = record.arguments.output / name, record.logs.setdefault(name, {})
@@ -175,9 +175,9 @@ def score_variant(
     Args:
       variant: the variant.
       data: the log.
-      folder: the runs on the log are in here, one folder for each variant and seed.
+      folder: the folder of the runs on the log, one folder per variant and seed.
       seed: the seed.
-      sources: names of finished runs, whose stages the run may take.
+      sources: names of finished runs, whose stages the run may reuse.
     """
     say(f"[{folder.name}] {variant.title}, seed {seed}")
     config = dataclasses.replace(variant.config, seed=seed)
@@ -202,9 +202,9 @@ def score_variant(
 def time_inference(
     variants: Sequence[Variant], data: Dataset, folder: Path, seed: int
 ) -> dict[str, float]:
-    """Microseconds per test row of all that a variant's prediction needs, gates and routing too.
+    """Microseconds per test row of a variant's whole prediction, gates and routing included.
 
-    Variants take turns with one seed; each has its median.
+    Variants of one seed take turns; the median of the turns counts.
     """
     ids = data.test.ids
 
@@ -227,6 +227,6 @@ def _predictor(
     if variant.key != "search":
         return load_bundle(workdir).predict_ids
     run = Run(dataclasses.replace(variant.config, seed=seed), data, workdir)
-    (found,) = search([run])  # it has ended, and is read back
+    (found,) = search([run])  # the search has ended and is read back
     (searched,) = search_bundle(run, found).models
     return lambda ids: searched.predict(ids, title="[predict] searched model").probs

@@ -1,4 +1,4 @@
-"""The stages of a run in their order; each one resumes from what is already in the folder."""
+"""The stages of a run in their order; each stage resumes from what the folder already holds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ihas_jax.progress import say
 from ihas_jax.stages.run import Run
 
 SECONDS = "stages.json"
-"""Name of the file of the seconds of each finished stage of a run."""
+"""The file with the seconds of each finished stage of a run."""
 ALIASES = {"cluster": "choose"}
 """Other names of stages."""
 
@@ -23,9 +23,9 @@ class Stage:
     """One stage of runs that differ in their seed alone.
 
     Attributes:
-      work: does what is left of the stage, or reads back what is finished; returns the seconds that
-        it took for each run, over all resumptions.
-      needs: names of the stages whose results it uses.
+      work: does the rest of the stage, or reads a finished stage back; returns the seconds of the
+        stage for each run, over all resumptions.
+      needs: names of the stages whose results the stage uses.
     """
 
     work: Callable[[], Sequence[float]]
@@ -41,7 +41,7 @@ class Chain:
         self._seconds = [read_seconds(run) for run in runs]
 
     def advance(self, wanted: str) -> None:
-        """Runs one stage, whose predecessors must be finished, or with 'all' what is missing.
+        """Runs one stage, whose predecessors must be finished, or with 'all' every missing stage.
 
         Raises:
           InputError: there is no such stage, or an earlier one is missing.
@@ -53,7 +53,7 @@ class Chain:
                 f"The method {method} has no --stage {wanted}; it has {', '.join(self._stages)}."
             )
         if self._finished(wanted) and wanted != list(self._stages)[-1]:
-            say(f"[{wanted}] is finished already")
+            say(f"[{wanted}] is already finished")
             return
         names = self._stages if wanted == "all" else (*self._stages[wanted].needs, wanted)
         for name in names:
@@ -85,9 +85,9 @@ class Chain:
 
 
 def timed(work: Callable[[], Any], seconds_of: Callable[[Any], float]) -> tuple[Any, float]:
-    """A result and its seconds: those that it knows of, or the time that the call took if longer.
+    """A result, and the longer of its own seconds and the time of the call.
 
-    A stage that was cut short took longer than this process knows.
+    The seconds of a resumed stage include those of earlier processes.
     """
     start = time.monotonic()
     result = work()

@@ -1,4 +1,4 @@
-"""Fits a run, or runs of several seeds: from the first stage to the last, in folders."""
+"""Fits a run, or the runs of several seeds, from the first stage to the last."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ StageName = Literal["all", "base", "search", "choose", "cluster", "retrain", "ev
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run leaves.
+    """The result of a run.
 
     Attributes:
       metrics: the content of `metrics.json`; empty until the evaluate stage is done.
-      workdir: the run's folder, with `metrics.json`, `report.md`, `figures/` and `bundle/`.
+      workdir: the folder of the run, with `metrics.json`, `report.md`, `figures/` and `bundle/`.
       missing: parts of report, figures and closing table that could not be made; the log says
-        why, and the same call makes them without training or evaluating anew.
+        why, and the same call makes them without training or evaluating again.
     """
 
     metrics: dict[str, Any]
@@ -51,21 +51,21 @@ def fit(
 ) -> Result:
     """Runs the base model and the method of the config: search, choice, retraining, evaluation.
 
-    Whatever is already in `workdir` is not done again, and a stage that was cut short resumes
-    from its newest checkpoint, with the same numbers as if it had never stopped.
+    Stages that are finished in `workdir` are not run again. A stage that was cut short resumes
+    from its newest checkpoint, and ends with the same numbers as an uninterrupted one.
 
     Args:
       config: every choice of the run.
       data: an opened store or a synthetic log.
-      workdir: the run's folder; new, or one of the same config and data.
-      stage: one stage alone, whose predecessors must be finished; 'all' for what is missing.
+      workdir: the folder of the run: a new one, or one with the same config and data.
+      stage: one stage, whose predecessors must be finished, or 'all' for every missing stage.
         'cluster' is another name of 'choose'.
-      searched_by: the folder of a run of another click model whose search and choice serve this one
-        (the paper's Table 3); they are copied, and that folder is left alone.
+      searched_by: the folder of a run of another click model whose search and choice serve this run
+        (the paper's Table 3). They are copied; that folder does not change.
 
     Raises:
-      InputError: the folder belongs to something else, an earlier stage is missing, the loss
-        became NaN, the data hold an id or a label that is none, or the other run can't serve.
+      InputError: the folder holds something else, an earlier stage is missing, the loss became
+        NaN, an id or a label is out of range, or the search of the other run can't be used.
     """
     searched = None if searched_by is None else require_search(config, data, searched_by)
     check_rows(config, data, searched)
@@ -79,14 +79,14 @@ def fit(
 
 
 def fit_seeds(config: Config, data: Dataset, workdirs: Mapping[int, str | Path]) -> list[Result]:
-    """`fit` of several seeds on the same data; base, pretraining and search train side by side.
+    """Fits several seeds on the same data; base, pretraining and search train side by side.
 
     Plans and compact models differ in shape between seeds, so from there on the seeds run one
-    after the other. Each folder ends as that of a run of its seed alone, with the same numbers
-    up to float rounding, and either resumes what the other left.
+    after the other. Each folder ends as after `fit` of that seed, with the same numbers up to
+    float rounding; `fit` and `fit_seeds` resume each other's folders.
 
     Args:
-      config: every choice of the runs but the seed.
+      config: every choice of the runs except the seed.
       data: an opened store or a synthetic log.
       workdirs: the folder of each seed.
 
@@ -109,7 +109,7 @@ def fit_seeds(config: Config, data: Dataset, workdirs: Mapping[int, str | Path])
 
 
 def _fit(runs: Sequence[Run], stage: StageName) -> list[Result]:
-    """Does what is missing of runs that differ in their seed alone, and shows the results."""
+    """Runs the missing stages of runs that differ in their seed alone, and shows the results."""
     ends = stage in ("all", "evaluate")
     published = [_published(run) if ends else None for run in runs]
     if left := [run for run, metrics in zip(runs, published, strict=True) if metrics is None]:
@@ -120,7 +120,7 @@ def _fit(runs: Sequence[Run], stage: StageName) -> list[Result]:
             say(f"[Seed {run.config.seed}]")
         metrics = before or _published(run)
         missing = present(run, metrics) if ends and metrics is not None else ()
-        if before:  # what was missing has been made by now
+        if before:  # after missing files were made again
             _name_changed(run.workdir)
         results.append(Result(metrics or {}, run.workdir, missing))
     return results
@@ -132,16 +132,16 @@ def _published(run: Run) -> dict[str, Any] | None:
 
 
 def _name_changed(workdir: Path) -> None:
-    """Says which files of a finished run are not as it left them."""
+    """Says which files of a finished run have changed since the run wrote them."""
     for name in checksums.damaged(workdir) or ():
         say(
-            f"[Files] {workdir / name} has been changed or damaged since the run wrote it. Where "
+            f"[Files] {workdir / name} has been changed or damaged since the run wrote it. If "
             "that was not you, delete report.md: the same command makes report and figures again."
         )
 
 
 def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = None) -> None:
-    """Reads all rows once, before anything is made of them.
+    """Checks all rows once, before the run starts.
 
     Args:
       config: every choice of the run.
@@ -149,8 +149,8 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
       searched_by: the click model that was searched, where another run did it.
 
     Raises:
-      InputError: the data have too few rows for the config, or hold an id or a label that is none,
-        or the model can't carry the method.
+      InputError: the data have too few rows for the config, an id or a label is out of range, or
+        the model can't carry the method.
     """
     for name in SPLITS:
         if not len(getattr(data, name).labels):

@@ -1,4 +1,4 @@
-"""What comes after the numbers of a result: each part can fail alone, and is made again."""
+"""Parts of a result that show its numbers: a failed part costs neither numbers nor other parts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ihas_jax.reporting.drawing import FigureNames, save_figure
 
 
 def make_parts(parts: Mapping[str, Callable[[], None]]) -> tuple[str, ...]:
-    """Makes each part, whatever becomes of the others; a part that fails is one line in the log.
+    """Makes each part even if others fail; a failure is one line in the log.
 
     Args:
-      parts: what makes each, by what it is called (files by their paths).
+      parts: functions that make the parts, by the name of the part (a file by its path).
 
     Returns:
       The parts that are missing.
@@ -27,7 +27,7 @@ def make_parts(parts: Mapping[str, Callable[[], None]]) -> tuple[str, ...]:
     for name, make in parts.items():
         try:
             make()
-        except Exception as error:  # form must not cost anybody the numbers
+        except Exception as error:  # a failed figure must not cost the numbers
             first = next(iter(str(error).splitlines()), "")[:200]
             warn(f"{name} could not be made ({type(error).__name__}: {first})")
             missing.append(name)
@@ -35,11 +35,11 @@ def make_parts(parts: Mapping[str, Callable[[], None]]) -> tuple[str, ...]:
 
 
 def require_parts(missing: Sequence[str], numbers: str | Path) -> None:
-    """Ends a script with exit code 1 and one line where parts are missing.
+    """Ends a script with exit code 1 and one line if parts are missing.
 
     Args:
-      missing: what `make_parts` returned.
-      numbers: the file that holds the numbers all the same.
+      missing: the parts that `make_parts` returned.
+      numbers: the file that holds the numbers.
     """
     if missing:
         raise SystemExit(

@@ -1,4 +1,4 @@
-"""What a finished run leaves: its numbers first, then report, figures and the closing table."""
+"""Writes the numbers of a finished run, then report, figures and the closing table."""
 
 from __future__ import annotations
 
@@ -39,22 +39,19 @@ def publish(
 
     Args:
       run: the run.
-      metrics: what goes to metrics.json.
+      metrics: the content of metrics.json.
       histories: epochs of each training.
       shown: gate probabilities `[S, K]` and thresholds `[S]` of some test rows, if there are any.
     """
     _remove(run, _parts(metrics))
     gates = count_gates(shown["probs"], shown["thresholds"]) if shown else None
     write_json(run.workdir / _CURVES, {"histories": histories, "gates": gates})
-    write_json(run.workdir / _METRICS, metrics)  # its presence says that all numbers are there
+    write_json(run.workdir / _METRICS, metrics)  # its presence means that all numbers are there
     run.event("metrics", metrics)
 
 
 def read_published(run: Run) -> dict[str, Any] | None:
-    """The metrics of a finished run, or None where a file is missing that evaluation makes.
-
-    That is so too where a run of an older version lacks a part.
-    """
+    """The metrics of a finished run; None if a file that evaluation writes is missing."""
     files = [run.workdir / name for name in (_METRICS, "bundle/bundle.json")]
     if not all(path.exists() for path in files):
         return None
@@ -69,18 +66,18 @@ def read_published(run: Run) -> dict[str, Any] | None:
 
 
 def present(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
-    """Makes what is missing of report and figures, and prints the closing table.
+    """Makes the missing parts of report and figures, and prints the closing table.
 
-    Each of them can fail alone, with a line that says why.
+    A part that fails costs a line in the log, which says why.
 
     Returns:
-      What is missing in the end.
+      The parts that are still missing.
     """
     folder, names = run.workdir, _names(metrics)
     parts: dict[str, Callable[[], None]] = {}
     if absent := _missing(run, metrics, names):
         checksums.forget(folder, absent)
-        _remove(run, absent)  # the names that a file shows may be out of date
+        _remove(run, absent)  # a file may show old names
         curves = read_json(folder / _CURVES)
         makers = _makers(run, metrics, names, null_to_nan(curves["histories"]), curves["gates"])
         parts = {str(folder / name): makers[name] for name in absent}
@@ -94,7 +91,7 @@ def present(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _names(metrics: dict[str, Any]) -> FigureNames:
-    """How figures show the fields, where they do."""
+    """The names of the fields in figures; none if no figure shows fields."""
     models = metrics["clusters"][:1] if "clusters" in metrics else [metrics.get("selection", {})]
     return figure_names(list(models[0].get("widths", {})))
 
@@ -107,7 +104,7 @@ def _parts(metrics: dict[str, Any]) -> list[str]:
 
 
 def _missing(run: Run, metrics: dict[str, Any], names: FigureNames) -> list[str]:
-    """The files that are not there, or show other names than they could by now."""
+    """The files that are missing, or show other names than they would show now."""
     folder = run.workdir
     missing = [name for name in _parts(metrics) if not (folder / name).is_file()]
     if _shown(folder / _NAMES) != names.stand_ins:
@@ -116,7 +113,7 @@ def _missing(run: Run, metrics: dict[str, Any], names: FigureNames) -> list[str]
 
 
 def _shown(path: Path) -> dict[str, str] | None:
-    """The stand-ins that the files of a run show; None where nobody can tell."""
+    """The stand-ins that the files of a run show; None if they can't be read."""
     try:
         return read_json(path) if path.exists() else {}
     except InputError:
@@ -125,7 +122,7 @@ def _shown(path: Path) -> dict[str, str] | None:
 
 def _remove(run: Run, names: list[str]) -> None:
     for name in names:
-        with suppress(OSError):  # then it can't be made either, which says why
+        with suppress(OSError):  # making it again fails too, and says why
             (run.workdir / name).unlink(missing_ok=True)
 
 
@@ -136,7 +133,7 @@ def _makers(
     histories: dict[str, History],
     gates: dict[str, Any] | None,
 ) -> dict[str, Callable[[], None]]:
-    """What makes each file."""
+    """The functions that make the files, by name."""
     folder = run.workdir
 
     def figure(name: str, draw: Callable[[], Any], fonts: tuple[str, ...] = ()) -> None:

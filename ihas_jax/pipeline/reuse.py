@@ -1,4 +1,4 @@
-"""Beginning a run with finished stages of another one."""
+"""Reuse of finished stages of another run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ihas_jax.stages.choose import plan_of
 from ihas_jax.stages.run import Run
 
 SEARCHED = ("search", "choose")
-"""The stages that another run's search has been through when it can serve a run."""
+"""The stages that a run reuses of the run that it is searched by."""
 _BASE = ("model.", "optimizer.", "train.", "seed:")
 _NOT_SEARCH = ("cluster.", "retrain.")
 
@@ -32,8 +32,8 @@ def require_search(config: Config, data: Dataset, source: str | Path) -> ModelCo
     """The click model whose search in the folder `source` can serve a run (paper Table 3).
 
     Raises:
-      InputError: there is no such run, or it is of another config but for the model, or of other
-        data, or has not come to its plan yet, or the plan does not fit the model.
+      InputError: there is no such run; it differs in more than the model, or in its data; it has
+        not made its plan yet; or the plan does not fit the model.
     """
     path = Path(source).resolve()
     about = read_about(path, "Pass the folder of a run as --searched-by.")
@@ -41,7 +41,7 @@ def require_search(config: Config, data: Dataset, source: str | Path) -> ModelCo
     if others := [line for line in changed if not line.startswith("model.")]:
         raise InputError(
             f"--searched-by {path} is a run of another config: {'; '.join(others)}. Its search "
-            "serves runs that differ in the model alone; pass the values of that run."
+            "can serve only runs that differ in the model alone; pass the values of that run."
         )
     if about.data != fingerprint(data):
         raise InputError(
@@ -64,7 +64,7 @@ def require_search(config: Config, data: Dataset, source: str | Path) -> ModelCo
 
 
 def _require_fit(config: Config, data: Dataset, path: Path, searched: ModelConfig) -> None:
-    """Raises: InputError: what the searched model keeps does not fit the run's."""
+    """Raises: InputError: the selection of the searched model does not fit the model of the run."""
     ours = config.model
     if searched.dim != ours.dim:
         raise InputError(
@@ -90,9 +90,9 @@ def _require_fit(config: Config, data: Dataset, path: Path, searched: ModelConfi
 
 
 def copy_stages(run: Run, source: str | Path, stages: Iterable[str]) -> None:
-    """Copies finished stages of the run in a folder.
+    """Copies finished stages of another run.
 
-    Stages that the run has begun already are left alone.
+    Stages that the run has already begun are not copied.
 
     Raises:
       InputError: a folder can't be copied.
@@ -113,19 +113,19 @@ def copy_stages(run: Run, source: str | Path, stages: Iterable[str]) -> None:
         write_seconds(run, seconds)
 
 
-def borrow(config: Config, data: Dataset, workdir: Path, source: Path) -> None:
-    """Copies the base model and the search of a finished run, where they are what a run would do.
+def reuse_stages(config: Config, data: Dataset, workdir: Path, source: Path) -> None:
+    """Copies the base model and the search of a finished run, if this run would train the same.
 
     Nothing is copied from a run on other data.
 
     Args:
       config: every choice of the run.
-      data: its data.
+      data: the log.
       workdir: the folder of the run.
       source: the folder of a finished run.
 
     Raises:
-      InputError: the folder of the run can't be made, or that of the finished one holds none.
+      InputError: the folder of the run can't be made, or `source` holds no run.
     """
     about = read_about(source)
     if about.data != fingerprint(data):
@@ -135,7 +135,7 @@ def borrow(config: Config, data: Dataset, workdir: Path, source: Path) -> None:
 
 
 def _same_stages(about: About, config: Config) -> list[str]:
-    """The stages of another run that this config would do in the same way."""
+    """The stages of another run that have the same result with this config."""
     changed = differences(about.config, config)
     stages = []
     if not any(line.startswith(_BASE) for line in changed):

@@ -1,4 +1,4 @@
-"""The stages of a method: base model, search, choice, retraining, evaluation."""
+"""The stages of a method: base, search, choose, retrain, evaluate."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ihas_jax.training.loop import Trained
 
 
 class Stages:
-    """The results of the stages so far, of runs that differ in their seed alone.
+    """The results so far of the stages of runs that differ in their seed alone.
 
-    Base model and search train all runs side by side. Plans and compact models differ in shape
-    between seeds, so from there on the runs come one after the other.
+    The stages base and search train all runs side by side. Plans and compact models differ in
+    shape between seeds, so later stages take one run after the other.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        """`runs[0].config.method` names the method of all."""
+        """Takes the method from the first run."""
         self.runs = runs
         self.base: list[Trained] = []
         self.search: list[SearchRuns] = []
@@ -38,7 +38,7 @@ class Stages:
 
     @property
     def stages(self) -> dict[str, Stage]:
-        """The stages by name, in their order; a click model alone has two of them."""
+        """The stages by name, in their order; a run without a method has two of them."""
         base = {"base": Stage(self._base)}
         if self.runs[0].selector is None:
             return base | {"evaluate": Stage(self._evaluate, ("base",))}
@@ -100,7 +100,7 @@ class Stages:
 
 
 def _models(run: Run, metrics: Mapping[str, Any]) -> dict[str, str]:
-    """The click model behind each entry of the metrics that has scores."""
+    """The name of the click model of each entry of the metrics that has scores."""
     own = run.config.model.name
     searched = run.searched_by.name if run.searched_by else own
     names = {"base": own, "search": searched, run.config.method: own}
@@ -108,7 +108,7 @@ def _models(run: Run, metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _histories(found: SearchRuns, plan: Plan, retrained: Sequence[Trained]) -> dict[str, History]:
-    """Epochs of each training of a method, as reports call them."""
+    """The epochs of each training of a method, by the name that reports give it."""
     histories = {}
     if found.rewound is not None:
         histories["search, first epochs"] = found.rewound.history

@@ -1,4 +1,4 @@
-"""The folder of a run: made for one config and one data set, and kept to them."""
+"""The folder of a run, which belongs to one config and one data set."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _UNFINISHED = {
     for name in ("schema.json", checksums.FILE, _ABOUT)
     for whole in (True, False)
 }
-"""What a run that was killed while it made its folder may leave there."""
+"""Files that a run may leave if it is killed while it makes its folder."""
 _FREE = ("train.checkpoint_seconds", "train.device_data_gb")
-"""Values that may change between a run and its resumption: they do not touch its numbers."""
+"""Values that may differ when a run resumes, since its numbers do not depend on them."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What `config.json` says of the run in a folder.
+    """The content of a run's `config.json`.
 
     Attributes:
       config: every choice of the run.
-      data: the fingerprint of its data.
-      searched_by: the click model that was searched, where another run did it.
+      data: the fingerprint of the log.
+      searched_by: the click model that another run searched, if any.
     """
 
     config: Config
@@ -50,19 +50,18 @@ class About:
 def open_run(
     config: Config, data: Dataset, workdir: str | Path, searched_by: ModelConfig | None = None
 ) -> Iterator[Run]:
-    """Makes the folder, or checks that it is a run of this config and data; keeps others out.
+    """Makes the folder of a run, or checks that it holds this config and data; locks it.
 
     Args:
       config: every choice of the run.
-      data: its data.
+      data: the log.
       workdir: the folder.
-      searched_by: the click model that was searched, where another run did it; a folder that is
-        there remembers it.
+      searched_by: the click model that another run searched, if any; an existing folder knows it.
 
     Raises:
-      InputError: its name is not UTF-8, or it exists and is no run, or is one of another config
-        or other data (the message says which values differ), or can't be made, or another
-        process is at work there.
+      InputError: the name of the folder is not UTF-8; the folder holds something else, or a run of
+        another config or other data (the message says which values differ); it can't be made; or
+        another process is at work in it.
     """
     path = Path(workdir).resolve()
     require_utf8(path)
@@ -83,7 +82,7 @@ def open_run(
         else:
             _start(path, about, data)
         yield Run(config, data, path, searched_by)
-    except OSError as error:  # of whatever a stage writes
+    except OSError as error:  # from any file that a stage writes
         if problem := disk_error(error, path):
             raise problem from None
         raise
@@ -92,10 +91,10 @@ def open_run(
 
 
 def read_about(path: Path, remedy: str = "Choose another folder.") -> About:
-    """What a run's folder says of it.
+    """Reads the `config.json` of a run.
 
     Raises:
-      InputError: the folder holds no run, or one of another version, or one that can't be read.
+      InputError: the folder holds no run, or a run of another version or one that can't be read.
     """
     found = read_json(path / _ABOUT, remedy)
     require_version(path, found)
@@ -139,7 +138,7 @@ def _compare(path: Path, new: About) -> ModelConfig | None:
         if old.config.model.name != new.config.model.name and old.searched_by is None:
             raise InputError(
                 f"{message} Choose another --output for a run of {new.config.model.name} by its "
-                f"own search; add --searched-by {path} there for one by the search of "
+                f"own search; add --searched-by {path} to that command for a run by the search of "
                 f"{old.config.model.name}."
             )
         raise InputError(f"{message} Use the old values to resume it, or choose another --output.")
@@ -157,7 +156,7 @@ def _compare(path: Path, new: About) -> ModelConfig | None:
 
 
 def differences_that_matter(old: Config, new: Config) -> list[str]:
-    """The values in which two configs differ, but for those that touch no number of a run."""
+    """The values in which two configs differ, without those on which no number depends."""
     return [line for line in differences(old, new) if not line.startswith(_FREE)]
 
 
@@ -172,7 +171,7 @@ def _unusable(path: Path, error: OSError) -> InputError:
 
 
 def fingerprint(data: Dataset) -> str:
-    """Rows, fields, values and a checksum of the validation rows: tells data sets apart."""
+    """Text that tells data sets apart: rows, fields, values, checksum of the validation rows."""
     rows = sum(len(split.labels) for split in (data.train, data.valid, data.test))
     checksum = zlib.crc32(np.ascontiguousarray(data.valid.labels).data)
     checksum = zlib.crc32(np.ascontiguousarray(data.valid.ids).data, checksum)

@@ -1,1 +1,1 @@
-"""What a run shows a person: figures, a report, a closing table."""
+"""Results for people: figures, reports, tables, comparisons over seeds."""

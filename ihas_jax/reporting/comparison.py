@@ -13,13 +13,13 @@ from ihas_jax.training.metrics import auc_text
 
 
 class Spread(NamedTuple):
-    """Mean and standard deviation (n - 1) over seeds; nan for the deviation of a single one."""
+    """Mean and standard deviation (n - 1) over seeds; the deviation of a single seed is nan."""
 
     mean: float
     deviation: float
 
     def __format__(self, digits: str) -> str:
-        """As `mean ± deviation`, by the format of a number, such as `.4f` or `+.4f`."""
+        """Formats `mean ± deviation` by the format of a number, such as `.4f` or `+.4f`."""
         if math.isnan(self.mean):
             return "not defined"
         if math.isnan(self.deviation):
@@ -31,9 +31,9 @@ class Gain(NamedTuple):
     """A difference of two methods, paired by seed.
 
     Attributes:
-      spread: of the difference.
-      p: of a paired t-test that it is zero; nan for a single seed or values that are not defined,
-        1 where nothing differs.
+      spread: mean and deviation of the difference.
+      p: p-value of a paired t-test that the difference is zero; nan for a single seed or undefined
+        values, and 1 if nothing differs.
     """
 
     spread: Spread
@@ -41,14 +41,14 @@ class Gain(NamedTuple):
 
     @property
     def p_text(self) -> str:
-        """The p-value to three digits; empty where there is none."""
+        """The p-value to three digits; empty if there is none."""
         if math.isnan(self.p):
             return ""
         return "<0.001" if self.p < 0.001 else f"{self.p:.3f}"
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and deviation of one value for each seed."""
+    """Mean and deviation of values, one per seed."""
     numbers = np.asarray(values, float)
     deviation = float(numbers.std(ddof=1)) if len(numbers) > 1 else float("nan")
     return Spread(float(numbers.mean()), deviation)
@@ -61,7 +61,7 @@ def auc_spread(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def paired_gain(values: Sequence[float], base: Sequence[float]) -> Gain:
-    """What `values` are above `base`, seed by seed."""
+    """The difference of `values` from `base`, seed by seed."""
     gains = np.asarray(values, float) - np.asarray(base, float)
     if len(gains) < 2 or np.isnan(gains).any():
         return Gain(spread(gains.tolist()), float("nan"))

@@ -1,4 +1,4 @@
-"""Figures with a user's names in them: escapes, fonts that have the characters, stand-ins."""
+"""Names of a user in figures: escapes, fonts that have the characters, stand-ins."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class FigureNames:
     """How figures show some names.
 
     Attributes:
-      texts: what they show for each name, in the order of the names.
-      stand_ins: the names that no installed font can show, by what stands for them.
-      fonts: families that have the characters of the others.
+      texts: the shown text of each name, in the order of the names.
+      stand_ins: the names that no installed font can show, by the text that replaces them.
+      fonts: font families that have the characters of the other names.
     """
 
     texts: tuple[str, ...]
@@ -35,7 +35,7 @@ class FigureNames:
     fonts: tuple[str, ...]
 
     def note(self, escape: Callable[[str], str] = printable) -> str:
-        """A sentence on the stand-ins and the remedy; empty where there are none."""
+        """A sentence on the stand-ins and the remedy; empty if there are none."""
         if not self.stand_ins:
             return ""
         pairs = [f"{text} for {escape(name)}" for text, name in self.stand_ins.items()]
@@ -48,7 +48,7 @@ class FigureNames:
 
 
 def figure_text(text: str | Path) -> str:
-    """A name as matplotlib's text: no formula, no hidden label, on one line, of bounded length."""
+    """A name as a text for matplotlib: one line of bounded length, no formula, no hidden label."""
     shown = printable(text)
     if len(shown) > _LONGEST:
         half = _LONGEST // 2
@@ -59,7 +59,7 @@ def figure_text(text: str | Path) -> str:
 
 
 def figure_names(names: Sequence[str], kind: str = "field") -> FigureNames:
-    """How figures show these names, which are the first, second, ... of their kind."""
+    """How figures show names, which are the first, second, ... of their kind."""
     texts = [figure_text(name) for name in names]
     fonts, missing = _find_fonts(frozenset(" ".join(texts)))
     stand_ins: dict[str, str] = {}
@@ -68,18 +68,18 @@ def figure_names(names: Sequence[str], kind: str = "field") -> FigureNames:
             stand_in = f"{kind} {number + 1}"
             texts[number] = f"({stand_in})" if stand_in in names else stand_in
             stand_ins[texts[number]] = name
-        elif texts[number] in texts[:number]:  # two long names that differ in their middle
+        elif texts[number] in texts[:number]:  # two long names may differ only in the middle
             texts[number] += f" ({kind} {number + 1})"
     return FigureNames(tuple(texts), stand_ins, fonts)
 
 
 def save_figure(path: str | Path, draw: Callable[[], Figure], fonts: Iterable[str] = ()) -> None:
-    """Draws a figure and writes its file, all or nothing.
+    """Draws a figure and writes its file, which appears only once it is complete.
 
     Args:
       path: the file, which ends in .png, .pdf or .svg.
       draw: makes the figure.
-      fonts: families for characters that the usual font lacks.
+      fonts: font families for characters that the usual font lacks.
     """
     path = Path(path)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
@@ -96,14 +96,14 @@ def save_figure(path: str | Path, draw: Callable[[], Figure], fonts: Iterable[st
 
 
 def _find_fonts(characters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Families that together have the characters, and the characters that no font has."""
+    """Font families that together have the characters, and the characters that no font has."""
     missing = {ord(character) for character in characters}
     missing -= _characters(font_manager.findfont(_USUAL))
     families: list[str] = []
     if missing:
         manager = font_manager.fontManager
         known = {entry.fname for entry in manager.ttflist}
-        # matplotlib remembers the fonts of its first start
+        # matplotlib knows only the fonts that were installed at its first start
         for path in sorted(set(font_manager.findSystemFonts()) - known):
             try:
                 manager.addfont(path)
@@ -129,7 +129,7 @@ def _find_fonts(characters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[
 
 @cache
 def _characters(path: str) -> frozenset[int]:
-    """The code points that a font can draw; none of a font of bitmaps."""
+    """The code points that a font can draw; a bitmap font has none."""
     try:
         font = font_manager.get_font(path)
         font.set_size(10, 100)

@@ -17,10 +17,11 @@ History = list[dict[str, float]]
 
 
 def count_gates(probs: np.ndarray, thresholds: np.ndarray, bins: int = 50) -> dict[str, Any]:
-    """What `draw_probabilities` draws of gates' `probs [S, K]` and `thresholds [S]`, JSON-ready.
+    """Counts what `draw_probabilities` draws, from gates' `probs [S, K]` and `thresholds [S]`.
 
-    Histograms of one instance, the one whose kept share is the median, and of all; its threshold,
-    and the 5, 50 and 95 % quantiles of all.
+    Returns:
+      JSON-ready histograms of the instance with the median kept share and of all instances, the
+      threshold of that instance, and the 5, 50 and 95 % quantiles of all thresholds.
     """
     kept = (probs > thresholds[:, None]).mean(axis=1)
     median = int(np.argsort(kept, kind="stable")[len(kept) // 2])
@@ -37,10 +38,10 @@ def count_gates(probs: np.ndarray, thresholds: np.ndarray, bins: int = 50) -> di
 def draw_probabilities(gates: dict[str, Any]) -> Figure:
     """Histograms of gate probabilities with thresholds (the paper's Figure 3).
 
-    Left: one instance. Right: all of them, with the range of their thresholds.
+    The left panel has one instance, the right one all of them with the range of thresholds.
 
     Args:
-      gates: what `count_gates` returned.
+      gates: the result of `count_gates`.
     """
     figure, axes = _figure(1, 2, (10, 3.6))
     titles = ("one instance", f"{gates['instances']:,} test instances")
@@ -66,7 +67,7 @@ def draw_widths(metrics: dict[str, Any], names: Sequence[str]) -> Figure:
 
     Args:
       metrics: the content of metrics.json, with `clusters` or a `selection`.
-      names: how to call the fields.
+      names: the names of the fields in the figure.
     """
     if "clusters" in metrics:
         models = metrics["clusters"]
@@ -81,10 +82,8 @@ def draw_widths(metrics: dict[str, Any], names: Sequence[str]) -> Figure:
     width = 0.8 / len(models)
     for c, (model, label) in enumerate(zip(models, labels, strict=True)):
         places = np.arange(len(names)) + (c - (len(models) - 1) / 2) * width
-        axis.bar(
-            places, list(model["widths"].values()), width, label=label,
-            color=_COLORS[c % len(_COLORS)],
-        )  # fmt: skip
+        widths, color = list(model["widths"].values()), _COLORS[c % len(_COLORS)]
+        axis.bar(places, widths, width, label=label, color=color)
     axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
     axis.set(ylabel="kept coordinates")
     axis.margins(x=0.01)
@@ -93,16 +92,19 @@ def draw_widths(metrics: dict[str, Any], names: Sequence[str]) -> Figure:
 
 
 def draw_learning_curves(histories: dict[str, History]) -> Figure:
-    """Training loss and validation AUC by epoch, for every training run.
+    """Training loss and validation AUC by epoch, one curve per training.
 
-    Each cluster's model is validated on its own cluster's rows, so its curve can't be compared
+    The model of a cluster is validated on the rows of the cluster, so its curve can't be compared
     with that of a model of all rows.
     """
     figure, (loss_axis, auc_axis) = _figure(1, 2, (10, 3.8))
     for i, (name, history) in enumerate(histories.items()):
         style: dict[str, Any] = {
-            "color": _COLORS[i % len(_COLORS)], "marker": "o", "markersize": 3, "linewidth": 1.2
-        }  # fmt: skip
+            "color": _COLORS[i % len(_COLORS)],
+            "marker": "o",
+            "markersize": 3,
+            "linewidth": 1.2,
+        }
         epochs = [facts["epoch"] for facts in history]
         loss_axis.plot(epochs, [facts["loss"] for facts in history], label=name, **style)
         aucs = [facts["auc"] for facts in history]

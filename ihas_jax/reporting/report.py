@@ -1,4 +1,4 @@
-"""`report.md` of a run, and the table that closes it on the terminal."""
+"""The `report.md` of a run, and the closing table on the terminal."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"
 
 
 def titles() -> dict[str, str]:
-    """How the models of `metrics.json` are called, by name: base, search, and the methods."""
+    """The titles of the models of `metrics.json`: base, search, and the methods."""
     methods = {name: method.title for name, method in METHODS.items()}
     return {"base": "base", "search": "search", "none": "base", **methods}
 
 
 def closing_table(metrics: dict[str, Any]) -> Grid:
-    """Test metrics and parameters of the models that a run has scores of, for a terminal."""
+    """The table of test metrics and parameters of all scored models, for a terminal."""
     rows = [(_name(metrics, key), *_cells(metrics, key)) for key in _scored(metrics)]
     # an AUC that is not defined is a sentence, which may wrap
     texts = (0,) if all(math.isfinite(metrics[key]["auc"]) for key in _scored(metrics)) else (0, 1)
@@ -42,13 +42,13 @@ def closing_table(metrics: dict[str, Any]) -> Grid:
 def render_report(
     config: Config, metrics: dict[str, Any], histories: dict[str, History], names: FigureNames
 ) -> str:
-    """The text of `report.md`, which stands beside `figures/`.
+    """The text of `report.md`, which shows the files of `figures/`.
 
     Args:
-      config: of the run.
+      config: the config of the run.
       metrics: the content of metrics.json.
       histories: epochs of each training.
-      names: how the figures call the fields.
+      names: the names of the fields in the figures.
     """
     method = titles()[metrics["method"]]
     lines = [f"# {method} run", "", "## Test split", ""]
@@ -85,7 +85,7 @@ def render_report(
 
 
 def _scored(metrics: dict[str, Any]) -> list[str]:
-    """The models with scores."""
+    """The names of the models that have scores."""
     return [key for key in titles() if key in metrics]
 
 
@@ -93,8 +93,8 @@ def _clusters(metrics: dict[str, Any]) -> list[str]:
     method = metrics["method"]
     routing, title = metrics[method]["router_parameters"], titles()[method]
     return [
-        f"Parameters of {title} are those of its {len(metrics['clusters'])} clusters' compact "
-        "models."
+        f"Parameters of {title} are those of the compact models of its "
+        f"{len(metrics['clusters'])} clusters."
         + (
             f" Routing an instance needs {routing:,} more: the searched tables, the gates and the "
             "centroids."
@@ -136,7 +136,7 @@ def _selection(selection: dict[str, Any]) -> list[str]:
 
 
 def _name(metrics: dict[str, Any], key: str) -> str:
-    """With the click model's where a transfer has two of them."""
+    """The title of a model, with its click model where a run has two of them."""
     models = metrics.get("models", {})
     name = "search (iHAS-1)" if key == "search" and "ihas" in metrics else titles()[key]
     return f"{name}, {models[key]}" if len(set(models.values())) > 1 else name
@@ -197,7 +197,7 @@ def _training_table(histories: dict[str, History]) -> list[str]:
 
 
 def provenance(config: Config) -> list[str]:
-    """Lines of Markdown: hardware, versions, command, and what differs from the paper's values."""
+    """Lines of Markdown: hardware, versions, command, values that differ from the paper's."""
     device = jax.devices()[0]
     cores = f"{os.cpu_count()} cores, {platform.machine()}"
     hardware = cores if device.platform == "cpu" else f"{device.device_kind}, {cores}"

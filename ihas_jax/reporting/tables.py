@@ -1,4 +1,4 @@
-"""Tables on a terminal, however narrow: numbers are never cut."""
+"""Tables that fit a terminal of any width without cutting a number."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rich.text import Text
 from ihas_jax.names import terminal
 
 _NARROWEST = 8
-_BORDERS = 3  # a line and two blanks beside each column
+_BORDERS = 3  # a line and two blanks per column
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table that Rich prints; where its numbers don't fit side by side, a paragraph for each row.
+    """A table for Rich; if its numbers don't fit side by side, each row becomes a paragraph.
 
     Attributes:
-      title: stands above it.
-      headers: one for each column.
-      rows: their cells; None is a line between two parts of the table.
-      texts: numbers of the columns of text, which may wrap; the others are of numbers.
+      title: the line above the table.
+      headers: one header per column.
+      rows: the cells of each row; None is a line between two parts of the table.
+      texts: indices of the columns of text, which may wrap; the other columns hold numbers.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Grid:
         yield from self._paragraphs()
 
     def _width(self, column: int, header: Sequence[str]) -> int:
-        """The least width of a column whose header has a line for each of these parts."""
+        """The least width of a column whose header is broken into these lines."""
         if column in self.texts:
             return max(_NARROWEST, *map(cell_len, header))
         cells = [row[column] for row in self.rows if row is not None]

@@ -1,4 +1,4 @@
-"""The bundle: click models, what routes a row to one of them, and the schema of raw rows."""
+"""The bundle: click models, the router to them, and the schema of raw rows."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Served:
 
     Attributes:
       model: the click model.
-      variables: its variables.
-      parameters: numbers that it needs; what a mask removes is not among them.
-      bytes: their bytes, and those of what says which numbers and values are kept.
-      transform: the deterministic selection of a searched model that serves; None for others.
+      variables: the variables of the model.
+      parameters: number of parameters that prediction needs, without what a mask removes.
+      bytes: size of the parameters, and of the record of which numbers and values are kept.
+      transform: the deterministic selection, if a searched model serves; None otherwise.
     """
 
     model: Model
@@ -47,15 +47,15 @@ class Served:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """Everything that prediction needs, of the models of a run.
+    """Everything that prediction with the models of a run needs.
 
     Attributes:
       config: the run's config.
-      searched: the click model that was searched; the run's own, or another run's.
+      searched: the click model that was searched, by this run or another one.
       schema: vocabularies of the fields.
       models: the models that serve.
-      routes: for each cluster the index of the model that serves it.
-      router: what routes a row to its cluster; None for one model without clusters.
+      routes: for each cluster, the index of the model that serves it.
+      router: routes a row to its cluster; None for one model without clusters.
     """
 
     config: Config
@@ -72,17 +72,17 @@ class Bundle:
 
     @property
     def parameters(self) -> int:
-        """Numbers that the models need."""
+        """Number of parameters that the models need."""
         return sum(served.parameters for served in self.models)
 
     @property
     def router_parameters(self) -> int:
-        """Numbers that routing needs besides; none where one model serves all rows."""
+        """Number of parameters that only routing needs; 0 where one model serves all rows."""
         return self.router.parameters if self.router and len(self.models) > 1 else 0
 
     @property
     def bytes(self) -> int:
-        """Bytes of models and router."""
+        """Size of models and router."""
         return sum(served.bytes for served in self.models) + 4 * self.router_parameters
 
     @cached_property
@@ -100,7 +100,7 @@ class Bundle:
         return self.assign_checked(self._check(ids))
 
     def assign_checked(self, ids: np.ndarray, title: str = "[predict] router") -> np.ndarray:
-        """Cluster `[n]` of each row of ids `[n, N]` that are known to be ids."""
+        """Cluster `[n]` of each row of ids `[n, N]`, which are not checked."""
         if not len(ids) or self.router is None or len(self.routes) == 1:
             return np.zeros(len(ids), np.int32)
         return self.router.assign(ids, title=title)
@@ -109,24 +109,24 @@ class Bundle:
         """Open gates `[n, K]` of each row of ids `[n, N]`, int8; K = N * D, field by field.
 
         Raises:
-          InputError: as `predict_ids`; or the method has no gates for each row.
+          InputError: as `predict_ids`; or the method has no gates per row.
         """
         if self.router is None:
-            raise InputError(f"A run of the method {self.config.method} has no gates for each row.")
+            raise InputError(f"The method {self.config.method} has no gates per row.")
         ids = self._check(ids)
         if not len(ids):
             return np.zeros((0, self.router.model.embedding.coordinates), np.int8)
         return self.router.masks(ids, title="[predict] gates")
 
     def predict_ids(self, ids: np.ndarray) -> np.ndarray:
-        """Click probabilities `[n]` for ids `[n, N]`, each row by its cluster's model.
+        """Click probabilities `[n]` for ids `[n, N]`, each row by the model of its cluster.
 
         Args:
           ids: integers of any dtype, local to each field and by the bundle's own schema.
 
         Raises:
-          InputError: the ids are not integers `[n, N]`, or one is none of its field; the message
-            names the row and the field.
+          InputError: the ids are not integers `[n, N]`, or one is out of range for its field; the
+            message names the row and the field.
         """
         ids = self._check(ids)
         return self.predict_assigned(ids, self.assign_checked(ids))
@@ -137,9 +137,9 @@ class Bundle:
         """Click probabilities `[n]` of rows in their order, each by the model of its cluster.
 
         Args:
-          ids: `[n, N]`, known to be ids.
+          ids: `[n, N]`, which are not checked.
           clusters: `[n]` cluster of each row.
-          title: of the progress bar.
+          title: title of the progress bar.
         """
         probs = np.empty(len(ids), np.float32)
         serving = np.array(self.routes)[clusters]
@@ -153,8 +153,8 @@ class Bundle:
     def predict_proba(self, rows: Any) -> np.ndarray:
         """Click probabilities `[n]` for raw rows.
 
-        Warns with `OtherShareWarning` where far more values of a field are unknown than in the log
-        that the vocabularies were counted on.
+        An `OtherShareWarning` says if far more values of a field are unknown than in the log from
+        which the vocabularies were counted.
 
         Args:
           rows: a data frame of Polars (also lazy), pandas or PyArrow, a mapping of columns by name,

@@ -30,12 +30,12 @@ VERSION = 2
 """Format of bundles and of the folders of runs; it changes with the layout of checkpoints."""
 _ANEW = (
     "Delete that folder and run experiments/run.py again with the same flags: its last stage "
-    "writes it anew."
+    "writes it again."
 )
 
 
 def save_bundle(bundle: Bundle, path: Path) -> None:
-    """Writes a bundle to a folder of its own, which appears all at once."""
+    """Writes a bundle to a folder, which appears only once it is complete."""
     arrays: dict[str, Any] = {
         "models": {str(i): _filled(model.variables) for i, model in enumerate(bundle.models)}
     }
@@ -77,7 +77,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
 
 
 def load_bundle(path: str | Path) -> Bundle:
-    """Reads the bundle of a run, given the run's folder or the bundle's own.
+    """Reads the bundle of a run from the folder of the run or that of the bundle.
 
     Raises:
       InputError: there is no complete bundle, or it is of another version.
@@ -86,7 +86,7 @@ def load_bundle(path: str | Path) -> Bundle:
     path = path / "bundle" if (path / "bundle").is_dir() else path
     if damaged := checksums.damaged(path):
         raise InputError(
-            f"{path / damaged[0]} is damaged: it has another checksum than when it was written. "
+            f"{path / damaged[0]} is damaged: its checksum differs from the one that was recorded. "
             + _ANEW
         )
     try:
@@ -159,7 +159,7 @@ def _shapes(
     selects: bool,
     clusters: int,
 ) -> dict[str, Any]:
-    """Arrays of the shapes that a bundle holds."""
+    """Arrays that have the shapes of those in a bundle."""
     key = jax.random.key(0)
     if selects and selector is not None:
         variables = [init_search(key, config, source, selector).variables]
@@ -177,5 +177,5 @@ def _shapes(
 
 
 def _filled(variables: Variables) -> dict[str, Any]:
-    """The parts of variables that hold arrays; a checkpoint has no empty ones."""
+    """The parts of variables that hold arrays, since a checkpoint has no empty parts."""
     return {name: tree for name, tree in variables._asdict().items() if jax.tree.leaves(tree)}

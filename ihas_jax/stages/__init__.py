@@ -1,1 +1,1 @@
-"""The stages of a run (base, search, cluster, retrain, evaluate) and their chain."""
+"""The stages of a run: base, search, choose, retrain, evaluate."""

@@ -1,4 +1,4 @@
-"""Training of a click model: the base model, and what the trainings of other stages share."""
+"""The base stage, and what the trainings of all stages share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ihas_jax.training.steps import (
     model_optimizers,
 )
 
-# one program: operation by operation it would take longer to compile than a short training
+# one program compiles faster than its operations one by one, which would take longer than training
 _init = jax.jit(init_train, static_argnums=(1, 2))
 
 
@@ -40,7 +40,7 @@ def train_base(runs: Sequence[Run]) -> list[Trained]:
 def train_runs(
     runs: Sequence[Run], tasks: Sequence[Task], states: Sequence[TrainState]
 ) -> list[Trained]:
-    """Trains one task of each run, side by side where there are several.
+    """Trains one task per run, side by side if there are several runs.
 
     The runs differ in their seed alone.
     """
@@ -51,7 +51,7 @@ def train_runs(
 
 
 def fresh_state(run: Run, name: str, model: Model) -> TrainState:
-    """What the training of a model called `name` starts from."""
+    """The state from which the training of a model called `name` starts."""
     return _init(run.key(name), model, run.config.optimizer)
 
 
@@ -69,14 +69,14 @@ def model_task(
     """The training of a click model on (some of) the training rows.
 
     Args:
-      run: the run that it belongs to.
-      name: its folder within the run, and the name of its seeds.
+      run: the run.
+      name: folder of the training within the run's folder, and the name of its seeds.
       model: the click model.
       rows: training rows to use; all by default.
       valid: rows that decide when to stop; the validation split by default.
       epochs: train exactly these epochs and keep the last one, instead of stopping early.
       round_: a round of updates; by default that of the model alone.
-      transform: what is made of the embeddings in validation.
+      transform: the transform of the embeddings in validation.
     """
     predict = predictor(model, transform)
     ids, labels = valid or run.data.valid
@@ -100,7 +100,7 @@ def model_task(
 def plain_round(config: OptimizerConfig, model: Model) -> Round:
     """A round of training steps of a click model.
 
-    The same config and model give the same function, so that pretraining takes the program of the
-    base model.
+    Equal configs and models give one function, so that pretraining reuses the compiled program of
+    the base model.
     """
     return make_round(make_step(model, model_optimizers(config)))

@@ -30,12 +30,12 @@ _SHOWN_ROWS = 1000
 
 
 class Evaluation(NamedTuple):
-    """What evaluation found.
+    """The result of evaluation.
 
     Attributes:
-      metrics: `base`, `search` and the method's outcome with `auc`, `logloss`, `parameters`;
-        `clusters` or `selection`.
-      bundle: the outcome, to be served.
+      metrics: `base`, `search` and the outcome of the method, each with `auc`, `logloss` and
+        `parameters`; `clusters` or `selection`.
+      bundle: the outcome, ready to be served.
       shown: arrays `[S, ...]` of some test rows for figures: gate probabilities and thresholds.
     """
 
@@ -45,7 +45,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_base(run: Run, base: Trained) -> Evaluation:
-    """Scores a click model that was trained as it is."""
+    """Scores the base model of a run without a method."""
     bundle = base_bundle(run, base)
     return Evaluation({"base": _score(run, "base", bundle).facts}, bundle, {})
 
@@ -56,8 +56,8 @@ def evaluate(
     """Scores base, searched and outcome models on the test split, all rows pooled.
 
     `parameters` of the outcome counts the compact models, without what a mask removes and without
-    the row that removed values share; what routing needs beside them is `router_parameters`.
-    `bytes` are those of all, with what says which numbers and values are kept.
+    the row that removed values share. `router_parameters` counts what routing needs in addition.
+    `bytes` counts all of it, and the record of which numbers and values are kept.
     """
     method, metrics = run.config.method, evaluate_base(run, base).metrics
     searched = search_bundle(run, search)
@@ -91,7 +91,7 @@ def search_bundle(run: Run, search: SearchRuns) -> Bundle:
 def outcome_bundle(
     run: Run, search: SearchRuns, plan: Plan, retrained: Sequence[Trained]
 ) -> Bundle:
-    """The compact models of a plan, and the router to them if there are clusters."""
+    """The compact models of a plan, and their router if there are clusters."""
     pairs = zip(carried(run, plan), retrained, strict=True)
     models = tuple(_compact(run, expert, trained) for expert, trained in pairs)
     if plan.centroids is None:
@@ -113,7 +113,7 @@ def _bundle(
 
 
 def _whole(model: Model, variables: Variables, transform: Transform | None = None) -> Served:
-    """A model all of whose parameters are needed."""
+    """A model that needs all of its parameters to serve."""
     parameters = count_parameters(variables.params)
     return Served(model, variables, parameters, 4 * parameters, transform)
 
@@ -133,7 +133,7 @@ def _compact(run: Run, expert: Expert, trained: Trained) -> Served:
 def fold_factors(variables: Variables) -> Variables:
     """Variables whose factors are multiplied into the embedding table.
 
-    A model computes with them what it computes with the given ones.
+    They give the same predictions as the given variables.
     """
     params, constants = variables.params, dict(variables.constants)
     factors = constants.pop(FACTORS, None)
@@ -145,7 +145,7 @@ def fold_factors(variables: Variables) -> Variables:
 
 
 class _Scored(NamedTuple):
-    """Scores of a bundle beside its size, and its predictions and clusters of the test rows."""
+    """Scores and size of a bundle, and its predictions and clusters of the test rows."""
 
     facts: dict[str, Any]
     probs: np.ndarray
@@ -156,7 +156,7 @@ def _score(run: Run, name: str, bundle: Bundle) -> _Scored:
     """Scores a bundle on the test rows.
 
     Raises:
-      InputError: a probability is not a number; names the model.
+      InputError: a probability is not a number; the message names the model.
     """
     ids, labels = run.data.test
     title, more = f"[evaluate] {name}", {}
@@ -170,7 +170,7 @@ def _score(run: Run, name: str, bundle: Bundle) -> _Scored:
         scores = score(labels, probs)
     except DivergedError as error:
         raise InputError(
-            f"The test rows have no scores by '{name}'. {error} Try a smaller "
+            f"The model '{name}' can't be scored on the test rows. {error} Try a smaller "
             "--optimizer.learning-rate, with a new --output."
         ) from None
     size = {"parameters": bundle.parameters, "bytes": bundle.bytes}
@@ -194,7 +194,7 @@ def _describe_cluster(run: Run, plan: Plan, outcome: _Scored, c: int) -> dict[st
 
 
 def _describe_selection(run: Run, expert: Expert) -> dict[str, Any]:
-    """Mean kept coordinates of the values of each field, and the share of all."""
+    """Mean number of kept coordinates per value of each field, and the kept share of all."""
     spec = run.model.embedding
     numbers = expert.selection.parameters_by_field(spec)
     widths = np.array(numbers) / np.array(spec.sizes)
@@ -205,7 +205,7 @@ def _describe_selection(run: Run, expert: Expert) -> dict[str, Any]:
 
 
 def _show(run: Run, search: SearchRuns) -> dict[str, np.ndarray]:
-    """What the selection shows of some test rows."""
+    """Gate probabilities and thresholds of some test rows, for figures."""
     model, transform = run.searched_model, Selecting(require_selector(run))
 
     def batch(variables: Variables, ids: Array) -> Any:

@@ -21,13 +21,13 @@ from ihas_jax.training.loop import Trained
 from ihas_jax.training.steps import TABLES, TrainState, model_optimizers
 
 Start = Callable[[Model, Expert, TrainState], TrainState]
-"""What training starts from: the compact model, its expert, a fresh state -> a state."""
+"""Makes the state that a training starts from: `start(compact model, expert, fresh state)`."""
 
 
 def carried(run: Run, plan: Plan) -> tuple[Expert, ...]:
     """The experts of a plan, with selections of the run's own embedding table.
 
-    They differ from the plan's where another click model was searched.
+    The selections differ from those of the plan where another click model was searched.
     """
     source, target = run.searched_model.embedding, run.model.embedding
     return tuple(
@@ -37,11 +37,11 @@ def carried(run: Run, plan: Plan) -> tuple[Expert, ...]:
 
 
 def retrain(run: Run, plan: Plan, search: SearchRuns) -> list[Trained]:
-    """Trains every expert of a plan on its own rows, with early stopping on its own rows.
+    """Trains every expert of a plan on its training rows, with early stopping on its valid rows.
 
-    Weights start as the method's recipe says: fresh, or from the kept part of weights that the
-    search began with or came by. With `retrain.warm_start` fresh ones give way to the searched
-    tables. The constants of a selection are those of its model.
+    The recipe of the method names the initial weights: fresh ones, or the kept part of initial or
+    rewound weights of the search. With `retrain.warm_start` the searched tables take the place of
+    fresh ones.
     """
     start = _start(run, search)
     return [_train(run, expert, start) for expert in carried(run, plan)]
@@ -66,7 +66,7 @@ def _stopping(run: Run, expert: Expert) -> Split:
 
 
 def _start(run: Run, search: SearchRuns) -> Start:
-    """The start that the recipe asks for."""
+    """The start that the recipe of the method asks for."""
     recipe = require_selector(run).recipe
     if recipe.initial_weights == "fresh":
         if run.config.retrain.warm_start:
@@ -83,10 +83,10 @@ def _start(run: Run, search: SearchRuns) -> Start:
 def _from_tables(
     run: Run, source: Variables, model: Model, expert: Expert, state: TrainState
 ) -> TrainState:
-    """A state with the kept part of the searched tables that are shaped as the model's own."""
+    """A state with the kept part of those searched tables that have the shape of the model's."""
     full, searched = run.model.tables, run.searched_model.tables
     if full[EMBEDDING].dim != searched[EMBEDDING].dim:
-        say("[retrain] starts cold: the searched tables are of another shape")
+        say("[retrain] starts from fresh weights: the searched tables have another shape")
     tables = dict(state.params[TABLES])
     for name, spec in model.tables.items():
         theirs = searched.get(name)

@@ -31,14 +31,14 @@ from ihas_jax.selectors.selection import all_coordinates
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its config, its data, its folder.
+    """One run.
 
     Attributes:
       config: every choice of the run.
-      data: its data.
-      workdir: its folder.
-      searched_by: the click model that was searched, where another run did it; None for the run's
-        own.
+      data: the log.
+      workdir: the folder of the run.
+      searched_by: the click model that another run searched for this one; None where the run
+        searches for itself.
     """
 
     config: Config
@@ -64,7 +64,7 @@ class Run:
         return build_selector(self.config, self.searched_model, self.epoch_steps)
 
     def expert_model(self, expert: Expert) -> Model:
-        """The compact click model of an expert whose selection is of the run's own table."""
+        """The compact click model of an expert; see `retrain.carried` for the selection."""
         full, selection = self.model.embedding, expert.selection
         kept = None if selection.kept == all_coordinates(full) else selection.kept
         return self._build(self.config.model, expert.rows, kept, selection.stored_values(full))
@@ -88,7 +88,7 @@ class Run:
         return jax.random.fold_in(jax.random.key(self.config.seed), zlib.crc32(name.encode()))
 
     def seed(self, name: str) -> int:
-        """An integer seed for NumPy and scikit-learn, from the same two things as `key`."""
+        """The integer seed, for NumPy and scikit-learn, of the part of the run called `name`."""
         return zlib.crc32(f"{name}/{self.config.seed}".encode())
 
     @property
@@ -117,9 +117,9 @@ class Run:
         gate_every: int = 0,
         gate_rows: np.ndarray | None = None,
     ) -> Rounds:
-        """Training batches of the given training rows, or of all, and gate batches for a search.
+        """Batches of the given training rows, or of all, and gate batches for a search.
 
-        Gate batches are of the given validation rows, or of all.
+        Gate batches hold the given validation rows, or all.
         """
         train, valid, config = self.data.train, self.data.valid, self.config.train
         rows = np.arange(len(train.labels), dtype=np.int32) if rows is None else rows

@@ -25,7 +25,7 @@ from ihas_jax.method_config import AutoDimConfig, OptEmbedConfig, OptFSConfig, P
 from ihas_jax.models.base import cut_network
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.pipeline.fit import fit
-from ihas_jax.pipeline.reuse import borrow
+from ihas_jax.pipeline.reuse import reuse_stages
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.storage import load_bundle
@@ -66,7 +66,7 @@ def runs(log, tmp_path_factory):
         if method not in done:
             config = dataclasses.replace(PLAIN, method=method)
             if method != "none":
-                borrow(config, log, folder / method, run("none").workdir)
+                reuse_stages(config, log, folder / method, run("none").workdir)
             done[method] = fit(config, log, folder / method)
         return done[method]
 
@@ -134,7 +134,7 @@ def test_a_finished_search_is_read_back(runs, log, method, tmp_path):
             assert again.metrics[name] == result.metrics[name]
 
 
-def test_a_borrowed_base_model_is_not_trained_again(runs):
+def test_a_reused_base_model_is_not_trained_again(runs):
     lines = (runs("pep").workdir / "log.jsonl").read_text().splitlines()
     stages = {json.loads(line).get("stage") for line in lines}
     assert "base" not in stages and "search" in stages
@@ -149,15 +149,15 @@ def test_a_borrowed_base_model_is_not_trained_again(runs):
         ("retrain.warm_start", True, {"base", "search"}),
     ],
 )
-def test_stages_are_borrowed_that_nothing_touches(runs, log, tmp_path, flag, value, stages):
+def test_stages_are_reused_that_nothing_touches(runs, log, tmp_path, flag, value, stages):
     config = replaced(dataclasses.replace(PLAIN, method="pep"), flag, value)
-    borrow(config, log, tmp_path / "run", runs("pep").workdir)
+    reuse_stages(config, log, tmp_path / "run", runs("pep").workdir)
     assert {name for name in ("base", "search") if (tmp_path / "run" / name).exists()} == stages
 
 
-def test_nothing_is_borrowed_from_a_run_on_other_data(runs, tmp_path):
+def test_nothing_is_reused_from_a_run_on_other_data(runs, tmp_path):
     other = synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30, seed=1))
-    borrow(PLAIN, other, tmp_path / "run", runs("none").workdir)
+    reuse_stages(PLAIN, other, tmp_path / "run", runs("none").workdir)
     assert not (tmp_path / "run" / "base").exists()
 
 

@@ -182,7 +182,7 @@ def test_a_model_of_another_dimension_is_refused(searched, log, tmp_path, name, 
 
 def test_any_other_difference_is_refused(searched, log, tmp_path):
     config = dataclasses.replace(with_model(name="fm"), seed=1)
-    words = "is a run of another config: seed: 0 -> 1. Its search serves runs that differ"
+    words = "is a run of another config: seed: 0 -> 1. Its search can serve only runs that differ"
     refused(log, searched, tmp_path, words, config)
 
 

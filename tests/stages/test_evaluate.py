@@ -149,6 +149,6 @@ def test_a_model_that_diverged_is_named(run):
     params, stats, constants = init_model(jax.random.key(0), run.model)
     broken = jax.tree.map(lambda leaf: leaf * jnp.nan, params)
     trained = SimpleNamespace(variables=Variables(broken, stats, constants))
-    words = "no scores by 'base'. The prediction in row 0 is nan.*smaller --optimizer.learning-rate"
+    words = "'base' can't be scored .* The prediction in row 0 is nan.*--optimizer.learning-rate"
     with pytest.raises(InputError, match=words):
         evaluate.evaluate_base(run, trained)
