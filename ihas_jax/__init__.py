@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        """A name of `ihas_jax.api`, imported when first asked for.
+        """A name of `ihas_jax.api`, imported when it is first used.
 
         Importing all of it takes seconds, and a script prepares for Ctrl-C before that.
         """

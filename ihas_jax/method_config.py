@@ -1,6 +1,6 @@
 """The choices of the selection methods that iHAS is compared with, one frozen dataclass each.
 
-What they share (pretraining, gate steps, the gates' optimiser) is in `config.SearchConfig`.
+Pretraining, gate steps and the optimiser of the gates are in `config.SearchConfig`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,18 @@ from typing import Literal
 from ihas_jax.errors import InputError
 
 MethodName = Literal[
-    "none", "ihas", "autofield", "adafs_soft", "adafs_hard", "autodim", "pep", "optembed", "optfs",
-    "sseds", "dimreg",
-]  # fmt: skip
+    "none",
+    "ihas",
+    "autofield",
+    "adafs_soft",
+    "adafs_hard",
+    "autodim",
+    "pep",
+    "optembed",
+    "optfs",
+    "sseds",
+    "dimreg",
+]
 
 
 @dataclass(frozen=True)
@@ -21,12 +30,12 @@ class AutoFieldConfig:
     """AutoField (Wang et al., WWW 2022)."""
 
     weights: Literal["softmax", "gumbel"] = "gumbel"
-    """Field weights in the search: with Gumbel noise as in the paper, or the plain softmax that is
-    the default of the published code."""
+    """The field weights in the search: with Gumbel noise, as in the paper, or plain softmax.
+    Plain softmax is the default of the published code."""
     fields: int | None = None
-    """Fields to keep; half of them by default."""
+    """The number of fields to keep; half of them by default."""
     anneal: float = 5e-5
-    """gumbel: fall of the temperature from 1 to .01, per step."""
+    """gumbel: fall of the temperature per step, from 1 to 0.01."""
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
@@ -39,22 +48,22 @@ class AdaFSConfig:
     """AdaFS, soft and hard (Lin et al., KDD 2022)."""
 
     fields: int | None = None
-    """adafs_hard: fields that an instance keeps; half of them by default."""
+    """adafs_hard: number of fields that an instance keeps; half of them by default."""
     relu: bool = True
-    """Whether the softmax sees ReLU and dropout of the controller's scores, as published."""
+    """Whether ReLU and dropout come before the softmax of the scores, as published."""
     dropout: float = 0.2
-    """Dropout rate of the controller's scores."""
+    """The dropout rate of the controller's scores."""
     reweight: bool = True
     """adafs_hard: whether the kept weights are divided by their sum."""
     weighted: bool = True
-    """adafs_hard: whether kept fields are multiplied by their weights, rather than by 1."""
+    """adafs_hard: whether kept fields are multiplied by their weights or by 1."""
     rescale: bool = True
-    """Multiply weights by the number of kept fields, for networks without batch norm, whose inputs
-    would shrink when pretraining ends."""
+    """Whether weights are multiplied by the number of kept fields.
+    Without it, and without batch norm, the network's inputs shrink when pretraining ends."""
     unit_products: bool = True
-    """Start the embeddings' batch norm at the scale at which the inner products of all pairs of
-    fields add up to a variance of 1, rather than at scale 1, at which FM and its kin start with
-    log-odds in the tens."""
+    """Whether the batch norm of embeddings starts at a scale that suits sums of inner products.
+    At this scale the inner products of all pairs of fields add up to a variance of 1.
+    At scale 1, FM and similar models start with log-odds of ten and more."""
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
@@ -67,9 +76,9 @@ class AutoDimConfig:
     """AutoDim (Zhao et al., WWW 2021)."""
 
     dims: tuple[int, ...] = (2, 4, 8, 16)
-    """Candidate embedding sizes of a field, the largest at most the model's."""
+    """The candidate embedding sizes of a field, up to --model.dim."""
     anneal: float = 5e-5
-    """Fall of the Gumbel-softmax's temperature from 1 to .01, per step."""
+    """The fall of the temperature of the Gumbel-softmax per step, from 1 to 0.01."""
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
@@ -85,19 +94,19 @@ class PepConfig:
     thresholds: Literal[
         "global", "coordinate", "value", "field", "value_coordinate", "field_coordinate"
     ] = "value_coordinate"
-    """What has a threshold of its own; the published runs give every number of the table one."""
+    """What shares a threshold; in the published runs every number of the table has its own one."""
     start: float = -15.0
-    """Where thresholds start, before the sigmoid (-150 in the published runs on long logs)."""
+    """The start of the thresholds before the sigmoid (-150 in the published runs on long logs)."""
     end: float = 0.0
-    """Where weight decay drives them, at most 0; near 0 they arrive late."""
+    """The planned end of the thresholds, at most 0; if it is near 0 they reach it later."""
     epochs: int = 20
-    """Epochs in which thresholds would rise from start to end at their first pace."""
+    """The number of epochs in which thresholds would rise from start to end by their first step."""
     kept: float = 0.5
-    """Share of the embedding table's numbers to keep; the search ends when it is reached."""
+    """The share of the embedding table's numbers to keep; the search ends when it is reached."""
     ticket: bool = True
-    """Retrain from the initial embeddings (the lottery ticket) rather than from fresh ones."""
+    """Whether retraining starts from the initial embeddings (the lottery ticket) or fresh ones."""
     stopping: Literal["valid", "test"] = "valid"
-    """Split that stops retraining; the published code looks at the test split."""
+    """The split that decides when retraining stops; the published code takes the test split."""
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
@@ -113,22 +122,22 @@ class OptFSConfig:
     """OptFS (Lyu et al., WWW 2023)."""
 
     epochs: int = 10
-    """Length of the search, whatever the bound of other trainings; unopposed gates close by half of
-    it."""
+    """The number of epochs of the search, whatever --train.max-epochs says.
+    Gates that the loss does not hold open close within half of it."""
     rewind: int = 1
-    """Epochs after which the weights are set aside that retraining starts from."""
+    """Retraining starts from the weights after this number of epochs."""
     temperature: float = 1000.0
-    """Temperature of the gates in the last epoch; it rises from 1 by equal factors."""
+    """The temperature of the gates in the last epoch; it rises from 1 by equal factors."""
     weight: float = 0.05
-    """Weight of the mean gate in the loss: the paper's lambda times the number of values."""
+    """The weight of the mean gate in the loss: the paper's lambda times the number of values."""
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
         _not_negative("optfs.weight", self.weight)
         if not 0 <= self.rewind < self.epochs:
             raise InputError(
-                f"--optfs.rewind {self.rewind} must lie between 0 and --optfs.epochs "
-                f"{self.epochs}, less one."
+                f"--optfs.rewind {self.rewind} must be at least 0 and less than --optfs.epochs, "
+                f"which is {self.epochs}."
             )
         if not self.temperature >= 1:
             raise InputError(f"--optfs.temperature must be at least 1, not {self.temperature}.")
@@ -139,22 +148,22 @@ class OptEmbedConfig:
     """OptEmbed (Lyu et al., CIKM 2022)."""
 
     weight: float = 1e-3
-    """Weight of the sum over fields of exp(-threshold) in the loss."""
+    """The weight of the sum of exp(-threshold) over fields in the loss."""
     reach: float = 1.0
-    """How far the penalty alone drives thresholds in so many epochs, as a multiple of an
-    embedding's mean initial L1 norm; sets the step of their plain SGD."""
+    """How far the penalty alone moves thresholds in --optembed.epochs; sets their step size.
+    The unit is the mean L1 norm of an initial embedding."""
     epochs: int = 10
-    """Epochs for which `reach` is meant; the search itself stops early."""
+    """The number of epochs that --optembed.reach refers to; the search itself stops early."""
     generations: int = 30
-    """Generations of the evolution of widths."""
+    """The number of generations of the evolution of widths."""
     mutants: int = 10
-    """Candidates of a generation that are mutated parents."""
+    """The number of candidates per generation that are mutated parents."""
     children: int = 10
-    """Candidates of a generation that cross two parents."""
+    """The number of candidates per generation that cross two parents."""
     parents: int = 10
-    """Best candidates so far, from which the next generation comes."""
+    """The number of best candidates so far from which the next generation comes."""
     mutation: float = 0.1
-    """Probability that a mutant draws a field's width anew."""
+    """The probability that a mutant replaces the width of a field by a random one."""
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
@@ -171,7 +180,7 @@ class SsedsConfig:
     """SSEDS (Qu et al., SIGIR 2022)."""
 
     kept: float = 0.5
-    """Share of the K coordinates to keep (0.1 in published ports)."""
+    """The share of the K coordinates to keep (0.1 in published ports)."""
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
@@ -183,11 +192,11 @@ class DimRegConfig:
     """DimReg, dimension regularisation by global gates, as ported to PyTorch in Autogrow."""
 
     weight: float = 0.1
-    """Weight of the regulariser."""
+    """The weight of the regulariser in the loss."""
     l1_ratio: float = 1.0
-    """Factor of the mean gate in it, beside the polarisation; the larger, the fewer are kept."""
+    """The factor of the mean gate in the regulariser; a larger factor keeps fewer coordinates."""
     slope: float = 5.0
-    """Slope of the gates' sigmoid."""
+    """The slope of the sigmoid of the gates."""
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""

@@ -1,4 +1,4 @@
-"""Where the choices of a run start from."""
+"""Presets: the values that the choices of a run start from."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ def preset(name: PresetName, model: ModelName = "dnn", method: MethodName = "iha
     """The starting values of a run with a click model and a selection method.
 
     `paper` is the paper's setting for logs of tens of millions of rows. `small` is for logs of
-    up to a few million: smaller batches, so that an epoch has enough steps to learn from; gate
-    updates every second batch, since one per 100 would leave the gates where they started; two
-    epochs of pretraining, since a small log is soon fitted; and one more epoch of patience.
-    `reference` has the sizes, batch norm, dropout and initial weights that the examples of the
-    library which the paper builds on, pytorch-fm, give the model (to models that it does not have,
-    those it gives most). Pretraining and gate steps are those of the method's published code.
+    up to a few million rows: smaller batches, so that an epoch has enough steps to learn from;
+    gate updates every second batch, since one per 100 would leave the gates where they started;
+    two epochs of pretraining, since a small log is soon fitted; and one more epoch of patience.
+    `reference` has the sizes, batch norm, dropout and initial weights of the model in the examples
+    of pytorch-fm, on which the paper builds; models that pytorch-fm lacks have its most frequent
+    ones. Pretraining and gate steps are those of the method's published code.
 
     Raises:
       InputError: there is no such preset.
     """
     if name not in get_args(PresetName):
-        raise InputError(f"no preset {name!r}; there are {', '.join(get_args(PresetName))}")
+        names = ", ".join(get_args(PresetName))
+        raise InputError(f"There is no preset {name!r}; the presets are {names}.")
     config = Config(method=method, model=ModelConfig(model), search=search_of(method, name))
     if name == "reference":
         usual: dict[str, Any] = {"hidden": (16, 16), "batch_norm": True, "dropout": 0.2}
@@ -51,7 +52,7 @@ def preset(name: PresetName, model: ModelName = "dnn", method: MethodName = "iha
 
 
 def search_of(method: MethodName, name: PresetName) -> SearchConfig:
-    """Pretraining and gate steps of a method."""
+    """Pretraining and gate steps of a method under a preset."""
     found = None if method == "none" else find_method(method)
     search = SearchConfig() if found is None else found.search
     if name != "small":
