@@ -1,4 +1,4 @@
-"""Measures ihas_jax beside plain PyTorch: prints one table, writes Markdown, JSON and a plot."""
+"""Measures ihas_jax and plain PyTorch: prints a table, writes Markdown, JSON and a figure."""
 
 from __future__ import annotations
 
@@ -38,39 +38,49 @@ from ihas_jax.progress import console, say
 from ihas_jax.reporting.tables import Grid
 
 Measure = Literal[
-    "criteo", "avazu", "search", "scaling", "limit", "breakdown", "memory", "feeding", "clusters",
-    "seeds", "stages", "full",
-]  # fmt: skip
+    "criteo",
+    "avazu",
+    "search",
+    "scaling",
+    "limit",
+    "breakdown",
+    "memory",
+    "feeding",
+    "clusters",
+    "seeds",
+    "stages",
+    "full",
+]
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measures training, search, memory and whole stages, ours and PyTorch's taking turns.
+    """Measures training, search, memory and whole stages; ihas_jax and PyTorch take turns.
 
-    PyTorch's side needs `pip install -e '.[bench]'`; without it, ours is measured alone. Nothing
-    else should run meanwhile.
+    PyTorch needs `pip install -e '.[bench]'`; without it, ihas_jax is measured alone. Nothing else
+    should run at the same time.
     """
 
     settings: Settings = field(default_factory=Settings)
-    """How much is measured, and how often."""
+    """The size and the number of measurements."""
     only: tuple[Measure, ...] = get_args(Measure)
     """The measures to take."""
     data: Path | None = None
-    """The folder that prepare.py made, for 'stages', which is left out without it."""
+    """The folder that prepare.py made, for 'stages'; without it, 'stages' is left out."""
     epochs: int = 3
-    """How many epochs each training in 'stages' has, on both sides."""
+    """The number of epochs of each training in 'stages', on both sides."""
     stage_turns: int = 3
-    """How many turns each side has in 'stages'."""
+    """The number of turns of each side in 'stages'."""
     memory_rows: int = 2_000_000
-    """How many rows the log of 'memory' has."""
+    """The number of rows of the log of 'memory'."""
     feeding_rows: int = 2_000_000
-    """How many rows the store of 'feeding' has."""
+    """The number of rows of the store of 'feeding'."""
     cluster_rows: int = 1_000_000
-    """How many rows the log of 'clusters' has."""
+    """The number of rows of the log of 'clusters'."""
     full_shape: Shape | None = None
-    """The shape of the log of 'full', a whole run, which is left out without it."""
+    """The shape of the log of 'full', a whole run; without it, 'full' is left out."""
     full_rows: int | None = None
-    """How many rows the log of 'full' has; by default as many as the real one."""
+    """The number of rows of the log of 'full'; by default that of the real log."""
     results: Path = Path("experiments/results/benchmark")
     """Where the results go: this path with .md, .json and .png at its end."""
 
@@ -79,7 +89,7 @@ def main() -> None:
     """Parses the command line, measures, writes the results."""
     arguments = tyro.cli(Arguments)
     if not HAS_TORCH:
-        say("torch is not installed, so ours is measured alone; pip install -e '.[bench]'")
+        say("torch is not installed, so ihas_jax is measured alone; pip install -e '.[bench]'")
     rows, missing = [], []
     for name in arguments.only:
         measure = _measures(arguments)[name]
@@ -131,7 +141,7 @@ def _measures(arguments: Arguments) -> dict[Measure, Callable[[], Row] | None]:
 _HEADERS = ("measure", "side", "median", "ratio", "goal")
 _TEXTS = (0, 1)
 _LINE = 160
-"""How many characters a line of the figure has at most."""
+"""The largest number of characters in a line of the figure."""
 
 
 def _table(rows: list[Row]) -> Grid:
@@ -169,8 +179,8 @@ def _lines(rows: list[Row], arguments: Arguments) -> list[str]:
         *_about(),
         "",
         f"Medians over {arguments.settings.turns} turns of each side ({arguments.stage_turns} of "
-        "whole stages; memory, the parts of a step, clustering and a whole run once). Ratio: how "
-        "many times as long as the first side. Goal: of the ratio.",
+        "whole stages; memory, the parts of a step, clustering and a whole run once). Ratio: time "
+        "as a multiple of the first side's. Goal: the ratio that we wanted.",
         "",
         *markdown_table(_HEADERS, cells, _TEXTS),
         "",
@@ -180,7 +190,7 @@ def _lines(rows: list[Row], arguments: Arguments) -> list[str]:
 
 
 def _about() -> list[str]:
-    """Hardware, versions and command, as list items."""
+    """List items on hardware, versions and command."""
     torch = f"{version('torch')}, {torch_threads()} threads" if HAS_TORCH else "not measured"
     return [*machine(), f"- torch: {torch}"]
 
@@ -193,7 +203,7 @@ def _sentence(row: Row) -> str:
 
 
 def _plain(line: str) -> str:
-    """A line of Markdown as matplotlib's text, on several lines where it is long."""
+    """A line of Markdown as a text for matplotlib; a long line is wrapped."""
     return textwrap.fill(printable(line).replace("`", "").replace("$", r"\$"), _LINE)
 
 

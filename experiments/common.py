@@ -1,4 +1,4 @@
-"""What the scripts share: flags, scores to resume from, files of results, tables, figures."""
+"""Parts that scripts share: flags, scores to resume from, files of results, tables, figures."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ Flags = TypeVar("Flags", bound=Comparison)
 
 
 def parse(kind: type[Flags], about: str | None) -> Flags:
-    """Reads the command line of a comparison, which its help says something `about`."""
+    """Reads the command line of a comparison, whose help begins with `about`."""
     return tyro.cli(kind, description=about, default=kind(config=early_preset()))
 
 
 def early_preset() -> Config:
-    """The preset that the command line names, read ahead since it sets the flags' defaults.
+    """The preset that the command line names, read first since it sets the defaults of the flags.
 
-    What is wrong with the flags it reads is left for the whole command line to say.
+    Wrong flags are not reported here, but when the whole command line is read.
     """
 
     @dataclass(frozen=True)
@@ -106,19 +106,19 @@ class Record:
 
     Attributes:
       arguments: the flags of the comparison.
-      besides: what else the scores depend on, by name, as JSON.
-      logs: the scores by log; at first those in the file, or none where anything that they
-        depend on has changed.
+      identity: everything else that the scores depend on, by name, as JSON.
+      logs: the scores by log; at first those of the file, or none if flags or `identity` differ
+        from those of the file.
     """
 
     arguments: LogComparison
-    besides: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
     logs: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         path = Path(f"{self.arguments.results}.json")
         found = read_json(path) if path.exists() else {}
-        wanted = {"seeds": self.arguments.seeds, **self.besides}
+        wanted = {"seeds": self.arguments.seeds, **self.identity}
         same = all(found.get(name) == value for name, value in wanted.items())
         same = same and from_json(Config, found["config"]) == self.arguments.config
         self.logs = null_to_nan(found["logs"]) if same else {}
@@ -127,7 +127,7 @@ class Record:
     def content(self) -> dict[str, Any]:
         """The content of the file."""
         config = to_json(self.arguments.config)
-        return {"logs": self.logs, "seeds": self.arguments.seeds, "config": config, **self.besides}
+        return {"logs": self.logs, "seeds": self.arguments.seeds, "config": config, **self.identity}
 
     def save(self) -> None:
         """Writes the scores so far."""
@@ -149,10 +149,10 @@ def write_results(
       content: the content of the JSON file; nan becomes null.
       lines: makes the lines of the Markdown file.
       draw: makes the figure, if there is one.
-      names: how the figure shows the names of the user that stand in it.
+      names: how the figure shows the names of a user.
 
     Returns:
-      The files that could not be made; an error of the JSON file is raised.
+      The files that could not be made, except the JSON file, whose error is raised.
     """
     results.parent.mkdir(parents=True, exist_ok=True)
     write_json(Path(f"{results}.json"), content)
@@ -170,13 +170,13 @@ def write_results(
 
 
 def print_results(results: Path, missing: Sequence[str]) -> None:
-    """Prints the Markdown file; exits with code 1 where `write_results` left files `missing`."""
+    """Prints the Markdown file; exits with code 1 if `write_results` could not make all files."""
     require_parts(missing, f"{results}.json")
     print(Path(f"{results}.md").read_text(encoding="utf-8"))
 
 
 def report(title: str, body: Sequence[str], config: Config, figure: str = "") -> list[str]:
-    """The lines of a Markdown file: title, body, a line that shows a figure, how it was made."""
+    """The lines of a Markdown file: title, body, figure, provenance."""
     shown = [figure, ""] if figure else []
     return [f"# {title}", "", *body, "", *shown, *provenance(config), ""]
 
@@ -196,19 +196,19 @@ def markdown_table(
 
 
 def spread_cell(runs: Runs, metric: str, digits: int = 4) -> str:
-    """Mean and deviation of a metric over seeds, or why an AUC is not defined."""
+    """The mean and deviation of a metric over seeds, or why an AUC is not defined."""
     if metric == "auc":
         return auc_spread(runs)
     return f"{spread([run[metric] for run in runs]):.{digits}f}"
 
 
 def gain_over(base: Runs, runs: Runs, metric: str) -> Gain:
-    """What `runs` have more of a metric than `base`, seed by seed."""
+    """The difference of `runs` from `base` in a metric, seed by seed."""
     return paired_gain([run[metric] for run in runs], [run[metric] for run in base])
 
 
 def gain_cells(base: Runs, runs: Runs, metric: str, digits: int = 4) -> list[str]:
-    """The difference of `gain_over` and its p-value; two empty cells beside the base itself."""
+    """The difference of `gain_over` and its p-value; two empty cells for the base itself."""
     if runs is base:
         return ["", ""]
     gain = gain_over(base, runs, metric)
@@ -231,7 +231,7 @@ def summarize(scores: Mapping[str, Runs], metrics: Sequence[str]) -> dict[str, d
 
 
 def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure of some inches with that many panels, row by row, open at the top and right."""
+    """A figure of a size in inches, with `count` panels that are open at the top and right."""
     figure = Figure(figsize=size, layout="constrained")
     rows = -(-count // columns)
     axes = [figure.add_subplot(rows, columns, n + 1) for n in range(count)]

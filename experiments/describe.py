@@ -38,9 +38,9 @@ class Arguments:
     store: tyro.conf.Positional[Path]
     """The store's folder."""
     verify: bool = False
-    """Compare every file with the checksum that was written with it."""
+    """Whether every file is compared with the checksum that was written with it."""
     figure: Path | None = None
-    """Draw the frequencies of the values into this file (.png, .pdf or .svg)."""
+    """The file for a figure of the frequencies of the values (.png, .pdf or .svg)."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Measures `prepare` on generated logs of Criteo's shape, beside pandas and a Python loop."""
+"""Measures `prepare`, pandas and a Python loop on generated logs of Criteo's shape."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Arguments:
     """
 
     rows: tuple[int, ...] = (1_000_000, 4_000_000, FULL_ROWS)
-    """How many rows each log has; the full one needs 30 GB of disk."""
+    """The number of rows of each log; the full log needs 30 GB of disk."""
     turns: int = 3
-    """How many turns ours and pandas have on the first log; the loop has one."""
+    """The number of turns of ihas_jax and pandas on the first log; the loop has one turn."""
     folder: Path | None = None
-    """Where logs and stores are written meanwhile; a temporary folder by default."""
+    """The folder for logs and stores; a temporary folder by default."""
     results: Path = Path("experiments/results/ingest")
     """Where the results go: this path with .md and .json at its end."""
 
@@ -77,8 +77,8 @@ def main() -> None:
             found += [_median(rows, path, name, runs) for name, runs in taken.items()]
             path.unlink()
     for row in found:
-        beside = row["rows"] == found[0]["rows"]
-        row["ratio"] = row["seconds"] / found[0]["seconds"] if beside else 0
+        comparable = row["rows"] == found[0]["rows"]
+        row["ratio"] = row["seconds"] / found[0]["seconds"] if comparable else 0
     console.print(Grid("Preparing a raw log", _HEADINGS, [*map(_cells, found)], _TEXTS))
     _save(found, arguments.results)
 
@@ -91,7 +91,7 @@ def _write(path: Path, rows: int) -> None:
 
 
 def _measure(side: Callable[[Path], dict[str, float]], path: Path) -> dict[str, float]:
-    """Runs one side in a process of its own."""
+    """Runs one side in a new process."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn) as pool:
         return pool.submit(_timed, side, path).result()
@@ -197,7 +197,7 @@ def _save(found: list[dict[str, float]], results: Path) -> None:
         *about,
         "",
         "Generated text (`experiments/generate.py`), from the file to the finished store, each in "
-        "a process of its own; medians. Ratio: to ours on the same file.",
+        "a new process; medians. Ratio: to ihas_jax on the same file.",
         "",
         *markdown_table(_HEADINGS, map(_cells, found), _TEXTS),
         "",

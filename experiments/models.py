@@ -1,8 +1,8 @@
 """All click models side by side: equation, parameters, time of a step, test AUC on real logs.
 
-Times and parameters are those at the shape of the full Avazu log with the default choices and
-row-wise updates; each model takes turns with the DNN. On each log the models are trained as they
-are, without selection, with several seeds. The same command resumes after an interruption.
+Times and parameters are measured at the shape of the full Avazu log with the default choices and
+row-wise updates; each model takes turns with the DNN. On each log the models are trained without
+selection, with several seeds. The same command resumes after an interruption.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _lines(arguments: Arguments, rows: Sequence[dict[str, Any]], logs: dict[str,
 
 
 def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
-    """Equation, parameters, and milliseconds of a step beside the DNN's, at Avazu's shape."""
+    """Equation, parameters, and the time of a step against the DNN's, at Avazu's shape."""
     say(f"[Models] {config.name}")
     sizes = sizes_of("avazu", settings.shrink)
     data = draw_split(sizes, settings.batch_size * settings.steps)

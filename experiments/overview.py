@@ -1,4 +1,4 @@
-"""Draws the first picture of the README: what each selection method costs and saves on each log."""
+"""Draws the first picture of the README: AUC and size of each selection method on each log."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from ihas_jax.reporting.drawing import figure_names, save_figure
 from ihas_jax.selectors.registry import METHODS
 
 _REACH = (-22.0, 6.0)
-"""Differences that a panel shows, in thousandths of AUC."""
+"""The range of differences that a panel shows, in thousandths of AUC."""
 
 Scores = dict[str, list[dict[str, Any]]]
-"""Scores of each seed by method, of one log."""
+"""Scores of one log: a list over seeds, by method."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def draw(logs: dict[str, Scores]) -> Figure:
 def draw_method(
     panel: Axes, row: int, runs: list[dict[str, Any]], base: list[dict[str, Any]], ours: bool
 ) -> None:
-    """A dot with its deviation, or an arrow at the edge with the number beside it; and the size."""
+    """Draws a dot with its deviation, or an arrow and a number at the edge; and the size."""
     color = "C3" if ours else "C0"
     gain = paired_gain([run["auc"] for run in runs], [run["auc"] for run in base]).spread
     mean, deviation = 1000 * gain.mean, 1000 * gain.deviation

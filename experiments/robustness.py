@@ -1,4 +1,4 @@
-"""Shows what becomes of kills, full disks, read-only folders, damaged bytes and random logs."""
+"""Tries kills, full disks, read-only folders, damaged bytes and random logs on tiny runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ihas_jax.reporting.tables import Grid
 
 _STAGES = ("base", "search", "cluster", "retrain", "evaluate")
 _CHAIN = 4
-"""Kills of one run before it may end."""
+"""The number of kills of one run before it may end."""
 _HEADINGS = ("trial", "wanted", "trials", "went wrong", "what came of them")
 _TEXTS = (0, 1, 4)
 
@@ -45,7 +45,7 @@ class Job:
     """The flags of every kind of trial."""
 
     folder: Path | None = None
-    """Where the tiny runs are made; a temporary folder by default."""
+    """The folder of the tiny runs; a temporary folder by default."""
     seed: int = 0
     """The seed of random moments, sizes and bytes."""
     results: Path = Path("experiments/results/robustness")
@@ -54,12 +54,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Kill(Job):
-    """Ends runs of all methods by kill -9, some inside the rename of a checkpoint."""
+    """Ends runs of all methods by kill -9, some at the rename of a checkpoint."""
 
     trials: int = 100
-    """How many kills there are, at random moments."""
+    """The number of kills, at random moments."""
     renames: int = 3
-    """How many of the kills are inside the rename of a checkpoint, before and after it by turns."""
+    """The number of kills just before or just after the rename of a checkpoint, by turns."""
     methods: tuple[MethodName, ...] = METHODS
     """The methods, which take turns."""
 
@@ -112,7 +112,7 @@ def _kill_and_finish(
 
 
 def _finish(lab: Lab, method: MethodName, output: Path) -> str:
-    """Runs to the end; says what is wrong with it."""
+    """Runs to the end; returns what is wrong, or nothing."""
     code, _, stderr = lab.run(method, output)
     if code or stderr:
         return f"exit code {code}: {stderr[-500:]}"
@@ -125,12 +125,12 @@ class Full(Job):
     """Fills the disk (a small tmpfs) while a run is in each of its stages."""
 
     trials: int = 24
-    """How many sizes of the disk are tried, from nearly none to what the run needs."""
+    """The number of disk sizes to try, from nearly none to the size of the run."""
     stages: tuple[str, ...] = _STAGES
     """The stages that begin on a disk without any space."""
 
     def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
-        """One paragraph, and with more space the run ends bit-equal."""
+        """A run ends with one paragraph, and with more space ends bit-equal."""
         wanted = "one paragraph, resumes, ends bit-equal"
         tally, starved = Tally("disk full", wanted), Tally("disk full before a stage", wanted)
         disk = lab.folder / "disk"
@@ -166,7 +166,7 @@ class Full(Job):
 
 
 def _starve(lab: Lab, disk: Path, stage: str) -> str:
-    """Begins a stage on a disk without any space; says what is wrong with its end."""
+    """Begins a stage on a disk without any space; returns what is wrong with its end."""
     filler = disk / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while file.write(bytes(4096)):
@@ -181,7 +181,7 @@ class ReadOnly(Job):
     """Makes the folder of a run read-only before each of its stages."""
 
     def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
-        """One paragraph for each stage, and once writable the run ends bit-equal."""
+        """Each stage ends with one paragraph; when it can write again, the run ends bit-equal."""
         tally = Tally("read-only folder", "one paragraph, resumes, ends bit-equal")
         disk = lab.folder / "disk"
         with _tmpfs(disk, "size=256m") as refused:
@@ -203,7 +203,7 @@ class ReadOnly(Job):
 
 @contextlib.contextmanager
 def _tmpfs(place: Path, options: str) -> Iterator[str]:
-    """Mounts a file system in memory; yields why that can't be done, or nothing."""
+    """Mounts a file system in memory; yields why that is impossible, or nothing."""
     place.mkdir(exist_ok=True)
     refused = _mount("-t", "tmpfs", "-o", options, "tmpfs", str(place))
     try:
@@ -226,12 +226,12 @@ class Damage(Job):
     """Changes one byte of one file, of finished runs and of runs that lack their evaluation."""
 
     trials: int = 200
-    """How many bytes are damaged, each in a copy of a run."""
+    """The number of damaged bytes, each in a copy of a run."""
     methods: tuple[MethodName, ...] = ("ihas", "pep", "optembed", "adafs_soft")
     """The methods, which take turns."""
 
     def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
-        """Each is named, or every number comes out as before."""
+        """Each damaged file is named, or every number is as before."""
         tallies = {
             lacking: Tally(f"damaged byte, {what}", "named, or harmless: never another number")
             for lacking, what in ((False, "finished run"), (True, "run without its evaluation"))
@@ -261,10 +261,10 @@ class Fuzz(Job):
     """Prepares random logs of known values and damaged files, and encodes random rows."""
 
     trials: int = 10_000
-    """How many logs and rows are tried."""
+    """The number of logs and rows to try."""
 
     def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
-        """Every value gets its own id, or one clear error comes and leaves nothing."""
+        """Every value gets its own id, or one clear error is raised and no file is left."""
         wanted = "each value has its id, or one clear error and nothing left"
         tallies = {name: Tally(name, wanted) for name in FUZZES}
         with track("Fuzzing", self.trials, "trials") as progress:
@@ -310,7 +310,7 @@ def main() -> None:
 
 
 def _save(results: Path, name: str, tallies: list[Tally], seconds: float) -> None:
-    """Puts the tallies of one subcommand beside those of the others that are there."""
+    """Writes the tallies of one subcommand to the results, which keep those of the others."""
     path = Path(f"{results}.json")
     content = read_json(path) if path.exists() else {}
     found = [asdict(tally) for tally in tallies]

@@ -1,4 +1,4 @@
-"""Runs iHAS on a prepared log, or on a synthetic one: base, search, cluster, retrain, evaluate."""
+"""Runs all stages on a prepared or a synthetic log: base, search, choose, retrain, evaluate."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from ihas_jax.presets import PresetName
 
 @dataclass(frozen=True)
 class Arguments:
-    """Runs iHAS end to end. The same command resumes after an interruption.
+    """Runs iHAS, or the method of --method. The same command resumes after an interruption.
 
-    Writes metrics.json, report.md, figures/, log.jsonl and bundle/ into the output folder. Exit
+    It writes metrics.json, report.md, figures/, log.jsonl and bundle/ into the output folder. Exit
     code 1 means that the numbers are there, but a part of report or figures is not.
     """
 
@@ -36,14 +36,15 @@ class Arguments:
     data: Path | None = None
     """The folder that prepare.py made; without it, a synthetic log with planted truth is drawn."""
     output: Path | None = None
-    """The folder of the run, new or to resume (default: runs/ and the name of --data)."""
+    """The folder of the run, new or to resume; by default runs/ and the name of --data."""
     searched_by: Path | None = None
     """The folder of a run of another click model, whose search and choice serve this run."""
     stage: StageName = "all"
-    """One stage runs alone, from what is already there, or all that are missing run."""
+    """The stage to run, whose predecessors must be finished; all runs every missing stage."""
     preset: PresetName | None = None
-    """The values that the other flags start from: paper, small for logs of up to a few million rows
-    (the default without --data), or reference for the model choices of pytorch-fm's examples."""
+    """The values that the other flags start from.
+    small is for logs of up to a few million rows, and the default without --data.
+    paper is the default with --data; reference has the model choices of pytorch-fm's examples."""
 
 
 def main() -> None:

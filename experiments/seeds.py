@@ -1,6 +1,6 @@
 """Runs iHAS on one log with several seeds and compares it with the base model, paired by seed.
 
-The same command resumes after an interruption. The synthetic log is drawn anew for each seed; a
+The same command resumes after an interruption. Each seed draws its own synthetic log; a
 prepared log keeps its split.
 """
 
@@ -30,7 +30,7 @@ from ihas_jax.names import markdown, printable
 from ihas_jax.progress import say
 
 Metrics = dict[int, dict[str, Any]]
-"""The content of metrics.json, and what was found of a planted truth, by seed."""
+"""The content of metrics.json, and the result of `recovered`, by seed."""
 MODELS = {"base": "base", "search": "search (iHAS-1)", "ihas": "iHAS"}
 _METRICS = ("auc", "logloss")
 _ABOUT = (
@@ -49,8 +49,8 @@ class Arguments(common.Comparison):
     output: Path = Path("runs/seeds")
     results: Path = Path("experiments/results/synthetic")
     together: bool = False
-    """Base and search of all seeds are trained side by side under vmap. This needs --data, and
-    memory for the tables of all seeds."""
+    """Whether base and search of all seeds are trained side by side under vmap.
+    This needs --data, and memory for the tables of all seeds."""
 
 
 def main() -> None:
@@ -65,8 +65,8 @@ def main() -> None:
         )
     if arguments.together and arguments.data is None:
         raise InputError(
-            "--together needs --data: synthetic logs are drawn anew for each seed, and seeds "
-            "train side by side on the same log only."
+            "--together needs --data, since seeds train side by side on one log only; each seed "
+            "draws its own synthetic log."
         )
     runs = run_seeds(arguments)
     name = "synthetic" if arguments.data is None else arguments.data.name
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def run_seeds(arguments: Arguments) -> Metrics:
-    """The metrics of every seed, with what it found of a planted truth."""
+    """The metrics of every seed, with the result of `recovered` for synthetic logs."""
     folders = {seed: arguments.output / f"seed_{seed}" for seed in arguments.seed_range}
     store = arguments.data and open_store(arguments.data)
     if store and arguments.together:
@@ -133,7 +133,7 @@ def model_table(runs: Metrics) -> list[str]:
 
 
 def cluster_table(runs: Metrics) -> list[str]:
-    """A row for each seed: what its router has, how long it took, what its clusters keep."""
+    """A row for each seed: router parameters, seconds, and what its clusters keep."""
     rows = []
     for seed, run in runs.items():
         clusters = "; ".join(
@@ -147,7 +147,7 @@ def cluster_table(runs: Metrics) -> list[str]:
 
 
 def truth_table(runs: Metrics) -> list[str]:
-    """A row for each seed on what it found of the planted truth; nothing where none was planted."""
+    """A row for each seed on the planted truth that it found; nothing for other logs."""
     found = {seed: run for seed, run in runs.items() if "agreement" in run}
     kinds = list(dict.fromkeys(kind for run in found.values() for kind in run["open_share"]))
     rows = [

@@ -17,7 +17,7 @@ from ihas_jax.training.metrics import auc_text
 
 _COLORS = (*(f"C{i}" for i in range(10)), "black")
 _SPAN = 0.03
-"""How far below the best mean AUC a panel reaches if there are means still lower."""
+"""How far below the best mean AUC a panel reaches if some means are lower."""
 
 
 def say_undefined(panel: Axes, runs: Sequence[Scores]) -> None:
@@ -31,11 +31,11 @@ def say_undefined(panel: Axes, runs: Sequence[Scores]) -> None:
 def draw_sizes(table: dict[str, dict[str, list[Scores]]]) -> Figure:
     """Test AUC against parameters, those of routing included: seeds are dots, means diamonds.
 
-    A mean far below the best, and what else lies there, would leave the others no room: it is an
-    arrow at the lower edge with its AUC beside it.
+    A mean far below the best would leave the others no room, so it is an arrow at the lower edge
+    with its AUC as text.
 
     Args:
-      table: scores by what the figure calls the log, a panel each, and title.
+      table: scores by the name of the log in the figure (one panel each) and title.
     """
     figure, axes = common.panels(len(table), len(table), (4.2 * len(table) + 1.2, 4.0))
     titles = list(dict.fromkeys(title for variants in table.values() for title in variants))
@@ -45,7 +45,7 @@ def draw_sizes(table: dict[str, dict[str, list[Scores]]]) -> Figure:
         means = {
             title: float(np.mean([run["auc"] for run in runs])) for title, runs in variants.items()
         }
-        if np.isnan(list(means.values())).any():  # of one class, which all variants are tested on
+        if np.isnan(list(means.values())).any():  # all variants are tested on rows of one class
             say_undefined(panel, next(iter(variants.values())))
             continue
         lowest = max(means.values()) - _SPAN
@@ -77,10 +77,10 @@ def draw_sizes(table: dict[str, dict[str, list[Scores]]]) -> Figure:
 
 
 def draw_gains(table: dict[str, dict[str, Any]]) -> Figure:
-    """The gain of iHAS in test AUC: every seed a dot, their mean a bar, a panel for each log.
+    """The gain of iHAS in test AUC: seeds are dots, means are bars, each log has a panel.
 
     Args:
-      table: scores by what the figure calls the log, model and method.
+      table: scores by the name of the log in the figure, model and method.
     """
     longest = max(len(models) for models in table.values())
     size = (3.2 * len(table) + 1.2, 0.32 * longest + 1.4)

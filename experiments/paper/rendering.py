@@ -29,9 +29,9 @@ def tabulate(
 
     Args:
       record: the scores of earlier calls, which are kept.
-      title: heading.
+      title: the heading.
       variants_of: the rows for a log and its name, the base model first.
-      note: what the reader must know of this table, as Markdown.
+      note: explanations of this table, as Markdown.
     """
     times: Times = {}
     missing: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ def lines_of(
 
 _CAPTION = (
     "Seeds are dots, their means diamonds. An arrow at the lower edge is a mean so far below the "
-    "best that it would leave the others no room; its AUC stands beside it."
+    "best that it would leave the others no room; its AUC is the text beside it."
 )
 _HEADERS = (
     *("method", "AUC", "logloss", "AUC vs base", "p", "logloss vs base", "p", "AUC vs best", "p"),
@@ -99,10 +99,10 @@ _ABOUT = (
     "Test split, mean ± standard deviation over seeds. Against base and best (the highest mean "
     "AUC): difference in AUC and, against base, in logloss of the same seed, with the p-value "
     "of a paired t-test, not corrected for the number of tests. Size: parameters over those of "
-    "the base model; what iHAS needs to route besides in brackets. MB: float32 parameters, "
-    "routing included, and what says which numbers or values are left. Training: seconds "
+    "the base model; the router of iHAS in brackets. MB: float32 parameters, "
+    "routing included, and the record of which numbers or values are kept. Training: seconds "
     "of all stages, compiling included, which takes most of them on a small log (the "
-    "base model is compiled once for all seeds, each compact model of other shapes anew). "
+    "base model is compiled once for all seeds, each compact model once per shape). "
     "Inference: microseconds per row of all that a prediction needs, gates and routing "
     "included, medians of turns on {}. Paper: AUC and logloss on the full log."
 )

@@ -1,7 +1,7 @@
 """Table 2: all selection methods on the same logs, click model, split and budget, over seeds.
 
-The same command resumes after an interruption. Flags of --search hold for --method alone; the
-other methods have the values of the preset.
+The same command resumes after an interruption. Flags of --search apply to --method; the other
+methods have the values of the preset.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PAPER = {
 TITLES = cast(
     dict[MethodName, str], {"none": "base"} | {name: own.title for name, own in METHODS.items()}
 )
-"""What the table calls each method."""
+"""The title of each method in the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +55,10 @@ class Arguments(common.LogComparison):
     """The flags."""
 
     methods: tuple[MethodName, ...] = tuple(TITLES)
-    """The methods; none, the base model, is always among them, as the first."""
+    """The methods to compare; none, the base model, is always included and comes first."""
     trials: int = 0
-    """How many values each method tries on validation rows before its seeds are run; with 0 it
-    has its default values."""
+    """The number of configs that each method tries on validation rows before its seeds are run.
+    With 0 each method has its default values."""
     output: Path = Path("runs/table2")
     results: Path = Path("experiments/results/table2")
 
@@ -107,7 +107,7 @@ def default_of(arguments: Arguments, method: MethodName) -> Config:
 
 
 def choice_of(arguments: Arguments, variant: Variant) -> str:
-    """The values that a method's trials chose, as they differ from its defaults."""
+    """The differences of the chosen config of a method from its defaults."""
     return "; ".join(differences(default_of(arguments, variant.config.method), variant.config))
 
 

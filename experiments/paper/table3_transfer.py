@@ -1,7 +1,7 @@
 """Table 3: other click models by the gates and clusters of a searched DNN, over several seeds.
 
 For each log and seed a DNN is searched and its masked embeddings are clustered, once. Then every
-model is trained as it is ("original"), under AdaFS-soft with a controller of its own, and once
+model is trained without selection ("original"), under AdaFS-soft with its own controller, and once
 per cluster with the coordinates that the cluster keeps ("iHAS"). The same command resumes after an
 interruption.
 """
@@ -49,7 +49,7 @@ class Arguments(common.LogComparison):
     """The flags."""
 
     models: tuple[ModelName | Literal["all"], ...] = ("fm", "wide_deep", "deepfm")
-    """The click models, or all; all has ncf only where the first of its two fields is user."""
+    """The click models, or all; ncf is among all only if the first of its two fields is user."""
     output: Path = Path("runs/table3")
     results: Path = Path("experiments/results/table3")
 
@@ -119,8 +119,8 @@ _ABOUT = (
     "Test split, {} seeds: mean ± standard deviation. Gain: iHAS minus original of the same seed, "
     "with the p-value of a paired t-test, which is not corrected for the number of rows. Size: "
     "parameters of the compact models together over those of the original (without the router, "
-    "which is the searched model's tables and gates). AdaFS-soft: each model with a controller of "
-    "its own, and with the pretraining and the stopping rows of that method's preset. Paper: its "
+    "which is the searched model's tables and gates). AdaFS-soft: each model with its own "
+    "controller, and with the pretraining and the stopping rows of the method's preset. Paper: the "
     "numbers on the full Avazu log (original, AdaFS-soft, iHAS), for models searched by a DNN."
 )
 

@@ -49,7 +49,7 @@ class Arguments(common.LogComparison):
     """The flags."""
 
     variants: tuple[VariantName, ...] = get_args(VariantName)
-    """The rows of the table; base is always among them, as the first."""
+    """The rows of the table; base is always included and comes first."""
     output: Path = Path("runs/table4")
     results: Path = Path("experiments/results/table4")
 
@@ -71,7 +71,7 @@ def ablations(config: Config) -> list[Variant]:
     plain = dataclasses.replace(config, method="none")
 
     def variant(name: str, title: str, key: str, config: Config) -> Variant:
-        # runs are called as in Table 2, so that both tables can share a folder
+        # runs have the names of Table 2, so that both tables can share a folder
         run = {"base": "none", "search": "ihas"}.get(key, name)
         return Variant(name, run, title, config, key, {"avazu": PAPER[name]})
 

@@ -1,4 +1,4 @@
-"""What the methods of Table 2 try on validation rows before their seeds are run."""
+"""Trials of the methods of Table 2 on validation rows, before their seeds are run."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ _SPACES: dict[MethodName, dict[str, tuple[Any, ...]]] = {
         "retrain.warm_start": (False, True),
     },
 }
-"""What each method chooses from, besides what all share."""
+"""The values that each method may try, in addition to those that all share."""
 _FIELDS: dict[MethodName, str] = {"autofield": "autofield.fields", "adafs_hard": "adafs.fields"}
 _FIELD_SHARES = (0.25, 0.5, 0.75)
-"""How many fields such a method keeps, as shares of all."""
+"""The numbers of fields that such a method may keep, as shares of all fields."""
 _SEED = 10_000
-"""A seed apart from those of the table."""
+"""A seed that the table does not use."""
 
 
 def best_of(default: Config, data: Dataset, folder: Path, count: int) -> Config:
-    """The best of some configs on validation rows: the default, and `count` - 1 that are drawn.
+    """The best on validation rows of the default config and `count` - 1 random configs.
 
     Args:
       default: the config of the method without trials.
       data: the log.
-      folder: the runs of the trials are in here.
-      count: how many configs are tried; with fewer than two, none is.
+      folder: the folder of the trials.
+      count: number of configs; with fewer than two there are no trials.
     """
     fields = len(data.schema.names)
     trials = [default, *(drawn(default, fields, i) for i in range(1, count))]
@@ -69,7 +69,7 @@ def best_of(default: Config, data: Dataset, folder: Path, count: int) -> Config:
 
 
 def drawn(config: Config, fields: int, trial: int) -> Config:
-    """A config with values drawn from what its method may try on a log of that many fields."""
+    """A config with values drawn from those that its method may try on a log with some fields."""
     rng = np.random.Generator(np.random.Philox(key=[trial, zlib.crc32(config.method.encode())]))
     space = _SHARED | _SPACES[config.method]
     if config.method in _FIELDS:

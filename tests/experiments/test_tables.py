@@ -72,11 +72,11 @@ def test_the_table_compares_with_base_and_best_beside_the_papers_numbers(table2)
 def record(script, tmp_path):
     """Makes the record of a comparison that writes to table.json, .md and .png."""
 
-    def make(besides=(), **changed):
+    def make(identity=(), **changed):
         common = script("common")
         places = {"output": tmp_path / "runs", "results": tmp_path / "table"}
         flags = {"config": Config(), "seeds": 2, **places, **changed}
-        return common.Record(common.LogComparison(**flags), dict(besides))
+        return common.Record(common.LogComparison(**flags), dict(identity))
 
     return make
 
