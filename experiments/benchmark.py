@@ -82,7 +82,7 @@ class Arguments:
     full_rows: int | None = None
     """The number of rows of the log of 'full'; by default that of the real log."""
     results: Path = Path("experiments/results/benchmark")
-    """Where the results go: this path with .md, .json and .png at its end."""
+    """The path of the results, without their endings .md, .json and .png."""
 
 
 def main() -> None:

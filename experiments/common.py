@@ -35,13 +35,13 @@ class Comparison:
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     seeds: int = 3
-    """How many seeds are run: --seed and those that follow it."""
+    """The number of seeds, from --seed on."""
     output: Path = Path("runs")
-    """The folder of the runs, with a folder for each of them."""
+    """The folder of the runs, in which each run has a folder."""
     results: Path = Path("experiments/results")
-    """Where the table goes: this path with .md and .json at its end, and .png for a figure."""
+    """The path of the results, without their endings .md, .json and .png."""
     preset: PresetName | None = None
-    """The values that the other flags start from, as in run.py."""
+    """The values that the other flags start from; run.py --help describes them."""
 
     @property
     def seed_range(self) -> range:
@@ -54,7 +54,7 @@ class LogComparison(Comparison):
     """The flags of every comparison over seeds on prepared logs."""
 
     data: tuple[Path, ...] = ()
-    """The folders that prepare.py made, one for each log."""
+    """The folders that prepare.py made, one per log."""
 
     def require_pairs(self) -> None:
         """Raises an InputError where there is nothing to compare, seed by seed."""

@@ -51,7 +51,7 @@ class Arguments:
     folder: Path | None = None
     """The folder for logs and stores; a temporary folder by default."""
     results: Path = Path("experiments/results/ingest")
-    """Where the results go: this path with .md and .json at its end."""
+    """The path of the results, without their endings .md and .json."""
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ class Job:
     seed: int = 0
     """The seed of random moments, sizes and bytes."""
     results: Path = Path("experiments/results/robustness")
-    """Where the results go: this path with .md and .json at its end."""
+    """The path of the results, without their endings .md and .json."""
 
 
 @dataclass(frozen=True)

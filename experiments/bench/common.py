@@ -31,16 +31,16 @@ Side = Callable[[], float]
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured, and how often."""
+    """The size and the number of measurements."""
 
     batch_size: int = 2048
-    """How many rows a batch has."""
+    """The number of rows in a batch."""
     steps: int = 20
-    """How many steps a turn of our side has; they are one round."""
+    """The number of steps in a turn of ihas_jax, which is one round."""
     turns: int = 7
-    """How many turns each side has; the median counts."""
+    """The number of turns of each side, whose median counts."""
     shrink: int = 1
-    """What the numbers of values are divided by, for a quick look."""
+    """A divisor of the numbers of values, for a quick look."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Row:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """How many times as long every other side takes as ours; none where sides are parts."""
+        """The time of every other side as a multiple of ours; none where sides are parts."""
         if not self.ours:
             return {}
         ours = self.values[self.ours]
@@ -127,7 +127,7 @@ def configure(tables: TableUpdates, config: Config | None = None) -> Config:
 
 
 def milliseconds(seconds: dict[str, float]) -> dict[str, float]:
-    """The same values in milliseconds."""
+    """Values in seconds as milliseconds."""
     return {name: 1e3 * value for name, value in seconds.items()}
 
 

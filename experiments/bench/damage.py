@@ -1,4 +1,4 @@
-"""One damaged byte in a run, and what becomes of the run."""
+"""One damaged byte in a run, and the effect on the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ihas_jax.pipeline.fit import fit
 
 
 def any_file(run: Path, rng: random.Random) -> Path:
-    """A file with content; those of the many checkpoints are not likelier than the rest."""
+    """A file with content; the many files of checkpoints are not likelier than the rest."""
     place = run
     while place.is_dir():
         place = rng.choice(sorted(path for path in place.iterdir() if _bytes(path)))
@@ -28,7 +28,7 @@ def _bytes(path: Path) -> int:
 
 
 def look(lab: Lab, method: MethodName, copy: Path, source: Path, file: Path) -> tuple[str, str]:
-    """What becomes of a damaged run, and what is wrong with that, if anything."""
+    """The outcome of a damaged run, and what is wrong with it, if anything."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
@@ -53,5 +53,5 @@ def look(lab: Lab, method: MethodName, copy: Path, source: Path, file: Path) -> 
 
 
 def _checkpoints(file: Path) -> list[Path]:
-    """The checkpoint that a file belongs to, if it does, which is named in its stead."""
+    """The checkpoint to which a file belongs, which errors name in its place; else the file."""
     return [folder for folder in file.parents if folder.name.isdigit()]

@@ -1,4 +1,4 @@
-"""What it costs to feed a step from a store on disk instead of the device's memory."""
+"""The cost of feeding a step from a store on disk instead of the memory of the device."""
 
 from __future__ import annotations
 
@@ -46,10 +46,8 @@ def measure_feeding(settings: Settings, rows: int, shape: Shape = "avazu") -> Ro
         }
         values = milliseconds(take_turns(sides, settings.turns))
     facts = {"rows": rows, "milliseconds to open the store": 1e3 * opened}
-    return Row(
-        f"feeding a training step, {shape} shape", "ms", values, {"from disk": 1.05}, "resident",
-        facts,
-    )  # fmt: skip
+    measure = f"feeding a training step, {shape} shape"
+    return Row(measure, "ms", values, {"from disk": 1.05}, "resident", facts)
 
 
 def _training(split: Split, sizes: tuple[int, ...], resident: bool, settings: Settings) -> Side:

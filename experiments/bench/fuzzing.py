@@ -1,4 +1,4 @@
-"""Random raw logs and rows of known values, and damaged logs, and what must become of them.
+"""Random raw logs and rows of known values, damaged logs, and the required outcomes.
 
 Two rows must get one id exactly where their values are equal, and the id must decode to the
 value's spelling.
@@ -107,7 +107,7 @@ def damaged(rng: random.Random, content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a case: a word for it, and what is wrong with it, if anything."""
+    """The outcome of a case in a word, and what is wrong with it, if anything."""
 
     outcome: str
     fault: str = ""
@@ -185,10 +185,12 @@ def fuzz_bytes(rng: random.Random, folder: Path) -> Verdict:
     ]
     kinds = [field.kind for field in data.schema.fields]
     spelled = [
-        [int(float(y)) if y[:1].isdigit() else int(y.lower() == "true"),
-         *(reference_spelling(text, kind) for text, kind in zip((c, n), kinds, strict=True))]
+        [
+            int(float(y)) if y[:1].isdigit() else int(y.lower() == "true"),
+            *(reference_spelling(text, kind) for text, kind in zip((c, n), kinds, strict=True)),
+        ]
         for c, n, y in wanted
-    ]  # fmt: skip
+    ]
     return Verdict("store", "" if found == spelled else f"{content!r} became {found}")
 
 
@@ -233,7 +235,7 @@ def _refused(folder: Path, error: InputError) -> Verdict:
     """A refusal names the file and leaves no store."""
     left = {str(path.relative_to(folder)) for path in (*folder.iterdir(), *folder.glob(".*/*"))}
     left -= {"log.csv", ".store.partial", ".store.partial/spool"}
-    fault = f"{left} were left behind" if left else ""
+    fault = f"{left} were left" if left else ""
     if "log.csv" not in str(error) or "\n" in str(error):
         fault = f"not one clear error: {error}"
     return Verdict("refused", fault)

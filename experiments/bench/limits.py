@@ -30,7 +30,7 @@ from ihas_jax.data.dataset import Split
 
 
 def measure_limit(settings: Settings, shape: Shape = "criteo") -> Row:
-    """The row-wise training step beside what memory and arithmetic allow.
+    """The row-wise training step against the limits of memory and arithmetic.
 
     Bytes: ids and labels once, and for each distinct row of a batch table and moments read and
     written. Flops: three products for each layer. Bandwidth is that of adding one to a large

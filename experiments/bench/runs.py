@@ -1,4 +1,4 @@
-"""What the benchmark measures of stages and runs; each function returns a row of its table."""
+"""Measures of stages and runs; each function returns a row of the benchmark's table."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ if HAS_TORCH:
 
 
 def measure_memory(settings: Settings, rows: int, shape: Shape = "criteo") -> Row:
-    """Peak resident memory of a training run, beside tables + moments + data + 1 GB."""
+    """Peak resident memory of a training run against tables + moments + data + 1 GB."""
     sizes = sizes_of(shape, settings.shrink)
     with tempfile.TemporaryDirectory() as folder:
         store, output = Path(folder) / "store", Path(folder) / "run"
         save_dataset(draw_log(sizes, rows), store, {"origin": "benchmark"})
         here = Path(__file__).parent
         command = [
-            sys.executable, str(here / "peak.py"), str(here.parent / "run.py"), "--data",
-            str(store), "--output", str(output), "--stage", "base", "--optimizer.tables",
-            "rowwise", "--train.max-epochs", "1",
-        ]  # fmt: skip
+            *(sys.executable, str(here / "peak.py"), str(here.parent / "run.py")),
+            *("--data", str(store), "--output", str(output), "--stage", "base"),
+            *("--optimizer.tables", "rowwise", "--train.max-epochs", "1"),
+        ]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         data = sum(path.stat().st_size for path in store.glob("*.npy"))
     peak = int(done.stdout.split()[-1])
@@ -91,7 +91,7 @@ def measure_clusters(settings: Settings, rows: int, shape: Shape = "criteo") -> 
 
 
 def measure_seeds(settings: Settings, seeds: int = 5, shape: Shape = "avazu") -> Row:
-    """Training steps of several seeds under `vmap`, beside one seed after the other."""
+    """Training steps of several seeds under `vmap`, and of one seed after the other."""
     sizes = sizes_of(shape, settings.shrink)
     config = configure("rowwise")
     model = ihas.build_model(config.model, sizes)

@@ -79,7 +79,7 @@ def our_round(
 def torch_training(
     sizes: tuple[int, ...], data: Split, kind: TorchKind, settings: Settings
 ) -> Side:
-    """The same steps in torch."""
+    """Training steps of the base model in torch."""
     config = Config()
     model = baseline.ClickModel(sizes, config.model, sparse=kind == "sparse")
     optimizers = baseline.make_optimizers(

@@ -1,4 +1,4 @@
-"""Tiny runs that robustness.py kills, starves and damages, and what must come of them."""
+"""Tiny runs that robustness.py kills, starves and damages, and their required outcomes."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Tally:
 
     Attributes:
       name: the class.
-      wanted: what must come of each.
-      outcomes: how many came to what.
+      wanted: the required outcome.
+      outcomes: number of trials by outcome.
       faults: what came of those that went wrong.
       not_done: why there are none, where there are none.
     """
@@ -85,13 +85,13 @@ class Tally:
 
 @dataclass(frozen=True)
 class Lab:
-    """A folder with a tiny log, and what runs of it come to when nothing goes wrong."""
+    """A folder with a tiny log, and undisturbed runs on it."""
 
     folder: Path
 
     @cached_property
     def data(self) -> Dataset:
-        """The log, which is made when first asked for."""
+        """The log, which is made when it is first needed."""
         store = self.folder / "store"
         if not store.exists():
             save_dataset(synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30)), store)
@@ -147,7 +147,7 @@ class Lab:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All numbers of a finished run but its seconds: its metrics and the bits of its bundle."""
+    """All numbers of a finished run but seconds: its metrics and the bits of its bundle."""
     metrics = json.loads((run / "metrics.json").read_bytes())
     metrics.pop("seconds")
     return {"metrics": metrics, "bundle": bundle_digest(run)}
@@ -167,7 +167,7 @@ def bundle_digest(run: Path) -> str:
 
 
 def stage_of(stdout: str) -> str:
-    """The stage that a process came to."""
+    """The stage that a process reached."""
     started = [line for line in stdout.splitlines() if line.endswith("] starts")]
     return started[-1].partition("]")[0].strip("[") if started else "start"
 

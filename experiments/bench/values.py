@@ -1,4 +1,4 @@
-"""Columns of known values, the ways in which users write them, and what must become of them.
+"""Columns of known values, the ways in which users write them, and their required spelling.
 
 A column is a list of plain Python values of one idea (integers, floats, truth values, times,
 text). What its values must be spelled as is found by Python alone.

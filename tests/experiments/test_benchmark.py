@@ -20,10 +20,24 @@ def measured(command, quick, compiled):
     measures = ("criteo", "search", "scaling", "limit", "breakdown", "memory")
     more = ("feeding", "clusters", "seeds", "full")
     done = dataclasses.replace(command, script="benchmark.py").inside(
-        *TINY, *SHRINK, "--memory-rows", 3000, "--cluster-rows", 1000, "--full-rows", 400,
-        "--full-shape", "avazu", "--feeding-rows", 2000, "--results", results, "--only", *measures,
+        *TINY,
+        *SHRINK,
+        "--memory-rows",
+        3000,
+        "--cluster-rows",
+        1000,
+        "--full-rows",
+        400,
+        "--full-shape",
+        "avazu",
+        "--feeding-rows",
+        2000,
+        "--results",
+        results,
+        "--only",
+        *measures,
         *more,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return done, json.loads(results.with_suffix(".json").read_text()), results
 

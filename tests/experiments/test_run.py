@@ -68,8 +68,10 @@ def test_outputs_of_a_finished_run(finished):
     assert tuple(metrics["seconds"]) == STAGES
     assert min(metrics["seconds"].values()) > 0
     assert {path.name for path in (run / "figures").iterdir()} == {
-        "probabilities.png", "widths.png", "learning_curves.png"
-    }  # fmt: skip
+        "probabilities.png",
+        "widths.png",
+        "learning_curves.png",
+    }
     for figure in (run / "figures").iterdir():
         assert figure.read_bytes().startswith(b"\x89PNG")
     assert load_bundle(run).schema.names == tuple(names)

@@ -128,9 +128,9 @@ def test_loss_and_gradients_of_the_click_model(baseline, batch):
         assert_like(module, table, gradients["network"], of=lambda weight: weight.grad)
 
 
-@pytest.mark.parametrize(("kind", "tables"), [
-    ("adam", "dense"), ("fused", "dense"), ("sparse", "rowwise")
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "tables"), [("adam", "dense"), ("fused", "dense"), ("sparse", "rowwise")]
+)
 def test_three_training_steps(baseline, batch, kind, tables):
     # without L2, which SparseAdam lacks, rowwise updates are SparseAdam's
     config = OptimizerConfig(0.05, l2=0.0 if kind == "sparse" else 0.01, tables=tables)

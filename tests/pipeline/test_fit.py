@@ -112,8 +112,10 @@ def test_three_clusters_with_warm_start(run, plain):
     config = changed(cluster={"clusters": 3, "min_rows": 10}, retrain={"warm_start": True})
     result = run(config, "base", "search")
     assert {cluster["model"] for cluster in result.metrics["clusters"]} == {
-        "cluster_0", "cluster_1", "cluster_2"
-    }  # fmt: skip
+        "cluster_0",
+        "cluster_1",
+        "cluster_2",
+    }
     assert sum(cluster["test"]["rows"] for cluster in result.metrics["clusters"]) == 200
 
 

@@ -218,8 +218,10 @@ def test_a_font_that_comes_later_changes_what_shows_names(copy, log, monkeypatch
     assert json.loads((copy / "figures/names.json").read_text()) == lacking.stand_ins
     assert r"The figures say field 1 for US\$ 50% of \$, since" in (copy / "report.md").read_text()
     assert {name for name in shown if shown[name] != before.get(name)} == {
-        "report.md", "figures/widths.png", "figures/names.json"
-    }  # fmt: skip
+        "report.md",
+        "figures/widths.png",
+        "figures/names.json",
+    }
     fit(CONFIG, log, copy)
     assert contents(copy) == before
 

@@ -121,8 +121,9 @@ def test_stage_by_stage_retraining_comes_first(searched, log, deepfm, tmp_path):
     config, folder = with_model(name="deepfm"), tmp_path / "run"
     fit(config, log, folder, "retrain", searched_by=searched)
     assert sorted(path.name for path in (folder / "retrain").iterdir()) == [
-        "cluster_0", "cluster_1"
-    ]  # fmt: skip
+        "cluster_0",
+        "cluster_1",
+    ]
     with pytest.raises(InputError, match="--stage evaluate needs the stage 'base'"):
         fit(config, log, folder, "evaluate")
     fit(config, log, folder, "base")

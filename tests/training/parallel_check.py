@@ -180,13 +180,19 @@ def check_fit(folder: Path) -> dict[str, object]:
             name=name,
             directory=folder / name,
             rounds=Rounds(
-                log, Feed(np.arange(256, dtype=np.int32), BATCH, 1), 4, epochs, True,
-                valid, Feed(np.arange(100, dtype=np.int32), BATCH, 2), 2,
+                log,
+                Feed(np.arange(256, dtype=np.int32), BATCH, 1),
+                4,
+                epochs,
+                True,
+                valid,
+                Feed(np.arange(100, dtype=np.int32), BATCH, 2),
+                2,
             ),
             round_=ihas.make_search_round(CONFIG, model, selector),
             evaluate=evaluate,
             config=CONFIG.train,
-        )  # fmt: skip
+        )
         state = ihas.init_search(jax.random.key(4), CONFIG, model, selector)
         return train(task, state, lambda kind, facts: None)
 

@@ -181,9 +181,13 @@ def test_streamed_rows_give_the_same_bits_as_resident_ones(make_task, real, kind
     results = []
     for resident in (True, False):
         task = make_task(
-            round_, evaluate, resident=resident, gates=kind == "search", epochs=3,
+            round_,
+            evaluate,
+            resident=resident,
+            gates=kind == "search",
+            epochs=3,
             name=f"{kind}-{resident}",
-        )  # fmt: skip
+        )
         results.append(train(task, fresh(), no_event))
     a, b = results
     assert a.history == b.history
