@@ -195,7 +195,7 @@ def test_a_search_on_other_data_is_refused(searched, tmp_path):
 def test_another_model_in_the_folder_of_a_run_is_told_both_ways(searched, log):
     words = (
         r"holds a run of another config: model\.name: dnn -> fm\. Choose another --output for a "
-        rf"run of fm by its own search; add --searched-by {searched} there"
+        rf"run of fm by its own search; add --searched-by {searched} to that command"
     )
     with pytest.raises(InputError, match=words):
         fit(with_model(name="fm"), log, searched)
