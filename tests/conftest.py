@@ -25,6 +25,8 @@ from ihas_jax.config import (
     OptimizerConfig,
     SearchConfig,
 )
+from ihas_jax.data.dataset import Dataset, Split
+from ihas_jax.data.schema import Field, Schema
 from ihas_jax.models import build_model
 from ihas_jax.progress import console
 from ihas_jax.selectors.bernoulli import BernoulliGates
@@ -87,6 +89,19 @@ def tiny():
         key=jax.random.key(3),
         data=Batch(ids, labels),
     )
+
+
+@pytest.fixture(scope="session")
+def small(tiny):
+    """The rows of `tiny` as data: 24 for training, 10 and 6; of the last two classes see below.
+
+    Validation rows are 6 without a click, then 4 with one; all test rows have one.
+    """
+    fields = tuple(Field(f"f{n}", tuple("abcd"[: size - 1])) for n, size in enumerate(tiny.sizes))
+    ids, labels = (np.array(part) for part in tiny.data)
+    labels[24:] = [0] * 6 + [1] * 10
+    parts = [Split(ids[a:b], labels[a:b]) for a, b in ((0, 24), (24, 34), (34, 40))]
+    return Dataset(Schema("label", fields), *parts)
 
 
 @pytest.fixture(scope="module")

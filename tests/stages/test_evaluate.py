@@ -17,7 +17,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import Variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.selectors.base import SELECTOR
-from ihas_jax.selectors.plan import Expert, Plan
+from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.stages import evaluate
@@ -75,6 +75,7 @@ def test_sizes_are_those_of_models_and_router_by_formula(run, search, plan, retr
     first, second = 5 + 3 + mlp(2), 2 * (5 + 4) + mlp(4)
     assert [served.parameters for served in bundle.models] == [first, second]
     assert bundle.parameters == first + second
+    assert bundle.routes == plan.routes
     tables, gates, centroids = 2 * (5 + 3 + 4), 6 * 6 + 6, 2 * 6
     assert bundle.router_parameters == tables + gates + centroids
     assert bundle.bytes == 4 * (first + second + tables + gates + centroids)
@@ -104,6 +105,8 @@ def test_what_a_mask_or_values_remove_is_not_counted(run):
         trained = SimpleNamespace(variables=variables._replace(constants=constants))
         served = evaluate._compact(run, expert, trained)
         assert served.parameters == numbers + mlp(6)
+        (table,) = served.variables.params["tables"]["embedding"].values()
+        assert np.count_nonzero(table) == numbers and not served.variables.constants.get("factors")
         assert served.bytes == 4 * mlp(6) + selection.bytes(run.model.embedding)
 
 
@@ -130,6 +133,8 @@ def test_metrics_describe_each_cluster_by_its_own_model(run, search, plan, retra
     metrics, bundle = found.metrics, found.bundle
     assert set(metrics) == {"base", "search", "ihas", "clusters"}
     probs, clusters = bundle.predict_ids(run.data.test.ids), bundle.assign(run.data.test.ids)
+    assert (clusters == 1).all()  # by far the nearest of small embeddings is the centroid at 0
+    assert 0 < metrics["search"]["kept"] < 1
     for c, (cluster, route) in enumerate(zip(metrics["clusters"], plan.routes, strict=True)):
         widths = [len(kept) for kept in KEPT[route]]
         assert list(cluster["widths"].values()) == widths
@@ -143,6 +148,14 @@ def test_metrics_describe_each_cluster_by_its_own_model(run, search, plan, retra
     assert metrics["ihas"]["router_parameters"] == bundle.router_parameters > 0
     assert found.shown["probs"].shape == (40, 6)
     assert evaluate.evaluate_base(run, retrained_base).metrics["base"] == metrics["base"]
+
+
+def test_a_plan_without_experts_serves_the_searched_model(run, search):
+    base = SimpleNamespace(variables=init_model(jax.random.key(5), run.model))
+    metrics, bundle, _ = evaluate.evaluate(run, base, search, SERVE_SEARCHED, [])
+    assert set(metrics) == {"base", "ihas"} and 0 < metrics["ihas"]["kept"] < 1
+    (served,) = bundle.models
+    assert served.transform is not None and served.variables is search.searched.variables
 
 
 def test_a_model_that_diverged_is_named(run):

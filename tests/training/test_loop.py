@@ -109,6 +109,18 @@ def test_a_finished_task_is_read_back(make_task, state):
     assert weight(again.variables.params) == weight(first.variables.params) == 5
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_batches_alone(make_task, state):
+    def round_(state, *args):
+        state, _ = counting(state, *args)
+        # 5 batches in rounds of 2, 2 and 1, whose mean losses are the batches counted so far
+        return state, {"loss": state.step.astype(jnp.float32)}
+
+    task = make_task(round_, scripted((0.6, 0.5), (0.7, 0.4)), epochs=2)
+    trained = train(task, state(), no_event)
+    losses = [facts["loss"] for facts in trained.history]
+    assert losses == pytest.approx([(2 * 2 + 2 * 4 + 5) / 5, (2 * 7 + 2 * 9 + 10) / 5])
+
+
 def test_no_epochs_leave_the_first_weights(make_task, state):
     trained = train(make_task(None, None, epochs=0), state(), no_event)
     assert trained.history == []

@@ -1,0 +1,131 @@
+"""A bundle on disk: what is loaded predicts, routes and counts as what was saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from ihas_jax import checksums
+from ihas_jax.config import ModelConfig
+from ihas_jax.errors import InputError
+from ihas_jax.models.base import Variables
+from ihas_jax.models.forward import init_model
+from ihas_jax.selectors.base import SELECTOR
+from ihas_jax.selectors.plan import Expert, Plan
+from ihas_jax.selectors.selection import Selection
+from ihas_jax.serving.storage import load_bundle, save_bundle
+from ihas_jax.stages.evaluate import outcome_bundle, search_bundle
+from ihas_jax.stages.run import Run
+
+pytestmark = pytest.mark.usefixtures("compiled")
+
+KEPT = (((0,), (1,), ()), ((0, 1), (), (0, 1)), ((1,), (0,), (0,)))
+ROUTES = (2, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def run(tiny, small, tmp_path_factory):
+    """A run of another model than the searched one."""
+    model = dataclasses.replace(tiny.config.model, hidden=(3,))
+    config = dataclasses.replace(tiny.config, model=model)
+    return Run(config, small, tmp_path_factory.mktemp("storage"), tiny.config.model)
+
+
+@pytest.fixture(scope="module")
+def search(run):
+    """A search with random weights, whose embeddings and gates are large enough to differ."""
+
+    def init(key):
+        params, stats, constants = init_model(key, run.searched_model)
+        params |= {SELECTOR: run.selector.init(key).gates}
+        return Variables(jax.tree.map(lambda leaf: 4 * leaf, params), stats, constants)
+
+    variables = jax.jit(init)(jax.random.key(2))
+    return SimpleNamespace(searched=SimpleNamespace(variables=variables))
+
+
+@pytest.fixture(scope="module")
+def saved(run, search):
+    """A bundle of three models, and where it is."""
+    experts = tuple(Expert(Selection(kept), f"cluster_{c}") for c, kept in enumerate(KEPT))
+    centroids = np.eye(3, 6, dtype=np.float32) - np.eye(3, 6, 3, dtype=np.float32)
+    plan = Plan(experts, ROUTES, (None,) * 3, centroids, (0.2, 0.3, 0.5))
+    retrained = [
+        SimpleNamespace(
+            variables=jax.jit(lambda c=c, e=e: init_model(jax.random.key(c), run.expert_model(e)))()
+        )
+        for c, e in enumerate(experts)
+    ]
+    bundle = outcome_bundle(run, search, plan, retrained)
+    save_bundle(bundle, run.workdir / "bundle")
+    return bundle, run.workdir / "bundle"
+
+
+@pytest.fixture
+def changed(saved):
+    """Rewrites bundle.json with other facts, and with its checksum or not; restores it."""
+    path = saved[1] / "bundle.json"
+    before = path.read_bytes()
+
+    def change(seal, **facts):
+        path.write_text(json.dumps(json.loads(before) | facts))
+        if seal:
+            checksums.seal(path.parent)
+        return path.parent
+
+    yield change
+    path.write_bytes(before)
+    checksums.seal(path.parent)
+
+
+def test_each_row_is_predicted_by_the_model_of_its_cluster(saved, small):
+    bundle, ids = saved[0], small.train.ids
+    clusters = bundle.assign(ids)
+    assert set(clusters) == {0, 1, 2}
+    every = [served.predict(ids, title="").probs for served in bundle.models]
+    expected = [every[ROUTES[c]][row] for row, c in enumerate(clusters)]
+    np.testing.assert_allclose(bundle.predict_ids(ids), expected, rtol=1e-6)
+
+
+def test_what_is_loaded_is_what_was_saved(run, saved, small):
+    bundle, found = saved[0], load_bundle(run.workdir)
+    ids = small.train.ids
+    for name in ("config", "searched", "routes", "kept", "bytes", "router_parameters"):
+        assert getattr(found, name) == getattr(bundle, name), name
+    assert found.searched == ModelConfig(dim=2, hidden=(4,)) != found.config.model
+    sizes = [[(one.parameters, one.bytes) for one in each.models] for each in (found, bundle)]
+    assert sizes[0] == sizes[1]
+    for name in ("assign", "masks", "predict_ids"):
+        np.testing.assert_array_equal(getattr(found, name)(ids), getattr(bundle, name)(ids))
+
+
+def test_a_searched_model_selects_after_loading(run, search, small):
+    bundle = search_bundle(run, search)
+    save_bundle(bundle, run.workdir / "searched")
+    found, ids = load_bundle(run.workdir / "searched"), small.train.ids
+    ours, theirs = (each.models[0].predict(ids, title="") for each in (found, bundle))
+    np.testing.assert_array_equal(ours.probs, theirs.probs)
+    np.testing.assert_array_equal(ours.kept, theirs.kept)
+    assert 0 < ours.kept.mean() < 1
+
+
+def test_ids_that_are_none_of_the_bundle_are_refused(saved, small):
+    ids = small.train.ids.copy()
+    ids[3, 1] = 3
+    with pytest.raises(InputError, match="row 3 of field 'f1'"):
+        saved[0].predict_ids(ids)
+
+
+def test_another_format_is_named(changed):
+    with pytest.raises(InputError, match="is in format 1, and this version"):
+        load_bundle(changed(True, version=1))
+
+
+def test_damage_is_named(changed):
+    with pytest.raises(InputError, match=r"bundle\.json is damaged"):
+        load_bundle(changed(False, routes=[0, 1, 2]))

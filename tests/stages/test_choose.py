@@ -1,0 +1,68 @@
+"""The choosing stage: what the method gets, and when its plan is read back."""
+
+from __future__ import annotations
+
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ihas_jax.selectors.plan import Expert, Plan
+from ihas_jax.selectors.selection import Selection
+from ihas_jax.stages.choose import choose
+from ihas_jax.stages.run import Run
+
+SEARCH = SimpleNamespace(searched=SimpleNamespace(variables="searched"))
+PLAN = Plan(
+    (Expert(Selection(((0,), (1,), ())), "cluster_1", np.array([3, 5]), np.array([1])),
+     Expert(Selection(((0,), (0, 1), (1,)), scale=0.5), "all")),
+    routes=(1, 0, 1),
+    reasons=("it is small", None, "it is small"),
+    centroids=np.arange(18, dtype=np.float32).reshape(3, 6),
+    shares=(0.2, 0.7, 0.1),
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(tiny, small, tmp_path):
+    """A run of a method that records what it chooses by."""
+    run = Run(tiny.config, small, tmp_path)
+    asked = []
+
+    def choose(found):
+        asked.append(found)
+        return PLAN
+
+    run.__dict__["selector"] = SimpleNamespace(choose=choose, asked=asked)
+    return run
+
+
+def test_a_method_chooses_by_the_searched_model_and_both_splits(run, small):
+    plan, seconds = choose(run, SEARCH)
+    (found,) = run.selector.asked
+    assert plan is PLAN and seconds >= 0
+    assert found.model is run.searched_model and found.variables == "searched"
+    assert found.train is small.train and found.valid is small.valid
+    assert found.seed == zlib.crc32(b"cluster/0")  # as recorded numbers were made
+
+
+def test_a_plan_is_made_once_and_read_back(run):
+    _, seconds = choose(run, SEARCH)
+    plan, again = choose(run, SEARCH)
+    assert len(run.selector.asked) == 1 and again == seconds
+    assert (plan.routes, plan.reasons, plan.shares) == (PLAN.routes, PLAN.reasons, PLAN.shares)
+    np.testing.assert_array_equal(plan.centroids, PLAN.centroids)
+    for ours, theirs in zip(plan.experts, PLAN.experts, strict=True):
+        assert (ours.name, ours.selection.kept) == (theirs.name, theirs.selection.kept)
+        assert ours.selection.scale == theirs.selection.scale
+        np.testing.assert_array_equal(ours.rows, theirs.rows)
+        np.testing.assert_array_equal(ours.valid_rows, theirs.valid_rows)
+
+
+def test_a_plan_whose_arrays_are_damaged_is_made_anew(run):
+    choose(run, SEARCH)
+    for path in (run.workdir / "choose" / "arrays").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:-9])
+    plan, _ = choose(run, SEARCH)
+    assert len(run.selector.asked) == 2 and plan is PLAN

@@ -1,0 +1,38 @@
+"""Rows on a mesh: how many devices take part, and row numbers that are none."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from ihas_jax.errors import InputError
+from ihas_jax.training import parallel
+
+
+@pytest.mark.parametrize(("batch", "devices"), [(8, 4), (6, 1), (3, 1)])
+def test_a_mesh_has_all_devices_where_they_divide_a_batch_and_else_one(monkeypatch, batch, devices):
+    monkeypatch.setattr(jax, "devices", lambda: ["a", "b", "c", "d"])
+    monkeypatch.setattr(parallel, "Mesh", lambda devices, names: (devices.tolist(), names))
+    found, names = parallel.data_mesh(batch)
+    assert found == ["a", "b", "c", "d"][:devices] and names == ("data",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (np.array([[0, -2]]), "hold -2; rows count from 0"),
+        (np.zeros((2, 2)), r"float64 \[2, 2\]"),
+        (np.zeros(4, int), r"int64 \[4\]"),
+    ],
+)
+def test_row_numbers_that_are_none_are_refused(rows, words):
+    with pytest.raises(InputError, match=words):
+        parallel.shard_rows(rows, parallel.data_mesh(2))
+
+
+def test_rows_that_devices_do_not_divide_are_refused():
+    with pytest.raises(InputError, match="a multiple of the 4 devices"):
+        parallel.shard_rows(np.zeros((1, 6), int), SimpleNamespace(size=4))
