@@ -15,10 +15,10 @@ from ihas_jax.stages.run import Run
 
 SEARCH = SimpleNamespace(searched=SimpleNamespace(variables="searched"))
 PLAN = Plan(
-    (Expert(Selection(((0,), (1,), ())), "cluster_1", np.array([3, 5]), np.array([1])),
+    (Expert(Selection(((0,), (1,), ())), "cluster_2", np.array([3, 5]), np.array([1])),
      Expert(Selection(((0,), (0, 1), (1,)), scale=0.5), "all")),
-    routes=(1, 0, 1),
-    reasons=("it is small", None, "it is small"),
+    routes=(1, 1, 0),
+    reasons=("it is small", "it is small", None),
     centroids=np.arange(18, dtype=np.float32).reshape(3, 6),
     shares=(0.2, 0.7, 0.1),
 )  # fmt: skip

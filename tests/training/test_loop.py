@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.selectors.search import init_search, make_search_round
 from ihas_jax.stages.base import plain_round
 from ihas_jax.training.checkpoint import Checkpoints
-from ihas_jax.training.loop import Task, train
+from ihas_jax.training.loop import Task, Trainer, train
 from ihas_jax.training.metrics import Scores, score
 from ihas_jax.training.predict import predictor
 from ihas_jax.training.seeds import train_seeds
@@ -119,6 +121,28 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_batches_alone(make_task, stat
     trained = train(task, state(), no_event)
     losses = [facts["loss"] for facts in trained.history]
     assert losses == pytest.approx([(2 * 2 + 2 * 4 + 5) / 5, (2 * 7 + 2 * 9 + 10) / 5])
+
+
+def test_facts_that_mean_the_end_are_those_of_the_last_epoch(make_task, state):
+    facts = iter([0.9, 0.5, 0.1])
+    task = make_task(counting, lambda variables: (Scores(0.6, 0.5), {"kept": next(facts)}))
+    task = replace(task, early_stopping=False, ended=lambda facts: facts["kept"] <= 0.5)
+    trained = train(task, state(), no_event)
+    assert [facts["kept"] for facts in trained.history] == [0.9, 0.5]
+    assert weight(trained.variables.params) == 10
+
+
+@pytest.mark.parametrize(
+    ("least", "cost", "runs", "due"),
+    [(0, 9, 1, True), (90, 1, 1, True), (110, 1, 1, False), (1, 6, 1, False), (1, 4, 2, False)],
+)
+def test_checkpoints_take_a_twentieth_of_the_time(monkeypatch, least, cost, runs, due):
+    """100 seconds after the last one, which took `cost` seconds for each of the runs."""
+    trainer = Trainer.__new__(Trainer)
+    trainer.task = SimpleNamespace(config=TrainConfig(checkpoint_seconds=least))
+    trainer._saved, trainer._cost = 50.0, float(cost)
+    monkeypatch.setattr(time, "monotonic", lambda: 150.0)
+    assert trainer.due(runs) == due
 
 
 def test_no_epochs_leave_the_first_weights(make_task, state):
