@@ -87,18 +87,20 @@ def test_a_folder_remembers_the_searched_model(config, small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "stages"),
+    ("values", "stages"),
     [
-        ("cluster.clusters", 7, {"base", "search"}),
-        ("retrain.warm_start", True, {"base", "search"}),
-        ("gates.weight", 0.3, {"base"}),
-        ("train.batch_size", 9, set()),
-        ("seed", 3, set()),
+        ({}, {"base", "search"}),
+        ({"cluster.clusters": 7, "retrain.warm_start": True}, {"base", "search"}),
+        ({"cluster.clusters": 7, "gates.weight": 0.3}, {"base"}),
+        ({"train.batch_size": 9}, set()),
+        ({"seed": 3}, set()),
     ],
 )
-def test_stages_are_borrowed_that_nothing_touches(config, small, tmp_path, flag, value, stages):
+def test_stages_are_borrowed_that_nothing_touches(config, small, tmp_path, values, stages):
     source = begin(config, small, tmp_path / "source", "base", "search", "choose")
-    borrow(replaced(config, flag, value), small, tmp_path / "run", source)
+    for flag, value in values.items():
+        config = replaced(config, flag, value)
+    borrow(config, small, tmp_path / "run", source)
     assert {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()} == stages
 
 

@@ -17,6 +17,7 @@ from ihas_jax.models.forward import embed, forward, predict
 from ihas_jax.selectors.adafs import AdaFS
 from ihas_jax.selectors.base import Sampling, Selecting
 from ihas_jax.selectors.bernoulli import BernoulliGates
+from ihas_jax.selectors.registry import build_selector
 from ihas_jax.selectors.search import (
     init_search,
     make_gate_step,
@@ -243,6 +244,18 @@ def test_a_penalty_that_sums_a_batch_sums_it_over_the_mapped_axis(tiny, parts):
     expected, gate = jax.jit(make_gate_step(config, tiny.model, selector))(parts.state, batch)
     assert_close(found, expected)
     np.testing.assert_allclose(metrics["penalty"], gate["penalty"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "joint"), [("optfs", True), ("optembed", True), ("ihas", False)]
+)
+def test_a_joint_model_step_has_the_penalty_in_its_loss(tiny, method, joint):
+    config = dataclasses.replace(tiny.config, method=method)
+    selector = build_selector(config, tiny.model, 5)
+    state = jax.eval_shape(lambda key: init_search(key, config, tiny.model, selector), tiny.key)
+    step = make_model_step(config, tiny.model, selector)
+    _, metrics = jax.eval_shape(step, state, Batch(*map(jnp.asarray, tiny.data)))
+    assert set(metrics) == ({"loss", "penalty"} if joint else {"loss"})
 
 
 def test_a_search_goes_on_from_the_pretrained_model_and_its_optimiser(tiny):
