@@ -9,12 +9,12 @@ from ihas_jax.reporting.figures import count_gates, draw_learning_curves, draw_w
 
 
 def test_gates_are_counted_over_all_instances_and_the_one_of_the_median_share():
-    probs = np.array([[0.1, 0.1, 0.1, 0.9], [0.6, 0.7, 0.8, 0.9], [0.1, 0.3, 0.6, 0.9]])
-    found = count_gates(probs, np.array([0.5, 0.4, 0.2]), bins=2)
-    # they keep 1, 4 and 3 of 4 gates: the median is the last
-    assert found["threshold"] == 0.2 and found["instances"] == 3
-    assert (found["one"], found["all"]) == ([2, 2], [5, 7])
-    assert found["quantiles"] == pytest.approx([0.22, 0.4, 0.49])
+    probs = [[0.1, 0.1, 0.1, 0.9], [0.6, 0.7, 0.8, 0.9], [0.1, 0.3, 0.6, 0.9], [0.1, 0.1, 0.6, 0.9]]
+    found = count_gates(np.array(probs), np.array([0.5, 0.4, 0.2, 0.5]), bins=2)
+    # they keep 1, 4, 3 and 2 of 4 gates: of the two in the middle the upper one counts
+    assert found["threshold"] == 0.2 and found["instances"] == 4
+    assert (found["one"], found["all"]) == ([2, 2], [7, 9])
+    assert found["quantiles"] == pytest.approx([0.23, 0.45, 0.5])
 
 
 def test_clusters_stand_side_by_side_around_the_place_of_a_field():
