@@ -264,7 +264,7 @@ def test_a_search_goes_on_from_the_pretrained_model_and_its_optimiser(tiny):
         pretrained = init_train(key, tiny.model, tiny.config.optimizer)
         moments = jax.tree.map(lambda leaf: leaf + 1, pretrained.optimizers["tables"])
         optimizers = pretrained.optimizers | {"tables": moments}
-        pretrained = dataclasses.replace(pretrained, optimizers=optimizers)
+        pretrained = dataclasses.replace(pretrained, optimizers=optimizers, step=jnp.int32(7))
         state = init_search(tiny.key, tiny.config, tiny.model, tiny.selector, pretrained)
         return pretrained, state
 
@@ -273,6 +273,8 @@ def test_a_search_goes_on_from_the_pretrained_model_and_its_optimiser(tiny):
         assert same(state.params[name], pretrained.params[name])
         assert same(state.optimizers[name], pretrained.optimizers[name])
     assert int(state.step) == 0
+    keys = [*state.keys.values(), *pretrained.keys.values()]
+    assert len({*map(str, keys)}) == len(keys) == 3
 
 
 def test_prediction_is_the_network_on_the_selected_embeddings(tiny, trail):
