@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -60,6 +61,24 @@ def test_a_bilevel_search_stops_early_and_has_gate_batches(trainings):
     assert [task.early_stopping for task in tasks] == [False, True]
     assert [task.rounds.gate_every for task in tasks] == [0, 100]
     assert found.rewound is None and found.seconds == 2.0
+    for name in ("tables", "network"):  # the search goes on from the pretrained model
+        trees = (found.pretrained.state.params[name], found.searched.state.params[name])
+        jax.tree.map(np.testing.assert_array_equal, *trees)
+
+
+def test_rows_that_decide_when_to_stop_can_be_kept_from_the_gates(tiny, small, tmp_path):
+    def split(share):
+        config = dataclasses.replace(tiny.config, search=SearchConfig(stopping_share=share))
+        return search.split_validation(Run(config, small, tmp_path))
+
+    gate_rows, stopping = split(0.3)  # of 10 rows
+    rest = np.setdiff1d(np.arange(10), gate_rows)
+    assert (len(gate_rows), len(rest)) == (7, 3)
+    np.testing.assert_array_equal(stopping.ids, small.valid.ids[rest])
+    np.testing.assert_array_equal(stopping.labels, small.valid.labels[rest])
+    assert [len(split(share)[1].labels) for share in (0.01, 0.99)] == [1, 9]
+    gate_rows, stopping = split(0.0)
+    assert gate_rows is None and stopping is small.valid
 
 
 def test_a_search_that_ends_at_a_share_keeps_its_last_epoch(trainings):
