@@ -150,9 +150,10 @@ def make_task(tiny, tmp_path_factory):
 
 
 def counting(state, data, rows, gate_data, gate_rows, count):
-    """A round that adds the number of its batches to every weight."""
+    """A round that adds the number of its batches to every weight, which then is the loss."""
     params = jax.tree.map(lambda leaf: leaf + count, state.params)
-    return state.replace(step=state.step + count, params=params), {"loss": jnp.float32(0.5)}
+    loss = jax.tree.leaves(params)[0].max()
+    return state.replace(step=state.step + count, params=params), {"loss": loss}
 
 
 def scripted(*scores):
@@ -192,6 +193,8 @@ def test_each_seed_stops_for_itself_and_keeps_its_best(make_task, zeros):
     states = [zeros(s) for s in range(3)]
     fitted = train_seeds(tasks, states, record)
     assert [len(one.history) for one in fitted] == [3, 6, 4]
+    first = [one.history[0]["loss"] for one in fitted]  # rounds of 2, 2 and 1 batches
+    assert first == pytest.approx([s * 1000 + (2 * 2 + 2 * 4 + 5) / 5 for s in range(3)])
     assert [weight(one.variables.params) for one in fitted] == [5, 1020, 2010]
     assert [weight(one.state.params) for one in fitted] == [15, 1030, 2020]
     assert [int(one.state.step) for one in fitted] == [15, 30, 20]
