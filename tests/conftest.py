@@ -1,21 +1,28 @@
 from __future__ import annotations
 
+# ruff: noqa: E402
+import os
+
+# workers share the cores already: threads of K-means that wait for each other take them all
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
 import contextlib
 import io
-import os
 import runpy
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import settings
 from jax.experimental.compilation_cache import compilation_cache
+from xdist.scheduler import LoadFileScheduling
 
 from ihas_jax.config import (
     AdamConfig,
@@ -27,7 +34,9 @@ from ihas_jax.config import (
 )
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
+from ihas_jax.data.synthetic import synthetic
 from ihas_jax.models import build_model
+from ihas_jax.pipeline.fit import fit
 from ihas_jax.progress import console
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.training.steps import Batch
@@ -36,12 +45,56 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
 
+# the files that take longest, which workers get first so that none ends with one of them alone
+LONGEST = (
+    "tests/test_planted_truth.py",
+    "tests/test_planted_methods.py",
+    "tests/experiments/test_kill.py",
+    "tests/pipeline/test_fit.py",
+    "tests/pipeline/test_methods.py",
+    "tests/experiments/test_tables.py",
+    "tests/experiments/test_benchmark.py",
+    "tests/experiments/test_models.py",
+    "tests/models/test_training.py",
+    "tests/pipeline/test_publish.py",
+    "tests/pipeline/test_fit_seeds.py",
+    "tests/experiments/test_run.py",
+)
+# files whose runs are those of another file, whose worker gets them
+TOGETHER = {
+    "tests/pipeline/test_reuse.py": "tests/pipeline/test_fit.py",
+    "tests/serving/test_bundle.py": "tests/pipeline/test_fit.py",
+    "tests/experiments/test_robustness.py": "tests/experiments/test_kill.py",
+}
+
+
+class FilesTogether(LoadFileScheduling):
+    """Gives a worker whole files, and with each those that share its runs."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        return TOGETHER.get(file, file)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return FilesTogether(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(items):
-    """The longest files first, so that no worker ends with one of them alone."""
-    longest = ("test_planted_truth.py", "test_planted_methods.py", "test_methods.py")
-    items.sort(
-        key=lambda item: (item.path.name not in longest, item.path.parent.name != "experiments")
-    )
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(LONGEST)))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped is a failure")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("no_skips") and reporter and reporter.stats.get("skipped"):
+        reporter.write_line("failed: tests were skipped, which --no-skips does not allow", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -50,15 +103,6 @@ def no_fsync():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
-
-
-@pytest.fixture(scope="session")
-def golden():
-    """Numbers of the reference library, which lie beside the repository, not in it."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "golden" / "torchfm"
-    if not folder.is_dir():
-        pytest.skip(f"no reference numbers: {folder} is not there")
-    return lambda name: dict(np.load(folder / f"{name}.npz"))
 
 
 @pytest.fixture
@@ -104,11 +148,11 @@ def small(tiny):
     return Dataset(Schema("label", fields), *parts)
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Runs with the same programs, also in other modules, compile them once."""
+@contextlib.contextmanager
+def programs_kept(folder):
+    """Programs that are compiled within are kept in a folder, and those in it are not compiled."""
     names = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
+        "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
@@ -121,13 +165,54 @@ def compiled(tmp_path_factory):
             yield
 
 
+@contextlib.contextmanager
+def programs_unoptimised():
+    """Programs of tiny runs are not optimised: that takes longer than the runs."""
+    original = jax.jit
+
+    def jit(*arguments, **options):
+        traced = isinstance(jnp.zeros(()), jax.core.Tracer)
+        if not traced:  # a program inside another one takes no options
+            options["compiler_options"] = {"xla_backend_optimization_level": 0}
+        return original(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", jit)
+        yield
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Runs with the same programs, also in other modules, compile them once."""
+    with programs_kept(tmp_path_factory.getbasetemp() / "compiled"):
+        yield
+
+
 @pytest.fixture(scope="module")
 def quick():
-    """Programs of tiny runs are not optimised: that takes longer than the runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        options = {"xla_backend_optimization_level": 0}
-        patch.setattr(jax, "jit", partial(jax.jit, compiler_options=options))
+    """Programs that a module makes are compiled in less time."""
+    with programs_unoptimised():
         yield
+
+
+@pytest.fixture(scope="session")
+def fit_once(tmp_path_factory):
+    """`fit_once(config, shape)`: a finished run on a synthetic log, which tests leave as it is.
+
+    Modules that ask for the same one share it, and it is trained once.
+    """
+    done = {}
+
+    def run(config, shape):
+        if (config, shape) not in done:
+            log = synthetic(shape)
+            folder = tmp_path_factory.mktemp("once") / "run"
+            kept = programs_kept(tmp_path_factory.getbasetemp() / "compiled")
+            with kept, programs_unoptimised():
+                done[config, shape] = SimpleNamespace(log=log, result=fit(config, log, folder))
+        return done[config, shape]
+
+    return run
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_a_few_trials_of_each_kind(said, kind, flags):
         if tally["not_done"]:  # not where file systems can't be mounted
             assert kind == "full" and "can't be mounted here" in tally["not_done"]
             assert done.returncode == 2
-            return
+            pytest.skip(tally["not_done"])
         assert sum(tally["outcomes"].values()) > 0
     assert done.returncode == 0, done.stderr
 

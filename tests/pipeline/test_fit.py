@@ -45,14 +45,17 @@ def changed(**parts) -> Config:
     return dataclasses.replace(PLAIN, **new)
 
 
-@pytest.fixture(scope="module")
-def log():
-    return synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30))
+SHAPE = SyntheticConfig(rows=2000, own=2, noise=2, values=30)
 
 
 @pytest.fixture(scope="module")
-def plain(log, tmp_path_factory):
-    return fit(PLAIN, log, tmp_path_factory.mktemp("stages") / "plain")
+def log(fit_once):
+    return fit_once(PLAIN, SHAPE).log
+
+
+@pytest.fixture(scope="module")
+def plain(fit_once):
+    return fit_once(PLAIN, SHAPE).result
 
 
 @pytest.fixture
@@ -254,7 +257,7 @@ def test_values_that_touch_no_number_may_change(log, plain):
 
 
 def test_two_runs_in_one_folder_exclude_each_other(tmp_path):
-    log = synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30))
+    log = synthetic(SHAPE)
     with (
         open_run(PLAIN, log, tmp_path / "run") as first,
         pytest.raises(InputError, match="Another process is at work"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -26,6 +27,7 @@ from ihas_jax.models.forward import init_model
 from ihas_jax.models.parts import LINEAR
 from ihas_jax.nn.compact import carry_kept, slice_table
 from ihas_jax.pipeline.fit import fit
+from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.selectors.plan import Expert
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.storage import load_bundle
@@ -42,6 +44,7 @@ DNN = Config(
     search=SearchConfig(pretrain_epochs=2, gate_every=2),
     cluster=ClusterConfig(min_rows=100),
 )
+SHAPE = SyntheticConfig(rows=2000, own=2, noise=2, values=30)
 
 
 def with_model(config=DNN, **choices):
@@ -49,17 +52,25 @@ def with_model(config=DNN, **choices):
 
 
 @pytest.fixture(scope="module")
-def log():
-    return synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30))
+def log(fit_once):
+    return fit_once(DNN, SHAPE).log
 
 
 @pytest.fixture(scope="module")
-def searched(log, tmp_path_factory):
+def native(fit_once):
+    """A finished run of a DNN."""
+    return fit_once(DNN, SHAPE).result
+
+
+@pytest.fixture(scope="module")
+def searched(log, native, tmp_path_factory):
     """A run of a DNN that has come to its plan, but no further."""
-    folder = tmp_path_factory.mktemp("reuse") / "run"
-    for stage in ("search", "cluster"):
-        fit(DNN, log, folder, stage)
-    return folder
+    seconds = json.loads((native.workdir / "stages.json").read_text())
+    with open_run(DNN, log, tmp_path_factory.mktemp("reuse") / "run") as run:
+        for stage in ("search", "choose"):
+            shutil.copytree(native.workdir / stage, run.workdir / stage)
+        write_json(run.workdir / "stages.json", {s: seconds[s] for s in ("search", "choose")})
+        return run.workdir
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +95,7 @@ def test_a_run_by_another_search_leaves_that_run_alone(searched, log, tmp_path):
     assert {name: metrics["seconds"][name] for name in theirs} == theirs
 
 
-def test_compact_models_keep_what_the_gates_of_the_searched_model_open(searched, log, deepfm):
-    native = fit(DNN, log, searched)
+def test_compact_models_keep_what_the_gates_of_the_searched_model_open(native, log, deepfm):
     ours, theirs = load_bundle(deepfm.workdir), load_bundle(native.workdir)
     assert ours.kept == theirs.kept
     assert ours.routes == theirs.routes

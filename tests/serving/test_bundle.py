@@ -16,30 +16,32 @@ from ihas_jax.config import (
     TrainConfig,
 )
 from ihas_jax.data.raw.encoder import encode
-from ihas_jax.data.synthetic import SyntheticConfig, synthetic
+from ihas_jax.data.synthetic import SyntheticConfig
 from ihas_jax.errors import InputError
-from ihas_jax.pipeline.fit import fit
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.training.metrics import score
 
 pytestmark = pytest.mark.usefixtures("compiled", "quick")
 
 
-@pytest.fixture(scope="module")
-def log():
-    return synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30))
+CONFIG = Config(
+    model=ModelConfig(dim=4, hidden=(8, 4)),
+    optimizer=OptimizerConfig(learning_rate=0.02),
+    train=TrainConfig(batch_size=100, round_batches=4, max_epochs=2),
+    search=SearchConfig(pretrain_epochs=2, gate_every=2),
+    cluster=ClusterConfig(min_rows=100),
+)
+SHAPE = SyntheticConfig(rows=2000, own=2, noise=2, values=30)
 
 
 @pytest.fixture(scope="module")
-def run(log, tmp_path_factory):
-    config = Config(
-        model=ModelConfig(dim=4, hidden=(8, 4)),
-        optimizer=OptimizerConfig(learning_rate=0.02),
-        train=TrainConfig(batch_size=100, round_batches=4, max_epochs=2),
-        search=SearchConfig(pretrain_epochs=2, gate_every=2),
-        cluster=ClusterConfig(min_rows=100),
-    )
-    return fit(config, log, tmp_path_factory.mktemp("serving") / "run")
+def log(fit_once):
+    return fit_once(CONFIG, SHAPE).log
+
+
+@pytest.fixture(scope="module")
+def run(fit_once):
+    return fit_once(CONFIG, SHAPE).result
 
 
 @pytest.fixture(scope="module")
