@@ -1,4 +1,4 @@
-"""Click models: table shapes and a network over looked-up rows. `build_model` is the registry."""
+"""Click models: table shapes and a network over embeddings. `build_model` is the registry."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def build_model(
     sizes: tuple[int, ...],
     *,
     kept: Kept | None = None,
-    held: tuple[int, ...] | None = None,
+    stored_values: tuple[int, ...] | None = None,
     click_rate: float = 0.5,
     axis_name: str | None = None,
 ) -> Model:
@@ -102,8 +102,8 @@ def build_model(
       sizes: values of each field, N entries (`schema.sizes`).
       kept: kept coordinates of each field in the embedding table; None keeps all. A field may have
         more than `config.dim` coordinates, see `Model.embedding`.
-      held: number of values per field that have their own row in the embedding table; None for
-        all. The model's constants say which values these are, see `VALUES`.
+      stored_values: number of values per field that have their own row in the embedding table;
+        None for all. The model's constants say which values these are, see `VALUES`.
       click_rate: share of clicks among the rows to train on, strictly between 0 and 1.
       axis_name: mapped axis over which batch-norm statistics are averaged.
 
@@ -115,4 +115,4 @@ def build_model(
     if config.name in _PAIRS and len(sizes) < 2:
         raise InputError(f"{config.name} needs two fields or more, to have a pair of them")
     prior = math.log(click_rate / (1 - click_rate))
-    return _BUILDERS[config.name](Parts(config, sizes, kept, held, prior, axis_name))
+    return _BUILDERS[config.name](Parts(config, sizes, kept, stored_values, prior, axis_name))

@@ -6,8 +6,8 @@ from flax import linen as nn
 from jax import Array
 
 from ihas_jax.config import InitRule
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.interactions import pair_products
 from ihas_jax.nn.mlp import dense, to_logit
 
@@ -24,14 +24,14 @@ class AFM(Network):
     init_rule: InitRule
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        products = pair_products(self.vectors(rows))
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        products = pair_products(self.aligned(vectors))
         hidden = nn.relu(dense(self.width, "attention", products, self.init_rule))
         weights = nn.softmax(dense(1, "projection", hidden, self.init_rule), axis=1)
         weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
         pooled = nn.Dropout(self.dropout, deterministic=not train)((weights * products).sum(axis=1))
-        return self.wide(rows) + to_logit("output", pooled, self.init_rule, 0.0)
+        return self.wide(vectors) + to_logit("output", pooled, self.init_rule, 0.0)
 
 
 def build_afm(parts: Parts) -> Model:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.interactions import logarithmic
 from ihas_jax.nn.mlp import MLP, torch_uniform
 
@@ -25,13 +25,13 @@ class AFN(Network):
     neurons: int
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        e = self.vectors(rows)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        e = self.aligned(vectors)
         fields = e.shape[1]
         weight = self.param("powers", torch_uniform(fields), (self.neurons, fields))
         crossed = logarithmic(e, weight)
-        return self.wide(rows) + self.mlp(crossed.reshape(len(crossed), -1), train=train)
+        return self.wide(vectors) + self.mlp(crossed.reshape(len(crossed), -1), train=train)
 
 
 def build_afn(parts: Parts) -> Model:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.interactions import attend, attention_weights
 from ihas_jax.nn.mlp import MLP, dense, to_logit, torch_uniform, uniform
 
@@ -50,16 +50,16 @@ class AutoInt(Network):
     layers: int
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        e, rule = self.vectors(rows), self.mlp.init_rule
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        e, rule = self.aligned(vectors), self.mlp.init_rule
         x = dense(self.width, "projection", e, rule)
         for i in range(self.layers):
             layer = SelfAttention(self.heads, self.mlp.dropout, name=f"attention_{i}")
             x = layer(x, train=train)
         x = nn.relu(x + dense(self.width, "residual", e, rule))
         attended = to_logit("output", x.reshape(len(x), -1), rule, 0.0)
-        return self.wide(rows) + attended + self.mlp(self.flat(rows), train=train)
+        return self.wide(vectors) + attended + self.mlp(self.flat(vectors), train=train)
 
 
 def build_autoint(parts: Parts) -> Model:

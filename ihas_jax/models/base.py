@@ -1,4 +1,4 @@
-"""What a click model is: embedding tables, and a Flax module over their looked-up rows."""
+"""What a click model is: embedding tables, and a Flax module over their looked-up vectors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.nn.embedding import EmbeddingSpec
+from ihas_jax.nn.embedding import EmbeddingSpec, Vectors
 
+VectorsByTable = dict[str, Vectors]
+"""Looked-up vectors `[B, N_g, d_g]` of a batch by table and width group."""
 Params = dict[str, Any]
 """Learnt arrays by subtree: `tables` and `network`, and what a selection method adds to them."""
 Stats = dict[str, Any]
@@ -26,7 +28,7 @@ NETWORK = "network"
 """Name of the network's parameters and statistics."""
 FACTORS = "factors"
 """Name of constants that multiply embeddings: arrays `[V_g, d_g]` or `[V_g, 1]` by width group. A
-factor of 0 removes a coordinate or a whole row; gradients at the looked-up rows are then 0 too."""
+factor of 0 removes a coordinate or a whole row; gradients at looked-up vectors are then 0 too."""
 VALUES = "values"
 """Name of constants that say which values have rows in the embedding table, where not all do: a
 subset of the values of each width group. All other values share row 0."""
@@ -56,7 +58,7 @@ class Model:
     Attributes:
       tables: shape of each table.
       network: module called as `network(vectors, train=bool) -> logits [B]`, where `vectors` maps
-        each table's name to its looked-up rows.
+        each table's name to its looked-up vectors.
     """
 
     tables: Mapping[str, EmbeddingSpec]

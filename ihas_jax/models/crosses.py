@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import Network, Parts, RowsByTable
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import Network, Parts
 from ihas_jax.nn.interactions import cross, cross_gated, cross_matrix
 from ihas_jax.nn.mlp import MLP, to_logit, torch_uniform
 
@@ -66,9 +66,9 @@ class CrossDeep(Network):
     prior: float
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        flat = self.flat(rows)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        flat = self.flat(vectors)
         x = jnp.concatenate([self.crosses(flat), self.mlp(flat, train=train)], axis=1)
         return to_logit("output", x, self.mlp.init_rule, self.prior)
 

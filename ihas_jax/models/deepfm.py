@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.interactions import pooled_products
 from ihas_jax.nn.mlp import MLP
 
@@ -16,10 +16,10 @@ class DeepFM(Network):
     wide: Wide
     mlp: MLP
 
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        second = pooled_products(self.vectors(rows)).sum(axis=1)
-        return self.wide(rows) + second + self.mlp(self.flat(rows), train=train)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        second = pooled_products(self.aligned(vectors)).sum(axis=1)
+        return self.wide(vectors) + second + self.mlp(self.flat(vectors), train=train)
 
 
 def build_deepfm(parts: Parts) -> Model:

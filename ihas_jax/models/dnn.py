@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import Network, Parts, RowsByTable
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import Network, Parts
 from ihas_jax.nn.mlp import MLP
 
 
@@ -17,9 +17,9 @@ class DNN(Network):
 
     mlp: MLP
 
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        return self.mlp(self.flat(rows), train=train)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        return self.mlp(self.flat(vectors), train=train)
 
 
 def build_dnn(parts: Parts) -> Model:

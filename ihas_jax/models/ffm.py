@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.interactions import field_aware_products
 
 
@@ -18,9 +18,11 @@ class FFM(Network):
 
     wide: Wide
 
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        return self.wide(rows) + field_aware_products(by_field(self.vectors(rows))).sum((1, 2))
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        return self.wide(vectors) + field_aware_products(by_field(self.aligned(vectors))).sum(
+            (1, 2)
+        )
 
 
 def by_field(e: Array) -> Array:
@@ -30,5 +32,5 @@ def by_field(e: Array) -> Array:
 
 def build_ffm(parts: Parts) -> Model:
     """Builds the FFM."""
-    spec = parts.embedding(len(parts.sizes), apart=True)
+    spec = parts.embedding(len(parts.sizes), separate_init=True)
     return Model({EMBEDDING: spec, LINEAR: parts.linear()}, FFM(spec, parts.wide()))

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import Network, Parts, RowsByTable
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import Network, Parts
 from ihas_jax.nn.interactions import bilinear_fusion
 from ihas_jax.nn.mlp import MLP, dense, to_logit, torch_uniform
 
@@ -43,9 +43,9 @@ class FinalMLP(Network):
     prior: float
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        flat, dim = self.flat(rows), self.embedding.dim
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        flat, dim = self.flat(vectors), self.embedding.dim
         x = self.first(FeatureGate(dim, self.gate_width, name="first_gate")(flat), train=train)
         y = self.second(FeatureGate(dim, self.gate_width, name="second_gate")(flat), train=train)
         rule = self.first.init_rule

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.interactions import pooled_products
 
 
@@ -14,9 +14,9 @@ class FM(Network):
 
     wide: Wide
 
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        return self.wide(rows) + pooled_products(self.vectors(rows)).sum(axis=1)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        return self.wide(vectors) + pooled_products(self.aligned(vectors)).sum(axis=1)
 
 
 def build_fm(parts: Parts) -> Model:

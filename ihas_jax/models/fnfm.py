@@ -5,9 +5,9 @@ from __future__ import annotations
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
 from ihas_jax.models.ffm import by_field
-from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.interactions import field_aware_products
 from ihas_jax.nn.mlp import MLP, regularize
 
@@ -23,15 +23,15 @@ class FNFM(Network):
     mlp: MLP
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        products = field_aware_products(by_field(self.vectors(rows)))
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        products = field_aware_products(by_field(self.aligned(vectors)))
         flat = regularize("pairs_norm", products.reshape(len(products), -1), self.mlp, train)
-        return self.wide(rows) + self.mlp(flat, train=train)
+        return self.wide(vectors) + self.mlp(flat, train=train)
 
 
 def build_fnfm(parts: Parts) -> Model:
     """Builds the FNFM."""
-    spec = parts.embedding(len(parts.sizes), apart=True)
+    spec = parts.embedding(len(parts.sizes), separate_init=True)
     network = FNFM(spec, parts.wide(), parts.mlp())
     return Model({EMBEDDING: spec, LINEAR: parts.linear()}, network)

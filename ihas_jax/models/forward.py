@@ -13,23 +13,30 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ihas_jax.models.base import EMBEDDING, FACTORS, NETWORK, VALUES, Model, Stats, Variables
-from ihas_jax.nn.embedding import Rows, Table, init_table, lookup, positions
-from ihas_jax.nn.subset import empty_subset, places_in
+from ihas_jax.models.base import (
+    EMBEDDING,
+    FACTORS,
+    NETWORK,
+    VALUES,
+    Model,
+    Stats,
+    Variables,
+    VectorsByTable,
+)
+from ihas_jax.nn.embedding import Table, init_table, lookup, value_index
+from ihas_jax.nn.subset import empty_subset, index_in
 
 Index = dict[str, dict[str, Array]]
-"""Row numbers `[B, N_g]` of a batch in every table, by width group."""
-Vectors = dict[str, Rows]
-"""Looked-up rows `[B, N_g, d_g]` of a batch by table and width group."""
+"""Index `[B, N_g]` of a batch's rows in every table, by width group."""
 _NONE: dict[str, Any] = {}
 
 
 class Lookup(NamedTuple):
-    """A batch's rows of a uniform embedding table, as a transform sees them.
+    """A batch's vectors of a uniform embedding table, as a transform sees them.
 
     Attributes:
       vectors: `[B, N, D]`.
-      row_index: `[B, N]` int32, their row numbers in the table `[V, D]`.
+      row_index: `[B, N]` int32, the index of their rows in the table `[V, D]`.
       first_row: place of the first instance in the whole batch, where devices share it.
     """
 
@@ -88,7 +95,7 @@ def init_model(key: Array, model: Model) -> Variables:
         for i, (name, spec) in enumerate(model.tables.items())
     }
     spec, constants = model.embedding, {}
-    if spec.held is not None:
+    if spec.stored_values is not None:
         constants[VALUES] = {group.name: empty_subset(group.values) for group in spec.groups}
     ids = jnp.zeros((1, len(spec.sizes)), jnp.int32)
     vectors = embed(model, Variables({"tables": tables}, constants=constants), ids)[0]
@@ -98,24 +105,24 @@ def init_model(key: Array, model: Model) -> Variables:
 
 
 def table_index(model: Model, variables: Variables, ids: Array) -> Index:
-    """Where the rows of `[B, N]` ids are in the tables that `variables` have.
+    """Index of the rows of `[B, N]` ids in the tables that `variables` have.
 
     Raises:
       InputError: the ids are not integers `[B, N]`, or, outside of `jit`, one is not an id of its
         field.
     """
-    index = {name: positions(model.tables[name], ids) for name in variables.params["tables"]}
+    index = {name: value_index(model.tables[name], ids) for name in variables.params["tables"]}
     if VALUES in variables.constants:
         subsets = variables.constants[VALUES]
         index[EMBEDDING] = {
-            group: places_in(subsets[group], values) for group, values in index[EMBEDDING].items()
+            group: index_in(subsets[group], values) for group, values in index[EMBEDDING].items()
         }
     return index
 
 
-def look_up(tables: Mapping[str, Table], index: Index) -> Vectors:
-    """Rows of every table by their row numbers."""
-    return {name: lookup(tables[name], rows) for name, rows in index.items()}
+def look_up(tables: Mapping[str, Table], index: Index) -> VectorsByTable:
+    """The vectors of every table at the index of their rows."""
+    return {name: lookup(tables[name], part) for name, part in index.items()}
 
 
 def embed(
@@ -124,10 +131,10 @@ def embed(
     ids: Array,
     transform: Transform | None = None,
     *,
-    vectors: Vectors | None = None,
+    vectors: VectorsByTable | None = None,
     key: Array | None = None,
     axis_name: str | None = None,
-) -> tuple[Vectors, Transformed | None]:
+) -> tuple[VectorsByTable, Transformed | None]:
     """The first part of `forward`: look up, factors, select.
 
     Args:
@@ -135,7 +142,7 @@ def embed(
       variables: the model's variables. Tables that they lack are left out of the result.
       ids: `[B, N]`.
       transform: what a selection method makes of the embeddings.
-      vectors: the looked-up rows, where the caller differentiates at them.
+      vectors: the looked-up vectors, where the caller differentiates at them.
       key: PRNG key of the transform in training.
       axis_name: mapped axis whose devices share the batch.
 
@@ -166,7 +173,7 @@ def forward(
     ids: Array,
     transform: Transform | None = None,
     *,
-    vectors: Vectors | None = None,
+    vectors: VectorsByTable | None = None,
     key: Array | None = None,
     axis_name: str | None = None,
 ) -> Output:
@@ -177,7 +184,7 @@ def forward(
       variables: its variables, and those of the transform.
       ids: `[B, N]`.
       transform: what a selection method makes of the embeddings; None for nothing.
-      vectors: the looked-up rows, where the caller differentiates at them.
+      vectors: the looked-up vectors, where the caller differentiates at them.
       key: PRNG key, which means training: batch statistics, dropout and the transform's noise.
         Without one the running statistics are used and returned unchanged.
       axis_name: mapped axis whose devices share the batch.
@@ -206,7 +213,7 @@ def predict(
 
 
 def _apply(
-    model: Model, variables: Variables, vectors: Vectors, dropout_key: Array | None
+    model: Model, variables: Variables, vectors: VectorsByTable, dropout_key: Array | None
 ) -> tuple[Array, Stats]:
     """Logits `[B]` of the network, and all statistics with the network's new ones."""
     params, stats = variables.params[NETWORK], variables.stats.get(NETWORK, {})

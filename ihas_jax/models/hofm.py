@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.interactions import anova, pooled_products
 
 
@@ -19,14 +19,14 @@ class HOFM(Network):
     wide: Wide
     order: int
 
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        e = self.vectors(rows)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        e = self.aligned(vectors)
         slices = e.reshape(*e.shape[:2], self.order - 1, -1)
         pooled = pooled_products(slices[:, :, 0])
         for t in range(3, self.order + 1):
             pooled += anova(slices[:, :, t - 2], t)
-        return self.wide(rows) + pooled.sum(axis=1)
+        return self.wide(vectors) + pooled.sum(axis=1)
 
 
 def build_hofm(parts: Parts) -> Model:

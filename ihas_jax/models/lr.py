@@ -5,8 +5,8 @@ from __future__ import annotations
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import Parts, RowsByTable, total
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import Parts, total
 from ihas_jax.nn.embedding import EmbeddingSpec
 
 
@@ -19,13 +19,15 @@ class LR(nn.Module):
     prior: float
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
         bias = self.param("bias", nn.initializers.constant(self.prior), ())
-        return total(rows[EMBEDDING]) + bias
+        return total(vectors[EMBEDDING]) + bias
 
 
 def build_lr(parts: Parts) -> Model:
     """Builds LR."""
-    spec = EmbeddingSpec(parts.sizes, 1, parts.kept, init=parts.config.linear_init, held=parts.held)
+    spec = EmbeddingSpec(
+        parts.sizes, 1, parts.kept, init=parts.config.linear_init, stored_values=parts.stored_values
+    )
     return Model({EMBEDDING: spec}, LR(parts.bias))

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import Network, Parts, RowsByTable
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import Network, Parts
 from ihas_jax.nn.mlp import MLP, dense, torch_uniform
 
 
@@ -50,9 +50,9 @@ class MaskNet(Network):
     ratio: float
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        e = self.vectors(rows)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        e = self.aligned(vectors)
         scale = self.param("scale", nn.initializers.ones, e.shape[1:])
         shift = self.param("shift", nn.initializers.zeros, e.shape[1:])
         mean, variance = e.mean(axis=2, keepdims=True), e.var(axis=2, keepdims=True)

@@ -7,8 +7,8 @@ from flax import linen as nn
 from jax import Array
 
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import Network, Parts, RowsByTable
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import Network, Parts
 from ihas_jax.nn.mlp import MLP, to_logit
 
 
@@ -20,11 +20,11 @@ class NCF(Network):
     prior: float
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        e = self.vectors(rows)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        e = self.aligned(vectors)
         user, item = self.pair
-        parts = [e[:, user] * e[:, item], self.mlp(self.flat(rows), train=train)]
+        parts = [e[:, user] * e[:, item], self.mlp(self.flat(vectors), train=train)]
         x = jnp.concatenate(parts, axis=1)
         return to_logit("output", x, self.mlp.init_rule, self.prior)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.interactions import pooled_products
 from ihas_jax.nn.mlp import MLP, regularize
 
@@ -21,10 +21,10 @@ class NFM(Network):
     mlp: MLP
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        pooled = regularize("pooled_norm", pooled_products(self.vectors(rows)), self.mlp, train)
-        return self.wide(rows) + self.mlp(pooled, train=train)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        pooled = regularize("pooled_norm", pooled_products(self.aligned(vectors)), self.mlp, train)
+        return self.wide(vectors) + self.mlp(pooled, train=train)
 
 
 def build_nfm(parts: Parts) -> Model:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -10,13 +9,12 @@ from flax import linen as nn
 from jax import Array
 
 from ihas_jax.config import ModelConfig
-from ihas_jax.models.base import EMBEDDING
-from ihas_jax.nn.embedding import EmbeddingSpec, Kept, Rows, align, flatten
+from ihas_jax.models.base import EMBEDDING, VectorsByTable
+from ihas_jax.nn.embedding import EmbeddingSpec, Kept, Vectors, align, flatten
 from ihas_jax.nn.mlp import MLP
 
 LINEAR = "linear"
 """Name of the table of first-order weights, `[V, 1]`; selection methods leave it alone."""
-RowsByTable = Mapping[str, Rows]
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Parts:
       config: the model's choices.
       sizes: values of each field.
       kept: kept coordinates of each field in the embedding table; None keeps all.
-      held: number of values per field that have their own row in it; None for all.
+      stored_values: number of values per field that have their own row in it; None for all.
       prior: log-odds of a click; the output starts there if `config.init` is 'balanced'.
       axis_name: mapped axis over which batch statistics are averaged.
     """
@@ -35,15 +33,22 @@ class Parts:
     config: ModelConfig
     sizes: tuple[int, ...]
     kept: Kept | None
-    held: tuple[int, ...] | None
+    stored_values: tuple[int, ...] | None
     prior: float
     axis_name: str | None
 
-    def embedding(self, vectors: int = 1, *, apart: bool = False) -> EmbeddingSpec:
-        """The embedding table, with `vectors` vectors of D coordinates; see `EmbeddingSpec`."""
-        dim = self.config.dim * vectors
+    def embedding(
+        self, vectors_per_field: int = 1, *, separate_init: bool = False
+    ) -> EmbeddingSpec:
+        """The embedding table, with one or more vectors of D coordinates per field."""
+        dim = self.config.dim * vectors_per_field
         return EmbeddingSpec(
-            self.sizes, dim, self.kept, vectors=vectors, apart=apart, held=self.held
+            self.sizes,
+            dim,
+            self.kept,
+            vectors_per_field=vectors_per_field,
+            separate_init=separate_init,
+            stored_values=self.stored_values,
         )
 
     def linear(self) -> EmbeddingSpec:
@@ -79,18 +84,18 @@ class Wide(nn.Module):
     prior: float
 
     @nn.compact
-    def __call__(self, rows: RowsByTable) -> Array:
-        """Rows of the table of first-order weights -> `[B]`."""
-        return total(rows[LINEAR]) + self.param("bias", nn.initializers.constant(self.prior), ())
+    def __call__(self, vectors: VectorsByTable) -> Array:
+        """Vectors of the table of first-order weights -> `[B]`."""
+        return total(vectors[LINEAR]) + self.param("bias", nn.initializers.constant(self.prior), ())
 
 
-def total(rows: Rows) -> Array:
-    """Sum of all looked-up numbers of each instance, `[B]`."""
-    return jnp.concatenate([part.sum(axis=2) for part in rows.values()], axis=1).sum(axis=1)
+def total(vectors: Vectors) -> Array:
+    """Sum of all looked-up values of each instance, `[B]`."""
+    return jnp.concatenate([part.sum(axis=2) for part in vectors.values()], axis=1).sum(axis=1)
 
 
 class Network(nn.Module):
-    """A network over the rows of an embedding table.
+    """A network over the vectors of an embedding table.
 
     Attributes:
       embedding: the table's shape.
@@ -98,10 +103,10 @@ class Network(nn.Module):
 
     embedding: EmbeddingSpec
 
-    def vectors(self, rows: RowsByTable) -> Array:
+    def aligned(self, vectors: VectorsByTable) -> Array:
         """Embeddings `[B, N, D]`, zero at removed coordinates."""
-        return align(self.embedding, rows[EMBEDDING])
+        return align(self.embedding, vectors[EMBEDDING])
 
-    def flat(self, rows: RowsByTable) -> Array:
+    def flat(self, vectors: VectorsByTable) -> Array:
         """The kept coordinates alone, `[B, sum(widths)]`."""
-        return flatten(self.embedding, rows[EMBEDDING])
+        return flatten(self.embedding, vectors[EMBEDDING])

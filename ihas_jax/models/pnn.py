@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import Network, Parts, RowsByTable
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import Network, Parts
 from ihas_jax.nn.interactions import inner_products, outer_products
 from ihas_jax.nn.mlp import MLP, uniform
 
@@ -21,10 +21,10 @@ class InnerPNN(Network):
 
     mlp: MLP
 
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        products = inner_products(self.vectors(rows))
-        return self.mlp(jnp.concatenate([self.flat(rows), products], axis=1), train=train)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        products = inner_products(self.aligned(vectors))
+        return self.mlp(jnp.concatenate([self.flat(vectors), products], axis=1), train=train)
 
 
 class OuterPNN(Network):
@@ -37,15 +37,15 @@ class OuterPNN(Network):
     mlp: MLP
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        e = self.vectors(rows)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        e = self.aligned(vectors)
         fields, dim = e.shape[1:]
         shape = (dim, fields * (fields - 1) // 2, dim)
         # torch's Xavier bound for three axes takes the last one as the receptive field
         xavier = uniform((6.0 / (dim * (shape[0] + shape[1]))) ** 0.5)
         products = outer_products(e, self.param("kernel", xavier, shape))
-        return self.mlp(jnp.concatenate([self.flat(rows), products], axis=1), train=train)
+        return self.mlp(jnp.concatenate([self.flat(vectors), products], axis=1), train=train)
 
 
 def build_ipnn(parts: Parts) -> Model:

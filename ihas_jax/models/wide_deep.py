@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.mlp import MLP
 
 
@@ -15,9 +15,9 @@ class WideDeep(Network):
     wide: Wide
     mlp: MLP
 
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        return self.wide(rows) + self.mlp(self.flat(rows), train=train)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        return self.wide(vectors) + self.mlp(self.flat(vectors), train=train)
 
 
 def build_wide_deep(parts: Parts) -> Model:

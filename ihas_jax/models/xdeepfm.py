@@ -7,8 +7,8 @@ from flax import linen as nn
 from jax import Array
 
 from ihas_jax.config import InitRule
-from ihas_jax.models.base import EMBEDDING, Model
-from ihas_jax.models.parts import LINEAR, Network, Parts, RowsByTable, Wide
+from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.interactions import compress
 from ihas_jax.nn.mlp import MLP, to_logit, torch_uniform
 
@@ -48,11 +48,11 @@ class XDeepFM(Network):
     cin: CompressedInteractions
 
     @nn.compact
-    def __call__(self, rows: RowsByTable, *, train: bool) -> Array:
-        """Looked-up rows -> logits `[B]`."""
-        deep = self.mlp(self.flat(rows), train=train)
-        interactions = self.cin(self.vectors(rows))
-        return self.wide(rows) + deep + to_logit("output", interactions, self.mlp.init_rule, 0.0)
+    def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
+        """Looked-up vectors -> logits `[B]`."""
+        deep = self.mlp(self.flat(vectors), train=train)
+        interactions = self.cin(self.aligned(vectors))
+        return self.wide(vectors) + deep + to_logit("output", interactions, self.mlp.init_rule, 0.0)
 
 
 def build_xdeepfm(parts: Parts) -> Model:

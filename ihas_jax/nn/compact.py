@@ -21,16 +21,18 @@ def carry_kept(kept: Kept, source: EmbeddingSpec, target: EmbeddingSpec) -> Kept
     """
     if target.dim == 1:
         return tuple((0,) if field else () for field in kept)
-    if (source.dim, source.vectors) == (target.dim, target.vectors):
+    if (source.dim, source.vectors_per_field) == (target.dim, target.vectors_per_field):
         return kept
-    if source.vectors > 1:
-        raise ValueError(f"it has {source.vectors} vectors for each field, not one")
-    if source.dim * target.vectors != target.dim:
+    if source.vectors_per_field > 1:
+        raise ValueError(f"it has {source.vectors_per_field} vectors for each field, not one")
+    if source.dim * target.vectors_per_field != target.dim:
         raise ValueError(
-            f"its vectors have {source.dim} coordinates, not {target.dim // target.vectors}"
+            f"its vectors have {source.dim} coordinates, "
+            f"not {target.dim // target.vectors_per_field}"
         )
     return tuple(
-        tuple(v * source.dim + j for v in range(target.vectors) for j in field) for field in kept
+        tuple(v * source.dim + j for v in range(target.vectors_per_field) for j in field)
+        for field in kept
     )
 
 
@@ -52,10 +54,10 @@ def slice_table(
     Raises:
       ValueError: `source` is not uniform or has other sizes, or `values` does not fit `target`.
     """
-    uniform = source.kept is None and source.held is None
+    uniform = source.kept is None and source.stored_values is None
     if not uniform or source.sizes != target.sizes or source.dim != target.dim:
         raise ValueError("slice_table needs a uniform source of the target's sizes and dim")
-    if (values is None) != (target.held is None):
+    if (values is None) != (target.stored_values is None):
         raise ValueError("slice_table needs values where the target lacks some, and only there")
     full = table[source.groups[0].name]
     starts = np.concatenate([[0], np.cumsum(source.sizes)])
@@ -68,7 +70,7 @@ def slice_table(
 
     return {
         group.name: jnp.concatenate(
-            [jnp.zeros((0 if target.held is None else 1, group.width), full.dtype)]
+            [jnp.zeros((0 if target.stored_values is None else 1, group.width), full.dtype)]
             + [of_field(n) for n in group.fields]
         )
         for group in target.groups

@@ -21,8 +21,8 @@ from ihas_jax.data.checks import as_ids, check_width
 
 Table = dict[str, Array]
 """Arrays `[V_g, d_g]` of one embedding table, by width group."""
-Rows = dict[str, Array]
-"""Looked-up rows `[B, N_g, d_g]`, by width group."""
+Vectors = dict[str, Array]
+"""Looked-up vectors `[B, N_g, d_g]`, by width group."""
 Kept = tuple[tuple[int, ...], ...]
 """Kept coordinates of each field, ascending, each in 0..D-1."""
 
@@ -57,26 +57,34 @@ class EmbeddingSpec:
       kept: the kept coordinates of each field; None keeps all.
       init: 'xavier' uniform over the whole `[V, D]` table, as the reference library does,
         or standard 'normal', or 'zeros'.
-      vectors: number of vectors side by side in each row, each of D / vectors coordinates.
-      apart: whether each vector is initialised as a separate table `[V, D / vectors]`.
-      held: number of values per field that have their own row; None for all. The other values
-        share row 0 of each array.
+      vectors_per_field: M, the number of vectors side by side in each row; each has D / M
+        coordinates.
+      separate_init: whether each vector is initialised as a separate table `[V, D / M]`.
+      stored_values: number of values per field that have their own row; None for all. The other
+        values share row 0 of each array.
     """
 
     sizes: tuple[int, ...]
     dim: int
     kept: Kept | None = None
     init: Literal["xavier", "normal", "zeros"] = "xavier"
-    vectors: int = 1
-    apart: bool = False
-    held: tuple[int, ...] | None = None
+    vectors_per_field: int = 1
+    separate_init: bool = False
+    stored_values: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Raises: ValueError: `kept` or `held` does not fit `sizes` and `dim`."""
-        if self.held is not None and len(self.held) != len(self.sizes):
-            raise ValueError(f"held has {len(self.held)} fields, sizes {len(self.sizes)}")
-        if any(not 0 <= n <= size for n, size in zip(self.held or (), self.sizes, strict=False)):
-            raise ValueError(f"held {self.held} exceeds the numbers of values {self.sizes}")
+        """Raises: ValueError: `kept` or `stored_values` does not fit `sizes` and `dim`."""
+        if self.stored_values is not None and len(self.stored_values) != len(self.sizes):
+            raise ValueError(
+                f"stored_values has {len(self.stored_values)} fields, sizes {len(self.sizes)}"
+            )
+        if any(
+            not 0 <= n <= size
+            for n, size in zip(self.stored_values or (), self.sizes, strict=False)
+        ):
+            raise ValueError(
+                f"stored_values {self.stored_values} exceeds the numbers of values {self.sizes}"
+            )
         if self.kept is None:
             return
         if len(self.kept) != len(self.sizes):
@@ -110,7 +118,11 @@ class EmbeddingSpec:
             fields = tuple(n for n, w in enumerate(self.widths) if w == width)
             ends = np.cumsum([self.sizes[n] for n in fields])
             offsets, values = (0, *(int(end) for end in ends[:-1])), int(ends[-1])
-            rows = values if self.held is None else 1 + sum(self.held[n] for n in fields)
+            rows = (
+                values
+                if self.stored_values is None
+                else 1 + sum(self.stored_values[n] for n in fields)
+            )
             groups.append(Group(f"width_{width}", width, fields, offsets, values, rows))
         return tuple(groups)
 
@@ -129,7 +141,7 @@ def init_table(key: Array, spec: EmbeddingSpec) -> Table:
     Note: the Xavier bound sqrt(6 / (V + D)) is that of the full table even if `spec` is compact,
     so that a field starts at the same scale whatever the widths.
     """
-    width = spec.dim // spec.vectors if spec.apart else spec.dim
+    width = spec.dim // spec.vectors_per_field if spec.separate_init else spec.dim
     bound = (6.0 / (sum(spec.sizes) + width)) ** 0.5
     ends = np.cumsum([group.rows * group.width for group in spec.groups])
     key = jax.random.fold_in(key, 0)  # the recorded results depend on it
@@ -146,7 +158,7 @@ def init_table(key: Array, spec: EmbeddingSpec) -> Table:
     }
 
 
-def positions(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
+def value_index(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
     """Ids local to their field `[B, N]` -> index `[B, N_g]` among the values of each group.
 
     If every value has a row, this is the row's index in the group's array.
@@ -170,33 +182,33 @@ def positions(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
     }
 
 
-def lookup(table: Table, numbers: dict[str, Array]) -> Rows:
+def lookup(table: Table, index: dict[str, Array]) -> Vectors:
     """Embeddings of a batch.
 
     Args:
       table: arrays `[V_g, d_g]`, by group.
-      numbers: index `[B, N_g]` of the rows in each array.
+      index: index `[B, N_g]` of the rows in each array.
 
     Returns:
       `[B, N_g, d_g]` by group; for a uniform table the single group is `[B, N, D]`.
     """
     return {
-        name: table[name].at[rows].get(mode="promise_in_bounds") for name, rows in numbers.items()
+        name: table[name].at[part].get(mode="promise_in_bounds") for name, part in index.items()
     }
 
 
-def flatten(spec: EmbeddingSpec, rows: Rows) -> Array:
+def flatten(spec: EmbeddingSpec, vectors: Vectors) -> Array:
     """All kept coordinates of each instance, `[B, sum(widths)]`, ordered as `spec.columns`."""
-    parts = [rows[group.name] for group in spec.groups]
+    parts = [vectors[group.name] for group in spec.groups]
     return jnp.concatenate([part.reshape(part.shape[0], -1) for part in parts], axis=1)
 
 
-def align(spec: EmbeddingSpec, rows: Rows) -> Array:
+def align(spec: EmbeddingSpec, vectors: Vectors) -> Array:
     """Embeddings as `[B, N, D]` with zeros at removed coordinates."""
     if spec.kept is None:
-        return rows[spec.groups[0].name]
+        return vectors[spec.groups[0].name]
     # reading each column is cheaper than writing it; removed ones read a column of zeros
-    flat = jnp.pad(flatten(spec, rows), ((0, 0), (0, 1)))
-    places = np.full(spec.coordinates, len(spec.columns))
-    places[np.array(spec.columns)] = np.arange(len(spec.columns))
-    return flat[:, places].reshape(-1, len(spec.sizes), spec.dim)
+    flat = jnp.pad(flatten(spec, vectors), ((0, 0), (0, 1)))
+    index = np.full(spec.coordinates, len(spec.columns))
+    index[np.array(spec.columns)] = np.arange(len(spec.columns))
+    return flat[:, index].reshape(-1, len(spec.sizes), spec.dim)

@@ -46,7 +46,7 @@ def empty_subset(values: int) -> Subset:
     return Subset(jnp.zeros(words, jnp.uint32), jnp.zeros(words, jnp.int32))
 
 
-def places_in(subset: Subset, values: Array) -> Array:
+def index_in(subset: Subset, values: Array) -> Array:
     """Index 1, 2, ... of chosen values in their order, 0 of others: int32 shaped as `values`."""
     word, bit = values // _BITS, (values % _BITS).astype(jnp.uint32)
     bits = jnp.asarray(subset.bits).at[word].get(mode="promise_in_bounds")

@@ -9,11 +9,11 @@ from ihas_jax.models.base import Model
 
 def refuse_several_vectors(config: Config, model: Model) -> None:
     """Raises: InputError: embeddings of the model are several vectors side by side."""
-    if model.embedding.vectors > 1:
+    if model.embedding.vectors_per_field > 1:
         raise InputError(
             f"--method {config.method} does not go with --model {config.model.name}, whose "
-            f"embeddings are {model.embedding.vectors} vectors side by side instead of one of a "
-            "size to choose. Take another model or method."
+            f"embeddings are {model.embedding.vectors_per_field} vectors side by side instead of "
+            "one of a size to choose. Take another model or method."
         )
 
 

@@ -76,7 +76,10 @@ class Selection:
         Raises:
           ValueError: the selection does not fit the other table; see `carry_kept`.
         """
-        if self.mask is not None and (source.dim, source.vectors) != (target.dim, target.vectors):
+        if self.mask is not None and (source.dim, source.vectors_per_field) != (
+            target.dim,
+            target.vectors_per_field,
+        ):
             raise ValueError("a selection of single numbers fits tables of one shape alone")
         return dataclasses.replace(self, kept=carry_kept(self.kept, source, target))
 

@@ -51,7 +51,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         "models": [
             {
                 "kept": served.model.embedding.kept,
-                "stored_values": served.model.embedding.held,
+                "stored_values": served.model.embedding.stored_values,
                 "selects": served.transform is not None,
                 "parameters": served.parameters,
                 "bytes": served.bytes,
@@ -147,7 +147,7 @@ def _model(config: Config, schema: Schema, about: dict[str, Any]) -> Model:
         config.model,
         schema.sizes,
         kept=None if kept is None else tuple(tuple(field) for field in kept),
-        held=None if stored is None else tuple(stored),
+        stored_values=None if stored is None else tuple(stored),
     )
 
 

@@ -81,7 +81,9 @@ class Run:
         # a log without a single click (or other row) has no log-odds
         click_rate = float(np.clip(labels.mean(), 1e-4, 1 - 1e-4))
         sizes = self.data.schema.sizes
-        return build_model(config, sizes, kept=kept, held=stored_values, click_rate=click_rate)
+        return build_model(
+            config, sizes, kept=kept, stored_values=stored_values, click_rate=click_rate
+        )
 
     def key(self, name: str) -> Array:
         """The PRNG key of the part of the run called `name`."""

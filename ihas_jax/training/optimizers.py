@@ -30,7 +30,7 @@ class TableOptimizer(NamedTuple):
 
     Attributes:
       init: tables -> state.
-      update: (tables, state, row numbers, row gradients) -> (tables, state). The last two are
+      update: (tables, state, index of rows, gradients) -> (tables, state). The last two are
         trees like the tables, with leaves `[B, N_g]` and `[B, N_g, d_g]`.
     """
 
@@ -54,13 +54,13 @@ def dense_tables(
     is averaged over the mapped axis.
     """
 
-    def scatter(table: Array, rows: Array, gradients: Array) -> Array:
-        return jnp.zeros_like(table).at[rows].add(gradients, mode="promise_in_bounds")
+    def scatter(table: Array, index: Array, gradients: Array) -> Array:
+        return jnp.zeros_like(table).at[index].add(gradients, mode="promise_in_bounds")
 
     def update(
-        tables: Any, state: optax.OptState, rows: Any, gradients: Any
+        tables: Any, state: optax.OptState, index: Any, gradients: Any
     ) -> tuple[Any, optax.OptState]:
-        dense = jax.tree.map(scatter, tables, rows, gradients)
+        dense = jax.tree.map(scatter, tables, index, gradients)
         if axis_name is not None:
             dense = lax.pmean(dense, axis_name)
         updates, state = optimizer.update(dense, state, tables)
@@ -98,20 +98,20 @@ def rowwise_tables(config: OptimizerConfig, axis_name: str | None = None) -> Tab
         return RowwiseState(jnp.zeros((), jnp.int32), *_columns(tree, fresh)[1:])
 
     def update(
-        tables: Any, state: RowwiseState, rows: Any, gradients: Any
+        tables: Any, state: RowwiseState, index: Any, gradients: Any
     ) -> tuple[Any, RowwiseState]:
         if axis_name is not None:
-            rows, gradients = lax.all_gather((rows, gradients), axis_name, tiled=True)
+            index, gradients = lax.all_gather((index, gradients), axis_name, tiled=True)
             devices = lax.psum(1, axis_name)
             gradients = jax.tree.map(lambda leaf: leaf / devices, gradients)
         steps = state.steps + 1
         tree = jax.tree.structure(tables)
-        parts = (tables, state.mean, state.square, state.scratch, rows, gradients)
+        parts = (tables, state.mean, state.square, state.scratch, index, gradients)
         updated = [
             update_rows(
-                RowAdam(*leaves), places.reshape(-1), g.reshape(-1, g.shape[-1]), steps, config
+                RowAdam(*leaves), leaf_index.reshape(-1), g.reshape(-1, g.shape[-1]), steps, config
             )
-            for *leaves, places, g in zip(*map(jax.tree.leaves, parts), strict=True)
+            for *leaves, leaf_index, g in zip(*map(jax.tree.leaves, parts), strict=True)
         ]
         tables, *moments = _columns(tree, updated)
         return tables, RowwiseState(steps, *moments)

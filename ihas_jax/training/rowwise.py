@@ -44,7 +44,7 @@ def init_row_adam(table: Array) -> RowAdam:
 
 
 def update_rows(
-    state: RowAdam, rows: Array, gradients: Array, count: Array, config: OptimizerConfig
+    state: RowAdam, index: Array, gradients: Array, count: Array, config: OptimizerConfig
 ) -> RowAdam:
     """One step of Adam on the rows that occur in a batch.
 
@@ -54,7 +54,7 @@ def update_rows(
 
     Args:
       state: the table and its moments.
-      rows: `[P]` int32 row numbers, each in 0..V-1.
+      index: `[P]` int32, the rows of a batch, each in 0..V-1.
       gradients: `[P, d]` gradient at each position.
       count: `[]` number of this step, from 1 on, for the bias correction.
       config: learning rate and L2.
@@ -63,11 +63,11 @@ def update_rows(
     rate = config.learning_rate * bias / (1 - BETA1 ** count.astype(gradients.dtype))
     # dividing bias through: m / c1 / (sqrt(v) / bias + eps) = m * (bias / c1) / (sqrt(v) + ...)
     scales = jnp.stack([rate, EPSILON * bias])[None]
-    return RowAdam(*_update(config.l2)(*state, rows, gradients, scales))
+    return RowAdam(*_update(config.l2)(*state, index, gradients, scales))
 
 
 def _update(l2: float) -> custom_vmap:
-    """`(table, mean, square, scratch, rows, gradients, scales) -> (table, ...)`.
+    """`(table, mean, square, scratch, index, gradients, scales) -> (table, ...)`.
 
     The table may be S tables of V / S rows on top of each other, then `scales` is `[S, 2]`. So a
     `vmap` over seeds is one update of one larger table; batching the loop itself would copy
@@ -80,19 +80,19 @@ def _update(l2: float) -> custom_vmap:
         mean: Array,
         square: Array,
         scratch: Array,
-        rows: Array,
+        index: Array,
         gradients: Array,
         scales: Array,
     ) -> tuple[Array, ...]:
-        size = len(rows)
-        scratch, first, chosen, number, chunk = _deduplicate(scratch, rows)
+        size = len(index)
+        scratch, first, chosen, number, chunk = _deduplicate(scratch, index)
         # each representative adds the gradients of its row's other positions to its own
         others = jnp.where(first == jnp.arange(size, dtype=jnp.int32), size, first)
         totals = gradients.at[others].add(gradients, mode="drop")
 
         def body(start: Array, tables: list[Array]) -> list[Array]:
             place = lax.dynamic_slice(chosen, (start,), (chunk,))
-            source, g = (_read(leaf, jnp.minimum(place, size - 1)) for leaf in (rows, totals))
+            source, g = (_read(leaf, jnp.minimum(place, size - 1)) for leaf in (index, totals))
             target = jnp.where(place < size, source, len(scratch))
             w, m, v = (_read(leaf, source) for leaf in tables)
             g = g + l2 * w
@@ -123,8 +123,8 @@ def _update(l2: float) -> custom_vmap:
             leaf if batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape))
             for leaf, batched in zip(arguments, in_batched, strict=True)
         ]
-        table, rows = stacked[0], stacked[4]
-        stacked[4] = rows + table.shape[1] * jnp.arange(axis_size, dtype=rows.dtype)[:, None]
+        table, index = stacked[0], stacked[4]
+        stacked[4] = index + table.shape[1] * jnp.arange(axis_size, dtype=index.dtype)[:, None]
         merged = update(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in stacked))
         split = tuple(leaf.reshape(axis_size, -1, *leaf.shape[1:]) for leaf in merged)
         return split, (True,) * len(split)
@@ -136,20 +136,20 @@ def _read(leaf: Array, places: Array) -> Array:
     return leaf.at[places].get(mode="promise_in_bounds")
 
 
-def _deduplicate(scratch: Array, rows: Array) -> tuple[Array, Array, Array, Array, int]:
+def _deduplicate(scratch: Array, index: Array) -> tuple[Array, Array, Array, Array, int]:
     """Chooses one position of each distinct row of a batch.
 
     Returns:
       The scratch vector; `[P]` the chosen position of each position's row; the chosen positions,
       padded to whole chunks with P; how many they are; and the length of a chunk.
     """
-    size, chunk = len(rows), _CHUNK_ROWS
+    size, chunk = len(index), _CHUNK_ROWS
     # a loop of unknown length costs an accelerator more than the padding
     if jax.default_backend() != "cpu" or size < chunk:
         chunk = size
     positions = jnp.arange(size, dtype=jnp.int32)
-    scratch = scratch.at[rows].set(positions, mode="promise_in_bounds")
-    first = _read(scratch, rows)
+    scratch = scratch.at[index].set(positions, mode="promise_in_bounds")
+    first = _read(scratch, index)
     ranks = jnp.cumsum(first == positions, dtype=jnp.int32)
     padded = -(-size // chunk) * chunk
     places = jnp.where(first == positions, ranks - 1, padded)

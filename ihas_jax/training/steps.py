@@ -18,11 +18,10 @@ from jax import Array, lax
 
 from ihas_jax.config import OptimizerConfig
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import NETWORK, Constants, Model, Params, Stats, Variables
+from ihas_jax.models.base import NETWORK, Constants, Model, Params, Stats, Variables, VectorsByTable
 from ihas_jax.models.forward import (
     Output,
     Transform,
-    Vectors,
     forward,
     init_model,
     look_up,
@@ -148,7 +147,7 @@ def make_step(
         key = jax.random.fold_in(state.keys[on], state.step)
         learnt = {name: state.params[name] for name in learns if name != TABLES}
 
-        def loss_of(learnt: Params, vectors: Vectors) -> tuple[Array, tuple[Array, Output]]:
+        def loss_of(learnt: Params, vectors: VectorsByTable) -> tuple[Array, tuple[Array, Output]]:
             variables = state.variables._replace(params=state.params | learnt)
             output = forward(
                 model,

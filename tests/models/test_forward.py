@@ -174,7 +174,7 @@ def test_gradients_at_handed_in_vectors_are_zero_where_factors_are_zero(toy, key
 
 def test_values_without_rows_share_the_first_of_the_embedding_table_alone(toy):
     stored = np.array([True, False, True, False, True])
-    spec = EmbeddingSpec(SIZES, D, held=(2, 1))
+    spec = EmbeddingSpec(SIZES, D, stored_values=(2, 1))
     model = dataclasses.replace(MODEL, tables=MODEL.tables | {"embedding": spec})
     constants = {VALUES: {"width_2": make_subset(stored)}}
     index = table_index(model, toy.variables._replace(constants=constants), IDS)

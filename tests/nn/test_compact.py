@@ -17,7 +17,7 @@ UNIFORM = EmbeddingSpec(SIZES, DIM)
 def test_values_go_with_tables_that_lack_some():
     table = {"width_3": jnp.zeros((9, 3))}
     for target, values in (
-        (EmbeddingSpec(SIZES, DIM, held=(3, 4, 2)), None),
+        (EmbeddingSpec(SIZES, DIM, stored_values=(3, 4, 2)), None),
         (UNIFORM, np.ones(9, bool)),
     ):
         with pytest.raises(ValueError, match="only there"):
@@ -27,7 +27,7 @@ def test_values_go_with_tables_that_lack_some():
 def test_only_values_with_rows_are_taken_behind_a_row_of_zeros():
     table = jnp.arange(27.0).reshape(9, 3)
     values = np.array([1, 0, 1, 0, 1, 0, 0, 0, 1], bool)
-    target = EmbeddingSpec(SIZES, DIM, ((0, 2), (1, 2), (1,)), held=(2, 1, 1))
+    target = EmbeddingSpec(SIZES, DIM, ((0, 2), (1, 2), (1,)), stored_values=(2, 1, 1))
     found = slice_table(UNIFORM, {"width_3": table}, target, values)
     np.testing.assert_array_equal(found["width_2"], [[0, 0], [0, 2], [6, 8], [13, 14]])
     np.testing.assert_array_equal(found["width_1"], [[0], [25]])
@@ -56,7 +56,7 @@ def test_a_table_of_the_same_shape_keeps_what_another_keeps():
 
 
 def test_each_of_several_vectors_side_by_side_keeps_the_same_coordinates():
-    target = EmbeddingSpec(SIZES, 3 * DIM, vectors=3)
+    target = EmbeddingSpec(SIZES, 3 * DIM, vectors_per_field=3)
     carried = carry_kept(KEPT, UNIFORM, target)
     assert carried == ((0, 2, 3, 5, 6, 8), (), (1, 4, 7))
     mask, wide = (
@@ -76,9 +76,17 @@ def test_a_field_that_keeps_nothing_loses_its_single_number():
     [
         (UNIFORM, EmbeddingSpec(SIZES, 4), "vectors have 3 coordinates, not 4"),
         (UNIFORM, EmbeddingSpec(SIZES, 2 * DIM), "vectors have 3 coordinates, not 6"),
-        (UNIFORM, EmbeddingSpec(SIZES, 4 * DIM, vectors=6), "vectors have 3 coordinates, not 2"),
-        (EmbeddingSpec(SIZES, 6), EmbeddingSpec(SIZES, 6, vectors=2), "6 coordinates, not 3"),
-        (EmbeddingSpec(SIZES, 6, vectors=2), UNIFORM, "has 2 vectors for each field"),
+        (
+            UNIFORM,
+            EmbeddingSpec(SIZES, 4 * DIM, vectors_per_field=6),
+            "vectors have 3 coordinates, not 2",
+        ),
+        (
+            EmbeddingSpec(SIZES, 6),
+            EmbeddingSpec(SIZES, 6, vectors_per_field=2),
+            "6 coordinates, not 3",
+        ),
+        (EmbeddingSpec(SIZES, 6, vectors_per_field=2), UNIFORM, "has 2 vectors for each field"),
     ],
 )  # fmt: skip
 def test_coordinates_are_not_carried_to_vectors_of_another_size(source, target, words):

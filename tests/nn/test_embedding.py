@@ -15,7 +15,7 @@ from ihas_jax.nn.embedding import (
     flatten,
     init_table,
     lookup,
-    positions,
+    value_index,
 )
 
 SIZES, DIM = (3, 4, 2), 3
@@ -41,7 +41,7 @@ def specs(draw):
 
 
 def test_uniform_lookup_is_numpy_indexing_with_field_offsets():
-    rows = lookup({"width_3": jnp.asarray(TABLE)}, positions(UNIFORM, jnp.asarray(IDS)))
+    rows = lookup({"width_3": jnp.asarray(TABLE)}, value_index(UNIFORM, jnp.asarray(IDS)))
     assert list(rows) == ["width_3"]
     np.testing.assert_array_equal(rows["width_3"], full_rows())
     np.testing.assert_array_equal(align(UNIFORM, rows), full_rows())
@@ -56,7 +56,7 @@ def test_a_compact_table_holds_exactly_the_kept_coordinates(kept):
     @jax.jit
     def compute(table, ids):
         compact = slice_table(UNIFORM, {"width_3": table}, spec)
-        rows = lookup(compact, positions(spec, ids))
+        rows = lookup(compact, value_index(spec, ids))
         return compact, align(spec, rows), flatten(spec, rows)
 
     table, aligned, flat = compute(TABLE, IDS)
@@ -82,12 +82,14 @@ def test_a_field_that_keeps_nothing_has_no_rows():
         "width_2": (3, 2),
         "width_1": (2, 1),
     }
-    assert {name: rows.shape for name, rows in positions(spec, IDS).items()} == {
+    assert {name: rows.shape for name, rows in value_index(spec, IDS).items()} == {
         "width_2": (4, 1),
         "width_1": (4, 1),
     }
     assert spec.widths == (2, 0, 1)
-    assert not np.asarray(align(spec, lookup(table, positions(spec, jnp.asarray(IDS)))))[:, 1].any()
+    assert not np.asarray(align(spec, lookup(table, value_index(spec, jnp.asarray(IDS)))))[
+        :, 1
+    ].any()
 
 
 @given(spec=specs())
@@ -137,7 +139,7 @@ def test_tables_side_by_side_start_as_tables_of_their_own(kept):
         np.concatenate([np.ravel(part) for part in init_table(key, spec).values()])
         for spec in (
             EmbeddingSpec(sizes, 8, kept),
-            EmbeddingSpec(sizes, 8, kept, vectors=2, apart=True),
+            EmbeddingSpec(sizes, 8, kept, vectors_per_field=2, separate_init=True),
         )
     )
     bounds = np.sqrt(6 / (996 + 8)), np.sqrt(6 / (996 + 4))
@@ -185,7 +187,7 @@ def test_kept_coordinates_that_do_not_fit_are_refused(kept):
 
 
 def test_where_some_values_have_no_rows_each_array_has_one_for_them():
-    spec = EmbeddingSpec(SIZES, DIM, ((0, 1), (), (2,)), held=(2, 4, 1))
+    spec = EmbeddingSpec(SIZES, DIM, ((0, 1), (), (2,)), stored_values=(2, 4, 1))
     assert [group.rows for group in spec.groups] == [3, 2]
     assert [group.values for group in spec.groups] == [3, 2]
     assert spec.parameters == 3 * 2 + 2 * 1
@@ -198,8 +200,8 @@ def test_where_some_values_have_no_rows_each_array_has_one_for_them():
 
 @pytest.mark.parametrize("held", [(1, 2), (1, 5, 2), (1, 2, -1)])
 def test_as_many_values_have_rows_as_there_are_at_most(held):
-    with pytest.raises(ValueError, match="held"):
-        EmbeddingSpec(SIZES, DIM, held=held)
+    with pytest.raises(ValueError, match="stored_values"):
+        EmbeddingSpec(SIZES, DIM, stored_values=held)
 
 
 @pytest.mark.parametrize("kept", [None, ((0, 2), (), (1,))])
@@ -214,7 +216,7 @@ def test_ids_that_are_none_have_no_positions(kept):
     ]:
         for make in (np.asarray, jnp.asarray):
             with pytest.raises(InputError, match=words):
-                positions(spec, make(wrong))
+                value_index(spec, make(wrong))
         if "hold" not in words:  # under jit shapes alone are known
             with pytest.raises(InputError, match=words):
-                jax.eval_shape(lambda ids: positions(spec, ids), wrong)
+                jax.eval_shape(lambda ids: value_index(spec, ids), wrong)

@@ -102,7 +102,7 @@ def test_parameters_and_bytes_are_those_of_what_is_left(runs, log, method):
         left / (PLAIN.model.dim * sum(log.schema.sizes))
     )
     widths = [PLAIN.model.dim] * 9 if kept is None else [len(field) for field in kept]
-    held = model.embedding.held
+    held = model.embedding.stored_values
     assert (held is not None) == (method in ("optembed", "optfs"))
     rows = log.schema.sizes if held is None else held
     shared = 0 if held is None else sum(set(widths))  # a row of each array, for the other values

@@ -84,7 +84,7 @@ def compact(variables, selection):
     """The compact model with its share of the weights."""
     spec, params = FULL.embedding, variables.params
     stored = selection.stored_values(spec)
-    model = build_model(CONFIG.model, SIZES, kept=selection.kept, held=stored)
+    model = build_model(CONFIG.model, SIZES, kept=selection.kept, stored_values=stored)
     like = jax.eval_shape(lambda: init_model(jax.random.key(0), model)).params
     tables = {
         name: slice_table(

@@ -41,7 +41,7 @@ def test_it_learns_what_its_masked_twin_learns(name, kept, tables):
     full = build_model(config, SIZES)
     selection = select_values(VALUES, full.embedding, kept, scale=1.5)
     held = selection.stored_values(full.embedding)
-    model = build_model(config, SIZES, kept=selection.kept, held=held)
+    model = build_model(config, SIZES, kept=selection.kept, stored_values=held)
     fresh = jax.jit(lambda key: init_train(key, full, optimizer))(jax.random.key(0))
     twin_params = fresh.params["tables"], fresh.params["network"]
     compact = jax.jit(lambda key: init_train(key, model, optimizer))(jax.random.key(0))

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from ihas_jax.config import OptimizerConfig
-from ihas_jax.nn.embedding import EmbeddingSpec, flatten, lookup, positions
+from ihas_jax.nn.embedding import EmbeddingSpec, flatten, lookup, value_index
 from ihas_jax.training.optimizers import dense_tables, l2_adam
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -98,7 +98,7 @@ def test_dense_tables_are_the_optimiser_on_the_gradient_of_the_whole_table():
     optimizer = l2_adam(OptimizerConfig(learning_rate=0.1, l2=0.2))
     ours = dense_tables(optimizer)
     state, expected, expected_state = ours.init(table), table, optimizer.init(table)
-    places = positions(SPEC, IDS)
+    places = value_index(SPEC, IDS)
 
     @jax.jit
     def step(table, state):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ihas_jax.config import OptimizerConfig
-from ihas_jax.nn.embedding import EmbeddingSpec, init_table, positions
+from ihas_jax.nn.embedding import EmbeddingSpec, init_table, value_index
 from ihas_jax.training import rowwise
 from ihas_jax.training.optimizers import dense_tables, l2_adam, make_table_optimizer
 from ihas_jax.training.rowwise import RowAdam, init_row_adam, update_rows
@@ -131,7 +131,7 @@ def test_where_every_row_is_in_every_batch_it_is_the_dense_update():
     tables = {"embedding": init_table(jax.random.key(0), SPEC)}
     tables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tables)
     ids = np.array([[0, 0, 0], [1, 1, 1], [2, 2, 0], [3, 0, 1], [3, 1, 1]], np.int32)
-    places = {"embedding": positions(SPEC, ids)}
+    places = {"embedding": value_index(SPEC, ids)}
     ours, dense = make_table_optimizer(CONFIG), dense_tables(l2_adam(CONFIG))
     found, expected = (tables, ours.init(tables)), (tables, dense.init(tables))
     for _ in range(3):
