@@ -40,8 +40,8 @@ class Expert:
 
     Attributes:
       selection: what the model keeps of the searched embedding table.
-      name: 'cluster_0', 'cluster_1', ..., or 'all' for the model of all rows beside those of
-        clusters; empty for the only model of a plan without clusters.
+      name: 'cluster_0', 'cluster_1', ..., or 'all' for the model of all rows next to those
+        of clusters; empty for the only model of a plan without clusters.
       rows: training rows, `[n]` int32; None for all.
       valid_rows: validation rows, `[m]` int32; None for all.
     """

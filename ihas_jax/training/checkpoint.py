@@ -123,7 +123,7 @@ class Checkpoints:
             if self._read_only:
                 warn(f"[Checkpoint] {place} is damaged; an earlier checkpoint is tried.")
             else:
-                self._set_aside(place)
+                self._rename_damaged(place)
         return None
 
     def _read(self, number: int, like: Items) -> tuple[Items, dict[str, Any]]:
@@ -147,13 +147,13 @@ class Checkpoints:
             return False
         return None if damaged is None else not damaged
 
-    def _set_aside(self, place: Path) -> None:
-        aside = place.with_name(f"damaged-{place.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        place.rename(aside)
+    def _rename_damaged(self, place: Path) -> None:
+        renamed = place.with_name(f"damaged-{place.name}")
+        shutil.rmtree(renamed, ignore_errors=True)
+        place.rename(renamed)
         self._manager.reload()
         warn(
-            f"[Checkpoint] {place} is damaged and now called {aside.name}; the training resumes "
+            f"[Checkpoint] {place} is damaged and now called {renamed.name}; the training resumes "
             "from an earlier checkpoint, or starts again if there is none."
         )
 

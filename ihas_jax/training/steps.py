@@ -135,7 +135,7 @@ def make_step(
       transform: the transform of the embeddings by a selection method.
       penalised: whether the transform's penalty is part of the loss.
       on: 'training', or 'validation' for batches that move gates: such a step is not counted, and
-        leaves all running statistics as they are.
+        leaves all running statistics unchanged.
       axis_name: mapped axis (pmap, vmap, shard_map) over which gradients are averaged.
 
     Returns:
