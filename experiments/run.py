@@ -26,7 +26,7 @@ from ihas_jax.presets import PresetName
 
 @dataclass(frozen=True)
 class Arguments:
-    """Runs iHAS, or the method of --method. The same command resumes after an interruption.
+    """Runs iHAS, or another selection method. The same command resumes after an interruption.
 
     It writes metrics.json, report.md, figures/, log.jsonl and bundle/ into the output folder. Exit
     code 1 means that the numbers are there, but a part of report or figures is not.

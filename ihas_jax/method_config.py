@@ -76,7 +76,7 @@ class AutoDimConfig:
     """AutoDim (Zhao et al., WWW 2021)."""
 
     dims: tuple[int, ...] = (2, 4, 8, 16)
-    """The candidate embedding sizes of a field, up to --model.dim."""
+    """The candidate embedding sizes of a field; the largest is at most the model's size D."""
     anneal: float = 5e-5
     """The fall of the temperature of the Gumbel-softmax per step, from 1 to 0.01."""
 
@@ -122,7 +122,7 @@ class OptFSConfig:
     """OptFS (Lyu et al., WWW 2023)."""
 
     epochs: int = 10
-    """The number of epochs of the search, whatever --train.max-epochs says.
+    """The number of epochs of the search, which the bound of other trainings does not limit.
     Gates that the loss does not hold open close within half of it."""
     rewind: int = 1
     """Retraining starts from the weights after this number of epochs."""
@@ -150,10 +150,10 @@ class OptEmbedConfig:
     weight: float = 1e-3
     """The weight of the sum of exp(-threshold) over fields in the loss."""
     reach: float = 1.0
-    """How far the penalty alone moves thresholds in --optembed.epochs; sets their step size.
+    """How far the penalty alone moves thresholds in `epochs`, which sets their step size.
     The unit is the mean L1 norm of an initial embedding."""
     epochs: int = 10
-    """The number of epochs that --optembed.reach refers to; the search itself stops early."""
+    """The number of epochs that `reach` refers to; the search itself stops early."""
     generations: int = 30
     """The number of generations of the evolution of widths."""
     mutants: int = 10
