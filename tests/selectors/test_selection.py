@@ -180,3 +180,11 @@ def test_sizes_are_counted_alike_for_structure_and_masks(seed, removed):
 def test_all_coordinates_are_the_whole():
     assert all_coordinates(FULL.embedding) == ((0, 1, 2, 3),) * 3
     assert Selection(all_coordinates(FULL.embedding)).parameters(FULL.embedding) == V * DIM
+
+
+def test_a_mask_takes_a_bit_for_each_number_in_whole_bytes():
+    spec = build_model(ModelConfig(dim=3, hidden=(2,)), (2, 1)).embedding
+    mask = np.ones((3, 3), bool)
+    mask[0, 0] = False
+    selection = Selection(all_coordinates(spec), mask=mask)
+    assert selection.bytes(spec) == 4 * 8 + 2  # 9 bits
