@@ -21,7 +21,7 @@ from ihas_jax.selectors.base import SELECTOR
 from ihas_jax.selectors.experts import majority_coordinates
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.registry import build_selector
-from ihas_jax.selectors.selection import Selection, all_coordinates, select_values
+from ihas_jax.selectors.selection import Selection, all_coordinates, mark_largest, select_values
 from ihas_jax.stages.evaluate import fold_factors
 
 SIZES, DIM = (5, 3, 4), 4
@@ -188,3 +188,10 @@ def test_a_mask_takes_a_bit_for_each_number_in_whole_bytes():
     mask[0, 0] = False
     selection = Selection(all_coordinates(spec), mask=mask)
     assert selection.bytes(spec) == 4 * 8 + 2  # 9 bits
+
+
+def test_the_largest_are_chosen_and_the_first_of_equal_ones():
+    scores = np.array([[0.1, 0.5, -2.0], [0.5, 0.5, 0.2]])
+    np.testing.assert_array_equal(mark_largest(scores, 2), [[0, 1, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(mark_largest(scores, 5), [[1, 1, 0], [1, 1, 1]])
+    assert not mark_largest(scores, 0).any()

@@ -25,8 +25,13 @@ class First:
 
 @pytest.mark.parametrize("transform", [None, First()])
 def test_probabilities_are_those_of_the_logits_and_shares_those_of_the_masks(tiny, transform):
-    variables = init_model(jax.random.key(4), tiny.model)
-    logits = np.asarray(forward(tiny.model, variables, tiny.data.ids, transform).logits, float)
+    @jax.jit
+    def start(key):
+        variables = init_model(key, tiny.model)
+        return variables, forward(tiny.model, variables, tiny.data.ids, transform).logits
+
+    variables, logits = start(jax.random.key(4))
+    logits = np.asarray(logits, float)
     probs, kept = predictor(tiny.model, transform)(variables, tiny.data.ids, title="rows")
     np.testing.assert_allclose(probs, 1 / (1 + np.exp(-logits)), rtol=1e-5)
     if transform is None:

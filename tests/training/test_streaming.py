@@ -97,12 +97,13 @@ def test_sums_are_over_all_rows_and_no_padding(rows):
     assert sums["sum"].dtype == np.float64
 
 
-def test_no_batch_of_padding_alone_is_computed():
+@pytest.mark.parametrize(("rows", "expected"), [(16, 1), (2 * BATCH, 2), (2 * BATCH + 5, 3)])
+def test_no_batch_of_padding_alone_is_computed(rows, expected):
     def count(params, ids, valid):
         return ids[:, 0], jnp.int32(1)
 
-    _, batches = Summed(count)(np.int32(0), make_ids(2 * BATCH + 5), title="test")
-    assert batches == 3
+    _, batches = Summed(count)(np.int32(0), make_ids(rows), title="test")
+    assert batches == expected
 
 
 def test_no_rows_are_an_error_that_says_so(streamed):
