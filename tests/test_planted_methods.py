@@ -22,6 +22,8 @@ from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search
 
+pytestmark = pytest.mark.slow
+
 # where the defaults, made for longer logs, would not move a method enough to tell
 _ADAFS = {
     "search.pretrain_epochs": 0,

@@ -18,6 +18,8 @@ from sklearn.metrics import adjusted_rand_score, roc_auc_score
 
 import ihas_jax as ihas
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(3)
 
 

@@ -20,6 +20,10 @@ LINE = "interrupted: run the same command again to resume\n"
 def said(command):
     """A small version of each kind of trial, in a folder that they share."""
 
+    # its programs are those of the other tests' runs
+    (command.folder / "lab").mkdir()
+    (command.folder / "lab" / "compiled").symlink_to(command.folder.parent / "compiled")
+
     def trial(kind, *flags):
         results = command.folder / "robustness"
         place = ("--folder", command.folder / "lab", "--results", results)
