@@ -9,7 +9,7 @@ import pytest
 from ihas_jax.config import ModelConfig, replaced
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
-from ihas_jax.pipeline.reuse import borrow, copy_stages, require_search
+from ihas_jax.pipeline.reuse import copy_stages, require_search, reuse_stages
 from ihas_jax.pipeline.workdir import fingerprint, open_run
 
 OTHER = ModelConfig(dim=2, hidden=(3,))
@@ -100,7 +100,7 @@ def test_stages_are_borrowed_that_nothing_touches(config, small, tmp_path, value
     source = begin(config, small, tmp_path / "source", "base", "search", "choose")
     for flag, value in values.items():
         config = replaced(config, flag, value)
-    borrow(config, small, tmp_path / "run", source)
+    reuse_stages(config, small, tmp_path / "run", source)
     assert {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()} == stages
 
 
@@ -108,10 +108,10 @@ def test_a_search_of_another_model_is_not_borrowed_nor_anything_of_other_data(
     config, small, tmp_path
 ):
     source = begin(config, small, tmp_path / "by", "base", "search", searched_by=OTHER)
-    borrow(config, small, tmp_path / "run", source)
+    reuse_stages(config, small, tmp_path / "run", source)
     assert not (tmp_path / "run" / "search").exists() and (tmp_path / "run" / "base").exists()
     labels = 1 - small.valid.labels
-    borrow(config, other_data(small, labels=labels), tmp_path / "other", source)
+    reuse_stages(config, other_data(small, labels=labels), tmp_path / "other", source)
     assert not (tmp_path / "other").exists()
 
 
