@@ -7,34 +7,26 @@ from jax import Array
 
 from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
 from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
-from ihas_jax.nn.interactions import attend, attention_weights
 from ihas_jax.nn.mlp import MLP, dense, to_logit, torch_uniform, uniform
 
 
-class SelfAttention(nn.Module):
+def self_attention(heads: int, width: int, dropout: float, name: str) -> nn.Module:
     """Multi-head self-attention over fields with biases, as in torch, `[B, N, A]` -> `[B, N, A]`.
 
-    Xavier-uniform projections (the three of the input as one matrix `[A, 3 A]`), zero biases.
+    Projections of the input are Xavier-uniform (the three as one matrix `[A, 3 A]`) and biases
+    zero.
 
-    Note: the reference library's. The paper's attention is not scaled, has no biases and no
-    output projection, and adds its residual in each layer.
+    Note: the layer is the reference library's. The paper's attention is not scaled, has no biases
+    and no output projection, and adds its residual in each layer.
     """
-
-    heads: int
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """Applies the layer."""
-        width = x.shape[-1]
-        xavier = uniform((6.0 / (4 * width)) ** 0.5)
-        query, key, value = (
-            nn.Dense(width, kernel_init=xavier, name=name)(x) for name in ("query", "key", "value")
-        )
-        weights = attention_weights(query, key, self.heads)
-        weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
-        summed = attend(weights, value)
-        return nn.Dense(width, kernel_init=torch_uniform(width), name="output")(summed)
+    return nn.MultiHeadDotProductAttention(
+        heads,
+        kernel_init=uniform((6.0 / (4 * width)) ** 0.5),
+        out_kernel_init=torch_uniform(width),
+        dropout_rate=dropout,
+        broadcast_dropout=False,
+        name=name,
+    )
 
 
 class AutoInt(Network):
@@ -55,8 +47,8 @@ class AutoInt(Network):
         e, rule = self.aligned(vectors), self.mlp.init_rule
         x = dense(self.width, "projection", e, rule)
         for i in range(self.layers):
-            layer = SelfAttention(self.heads, self.mlp.dropout, name=f"attention_{i}")
-            x = layer(x, train=train)
+            layer = self_attention(self.heads, self.width, self.mlp.dropout, f"attention_{i}")
+            x = layer(x, deterministic=not train)
         x = nn.relu(x + dense(self.width, "residual", e, rule))
         attended = to_logit("output", x.reshape(len(x), -1), rule, 0.0)
         return self.wide(vectors) + attended + self.mlp(self.flat(vectors), train=train)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.nn import relu, sigmoid, softmax
+from jax.nn import relu, sigmoid
 
 
 def pairs(fields: int) -> tuple[np.ndarray, np.ndarray]:
@@ -153,32 +153,3 @@ def bilinear_fusion(x: Array, y: Array, kernel: Array) -> Array:
     heads = kernel.shape[0]
     left, right = (side.reshape(side.shape[0], heads, -1) for side in (x, y))
     return jnp.einsum("bhf,hfg,bhg->b", left, kernel, right)
-
-
-def attention_weights(query: Array, key: Array, heads: int) -> Array:
-    """Scaled dot-product attention between fields (AutoInt; Song et al. 2019, equation 5).
-
-    Args:
-      query: `[B, N, A]`, the heads side by side.
-      key: `[B, N, A]`.
-      heads: H, which divides A.
-
-    Returns:
-      `[B, H, N, N]`, sums over the last axis are 1.
-    """
-    q, k = (x.reshape(*x.shape[:2], heads, -1) for x in (query, key))
-    return softmax(jnp.einsum("bnha,bmha->bhnm", q, k) * q.shape[-1] ** -0.5)
-
-
-def attend(weights: Array, value: Array) -> Array:
-    """Sums of fields by their attention (AutoInt, equation 6).
-
-    Args:
-      weights: `[B, H, N, N]`.
-      value: `[B, N, A]`, the heads side by side.
-
-    Returns:
-      `[B, N, A]`.
-    """
-    v = value.reshape(*value.shape[:2], weights.shape[1], -1)
-    return jnp.einsum("bhnm,bmha->bnha", weights, v).reshape(value.shape)

@@ -97,7 +97,8 @@ BOUNDS = {
         f"attention_{i}/{name}/kernel": (6 / 24) ** 0.5
         for i in range(2)
         for name in ("query", "key", "value")
-    },
+    }
+    | {f"attention_{i}/out/kernel": 6**-0.5 for i in range(2)},
     "afn": {"powers": FIELDS**-0.5},
     "finalmlp": {"fusion": 3**-0.5},
 }
@@ -245,6 +246,12 @@ def test_dropout_is_where_the_reference_has_it(name):
             assert context.module.rate == 0.5
             # not in evaluation
             found.append((args[0].shape[1:], context.module.deterministic))
+        if isinstance(context.module, nn.MultiHeadDotProductAttention):
+            # it has no module for its dropout
+            assert context.module.dropout_rate == 0.5 and not context.module.broadcast_dropout
+            fields = args[0].shape[1]
+            shape = (context.module.num_heads, fields, fields)
+            found.append((shape, kwargs["deterministic"]))
         return call(*args, **kwargs)
 
     def compute(key, train):

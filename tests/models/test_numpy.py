@@ -249,9 +249,11 @@ def xdeepfm(m):
 
 def autoint(m):
     def attention(layer, x):
+        def of_heads(part, v):
+            return [v @ part["kernel"][:, h] + part["bias"][h] for h in range(HEADS)]
+
         query, key, value = (
-            [np.split(linear(layer[name], v), HEADS) for v in x]
-            for name in ("query", "key", "value")
+            [of_heads(layer[name], v) for v in x] for name in ("query", "key", "value")
         )
         found = []
         for n in range(FIELDS):
@@ -260,7 +262,8 @@ def autoint(m):
                 scores = [query[n][h] @ key[k][h] / np.sqrt(3) for k in range(FIELDS)]
                 weights = softmax(np.array(scores))
                 heads.append(sum(weights[k] * value[k][h] for k in range(FIELDS)))
-            found.append(linear(layer["output"], np.concatenate(heads)))
+            mixed = sum(heads[h] @ layer["out"]["kernel"][h] for h in range(HEADS))
+            found.append(mixed + layer["out"]["bias"])
         return found
 
     def interactions(e):

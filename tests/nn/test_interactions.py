@@ -139,23 +139,6 @@ def test_bilinear_fusion_has_a_matrix_for_each_head():
     assert_same(jax.jit(ours.bilinear_fusion)(x, y, kernel), expected)
 
 
-def test_attention_of_each_head_compares_its_own_part_of_the_fields():
-    query, key, value = (draw(B, N, 6, seed=seed) for seed in range(3))
-    weights, attended = np.zeros((B, 2, N, N)), np.zeros((B, N, 6))
-    for b in range(B):
-        for h in range(2):
-            part = slice(3 * h, 3 * h + 3)
-            for n in range(N):
-                scores = np.array([query[b, n, part] @ key[b, m, part] for m in range(N)])
-                grown = np.exp(scores / 3**0.5)
-                weights[b, h, n] = grown / grown.sum()
-                for m in range(N):
-                    attended[b, n, part] += weights[b, h, n, m] * value[b, m, part]
-    found = jax.jit(ours.attention_weights, static_argnums=2)(query, key, 2)
-    assert_same(found, weights)
-    assert_same(jax.jit(ours.attend)(weights, value), attended)
-
-
 @settings(max_examples=30)
 @given(embeddings)
 def test_the_ways_to_sum_over_pairs_agree(e):
@@ -202,7 +185,6 @@ FUNCTIONS = {
     "anova": lambda e: ours.anova(e, 3),
     "compress": lambda e: ours.compress(e, e, draw(N, N, 5), draw(5)),
     "logarithmic": lambda e: ours.logarithmic(e, POWERS),
-    "attention": lambda e: ours.attend(ours.attention_weights(e, e, 1), e),
 }
 
 
