@@ -21,12 +21,14 @@ def said(command):
     """A small version of each kind of trial, in a folder that they share."""
 
     # its programs are those of the other tests' runs
-    (command.folder / "lab").mkdir()
-    (command.folder / "lab" / "compiled").symlink_to(command.folder.parent / "compiled")
+    lab, compiled = command.folder / "lab", command.folder.parent / "compiled"
+    lab.mkdir()
+    compiled.mkdir(exist_ok=True)
+    (lab / "compiled").symlink_to(compiled)
 
     def trial(kind, *flags):
         results = command.folder / "robustness"
-        place = ("--folder", command.folder / "lab", "--results", results)
+        place = ("--folder", lab, "--results", results)
         robustness = type(command)(command.folder, "robustness.py")
         done = robustness(kind, *place, *flags)
         return done, json.loads(results.with_suffix(".json").read_text())[kind]["tallies"]
