@@ -273,6 +273,27 @@ def test_nothing_is_compiled_after_the_first_epoch(make_task, real, caplog, monk
     assert sum("jit(fresh_round)" in message for message in compiled[3]) == 1
 
 
+def test_a_resumed_task_goes_on_at_its_place_in_the_data(make_task, state):
+    def round_(state, data, rows, *args):
+        return counting(state, data, rows, *args)[0], {"loss": rows[0, 0].astype(jnp.float32)}
+
+    def task(name):
+        scores = (Scores(0.6, 0.5), {})
+        return make_task(round_, lambda variables: scores, epochs=3, name=name,
+                         patience=9, checkpoint_seconds=0)  # fmt: skip
+
+    def kill(kind, facts):
+        if facts["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    whole = train(task("whole"), state(), no_event)
+    with pytest.raises(KeyboardInterrupt):
+        train(task("cut"), state(), kill)
+    resumed = train(task("cut"), state(), no_event)
+    assert resumed.history == whole.history
+    assert weight(resumed.state.params) == 15
+
+
 def test_a_resumed_task_continues_bit_for_bit(make_task, real):
     round_, evaluate, fresh = real["search"]
     whole = train(
