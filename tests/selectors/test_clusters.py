@@ -14,6 +14,7 @@ from sklearn.cluster import MiniBatchKMeans
 from ihas_jax.config import ClusterConfig, Config, ModelConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
+from ihas_jax.selectors import clusters as clustering
 from ihas_jax.selectors.clusters import Clusters, fit_clusters
 from ihas_jax.selectors.experts import majority_coordinates, plan_experts
 from ihas_jax.selectors.kmeans import _start_kmeans
@@ -82,6 +83,20 @@ def test_clusters_masks_and_counts_are_what_numpy_finds(tiny, searched, fitted):
         mean = masks[:240][nearest[:240] == c].mean(axis=0)
         np.testing.assert_allclose(clusters.mean_masks[c], mean, rtol=1e-6)
     assert 0 < masks.mean() < 1 and np.ptp(masks, axis=0).any()
+
+
+def test_shares_and_counts_are_over_the_rows_of_each_cluster(tiny, searched, cluster, monkeypatch):
+    variables, ids = searched
+    selected = masked_embeddings(tiny.model, tiny.selector, variables, ids)
+    points, masks = np.asarray(selected.vectors).reshape(300, 6), np.asarray(selected.masks)
+    centroids = points[[0, 1, 2]]
+    monkeypatch.setattr(clustering, "fit_centroids", lambda *given: (centroids, []))
+    found, _ = cluster(ids[:240], ids[240:], ClusterConfig(clusters=3), 4)
+    nearest = ((points[:, None] - centroids[None]) ** 2).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(np.append(found.train, found.valid), nearest)
+    np.testing.assert_array_equal(found.counts, np.bincount(nearest[:240], minlength=3))
+    means = [masks[:240][nearest[:240] == c].mean(axis=0) for c in range(3)]
+    np.testing.assert_allclose(found.mean_masks, means, rtol=1e-6)
 
 
 def test_points_are_the_masked_embeddings(tiny, searched):
