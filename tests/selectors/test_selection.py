@@ -195,3 +195,11 @@ def test_the_largest_are_chosen_and_the_first_of_equal_ones():
     np.testing.assert_array_equal(mark_largest(scores, 2), [[0, 1, 0], [1, 0, 0]])
     np.testing.assert_array_equal(mark_largest(scores, 5), [[1, 1, 0], [1, 1, 1]])
     assert not mark_largest(scores, 0).any()
+
+
+def test_the_factors_of_a_mask_are_scaled():
+    spec = build_model(ModelConfig(dim=2, hidden=(2,)), (2, 1)).embedding
+    mask = np.array([[1, 0], [1, 1], [0, 1]], bool)
+    selection = Selection(all_coordinates(spec), mask=mask, scale=0.5)
+    (factors,) = selection.constants(spec)[FACTORS].values()
+    np.testing.assert_array_equal(factors, 0.5 * mask)
