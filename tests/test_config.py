@@ -146,5 +146,7 @@ def test_the_reference_preset_has_the_choices_of_each_model():
 def test_an_unknown_model_lists_the_known_ones():
     with pytest.raises(InputError, match=r"no click model 'deepfn'; there are lr, fm, .*gdcn"):
         build_model(ModelConfig("deepfn"), (3, 4))
-    with pytest.raises(InputError, match=r"--model\.ncf-pair 0 2 names a place behind"):
+    with pytest.raises(
+        InputError, match=r"--model\.ncf-pair 0 2 names a field that the log does not have"
+    ):
         build_model(ModelConfig("ncf", ncf_pair=(0, 2)), (3, 4))

@@ -126,7 +126,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_batches_alone(make_task, stat
 def test_facts_that_mean_the_end_are_those_of_the_last_epoch(make_task, state):
     facts = iter([0.9, 0.5, 0.1])
     task = make_task(counting, lambda variables: (Scores(0.6, 0.5), {"kept": next(facts)}))
-    task = replace(task, early_stopping=False, ended=lambda facts: facts["kept"] <= 0.5)
+    task = replace(task, early_stopping=False, is_last=lambda facts: facts["kept"] <= 0.5)
     trained = train(task, state(), no_event)
     assert [facts["kept"] for facts in trained.history] == [0.9, 0.5]
     assert weight(trained.variables.params) == 10
