@@ -13,6 +13,9 @@ from ihas_jax.files import write_json
 from ihas_jax.pipeline import fit as module
 from ihas_jax.pipeline.fit import Result, check_rows, fit, fit_seeds
 from ihas_jax.pipeline.workdir import open_run
+from ihas_jax.selectors.plan import single
+from ihas_jax.selectors.selection import Selection
+from ihas_jax.stages import choose
 
 
 @pytest.fixture
@@ -42,8 +45,8 @@ def test_every_seed_is_a_run_in_its_own_folder(config, small, tmp_path, runs):
 
 def test_the_model_of_another_search_comes_with_its_stages(config, small, tmp_path, runs):
     with open_run(config, small, tmp_path / "source") as source:
-        for name in ("search", "choose"):
-            (source.workdir / name).mkdir()
+        (source.workdir / "search").mkdir()
+        choose._save(source.workdir / "choose", single(Selection(((0,), (), ()))), 2.0)
         write_json(source.workdir / "stages.json", {"search": 1.0, "choose": 2.0})
     model = ModelConfig(name="fm", dim=2)
     other = dataclasses.replace(config, model=model)
