@@ -19,7 +19,7 @@ from ihas_jax.pipeline.workdir import (
     open_run,
     read_about,
 )
-from ihas_jax.stages.choose import plan_of
+from ihas_jax.stages.choose import retrains
 from ihas_jax.stages.run import Run
 
 SEARCHED = ("search", "choose")
@@ -55,7 +55,7 @@ def require_search(config: Config, data: Dataset, source: str | Path) -> ModelCo
         )
     searched = about.searched_by or about.config.model
     _require_fit(config, data, path, searched)
-    if not plan_of(path).experts:
+    if not retrains(path):
         raise InputError(
             f"--method {config.method} serves its searched model, so the search of {searched.name} "
             f"can't serve {config.model.name}. Leave --searched-by out."

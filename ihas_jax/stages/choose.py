@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from ihas_jax import checksums
-from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.progress import say
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
@@ -46,19 +45,13 @@ def choose(run: Run, search: SearchRuns) -> tuple[Plan, float]:
     return plan, seconds
 
 
-def plan_of(workdir: Path) -> Plan:
-    """The finished plan in the folder of a run.
+def retrains(workdir: Path) -> bool:
+    """Whether the finished plan in the folder of a run has models to retrain.
 
     Raises:
-      InputError: it is damaged.
+      InputError: the plan can't be read.
     """
-    found = _load(workdir / "choose")
-    if found is None:
-        raise InputError(
-            f"{workdir / 'choose'} is damaged. Run the same command for that folder again, which "
-            "chooses anew."
-        )
-    return found[0]
+    return bool(read_json(workdir / "choose" / _PLAN)["experts"])
 
 
 def _report(run: Run, plan: Plan) -> None:

@@ -18,7 +18,7 @@ from ihas_jax.stages.base import fresh_state, model_task, train_runs
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, pretrain_state, require_selector
 from ihas_jax.training.loop import Trained
-from ihas_jax.training.steps import TABLES, TrainState, model_optimizers
+from ihas_jax.training.steps import TABLES, TrainState
 
 Start = Callable[[Model, Expert, TrainState], TrainState]
 """Makes the state that a training starts from: `start(compact model, expert, fresh state)`."""
@@ -93,7 +93,7 @@ def _from_tables(
         if theirs and (theirs.sizes, theirs.dim) == (full[name].sizes, full[name].dim):
             values = expert.selection.values if name == EMBEDDING else None
             tables[name] = slice_table(theirs, source.params[TABLES][name], spec, values)
-    return _restarted(run, replace(state, params=state.params | {TABLES: tables}))
+    return replace(state, params=state.params | {TABLES: tables})
 
 
 def _inherit(
@@ -116,12 +116,4 @@ def _inherit(
         network = cut_network(full, model, source.params[NETWORK], network)
         own = {name: source.stats[name] for name in stats}
         stats = cut_network(full, model, own, stats)
-    return _restarted(run, replace(state, params={TABLES: tables, NETWORK: network}, stats=stats))
-
-
-def _restarted(run: Run, state: TrainState) -> TrainState:
-    """A state whose optimisers are fresh."""
-    optimizers = model_optimizers(run.config.optimizer)
-    return replace(
-        state, optimizers={name: o.init(state.params[name]) for name, o in optimizers.items()}
-    )
+    return replace(state, params={TABLES: tables, NETWORK: network}, stats=stats)
