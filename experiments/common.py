@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_args
+from typing import Any
 
-import tyro
+from command_line import TrainingFlags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ihas_jax.config import Config, ModelName, from_json, to_json
+from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import null_to_nan, read_json, write_json, write_text
-from ihas_jax.method_config import MethodName
+from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.names import markdown, printable
 from ihas_jax.pipeline.parts import make_parts, require_parts
-from ihas_jax.presets import PresetName, preset
 from ihas_jax.reporting.comparison import Gain, auc_spread, paired_gain, spread
 from ihas_jax.reporting.drawing import FigureNames, save_figure
 from ihas_jax.reporting.report import provenance
@@ -30,18 +29,15 @@ Runs = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(TrainingFlags):
     """The flags of every comparison over seeds."""
 
-    config: Annotated[Config, tyro.conf.arg(name="")]
     seeds: int = 3
     """The number of seeds, from --seed on."""
     output: Path = Path("runs")
     """The folder of the runs, in which each run has a folder."""
     results: Path = Path("experiments/results")
     """The path of the results, without their endings .md, .json and .png."""
-    preset: PresetName | None = None
-    """The values that the other flags start from; run.py --help describes them."""
 
     @property
     def seed_range(self) -> range:
@@ -73,33 +69,6 @@ class LogComparison(Comparison):
         return {name: open_store(path) for name, path in zip(names, self.data, strict=True)}
 
 
-Flags = TypeVar("Flags", bound=Comparison)
-
-
-def parse(kind: type[Flags], about: str | None) -> Flags:
-    """Reads the command line of a comparison, whose help begins with `about`."""
-    return tyro.cli(kind, description=about, default=kind(config=early_preset()))
-
-
-def early_preset() -> Config:
-    """The preset that the command line names, read first since it sets the defaults of the flags.
-
-    Wrong flags are not reported here, but when the whole command line is read.
-    """
-
-    @dataclass(frozen=True)
-    class Early:
-        data: str | None = None
-        preset: PresetName | None = None
-        model: str = "dnn"
-        method: str = "ihas"
-
-    early, _ = tyro.cli(Early, return_unknown_args=True, add_help=False)
-    model = cast(ModelName, early.model) if early.model in get_args(ModelName) else "dnn"
-    method = cast(MethodName, early.method) if early.method in get_args(MethodName) else "ihas"
-    return preset(early.preset or ("small" if early.data is None else "paper"), model, method)
-
-
 @dataclass
 class Record:
     """The scores of a comparison, in a JSON file from which the same command resumes.
@@ -120,13 +89,13 @@ class Record:
         found = read_json(path) if path.exists() else {}
         wanted = {"seeds": self.arguments.seeds, **self.identity}
         same = all(found.get(name) == value for name, value in wanted.items())
-        same = same and from_json(Config, found["config"]) == self.arguments.config
+        same = same and config_from_json(found["config"]) == self.arguments.config
         self.logs = null_to_nan(found["logs"]) if same else {}
 
     @property
     def content(self) -> dict[str, Any]:
         """The content of the file."""
-        config = to_json(self.arguments.config)
+        config = config_to_json(self.arguments.config)
         return {"logs": self.logs, "seeds": self.arguments.seeds, "config": config, **self.identity}
 
     def save(self) -> None:

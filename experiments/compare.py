@@ -14,10 +14,11 @@ from bench.common import Side, take_turns
 from common import Record
 from sklearn.metrics import adjusted_rand_score
 
-from ihas_jax.config import Config, ModelName, replaced
+from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.synthetic import SyntheticLog
 from ihas_jax.errors import InputError
+from ihas_jax.flags import replaced
 from ihas_jax.pipeline.fit import fit, fit_seeds
 from ihas_jax.pipeline.reuse import reuse_stages
 from ihas_jax.pipeline.workdir import open_run
@@ -73,7 +74,7 @@ def run_together(
 
 
 def run_by_search(
-    config: Config, model: ModelName, data: Dataset, workdir: Path, searched: Path
+    config: Config, model: str, data: Dataset, workdir: Path, searched: Path
 ) -> dict[str, Any]:
     """The metrics of a model by the search of the config's model, which is run in `searched`."""
     if model == config.model.name:

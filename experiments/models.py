@@ -15,7 +15,7 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import common
 import jax
@@ -23,13 +23,15 @@ import tyro
 from bench.common import Settings, configure, sizes_of, take_turns
 from bench.steps import time_training
 from bench.workload import draw_split
+from command_line import parse
 from compare import Variant, score_logs
 
 import ihas_jax as ihas
-from ihas_jax.config import ModelConfig, ModelName, replaced
+from ihas_jax.config import ModelConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import run_cli
-from ihas_jax.models import EQUATIONS
+from ihas_jax.flags import replaced
+from ihas_jax.models import MODELS
 from ihas_jax.models.base import count_parameters
 from ihas_jax.names import markdown
 from ihas_jax.progress import say
@@ -39,8 +41,8 @@ from ihas_jax.progress import say
 class Arguments(common.LogComparison):
     """The flags."""
 
-    models: tuple[ModelName, ...] = get_args(ModelName)
-    """The click models; ncf is trained only where the first of its two fields is user."""
+    models: tuple[str, ...] = ()
+    """The click models, by default all; ncf is trained only if the first of its fields is user."""
     output: Path = Path("runs/models")
     results: Path = Path("experiments/results/models")
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(
@@ -50,8 +52,10 @@ class Arguments(common.LogComparison):
 
 def main() -> None:
     """Reads the command line, trains and measures, writes the table."""
-    arguments = common.parse(Arguments, __doc__)
-    configs = {name: replaced(arguments.config, "model.name", name) for name in arguments.models}
+    arguments = parse(Arguments, __doc__)
+    configs = {
+        name: replaced(arguments.config, "model.name", name) for name in arguments.models or MODELS
+    }
     variants = [Variant(name, name, name, config) for name, config in configs.items()]
     record = common.Record(arguments)
     for _ in score_logs(record, lambda name, data: [v for v in variants if _carries(data, v)]):
@@ -109,7 +113,7 @@ def measure(config: ModelConfig, settings: Settings) -> dict[str, Any]:
     shapes = jax.eval_shape(lambda key: ihas.init_model(key, model), jax.random.key(0))
     return {
         "name": config.name,
-        "equation": EQUATIONS[config.name],
+        "equation": MODELS[config.name].equation,
         "parameters": count_parameters(shapes[0]),
         "milliseconds": 1e3 * seconds["model"],
         "dnn milliseconds": 1e3 * seconds["dnn"],

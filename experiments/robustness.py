@@ -23,15 +23,15 @@ import jax
 import tyro
 from bench.damage import any_file, look
 from bench.fuzzing import FUZZES, Verdict
-from bench.trials import METHODS, Lab, Tally, one_paragraph, outcome, stage_of
+from bench.trials import Lab, Tally, one_paragraph, outcome, stage_of
 from common import machine, markdown_table, write_results
 
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.files import read_json
-from ihas_jax.method_config import MethodName
 from ihas_jax.pipeline.parts import require_parts
 from ihas_jax.progress import console, say, track
 from ihas_jax.reporting.tables import Grid
+from ihas_jax.selectors import METHODS
 
 _STAGES = ("base", "search", "cluster", "retrain", "evaluate")
 _CHAIN = 4
@@ -60,7 +60,7 @@ class Kill(Job):
     """The number of kills, at random moments."""
     renames: int = 3
     """The number of kills just before or just after the rename of a checkpoint, by turns."""
-    methods: tuple[MethodName, ...] = METHODS
+    methods: tuple[str, ...] = ("none", *METHODS)
     """The methods, which take turns."""
 
     def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:
@@ -87,9 +87,7 @@ class Kill(Job):
             yield [moments, renames]
 
 
-def _kill_and_finish(
-    lab: Lab, method: MethodName, kills: int, tally: Tally, rng: random.Random
-) -> None:
+def _kill_and_finish(lab: Lab, method: str, kills: int, tally: Tally, rng: random.Random) -> None:
     seconds = lab.reference(method)[1]
     output = lab.folder / "killed"
     shutil.rmtree(output, ignore_errors=True)
@@ -111,7 +109,7 @@ def _kill_and_finish(
     say(f"[kill] {method}: {', '.join(places)}: {fault or 'bit-equal'}")
 
 
-def _finish(lab: Lab, method: MethodName, output: Path) -> str:
+def _finish(lab: Lab, method: str, output: Path) -> str:
     """Runs to the end; returns what is wrong, or nothing."""
     code, _, stderr = lab.run(method, output)
     if code or stderr:
@@ -227,7 +225,7 @@ class Damage(Job):
 
     trials: int = 200
     """The number of damaged bytes, each in a copy of a run."""
-    methods: tuple[MethodName, ...] = ("ihas", "pep", "optembed", "adafs_soft")
+    methods: tuple[str, ...] = ("ihas", "pep", "optembed", "adafs_soft")
     """The methods, which take turns."""
 
     def tallies(self, lab: Lab, rng: random.Random) -> Iterator[list[Tally]]:

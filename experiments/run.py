@@ -9,30 +9,25 @@ if __name__ == "__main__":
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-from common import early_preset
+from command_line import TrainingFlags, parse
 
-from ihas_jax.config import Config
 from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.errors import run_cli
 from ihas_jax.names import printable
 from ihas_jax.pipeline.fit import StageName, fit
 from ihas_jax.pipeline.parts import require_parts
-from ihas_jax.presets import PresetName
 
 
-@dataclass(frozen=True)
-class Arguments:
+@dataclass(frozen=True, kw_only=True)
+class Arguments(TrainingFlags):
     """Runs iHAS, or another selection method. The same command resumes after an interruption.
 
     It writes metrics.json, report.md, figures/, log.jsonl and bundle/ into the output folder. Exit
     code 1 means that the numbers are there, but a part of report or figures is not.
     """
 
-    config: Annotated[Config, tyro.conf.arg(name="")]
     data: Path | None = None
     """The folder that prepare.py made; without it, a synthetic log with planted truth is drawn."""
     output: Path | None = None
@@ -41,15 +36,11 @@ class Arguments:
     """The folder of a run of another click model, whose search and choice serve this run."""
     stage: StageName = "all"
     """The stage to run, whose predecessors must be finished; all runs every missing stage."""
-    preset: PresetName | None = None
-    """The values that the other flags start from.
-    small is for logs of up to a few million rows, and the default without --data.
-    paper is the default with --data; reference has the model choices of pytorch-fm's examples."""
 
 
 def main() -> None:
     """Parses the command line and runs."""
-    arguments = tyro.cli(Arguments, default=Arguments(config=early_preset()))
+    arguments = parse(Arguments)
     data = synthetic() if arguments.data is None else open_store(arguments.data)
     name = "synthetic" if arguments.data is None else printable(arguments.data.resolve().name)
     output = arguments.output or Path("runs") / name

@@ -19,13 +19,14 @@ from typing import Any
 import common
 import jax
 import numpy as np
+from command_line import parse
 from compare import recovered, run_alone, run_together
 
-from ihas_jax.config import to_json
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.flags import config_to_json
 from ihas_jax.names import markdown, printable
 from ihas_jax.progress import say
 
@@ -55,7 +56,7 @@ class Arguments(common.Comparison):
 
 def main() -> None:
     """Parses the command line, runs every seed, writes the table."""
-    arguments = common.parse(Arguments, __doc__)
+    arguments = parse(Arguments, __doc__)
     if arguments.seeds < 2:
         raise InputError(f"--seeds must be at least 2 for a paired test, not {arguments.seeds}.")
     if arguments.config.method != "ihas":
@@ -74,7 +75,7 @@ def main() -> None:
         "log": printable(name),
         "summary": summarize(runs),
         "runs": list(runs.values()),
-        "config": to_json(arguments.config),
+        "config": config_to_json(arguments.config),
         "device": jax.devices()[0].device_kind,
     }
     missing = common.write_results(arguments.results, content, lambda: _lines(arguments, runs))

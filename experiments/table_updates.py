@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import get_args
 
 import common
+from command_line import parse
 from compare import Variant, score_logs
 
-from ihas_jax.config import TableUpdates, replaced
+from ihas_jax.config.training import TableUpdates
 from ihas_jax.errors import run_cli
+from ihas_jax.flags import replaced
 from ihas_jax.names import markdown
 
 _DIGITS = {"auc": 4, "logloss": 4, "epochs": 1}
@@ -35,7 +37,7 @@ class Arguments(common.LogComparison):
 
 def main() -> None:
     """Parses the command line, trains, writes the table."""
-    arguments = common.parse(Arguments, __doc__)
+    arguments = parse(Arguments, __doc__)
     arguments.require_pairs()
     updates = get_args(TableUpdates)
     configs = {name: replaced(arguments.config, "optimizer.tables", name) for name in updates}

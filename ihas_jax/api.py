@@ -21,13 +21,15 @@ from ihas_jax.data.raw.columns import LostWordWarning
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
-from ihas_jax.models import build_model
+from ihas_jax.flags import replaced
+from ihas_jax.models import build_model, register_model
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import forward, init_model, predict
 from ihas_jax.nn.gates import sample_gates, select_gates
 from ihas_jax.pipeline.fit import Result, fit, fit_seeds
 from ihas_jax.presets import preset
 from ihas_jax.selectors.bernoulli import BernoulliGates
+from ihas_jax.selectors.registry import register_method
 from ihas_jax.selectors.search import (
     init_search,
     make_gate_step,
@@ -97,6 +99,9 @@ __all__ = [
     "pmap_step",
     "predict",
     "preset",
+    "register_method",
+    "register_model",
+    "replaced",
     "replicate",
     "sample_gates",
     "score",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, get_args
 
-from ihas_jax.config import Config, ModelConfig, ModelName, SearchConfig
+from ihas_jax.config import Config, ModelConfig, SearchConfig
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import MethodName
-from ihas_jax.selectors.registry import find_method
+from ihas_jax.models import MODELS
+from ihas_jax.selectors.registry import METHODS
 
 PresetName = Literal["paper", "small", "reference"]
 
-_REFERENCE: dict[ModelName, dict[str, Any]] = {
+_REFERENCE: dict[str, dict[str, Any]] = {
     "ffm": {"dim": 4},
     "nfm": {"dim": 64, "hidden": (64,)},
     "fnfm": {"dim": 4, "hidden": (64,)},
@@ -23,7 +23,7 @@ _REFERENCE: dict[ModelName, dict[str, Any]] = {
 }
 
 
-def preset(name: PresetName, model: ModelName = "dnn", method: MethodName = "ihas") -> Config:
+def preset(name: PresetName, model: str = "dnn", method: str = "ihas") -> Config:
     """The starting values of a run with a click model and a selection method.
 
     `paper` is the paper's setting for logs of tens of millions of rows. `small` is for logs of
@@ -35,11 +35,12 @@ def preset(name: PresetName, model: ModelName = "dnn", method: MethodName = "iha
     ones. Pretraining and gate steps are those of the method's published code.
 
     Raises:
-      InputError: there is no such preset.
+      InputError: there is no such preset, click model or method.
     """
     if name not in get_args(PresetName):
         names = ", ".join(get_args(PresetName))
         raise InputError(f"There is no preset {name!r}; the presets are {names}.")
+    MODELS.find(model)
     config = Config(method=method, model=ModelConfig(model), search=search_of(method, name))
     if name == "reference":
         usual: dict[str, Any] = {"hidden": (16, 16), "batch_norm": True, "dropout": 0.2}
@@ -51,9 +52,9 @@ def preset(name: PresetName, model: ModelName = "dnn", method: MethodName = "iha
     return config
 
 
-def search_of(method: MethodName, name: PresetName) -> SearchConfig:
+def search_of(method: str, name: PresetName) -> SearchConfig:
     """Pretraining and gate steps of a method under a preset."""
-    found = None if method == "none" else find_method(method)
+    found = None if method == "none" else METHODS.find(method)
     search = SearchConfig() if found is None else found.search
     if name != "small":
         return search

@@ -35,9 +35,10 @@ from ihas_jax.config import (
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.synthetic import synthetic
-from ihas_jax.models import build_model
+from ihas_jax.models import MODELS, build_model
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.progress import console
+from ihas_jax.selectors import METHODS
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.training.steps import Batch
 
@@ -105,6 +106,13 @@ def no_fsync():
         yield
 
 
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch):
+    """A method or click model that a test registers is not known after it."""
+    for registry in (METHODS, MODELS):
+        monkeypatch.setattr(registry, "_entries", dict(registry))
+
+
 @pytest.fixture
 def float64():
     """JAX computes in float64, so that formulas are compared to the last digits."""
@@ -118,8 +126,8 @@ def tiny():
     config = Config(
         model=ModelConfig(dim=2, hidden=(4,)),
         optimizer=OptimizerConfig(learning_rate=0.05, l2=0.01),
-        gates=GateConfig(weight=0.1),
         search=SearchConfig(gate_every=2, gate_optimizer=AdamConfig(learning_rate=0.02, l2=0.1)),
+        options=(GateConfig(weight=0.1),),
     )
     sizes = (5, 3, 4)
     rng = np.random.default_rng(0)
@@ -129,7 +137,7 @@ def tiny():
         config=config,
         sizes=sizes,
         model=build_model(config.model, sizes, click_rate=0.3),
-        selector=BernoulliGates(config.gates, len(sizes) * config.model.dim),
+        selector=BernoulliGates(config.of(GateConfig), len(sizes) * config.model.dim),
         key=jax.random.key(3),
         data=Batch(ids, labels),
     )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import get_args
+import math
 
 import pytest
 
@@ -12,51 +12,73 @@ from ihas_jax.config import (
     Config,
     GateConfig,
     ModelConfig,
-    ModelName,
     OptimizerConfig,
     RetrainConfig,
     SearchConfig,
     TrainConfig,
     differences,
-    from_json,
-    replaced,
-    to_json,
 )
+from ihas_jax.config.methods import DimRegConfig, PepConfig, SsedsConfig
 from ihas_jax.errors import InputError
-from ihas_jax.models import build_model
+from ihas_jax.flags import config_from_json, config_to_json, replaced
+from ihas_jax.models import MODELS, build_model
 from ihas_jax.presets import preset
 
 OTHER = Config(
     model=ModelConfig(dim=4, hidden=(8, 4, 2), batch_norm=True, dropout=0.2, init="torch"),
     optimizer=OptimizerConfig(learning_rate=0.1 + 0.2, l2=0.0),
     train=TrainConfig(batch_size=7, checkpoint_seconds=0),
-    gates=GateConfig(threshold="literal", bins=100, reduction="sum", instance_wise=False),
     search=SearchConfig(gate_every=5, gate_optimizer=AdamConfig(1e-4)),
-    cluster=ClusterConfig(clusters=1),
     retrain=RetrainConfig(warm_start=True),
     seed=3,
+    options=(
+        GateConfig(threshold="literal", bins=100, reduction="sum", instance_wise=False),
+        ClusterConfig(clusters=1),
+    ),
 )
 
 
-@pytest.mark.parametrize("config", [preset("paper"), preset("small"), OTHER])
+@pytest.mark.parametrize("config", [preset("paper"), preset("small", "fm", "pep"), OTHER])
 def test_json_round_trip(config):
-    assert from_json(Config, json.loads(json.dumps(to_json(config)))) == config
+    assert config_from_json(json.loads(json.dumps(config_to_json(config)))) == config
+
+
+def test_json_has_the_options_of_the_method_and_those_that_differ():
+    config = Config(method="pep", options=(SsedsConfig(kept=0.1), DimRegConfig()))
+    values = config_to_json(config)
+    assert values["pep"] == {**vars(PepConfig())} and values["sseds"] == {"kept": 0.1}
+    assert not {"dimreg", "gates", "options"} & values.keys()
 
 
 def test_names_that_json_lacks_keep_their_defaults():
-    assert from_json(Config, {"model": {"dim": 4}}) == Config(model=ModelConfig(dim=4))
+    assert config_from_json({"model": {"dim": 4}}) == Config(model=ModelConfig(dim=4))
+    assert config_from_json({"pep": {"epochs": 20}}) == Config()
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(InputError, match="Config has no value named colour, size"):
-        from_json(Config, {"size": 1, "colour": 2})
+    with pytest.raises(InputError, match=r"Config has no value named colour, size\..* registered"):
+        config_from_json({"size": 1, "colour": 2})
     with pytest.raises(InputError, match="SearchConfig has no value named gate_evry"):
-        from_json(Config, {"search": {"gate_evry": 2}})
+        config_from_json({"search": {"gate_evry": 2}})
+    with pytest.raises(InputError, match="PepConfig has no value named keep"):
+        config_from_json({"pep": {"keep": 0.2}})
 
 
 def test_bad_values_from_json_are_refused():
     with pytest.raises(InputError, match=r"--gates\.bins"):
-        from_json(Config, {"gates": {"bins": 1}})
+        config_from_json({"gates": {"bins": 1}})
+
+
+def test_options_are_read_by_class_and_one_object_replaces_the_one_before():
+    config = Config(options=(SsedsConfig(kept=0.1), PepConfig(kept=0.2)))
+    assert config.of(PepConfig).kept == 0.2 and config.of(DimRegConfig) == DimRegConfig()
+    new = config.having(PepConfig(epochs=3), DimRegConfig(slope=1.0))
+    assert new.of(PepConfig) == PepConfig(epochs=3)
+    assert new.of(DimRegConfig).slope == 1.0 and new.of(SsedsConfig).kept == 0.1
+    assert new == Config(options=(SsedsConfig(0.1), DimRegConfig(slope=1.0), PepConfig(epochs=3)))
+    assert config.having(PepConfig(), SsedsConfig()) == Config()
+    with pytest.raises(InputError, match="one flag twice: pep, pep"):
+        Config(options=(PepConfig(), PepConfig(kept=0.2)))
 
 
 def test_differences_name_values_old_and_new():
@@ -73,6 +95,11 @@ def test_differences_name_values_old_and_new():
         "search.gate_optimizer.learning_rate: 0.0001 -> 0.001",
         "seed: 3 -> 4",
     ]
+
+
+def test_differences_are_those_of_options_too():
+    old, new = Config(options=(PepConfig(kept=0.2),)), Config(options=(SsedsConfig(kept=0.1),))
+    assert differences(old, new) == ["pep.kept: 0.2 -> 0.5", "sseds.kept: 0.5 -> 0.1"]
 
 
 def test_the_paper_preset_is_the_default_and_small_differs_where_it_says():
@@ -98,6 +125,21 @@ BAD = {
     "cluster.batch-rows": (0,),
     "cluster.max-passes": (0,),
     "cluster.majority": (-0.5, 1.1),
+    "cluster.starts": (0,),
+    "cluster.segment-rows": (0,),
+    "cluster.tolerance": (-0.1,),
+    "cluster.min-rows": (-1,),
+    "gates.l0-weight": (math.nan,),
+    "gates.weight": (-0.1,),
+    "model.hofm-order": (1,),
+    "model.xdeepfm-cin": ((0,),),
+    "optimizer.l2": (-0.1,),
+    "search.gate-optimizer.l2": (-0.1, math.nan),
+    "search.pretrain-epochs": (-1,),
+    "seed": (-1, 2**32),
+    "train.block-rows": (0,),
+    "train.checkpoint-seconds": (-1.0,),
+    "train.device-data-gb": (-1.0,),
     "search.stopping-share": (-0.1, 1.0),
     "autofield.fields": (0,),
     "autofield.anneal": (-1e-5,),
@@ -139,13 +181,16 @@ def test_the_reference_preset_has_the_choices_of_each_model():
     assert (fm.name, fm.dim, fm.linear_init, fm.init) == ("fm", 16, "normal", "torch")
     assert (autoint.hidden, autoint.dropout, autoint.batch_norm) == ((400, 400), 0.0, True)
     assert preset("small", "fm").model == ModelConfig("fm")
-    for name in get_args(ModelName):
+    for name in MODELS:
         build_model(preset("reference", name).model, (3, 4, 5))
 
 
 def test_an_unknown_model_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"no click model 'deepfn'; there are lr, fm, .*gdcn"):
+    unknown = r"--model deepfn names no click model\. Did you mean deepfm\? .* are lr, fm, .*gdcn"
+    with pytest.raises(InputError, match=unknown):
         build_model(ModelConfig("deepfn"), (3, 4))
+    with pytest.raises(InputError, match=unknown):
+        preset("small", "deepfn")
     with pytest.raises(
         InputError, match=r"--model\.ncf-pair 0 2 names a field that the log does not have"
     ):

@@ -14,8 +14,9 @@ import pytest
 import tyro
 
 import ihas_jax
+from ihas_jax.config import ClusterConfig
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
-from ihas_jax.models import EQUATIONS
+from ihas_jax.models import MODELS
 from ihas_jax.presets import preset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -162,9 +163,25 @@ def parse(script, monkeypatch):
     return read
 
 
+@pytest.fixture
+def plugins(tmp_path, monkeypatch):
+    """The files of the examples that register a name, in the folder of the command."""
+    monkeypatch.chdir(tmp_path)
+    for code in (code for path in READMES for code in fenced(path, "python")):
+        if registered := re.search(r"ihas\.register_\w+\(\"(\w+)\"", code):
+            (tmp_path / f"{registered[1]}.py").write_text(code, encoding="utf-8")
+
+
+@pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command, parse):
     parse(command)
+
+
+def test_names_of_the_package_exist():
+    for path in READMES:
+        for name in re.findall(r"\bihas\.([a-z_A-Z]\w*)", path.read_text("utf-8")):
+            assert hasattr(ihas_jax, name), f"{name_of(path)}: ihas.{name}"
 
 
 @pytest.mark.parametrize("flags", [["--no-such-flag"], ["--stage", "nonsense"]])
@@ -186,8 +203,7 @@ def tiny_log(monkeypatch, tmp_path):
         model=dataclasses.replace(config.model, dim=2, hidden=(4,)),
         train=dataclasses.replace(config.train, max_epochs=1),
         search=dataclasses.replace(config.search, pretrain_epochs=0),
-        cluster=dataclasses.replace(config.cluster, clusters=1, starts=1),
-    )
+    ).having(dataclasses.replace(config.of(ClusterConfig), clusters=1, starts=1))
     log = synthetic(SyntheticConfig(rows=6000, own=1, noise=1, values=20))
     monkeypatch.setattr(ihas_jax, "synthetic", lambda: log)
     monkeypatch.setattr(ihas_jax, "preset", {"small": config}.__getitem__)
@@ -199,7 +215,8 @@ def tiny_log(monkeypatch, tmp_path):
 def test_examples_run(path):
     namespace = {}
     for number, code in enumerate(fenced(path, "python")):
-        exec(compile(code, f"{name_of(path)}, example {number + 1}", "exec"), namespace)
+        place = f"{name_of(path)}, example {number + 1}"
+        exec(compile(code, place, "exec", dont_inherit=True), namespace)
     if path == README:
         assert namespace["p"].shape == (1,) and 0 < namespace["p"][0] < 1
         assert set(namespace["result"].metrics) >= {"base", "search", "ihas"}
@@ -208,8 +225,8 @@ def test_examples_run(path):
 
 def test_the_table_of_models_has_the_equations_of_the_code():
     table = (ROOT / "ihas_jax" / "models" / "README.md").read_text("utf-8")
-    for name, equation in EQUATIONS.items():
-        said = equation.replace("|", "\\|")
+    for name, model in MODELS.items():
+        said = model.equation.replace("|", "\\|")
         assert f"\n| {name} | `{said}` | " in table, name
 
 

@@ -15,7 +15,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import ihas_jax as ihas
-from ihas_jax.config import replaced
+from ihas_jax.flags import replaced
 from ihas_jax.models.forward import embed
 from ihas_jax.selectors.base import Pretraining, Selecting
 from ihas_jax.selectors.plan import SearchResult

@@ -18,7 +18,8 @@ import numpy as np
 
 import ihas_jax as ihas
 from bench.workload import SIZES, Shape
-from ihas_jax.config import Config, TableUpdates
+from ihas_jax.config import Config
+from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.dataset import Split
 
 HAS_TORCH = find_spec("torch") is not None and jax.default_backend() == "cpu"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bench.trials import Lab, bundle_digest
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import MethodName
 from ihas_jax.pipeline.fit import fit
 
 
@@ -27,7 +26,7 @@ def _bytes(path: Path) -> int:
     return sum(part.stat().st_size for part in inside if part.is_file())
 
 
-def look(lab: Lab, method: MethodName, copy: Path, source: Path, file: Path) -> tuple[str, str]:
+def look(lab: Lab, method: str, copy: Path, source: Path, file: Path) -> tuple[str, str]:
     """The outcome of a damaged run, and what is wrong with it, if anything."""
     said = io.StringIO()
     try:

@@ -28,7 +28,8 @@ from bench.common import (
     timed,
 )
 from bench.workload import Shape, draw_log, draw_split
-from ihas_jax.config import Config, TableUpdates
+from ihas_jax.config import ClusterConfig, Config, GateConfig
+from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.store import save_dataset
 from ihas_jax.selectors.clusters import fit_clusters
@@ -66,7 +67,7 @@ def measure_clusters(settings: Settings, rows: int, shape: Shape = "criteo") -> 
     sizes = sizes_of(shape, settings.shrink)
     config = Config()
     model = ihas.build_model(config.model, sizes)
-    selector = ihas.BernoulliGates(config.gates, len(sizes) * config.model.dim)
+    selector = ihas.BernoulliGates(config.of(GateConfig), len(sizes) * config.model.dim)
     # ten times the initial values, so that masks differ between rows
     variables = ihas.init_search(jax.random.key(0), config, model, selector).variables
     variables = jax.tree.map(lambda leaf: 10 * leaf, variables)
@@ -75,7 +76,7 @@ def measure_clusters(settings: Settings, rows: int, shape: Shape = "criteo") -> 
         model, variables, split, Split(*(part[:1] for part in split)), jax.random.key(0), 0
     )
     start = time.perf_counter()
-    clusters, curve = fit_clusters(found, selector, config.cluster)
+    clusters, curve = fit_clusters(found, selector, config.of(ClusterConfig))
     fitted = time.perf_counter() - start
     router = make_router(model, selector, variables, clusters.centroids)
     router.assign(split.ids[:1], title="assign")

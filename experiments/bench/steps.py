@@ -24,7 +24,8 @@ from bench.common import (
     timed,
 )
 from bench.workload import Shape, draw_split
-from ihas_jax.config import Config, TableUpdates
+from ihas_jax.config import Config, GateConfig
+from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.dataset import Split
 
 if HAS_TORCH:
@@ -125,7 +126,7 @@ def measure_search_step(settings: Settings, shape: Shape = "criteo") -> Row:
 
 def _our_search(sizes: tuple[int, ...], data: Split, config: Config, settings: Settings) -> Side:
     model = ihas.build_model(config.model, sizes)
-    selector = ihas.BernoulliGates(config.gates, len(sizes) * config.model.dim)
+    selector = ihas.BernoulliGates(config.of(GateConfig), len(sizes) * config.model.dim)
     state = ihas.init_search(jax.random.key(0), config, model, selector)
     round_ = jax.jit(ihas.make_search_round(config, model, selector), donate_argnums=0)
     batches, rows = resident(data, settings)
@@ -135,7 +136,7 @@ def _our_search(sizes: tuple[int, ...], data: Split, config: Config, settings: S
 def _torch_search(sizes: tuple[int, ...], data: Split, kind: TorchKind, settings: Settings) -> Side:
     config = Config()
     model = baseline.ClickModel(sizes, config.model, sparse=kind == "sparse")
-    gates = baseline.Gates(len(sizes) * config.model.dim, config.gates)
+    gates = baseline.Gates(len(sizes) * config.model.dim, config.of(GateConfig))
     optimizer, gate_optimizer = config.optimizer, config.search.gate_optimizer
     optimizers = baseline.make_optimizers(model, kind, optimizer.learning_rate, optimizer.l2)
     (own,) = baseline.make_optimizers(

@@ -28,7 +28,7 @@ from bench.torch_baseline import (
     search_step,
     train_step,
 )
-from ihas_jax.config import Config, GateConfig, ModelConfig
+from ihas_jax.config import ClusterConfig, Config, GateConfig, ModelConfig
 from ihas_jax.data.dataset import Dataset
 
 _BATCH_ROWS = 4096
@@ -60,7 +60,7 @@ def run_stages(
     Raises:
       ValueError: the config asks for something that is not here.
     """
-    model, gates = config.model, config.gates
+    model, gates = config.model, config.of(GateConfig)
     known = GateConfig(gates.temperature, gates.l0_weight, gates.weight, bins=gates.bins)
     if (
         model != ModelConfig(dim=model.dim, hidden=model.hidden)
@@ -135,7 +135,7 @@ class _Stages:
         for _ in range(config.pretrain_epochs):
             for ids, labels in self._epoch(train):
                 train_step(model, optimizers, ids, labels)
-        gates = Gates(len(self.sizes) * shape.dim, self.config.gates).to(train[0].device)
+        gates = Gates(len(self.sizes) * shape.dim, self.config.of(GateConfig)).to(train[0].device)
         kind: OptimizerKind = "adam" if self.kind == "adam" else "fused"
         settings = config.gate_optimizer
         (gate_optimizer,) = make_optimizers(gates, kind, settings.learning_rate, settings.l2)
@@ -152,7 +152,7 @@ class _Stages:
     @torch.inference_mode()
     def cluster(self, searched: Searched, train_ids: Tensor, valid_ids: Tensor) -> Clusters:
         """Mini-batch K-means on the masked embeddings of the training rows."""
-        config = self.config.cluster
+        config = self.config.of(ClusterConfig)
         kmeans = MiniBatchKMeans(config.clusters, random_state=self.config.seed)
         order = torch.randperm(len(train_ids), device=train_ids.device)
         before = float("inf")
@@ -189,7 +189,7 @@ class _Stages:
         routes = []
         for c, mean_mask in enumerate(clusters.mean_masks):
             mine, theirs = _where(train, clusters.train == c), _where(valid, clusters.valid == c)
-            fits = len(mine[0]) >= max(self.config.cluster.min_rows, 1)
+            fits = len(mine[0]) >= max(self.config.of(ClusterConfig).min_rows, 1)
             fits = fits and len(theirs[0]) > 0 and bool(mine[1].min() < mine[1].max())
             routes.append(len(jobs) if fits else -1)
             if fits:
@@ -199,7 +199,7 @@ class _Stages:
             jobs.append((shares @ clusters.mean_masks, train, valid))
         experts, epochs, shape, sparse = [], 0, self.config.model, self.kind == "sparse"
         for number, (mean_mask, mine, theirs) in enumerate(jobs):
-            keep = mean_mask >= self.config.cluster.majority
+            keep = mean_mask >= self.config.of(ClusterConfig).majority
             if not keep.any():
                 keep[mean_mask.argmax()] = True
             widths, rate = keep.view(-1, shape.dim).sum(dim=1).tolist(), _click_rate(mine)

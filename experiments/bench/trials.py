@@ -15,21 +15,16 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
+from command_line import parse_config
 
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.open import open_store
 from ihas_jax.data.store import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
-from ihas_jax.method_config import MethodName
 from ihas_jax.presets import preset
 from ihas_jax.serving.storage import load_bundle
 
-METHODS: tuple[MethodName, ...] = (
-    *("ihas", "pep", "autofield", "optembed", "adafs_soft", "adafs_hard"),
-    *("optfs", "autodim", "sseds", "dimreg", "none"),
-)
 _FLAGS = (
     *("--model.dim", "4", "--model.hidden", "8", "4", "--optimizer.learning-rate", "0.02"),
     *("--train.batch-size", "100", "--train.round-batches", "4", "--train.max-epochs", "2"),
@@ -106,12 +101,12 @@ class Lab:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
         }
 
-    def config(self, method: MethodName) -> Config:
+    def config(self, method: str) -> Config:
         """The config that `start` runs."""
-        return tyro.cli(Config, args=_FLAGS, default=preset("paper", "dnn", method))
+        return parse_config(_FLAGS, preset("paper", "dnn", method))
 
     def start(
-        self, method: MethodName, output: Path, *flags: str, rename: tuple[int, str] | None = None
+        self, method: str, output: Path, *flags: str, rename: tuple[int, str] | None = None
     ) -> subprocess.Popen[str]:
         """A process of run.py; with `rename` it is killed at the N-th of a checkpoint's renames."""
         _ = self.data
@@ -125,13 +120,13 @@ class Lab:
             env=os.environ | {name: str(value) for name, value in self.caching.items()},
         )
 
-    def run(self, method: MethodName, output: Path, *flags: str) -> tuple[int, str, str]:
+    def run(self, method: str, output: Path, *flags: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of a process of run.py."""
         process = self.start(method, output, *flags)
         stdout, stderr = process.communicate()
         return process.returncode, stdout, stderr
 
-    def reference(self, method: MethodName) -> tuple[Path, float]:
+    def reference(self, method: str) -> tuple[Path, float]:
         """The folder of an undisturbed run, and the seconds that it took with warm caches."""
         folder = self.folder / "reference" / method
         seconds = folder / "seconds"

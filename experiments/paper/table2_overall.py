@@ -18,9 +18,9 @@ if __name__ == "__main__":
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import common
+from command_line import parse
 from compare import Variant
 from rendering import tabulate
 from tuning import best_of
@@ -28,9 +28,9 @@ from tuning import best_of
 from ihas_jax.config import Config, differences
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli
-from ihas_jax.method_config import MethodName
 from ihas_jax.names import markdown
 from ihas_jax.presets import search_of
+from ihas_jax.reporting.report import titles
 from ihas_jax.selectors.registry import METHODS
 
 PAPER = {
@@ -44,18 +44,14 @@ PAPER = {
     "ihas": {"avazu": (0.7815, 0.3791), "criteo": (0.8043, 0.4478)},
 }
 """AUC and logloss of the paper's Table 2 (base: Table 4), on the full logs."""
-TITLES = cast(
-    dict[MethodName, str], {"none": "base"} | {name: own.title for name, own in METHODS.items()}
-)
-"""The title of each method in the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(common.LogComparison):
     """The flags."""
 
-    methods: tuple[MethodName, ...] = tuple(TITLES)
-    """The methods to compare; none, the base model, is always included and comes first."""
+    methods: tuple[str, ...] = ()
+    """The methods to compare, by default all; none, the base model, is always compared first."""
     trials: int = 0
     """The number of configs that each method tries on validation rows before its seeds are run.
     With 0 each method has its default values."""
@@ -65,13 +61,17 @@ class Arguments(common.LogComparison):
 
 def main() -> None:
     """Parses the command line, runs what is missing, writes the table after each log."""
-    arguments = common.parse(Arguments, __doc__)
+    arguments = parse(Arguments, __doc__)
     arguments.require_pairs()
     if arguments.trials < 0:
         raise InputError(f"--trials must be at least 0, not {arguments.trials}.")
-    order = [name for name in TITLES if name in ("none", *arguments.methods)]
+    wanted = arguments.methods or METHODS
+    for method in {*wanted} - {"none"}:
+        METHODS.find(method)
+    order = ["none", *(method for method in METHODS if method in wanted)]
     own = {
-        method: differences(arguments.config, default_of(arguments, method)) for method in TITLES
+        method: differences(arguments.config, default_of(arguments, method))
+        for method in ("none", *METHODS)
     }
     chosen: list[str] = []
 
@@ -89,15 +89,15 @@ def main() -> None:
     tabulate(record, title, variants_of, lambda: _note(arguments, own, chosen))
 
 
-def variant_of(arguments: Arguments, method: MethodName, data: Dataset, folder: Path) -> Variant:
+def variant_of(arguments: Arguments, method: str, data: Dataset, folder: Path) -> Variant:
     """A method with its defaults, or with the best of its trials on validation rows."""
     default = default_of(arguments, method)
     config = best_of(default, data, folder / "trials", arguments.trials)
     key = "base" if method == "none" else method
-    return Variant(method, method, TITLES[method], config, key, PAPER.get(method, {}))
+    return Variant(method, method, titles()[method], config, key, PAPER.get(method, {}))
 
 
-def default_of(arguments: Arguments, method: MethodName) -> Config:
+def default_of(arguments: Arguments, method: str) -> Config:
     """The config of a method without trials."""
     config = arguments.config
     if method in ("none", config.method):
@@ -111,9 +111,9 @@ def choice_of(arguments: Arguments, variant: Variant) -> str:
     return "; ".join(differences(default_of(arguments, variant.config.method), variant.config))
 
 
-def _note(arguments: Arguments, own: dict[MethodName, list[str]], chosen: list[str]) -> str:
+def _note(arguments: Arguments, own: dict[str, list[str]], chosen: list[str]) -> str:
     differing = [
-        f"{TITLES[method]}, {'; '.join(values)}."
+        f"{titles()[method]}, {'; '.join(values)}."
         for method, found in own.items()
         if (values := [value for value in found if not value.startswith("method:")])
     ]

@@ -20,27 +20,29 @@ if __name__ == "__main__":
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import common
+from command_line import parse
 from compare import Scores, run_alone, run_by_search
 from figures import draw_gains
 
-from ihas_jax.config import Config, ModelName, SearchConfig, replaced, to_json
+from ihas_jax.config import Config, SearchConfig, to_json
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.flags import replaced
+from ihas_jax.models import MODELS
 from ihas_jax.names import link, markdown
 from ihas_jax.presets import search_of
 from ihas_jax.progress import say
 from ihas_jax.reporting.drawing import figure_names
 
-METHODS = ("original", "adafs_soft", "ihas")
+_METHODS = ("original", "adafs_soft", "ihas")
 PAPER = {
     "fm": {"auc": (0.7766, 0.7799, 0.7826), "logloss": (0.3815, 0.3797, 0.3793)},
     "wide_deep": {"auc": (0.7772, 0.7790, 0.7797), "logloss": (0.3815, 0.3802, 0.3800)},
     "deepfm": {"auc": (0.7806, 0.7817, 0.7840), "logloss": (0.3795, 0.3786, 0.3784)},
 }
-"""The paper's numbers on the full Avazu log, in the order of METHODS."""
+"""The paper's numbers on the full Avazu log, in the order of _METHODS."""
 _METRICS = {"auc": "AUC", "logloss": "logloss"}
 
 
@@ -48,7 +50,7 @@ _METRICS = {"auc": "AUC", "logloss": "logloss"}
 class Arguments(common.LogComparison):
     """The flags."""
 
-    models: tuple[ModelName | Literal["all"], ...] = ("fm", "wide_deep", "deepfm")
+    models: tuple[str, ...] = ("fm", "wide_deep", "deepfm")
     """The click models, or all; ncf is among all only if the first of its two fields is user."""
     output: Path = Path("runs/table3")
     results: Path = Path("experiments/results/table3")
@@ -56,7 +58,7 @@ class Arguments(common.LogComparison):
 
 def main() -> None:
     """Parses the command line, runs what is missing, writes table and figure after each model."""
-    arguments = common.parse(Arguments, __doc__)
+    arguments = parse(Arguments, __doc__)
     arguments.require_pairs()
     if arguments.config.method != "ihas":
         raise InputError("This table is about iHAS and AdaFS-soft; leave --method out.")
@@ -72,19 +74,19 @@ def main() -> None:
     common.print_results(arguments.results, missing)
 
 
-def models_of(arguments: Arguments, data: Dataset) -> list[ModelName]:
+def models_of(arguments: Arguments, data: Dataset) -> list[str]:
     """The models to train on a log."""
     if "all" not in arguments.models:
         return [model for model in arguments.models if model != "all"]
     first = data.schema.names[arguments.config.model.ncf_pair[0]]
-    return [model for model in get_args(ModelName) if model != "ncf" or first == "user"]
+    return [model for model in MODELS if model != "ncf" or first == "user"]
 
 
 def score_model(
-    arguments: Arguments, data: Dataset, name: str, model: ModelName, adafs: SearchConfig
+    arguments: Arguments, data: Dataset, name: str, model: str, adafs: SearchConfig
 ) -> dict[str, list[Scores]]:
     """Test scores and parameters of a model by method and seed."""
-    scores: dict[str, list[Scores]] = {method: [] for method in METHODS}
+    scores: dict[str, list[Scores]] = {method: [] for method in _METHODS}
     for seed in arguments.seed_range:
         say(f"[{name}] {model}, seed {seed}")
         config = dataclasses.replace(arguments.config, seed=seed)
@@ -98,7 +100,7 @@ def score_model(
         folder = searched.with_name(f"adafs_soft_{model}_{seed}")
         adafs_metrics = run_alone(own, data, folder, (searched, workdir))
         found = (metrics["base"], adafs_metrics["adafs_soft"], metrics["ihas"])
-        for method, row in zip(METHODS, found, strict=True):
+        for method, row in zip(_METHODS, found, strict=True):
             scores[method].append(row)
     return scores
 
@@ -155,7 +157,7 @@ def _rows(model: str, scores: dict[str, list[Scores]]) -> list[list[str]]:
         [
             "" if row else model,
             title,
-            *(common.spread_cell(scores[m], metric) if m in scores else "" for m in METHODS),
+            *(common.spread_cell(scores[m], metric) if m in scores else "" for m in _METHODS),
             *common.gain_cells(original, ihas, metric),
             "" if row else f"{compact / full:.2f}",
             " ".join(f"{number:.4f}" for number in PAPER.get(model, {}).get(metric, ())),

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import common
+from command_line import parse
 from compare import Variant
 from rendering import tabulate
 
-from ihas_jax.config import Config, replaced
+from ihas_jax.config import Config
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.flags import replaced
 
 VariantName = Literal["base", "ihas_1", "ihas_2", "ihas_3", "ihas_4", "ihas"]
 PAPER = {
@@ -56,7 +58,7 @@ class Arguments(common.LogComparison):
 
 def main() -> None:
     """Parses the command line, runs what is missing, writes the table after each log."""
-    arguments = common.parse(Arguments, __doc__)
+    arguments = parse(Arguments, __doc__)
     arguments.require_pairs()
     if arguments.config.method != "ihas":
         raise InputError("These are ablations of iHAS; leave --method out.")

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from compare import validation_score
 
-from ihas_jax.config import Config, replaced
+from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.method_config import MethodName
+from ihas_jax.flags import replaced
 
 _SHARED: dict[str, tuple[Any, ...]] = {
     "optimizer.learning_rate": (3e-4, 1e-3, 3e-3),
     "optimizer.l2": (0.0, 1e-6, 1e-5, 1e-4),
 }
-_SPACES: dict[MethodName, dict[str, tuple[Any, ...]]] = {
+_SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "none": {},
     "pep": {"pep.kept": (0.2, 0.4, 0.6, 0.8, 0.9), "pep.epochs": (10, 20, 40)},
     "autofield": {"autofield.weights": ("softmax", "gumbel"), "search.gate_every": (2, 5, 10)},
@@ -39,8 +39,8 @@ _SPACES: dict[MethodName, dict[str, tuple[Any, ...]]] = {
         "retrain.warm_start": (False, True),
     },
 }
-"""The values that each method may try, in addition to those that all share."""
-_FIELDS: dict[MethodName, str] = {"autofield": "autofield.fields", "adafs_hard": "adafs.fields"}
+"""The values that a method may try, in addition to those that all share."""
+_FIELDS: dict[str, str] = {"autofield": "autofield.fields", "adafs_hard": "adafs.fields"}
 _FIELD_SHARES = (0.25, 0.5, 0.75)
 """The numbers of fields that such a method may keep, as shares of all fields."""
 _SEED = 10_000
@@ -71,7 +71,7 @@ def best_of(default: Config, data: Dataset, folder: Path, count: int) -> Config:
 def drawn(config: Config, fields: int, trial: int) -> Config:
     """A config with values drawn from those that its method may try on a log with some fields."""
     rng = np.random.Generator(np.random.Philox(key=[trial, zlib.crc32(config.method.encode())]))
-    space = _SHARED | _SPACES[config.method]
+    space = _SHARED | _SPACES.get(config.method, {})
     if config.method in _FIELDS:
         space[_FIELDS[config.method]] = tuple(round(share * fields) for share in _FIELD_SHARES)
     for flag, values in space.items():

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.config import InitRule
+from ihas_jax.config.model import InitRule
 from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
 from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
 from ihas_jax.nn.interactions import compress

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from ihas_jax.config import ThresholdRule
+from ihas_jax.config.methods import ThresholdRule
 from ihas_jax.nn.noise import row_keys
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.config import InitRule
+from ihas_jax.config.model import InitRule
 
 _Shape = tuple[int, ...]
 

@@ -16,6 +16,7 @@ from ihas_jax.config import Config, ModelConfig, differences, from_json, to_json
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, disk_error
 from ihas_jax.files import lock_folder, read_json, write_json
+from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.serving.storage import VERSION, require_version
 from ihas_jax.stages.run import Run
 from ihas_jax.training.checkpoint import require_utf8
@@ -101,7 +102,7 @@ def read_about(path: Path, remedy: str = "Choose another folder.") -> About:
     try:
         searched = found["searched_by"]
         return About(
-            from_json(Config, found["config"]),
+            config_from_json(found["config"]),
             found["data"],
             None if searched is None else from_json(ModelConfig, searched),
         )
@@ -117,7 +118,7 @@ def _start(path: Path, about: About, data: Dataset) -> None:
         checksums.record(path, ["schema.json"])
         content = {
             "version": VERSION,
-            "config": to_json(about.config),
+            "config": config_to_json(about.config),
             "data": about.data,
             "searched_by": None if about.searched_by is None else to_json(about.searched_by),
         }

@@ -6,15 +6,20 @@ gates are searched, and the plan of models to retrain that it makes of a search.
 
 from __future__ import annotations
 
+from ihas_jax.config import MethodConfig
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.selectors.base import Recipe, Selecting, Selector, Weights
 from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Plan, SearchResult, single
-from ihas_jax.selectors.selection import Selection
+from ihas_jax.selectors.registry import METHODS, Method, register_method
+from ihas_jax.selectors.selection import Selection, kept_coordinates, mark_largest
 
 __all__ = [
+    "METHODS",
     "SERVE_SEARCHED",
     "Expert",
     "Lookup",
+    "Method",
+    "MethodConfig",
     "Plan",
     "Recipe",
     "SearchResult",
@@ -23,5 +28,8 @@ __all__ = [
     "Selector",
     "Transformed",
     "Weights",
+    "kept_coordinates",
+    "mark_largest",
+    "register_method",
     "single",
 ]

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax import Array
 
 from ihas_jax.config import Config
-from ihas_jax.method_config import AdaFSConfig
+from ihas_jax.config.methods import AdaFSConfig
 from ihas_jax.models.base import Model, Stats
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
@@ -162,7 +162,7 @@ class AdaFS(Selector):
 
 def build_adafs_soft(config: Config, model: Model, epoch_steps: int) -> AdaFS:
     """Builds the controller of AdaFS-soft, which weighs all fields."""
-    return AdaFS(config.adafs, model.embedding)
+    return AdaFS(config.of(AdaFSConfig), model.embedding)
 
 
 def build_adafs_hard(config: Config, model: Model, epoch_steps: int) -> AdaFS:
@@ -172,4 +172,8 @@ def build_adafs_hard(config: Config, model: Model, epoch_steps: int) -> AdaFS:
       InputError: `adafs.fields` is more than there are.
     """
     spec = model.embedding
-    return AdaFS(config.adafs, spec, fields_to_keep("adafs.fields", config.adafs.fields, spec))
+    return AdaFS(
+        config.of(AdaFSConfig),
+        spec,
+        fields_to_keep("adafs.fields", config.of(AdaFSConfig).fields, spec),
+    )

@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import Config
+from ihas_jax.config.methods import AutoDimConfig
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import AutoDimConfig
 from ihas_jax.models.base import Model, Stats
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
@@ -126,7 +126,7 @@ def build_autodim(config: Config, model: Model, epoch_steps: int) -> AutoDim:
     Raises:
       InputError: embeddings of the model are several vectors, or smaller than a candidate.
     """
-    spec, name, largest = model.embedding, config.model.name, max(config.autodim.dims)
+    spec, name, largest = model.embedding, config.model.name, max(config.of(AutoDimConfig).dims)
     refuse_several_vectors(config, model)
     if largest > spec.dim:
         remedy = "--model.dim" if spec.dim == config.model.dim else "--model"
@@ -134,4 +134,4 @@ def build_autodim(config: Config, model: Model, epoch_steps: int) -> AutoDim:
             f"--autodim.dims has a size of {largest}, but embeddings of --model {name} have only "
             f"{spec.dim}. Choose smaller sizes, or change {remedy}."
         )
-    return AutoDim(config.autodim, spec)
+    return AutoDim(config.of(AutoDimConfig), spec)

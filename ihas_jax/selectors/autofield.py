@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import Config
-from ihas_jax.method_config import AutoFieldConfig
+from ihas_jax.config.methods import AutoFieldConfig
 from ihas_jax.models.base import Model
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
@@ -92,5 +92,5 @@ def build_autofield(config: Config, model: Model, epoch_steps: int) -> AutoField
       InputError: `autofield.fields` is more than there are.
     """
     spec = model.embedding
-    fields = fields_to_keep("autofield.fields", config.autofield.fields, spec)
-    return AutoField(config.autofield, spec, fields)
+    fields = fields_to_keep("autofield.fields", config.of(AutoFieldConfig).fields, spec)
+    return AutoField(config.of(AutoFieldConfig), spec, fields)

@@ -68,7 +68,8 @@ class Recipe:
 class Selector(ABC):
     """A transform of embeddings `[B, N, D]` that has learnt weights.
 
-    Its methods are pure; subclasses are frozen dataclasses of static choices.
+    Its methods are pure; subclasses are frozen dataclasses of static choices. A subclass without
+    weights needs a recipe and a choice alone: by default nothing is selected in the search.
     """
 
     @property
@@ -76,21 +77,22 @@ class Selector(ABC):
     def recipe(self) -> Recipe:
         """The stages that the method needs."""
 
-    @abstractmethod
     def init(self, key: Array) -> Weights:
         """Fresh weights."""
+        return Weights({})
 
-    @abstractmethod
     def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """The selection in the search, with its penalty and the new `Weights.stats`."""
+        return Transformed(lookup.vectors, stats=weights.stats)
 
-    @abstractmethod
     def select(self, weights: Weights, lookup: Lookup) -> Transformed:
         """The deterministic selection of evaluation, with its masks.
 
         Masks mark the kept coordinates; where the selection is soft, those that retraining would
         keep.
         """
+        vectors = lookup.vectors
+        return Transformed(vectors, masks=jnp.ones((len(vectors), vectors[0].size)))
 
     @abstractmethod
     def choose(self, found: SearchResult) -> Plan:

@@ -137,4 +137,6 @@ class BernoulliGates(Selector):
 
 def build_bernoulli(config: Config, model: Model, epoch_steps: int) -> BernoulliGates:
     """Builds the gates of iHAS."""
-    return BernoulliGates(config.gates, model.embedding.coordinates, config.cluster)
+    return BernoulliGates(
+        config.of(GateConfig), model.embedding.coordinates, config.of(ClusterConfig)
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import Config
-from ihas_jax.method_config import DimRegConfig
+from ihas_jax.config.methods import DimRegConfig
 from ihas_jax.models.base import Model
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
@@ -83,4 +83,4 @@ def _gated(lookup: Lookup, gates: Array) -> Array:
 
 def build_dimreg(config: Config, model: Model, epoch_steps: int) -> DimRegGates:
     """Builds the gates of DimReg."""
-    return DimRegGates(config.dimreg, model.embedding)
+    return DimRegGates(config.of(DimRegConfig), model.embedding)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ihas_jax.method_config import OptEmbedConfig
+from ihas_jax.config.methods import OptEmbedConfig
 from ihas_jax.progress import say
 
 

@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from ihas_jax.config import AdamConfig, Config
-from ihas_jax.method_config import OptEmbedConfig
+from ihas_jax.config.methods import OptEmbedConfig
 from ihas_jax.models.base import EMBEDDING, FACTORS, Model
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
@@ -167,4 +167,4 @@ def build_optembed(config: Config, model: Model, epoch_steps: int) -> Supernet:
     """
     refuse_several_vectors(config, model)
     refuse_zero_start(config, model)
-    return Supernet(config.optembed, model.embedding, epoch_steps)
+    return Supernet(config.of(OptEmbedConfig), model.embedding, epoch_steps)

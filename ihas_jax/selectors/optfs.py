@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from ihas_jax.config import AdamConfig, Config
-from ihas_jax.method_config import OptFSConfig
+from ihas_jax.config.methods import OptFSConfig
 from ihas_jax.models.base import Model
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
@@ -140,4 +140,4 @@ def _looked_up(weights: Weights, lookup: Lookup) -> Array:
 
 def build_optfs(config: Config, model: Model, epoch_steps: int) -> OptFSGates:
     """Builds the gates of OptFS."""
-    return OptFSGates(config.optfs, model.embedding, epoch_steps)
+    return OptFSGates(config.of(OptFSConfig), model.embedding, epoch_steps)

@@ -11,8 +11,8 @@ import optax
 from jax import Array
 
 from ihas_jax.config import AdamConfig, Config
+from ihas_jax.config.methods import PepConfig
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import PepConfig
 from ihas_jax.models.base import EMBEDDING, Model, Params
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
@@ -142,7 +142,7 @@ def build_pep(config: Config, model: Model, epoch_steps: int) -> PepThresholds:
     Raises:
       InputError: `pep.end` is above 0, or embeddings are zeros when the search starts.
     """
-    pep = config.pep
+    pep = config.of(PepConfig)
     refuse_zero_start(config, model)
     if pep.end > 0:
         raise InputError(

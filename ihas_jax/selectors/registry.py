@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ihas_jax.config import AdamConfig, Config, SearchConfig
+from ihas_jax.config import (
+    AdamConfig,
+    ClusterConfig,
+    Config,
+    GateConfig,
+    MethodConfig,
+    SearchConfig,
+)
+from ihas_jax.config.methods import (
+    AdaFSConfig,
+    AutoDimConfig,
+    AutoFieldConfig,
+    DimRegConfig,
+    OptEmbedConfig,
+    OptFSConfig,
+    PepConfig,
+    SsedsConfig,
+)
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model
+from ihas_jax.registry import Registry, require_name
 from ihas_jax.selectors.adafs import build_adafs_hard, build_adafs_soft
 from ihas_jax.selectors.autodim import build_autodim
 from ihas_jax.selectors.autofield import build_autofield
@@ -31,12 +50,14 @@ class Method:
     Attributes:
       title: the name of the method in reports.
       build: makes the selector of the method.
+      options: the classes of the choices of the method, if it has any.
       search: pretraining and gate steps of the published code.
       small: values of `search` that differ for logs of up to a few million rows.
     """
 
     title: str
     build: Builder
+    options: tuple[type[MethodConfig], ...] = ()
     search: SearchConfig = field(default_factory=SearchConfig)
     small: Mapping[str, Any] = field(default_factory=dict)
 
@@ -49,30 +70,55 @@ _FASTER = {"gate_optimizer": AdamConfig(learning_rate=1e-2)}
 _AT_ONCE = SearchConfig(pretrain_epochs=0)
 _BILEVEL = SearchConfig(pretrain_epochs=2, gate_every=10)
 
-METHODS: dict[str, Method] = {
-    "pep": Method("PEP", build_pep, _AT_ONCE),
-    "autofield": Method("AutoField", build_autofield, SearchConfig(0, 10), _FASTER),
-    "optembed": Method("OptEmbed", build_optembed, _AT_ONCE),
-    "adafs_soft": Method("AdaFS-soft", build_adafs_soft, _BILEVEL, _SEARCHED),
-    "adafs_hard": Method("AdaFS-hard", build_adafs_hard, _BILEVEL, _SEARCHED),
-    "optfs": Method("OptFS", build_optfs, _AT_ONCE),
-    "autodim": Method("AutoDim", build_autodim, _BILEVEL, _FASTER),
-    "sseds": Method("SSEDS", build_sseds, _AT_ONCE),
-    "dimreg": Method("DimReg", build_dimreg, SearchConfig(0, 1)),
-    "ihas": Method("iHAS", build_bernoulli),
-}
+METHODS: Registry[Method] = Registry(
+    "method",
+    "method",
+    {
+        "pep": Method("PEP", build_pep, (PepConfig,), _AT_ONCE),
+        "autofield": Method(
+            "AutoField", build_autofield, (AutoFieldConfig,), SearchConfig(0, 10), _FASTER
+        ),
+        "optembed": Method("OptEmbed", build_optembed, (OptEmbedConfig,), _AT_ONCE),
+        "adafs_soft": Method("AdaFS-soft", build_adafs_soft, (AdaFSConfig,), _BILEVEL, _SEARCHED),
+        "adafs_hard": Method("AdaFS-hard", build_adafs_hard, (AdaFSConfig,), _BILEVEL, _SEARCHED),
+        "optfs": Method("OptFS", build_optfs, (OptFSConfig,), _AT_ONCE),
+        "autodim": Method("AutoDim", build_autodim, (AutoDimConfig,), _BILEVEL, _FASTER),
+        "sseds": Method("SSEDS", build_sseds, (SsedsConfig,), _AT_ONCE),
+        "dimreg": Method("DimReg", build_dimreg, (DimRegConfig,), SearchConfig(0, 1)),
+        "ihas": Method("iHAS", build_bernoulli, (GateConfig, ClusterConfig)),
+    },
+    reserved=("none",),
+)
 """The selection methods by name, in the order of the paper's Table 2."""
 
 
-def find_method(name: str) -> Method:
-    """The method with a name.
+def register_method(name: str, method: Method) -> None:
+    """Makes a method known by a name to `fit`, presets, tables and command lines.
+
+    A process that loads a run or a bundle of the method registers it first, too.
+
+    Args:
+      name: small letters, digits and _; a name that was registered before gets the new method.
+      method: the method, whose options have defaults for all fields.
 
     Raises:
-      InputError: there is no such method.
+      InputError: the name or the flag of options is not a name or is taken, or a field of options
+        has no default.
     """
-    if name not in METHODS:
-        raise InputError(f"There is no method {name!r}; the methods are {', '.join(METHODS)}.")
-    return METHODS[name]
+    taken: dict[str, type[MethodConfig] | None] = {f.name: None for f in dataclasses.fields(Config)}
+    for other, known in METHODS.items():
+        taken |= {kind.flag: kind for kind in known.options if other != name}
+    for kind in method.options:
+        require_name(kind.flag, f"the flag of {kind.__name__}")
+        for f in dataclasses.fields(kind):
+            if f.default is f.default_factory is dataclasses.MISSING:
+                raise InputError(f"The field {f.name!r} of {kind.__name__} needs a default.")
+        if taken.get(kind.flag, kind) is not kind:
+            raise InputError(
+                f"The options {kind.__name__} of the method {name!r} have the flag {kind.flag!r}, "
+                "which is taken; choose another one."
+            )
+    METHODS.register(name, method)
 
 
 def build_selector(config: Config, model: Model, epoch_steps: int) -> Selector:
@@ -86,4 +132,4 @@ def build_selector(config: Config, model: Model, epoch_steps: int) -> Selector:
     Raises:
       InputError: there is no such selector, or the model can't carry it.
     """
-    return find_method(config.method).build(config, model, epoch_steps)
+    return METHODS.find(config.method).build(config, model, epoch_steps)

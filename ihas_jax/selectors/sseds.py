@@ -12,11 +12,11 @@ import optax
 from jax import Array
 
 from ihas_jax.config import Config
+from ihas_jax.config.methods import SsedsConfig
 from ihas_jax.data.dataset import Split
-from ihas_jax.method_config import SsedsConfig
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Lookup, Transformed, forward
-from ihas_jax.selectors.base import Recipe, Selector, Weights
+from ihas_jax.selectors.base import Recipe, Selector
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.selection import Selection, kept_coordinates, mark_largest
 from ihas_jax.training.streaming import Summed
@@ -80,19 +80,6 @@ class Saliency(Selector):
         """Training with early stopping, then retraining with the kept coordinates."""
         return Recipe(gate_batches="never")
 
-    def init(self, key: Array) -> Weights:
-        """Nothing to learn."""
-        return Weights({})
-
-    def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
-        """The unchanged embeddings."""
-        return Transformed(lookup.vectors)
-
-    def select(self, weights: Weights, lookup: Lookup) -> Transformed:
-        """The unchanged embeddings, with masks of 1."""
-        embeddings = lookup.vectors
-        return Transformed(embeddings, masks=jnp.ones((len(embeddings), embeddings[0].size)))
-
     def choose(self, found: SearchResult) -> Plan:
         """Keeps the share `config.kept` of all coordinates, and at least one."""
         scores = saliency(found.model, found.variables, found.valid)
@@ -103,4 +90,4 @@ class Saliency(Selector):
 
 def build_sseds(config: Config, model: Model, epoch_steps: int) -> Saliency:
     """Builds SSEDS, which every model can carry."""
-    return Saliency(config.sseds)
+    return Saliency(config.of(SsedsConfig))

@@ -15,6 +15,7 @@ from ihas_jax.config import Config, ModelConfig, from_json, to_json
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
+from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.models import build_model
 from ihas_jax.models.base import EMBEDDING, Model, Variables
 from ihas_jax.models.forward import init_model
@@ -46,7 +47,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         }
     facts = {
         "version": VERSION,
-        "config": to_json(bundle.config),
+        "config": config_to_json(bundle.config),
         "searched": to_json(bundle.searched),
         "models": [
             {
@@ -92,7 +93,7 @@ def load_bundle(path: str | Path) -> Bundle:
     try:
         facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
         require_version(path, facts)
-        config = from_json(Config, facts["config"])
+        config = config_from_json(facts["config"])
         searched = from_json(ModelConfig, facts["searched"])
         schema = Schema.load(path / "schema.json")
         models = [_model(config, schema, about) for about in facts["models"]]

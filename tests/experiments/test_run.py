@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ihas_jax.files import write_json
+from ihas_jax.flags import option_kinds
 from ihas_jax.presets import preset
 from ihas_jax.serving.storage import load_bundle
 
@@ -130,8 +131,11 @@ def test_help_lists_every_flag_with_its_default(command):
     done = command.inside("--help")
     assert done.returncode == 0
     text = re.sub(r"[\s│]+", " ", done.stdout)
-    flags = dict(flags_of(preset("small")))
-    assert len(flags) > 25
+    flags = dict(flags_of(dataclasses.replace(preset("small"), options=())))
+    del flags["--options"]
+    for flag, kind in option_kinds().items():
+        flags |= dict(flags_of(kind(), f"--{flag}."))
+    assert len(flags) > 75 and {"--pep.kept", "--gates.weight"} <= flags.keys()
     for flag, default in flags.items():
         after = text.split(f" {flag}", 1)[1]
         meaning, found = re.match(r"(.*?)\(default: (.*?)\)", after).groups()
@@ -246,7 +250,7 @@ def thesis(command):
         (("--outptu", "x"), ("--outptu", "mean", "--output {None}|PATH")),
         (("--train.batch-size", "many"), ("--train.batch-size", "'many'")),
         (("--stage", "serch"), ("'serch'", "--stage", "'search'")),
-        (("--model", "deepfn"), ("'deepfn'", "--model", "'deepfm'", "'autoint'", "'gdcn'")),
+        (("--model", "deepfn"), ("error: --model deepfn", "mean deepfm", "autoint, ", "gdcn")),
         (("--model.autoint-heads", 3), ("error: --model.autoint-heads 3 must divide",)),
         (("--preset", "smal"), ("'smal'", "--preset", "'small'")),
         (("--gates.bins", 2), ("error: --gates.bins must be at least 3, not 2",)),

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ihas_jax.config import Config, to_json
+from ihas_jax.config import Config
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
+from ihas_jax.flags import config_to_json
 from ihas_jax.pipeline.parts import require_parts
 from ihas_jax.reporting.comparison import paired_gain, spread
 
@@ -116,7 +117,12 @@ def test_the_table_says_which_methods_are_left_out(script, record, tmp_path):
 
 
 def test_scores_of_other_defaults_are_no_scores_to_go_on_from(record, tmp_path):
-    content = {"seeds": 2, "config": to_json(Config()), "own": {"pep": ["a"]}, "logs": {"x": {}}}
+    content = {
+        "seeds": 2,
+        "config": config_to_json(Config()),
+        "own": {"pep": ["a"]},
+        "logs": {"x": {}},
+    }
     (tmp_path / "table.json").write_text(json.dumps(content))
     assert record({"own": {"pep": ["a"]}}).logs == record().logs == {"x": {}}
     assert record({"own": {"pep": ["b"]}}).logs == {}

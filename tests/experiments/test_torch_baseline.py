@@ -272,8 +272,8 @@ def test_search_step_with_certain_gates(baseline, batch, gates):
     config = Config(
         model=SHAPE,
         optimizer=optimizer,
-        gates=selector.config,
         search=SearchConfig(gate_every=1, gate_optimizer=OptimizerConfig(0.02, l2=0.1)),
+        options=(selector.config,),
     )
     model, state = start(optimizer)
     state = init_search(jax.random.key(7), config, model, selector, state)
@@ -330,7 +330,7 @@ CONFIG = Config(
     optimizer=OptimizerConfig(learning_rate=0.02),
     train=TrainConfig(batch_size=128, max_epochs=3),
     search=SearchConfig(pretrain_epochs=1, gate_every=2),
-    cluster=ClusterConfig(batch_rows=1024, max_passes=3, min_rows=100),
+    options=(ClusterConfig(batch_rows=1024, max_passes=3, min_rows=100),),
 )
 
 
@@ -355,7 +355,7 @@ def test_all_stages_run(stages, log, kind):
 
 
 def test_clusters_that_are_too_small_share_a_model_of_all_rows(stages, log):
-    config = dataclasses.replace(CONFIG, cluster=ClusterConfig(min_rows=10_000, max_passes=1))
+    config = CONFIG.having(ClusterConfig(min_rows=10_000, max_passes=1))
     lines = []
     result = stages.run_stages(log, config, "fused", lines.append)
     assert np.isfinite([result["auc"], result["logloss"]]).all()

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import get_args
 
 import jax
 import pytest
 
-from ihas_jax.config import ModelConfig, ModelName
-
-MODELS = get_args(ModelName)
+from ihas_jax.config import ModelConfig
+from ihas_jax.models import MODELS
 
 
 @pytest.fixture(scope="session")

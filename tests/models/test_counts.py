@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -14,13 +13,13 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 from scipy.special import expit, logit
 
-from ihas_jax.config import ModelConfig, ModelName
-from ihas_jax.models import build_model
+from ihas_jax.config import ModelConfig
+from ihas_jax.models import MODELS, build_model
 from ihas_jax.models.base import count_parameters
 from ihas_jax.models.forward import forward, init_model
 from ihas_jax.nn.embedding import init_table
 
-NAMES = typing.get_args(ModelName)
+NAMES = tuple(MODELS)
 KEY = jax.random.key(0)
 # programs that run once: compiling them is nearly all of the time
 QUICK = {"xla_backend_optimization_level": 0}

@@ -6,7 +6,6 @@ where the parameters lie.
 
 from __future__ import annotations
 
-import typing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -17,12 +16,12 @@ import jax
 import numpy as np
 import pytest
 
-from ihas_jax.config import ModelConfig, ModelName
-from ihas_jax.models import build_model
+from ihas_jax.config import ModelConfig
+from ihas_jax.models import MODELS, build_model
 from ihas_jax.models.base import NETWORK
 from ihas_jax.models.forward import forward, init_model
 
-NAMES = typing.get_args(ModelName)
+NAMES = tuple(MODELS)
 # programs that run once: compiling them is nearly all of the time
 QUICK = {"xla_backend_optimization_level": 0}
 # no two sizes alike that could be taken for one another

@@ -56,11 +56,11 @@ def setting(small, quick_jit):
     config = Config(
         model=small,
         optimizer=OptimizerConfig(learning_rate=0.02, l2=0.0),
-        gates=GateConfig(temperature=10.0),
         search=SearchConfig(gate_every=2),
+        options=(GateConfig(temperature=10.0),),
     )
     model = build_model(small, SIZES)
-    selector = BernoulliGates(config.gates, model.embedding.coordinates)
+    selector = BernoulliGates(config.of(GateConfig), model.embedding.coordinates)
     rng = np.random.default_rng(5)
     shapes = jax.eval_shape(
         lambda key: init_search(key, config, model, selector), jax.random.key(0)

@@ -20,7 +20,7 @@ from ihas_jax.stages import choose
 
 @pytest.fixture
 def config(tiny):
-    return dataclasses.replace(tiny.config, cluster=ClusterConfig(clusters=2))
+    return tiny.config.having(ClusterConfig(clusters=2))
 
 
 @pytest.fixture
@@ -95,5 +95,5 @@ def test_a_split_without_rows_is_refused(config, small, name):
 
 def test_more_clusters_than_rows_are_refused(config, small):
     with pytest.raises(InputError, match="clusters 25 is more than the 24 rows"):
-        check_rows(dataclasses.replace(config, cluster=ClusterConfig(clusters=25)), small)
+        check_rows(config.having(ClusterConfig(clusters=25)), small)
     check_rows(config, small)

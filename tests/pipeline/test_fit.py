@@ -24,6 +24,7 @@ from ihas_jax.data.store import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
+from ihas_jax.flags import replaced
 from ihas_jax.pipeline.fit import fit, fit_seeds
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.serving.storage import load_bundle
@@ -35,14 +36,17 @@ PLAIN = Config(
     optimizer=OptimizerConfig(learning_rate=0.02),
     train=TrainConfig(batch_size=100, round_batches=4, max_epochs=2),
     search=SearchConfig(pretrain_epochs=2, gate_every=2),
-    cluster=ClusterConfig(min_rows=100),
+    options=(ClusterConfig(min_rows=100),),
 )
 
 
 def changed(**parts) -> Config:
     """PLAIN with other values: changed(cluster={"clusters": 1})."""
-    new = {name: dataclasses.replace(getattr(PLAIN, name), **v) for name, v in parts.items()}
-    return dataclasses.replace(PLAIN, **new)
+    config = PLAIN
+    for part, values in parts.items():
+        for name, value in values.items():
+            config = replaced(config, f"{part}.{name}", value)
+    return config
 
 
 SHAPE = SyntheticConfig(rows=2000, own=2, noise=2, values=30)
@@ -80,7 +84,7 @@ def sane(result, config):
     for model in ("base", "search", "ihas"):
         assert 0.2 < metrics[model]["auc"] < 1
         assert 0.3 < metrics[model]["logloss"] < 1
-    assert len(metrics["clusters"]) == config.cluster.clusters
+    assert len(metrics["clusters"]) == config.of(ClusterConfig).clusters
     shares = [cluster["share"] for cluster in metrics["clusters"]]
     assert sum(shares) == pytest.approx(1)
     for cluster in metrics["clusters"]:
@@ -89,7 +93,7 @@ def sane(result, config):
     assert 0 < metrics["search"]["kept"] <= 1
     assert metrics["base"]["parameters"] < metrics["search"]["parameters"]
     bundle = load_bundle(result.workdir)
-    assert bundle.router.centroids.shape[0] == config.cluster.clusters
+    assert bundle.router.centroids.shape[0] == config.of(ClusterConfig).clusters
     return result
 
 

@@ -13,9 +13,9 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
+from ihas_jax.config.methods import OptFSConfig
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import OptFSConfig
 from ihas_jax.pipeline.fit import fit, fit_seeds
 
 pytestmark = pytest.mark.usefixtures("compiled", "quick")
@@ -25,9 +25,10 @@ CONFIG = Config(
     optimizer=OptimizerConfig(learning_rate=0.02),
     train=TrainConfig(batch_size=50, round_batches=4, max_epochs=2),
     search=SearchConfig(pretrain_epochs=1, gate_every=2),
-    # compact models of one shape compile once
-    cluster=ClusterConfig(clusters=1, majority=0.0, min_rows=10),
-    optfs=OptFSConfig(epochs=2, rewind=1),
+    options=(
+        ClusterConfig(clusters=1, majority=0.0, min_rows=10),
+        OptFSConfig(epochs=2, rewind=1),
+    ),
 )
 
 

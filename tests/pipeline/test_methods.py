@@ -16,12 +16,12 @@ from ihas_jax.config import (
     OptimizerConfig,
     SearchConfig,
     TrainConfig,
-    replaced,
 )
+from ihas_jax.config.methods import AutoDimConfig, OptEmbedConfig, OptFSConfig, PepConfig
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
-from ihas_jax.method_config import AutoDimConfig, OptEmbedConfig, OptFSConfig, PepConfig
+from ihas_jax.flags import replaced
 from ihas_jax.models.base import cut_network
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.pipeline.fit import fit
@@ -43,10 +43,12 @@ PLAIN = Config(
     optimizer=OptimizerConfig(learning_rate=0.02),
     train=TrainConfig(batch_size=100, round_batches=4, max_epochs=2),
     search=SearchConfig(pretrain_epochs=1, gate_every=2),
-    autodim=AutoDimConfig(dims=(1, 2, 4)),
-    pep=PepConfig(epochs=2, start=-8.0),
-    optfs=OptFSConfig(epochs=2, rewind=1),
-    optembed=OptEmbedConfig(generations=2, mutants=2, children=2, parents=2),
+    options=(
+        AutoDimConfig(dims=(1, 2, 4)),
+        PepConfig(epochs=2, start=-8.0),
+        OptFSConfig(epochs=2, rewind=1),
+        OptEmbedConfig(generations=2, mutants=2, children=2, parents=2),
+    ),
 )
 SELECTED = ("autofield", "autodim", "pep", "optembed", "optfs", "sseds", "dimreg")
 SEARCHED = ("adafs_soft", "adafs_hard")
@@ -272,7 +274,7 @@ def test_stages_that_a_method_lacks_are_named(log, tmp_path):
 
 def test_pep_may_stop_by_the_test_split(log, runs, tmp_path):
     config = dataclasses.replace(PLAIN, method="pep")
-    config = dataclasses.replace(config, pep=dataclasses.replace(config.pep, stopping="test"))
+    config = config.having(dataclasses.replace(config.of(PepConfig), stopping="test"))
     found = fit(config, log, tmp_path / "other").metrics
     assert found["pep"]["auc"] != runs("pep").metrics["pep"]["auc"]
 

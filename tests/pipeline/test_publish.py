@@ -36,7 +36,7 @@ CONFIG = Config(
     optimizer=OptimizerConfig(learning_rate=0.02),
     train=TrainConfig(batch_size=100, round_batches=4, max_epochs=2),
     search=SearchConfig(pretrain_epochs=1, gate_every=2),
-    cluster=ClusterConfig(min_rows=100),
+    options=(ClusterConfig(min_rows=100),),
 )
 NAMES = ("US$ 50% of $", "a|b", "_hidden", "x" * 200, "line\nbreak", "<b>[red]\x1b[31m")
 FIGURES = {"learning_curves.png", "probabilities.png", "widths.png"}

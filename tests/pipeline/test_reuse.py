@@ -42,7 +42,7 @@ DNN = Config(
     optimizer=OptimizerConfig(learning_rate=0.02),
     train=TrainConfig(batch_size=100, round_batches=4, max_epochs=2),
     search=SearchConfig(pretrain_epochs=2, gate_every=2),
-    cluster=ClusterConfig(min_rows=100),
+    options=(ClusterConfig(min_rows=100),),
 )
 SHAPE = SyntheticConfig(rows=2000, own=2, noise=2, values=30)
 

@@ -6,9 +6,10 @@ import dataclasses
 
 import pytest
 
-from ihas_jax.config import ModelConfig, replaced
+from ihas_jax.config import ModelConfig
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
+from ihas_jax.flags import replaced
 from ihas_jax.pipeline.reuse import copy_stages, require_search, reuse_stages
 from ihas_jax.pipeline.workdir import fingerprint, open_run
 from ihas_jax.selectors.plan import single

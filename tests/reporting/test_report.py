@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ihas_jax.config import Config, replaced
+from ihas_jax.config import Config
+from ihas_jax.flags import replaced
 from ihas_jax.reporting import report
 from ihas_jax.reporting.drawing import figure_names
 

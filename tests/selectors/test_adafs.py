@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 
 import jax
@@ -9,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from ihas_jax.config.methods import AdaFSConfig
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import AdaFSConfig
 from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.adafs import (
@@ -256,7 +255,7 @@ def test_nothing_is_retrained_after_the_search():
 
 def test_the_selectors_are_those_of_the_config(tiny):
     def build(builder, **options):
-        config = dataclasses.replace(tiny.config, adafs=AdaFSConfig(**options))
+        config = tiny.config.having(AdaFSConfig(**options))
         return builder(config, tiny.model, 20)
 
     spec = tiny.model.embedding

@@ -10,8 +10,8 @@ import pytest
 from scipy.special import softmax
 
 from ihas_jax.config import ModelConfig
+from ihas_jax.config.methods import AutoDimConfig
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import AutoDimConfig
 from ihas_jax.models import build_model
 from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
@@ -177,7 +177,7 @@ def test_each_field_keeps_its_best_size_and_of_equal_ones_the_smallest(choose):
 
 def test_the_selector_is_that_of_the_config(tiny):
     dims = AutoDimConfig(dims=(1, 2))
-    config = dataclasses.replace(tiny.config, autodim=dims)
+    config = tiny.config.having(dims)
     selector = build_autodim(config, tiny.model, 20)
     assert selector == AutoDim(dims, tiny.model.embedding)
     assert selector.recipe == Recipe(gate_batches="validation")

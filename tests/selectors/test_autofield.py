@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
+from ihas_jax.config.methods import AutoFieldConfig
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import AutoFieldConfig
 from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.autofield import AutoField, build_autofield
@@ -140,7 +138,7 @@ def test_half_of_the_fields_are_kept_by_default(sizes, fields):
 
 def test_the_selector_is_that_of_the_config(tiny):
     def build(**options):
-        config = dataclasses.replace(tiny.config, autofield=AutoFieldConfig(**options))
+        config = tiny.config.having(AutoFieldConfig(**options))
         return build_autofield(config, tiny.model, 20)
 
     assert build() == AutoField(AutoFieldConfig(), tiny.model.embedding, 1)

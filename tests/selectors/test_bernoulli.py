@@ -167,9 +167,9 @@ def test_bfloat16_rounds_the_factors_of_the_gradients_products_too():
 
 
 def test_the_search_is_bilevel_and_needs_rows_for_its_clusters(tiny):
-    config = dataclasses.replace(tiny.config, cluster=ClusterConfig(clusters=5, batch_rows=30))
+    config = tiny.config.having(ClusterConfig(clusters=5, batch_rows=30))
     gates = build_bernoulli(config, tiny.model, 20)
-    assert gates == BernoulliGates(config.gates, K, config.cluster)
+    assert gates == BernoulliGates(config.of(GateConfig), K, config.of(ClusterConfig))
     assert gates.recipe == Recipe(gate_batches="validation")
     gates.check(5)
     with pytest.raises(InputError, match=r"--cluster\.clusters 5 is more than the 4 rows"):

@@ -189,7 +189,7 @@ def test_widths_count_the_coordinates_at_or_above_the_majority(mean_mask, dim, m
 # which cluster gets a model of its own
 
 MEAN_MASKS = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [0.6, 0, 1, 0]], np.float32)
-CONFIG = Config(model=ModelConfig(dim=2), cluster=ClusterConfig(clusters=3, min_rows=4))
+CONFIG = Config(model=ModelConfig(dim=2), options=(ClusterConfig(clusters=3, min_rows=4),))
 TRAIN = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2])  # four rows each
 VALID = np.array([0, 1, 2])
 LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
@@ -199,7 +199,7 @@ VALID_LABELS = np.array([0, 1, 1])
 def plan(train=TRAIN, valid=VALID, labels=LABELS, config=CONFIG):
     counts = np.bincount(train, minlength=3)
     clusters = Clusters(np.zeros((3, 4), np.float32), MEAN_MASKS, counts, train, valid)
-    return plan_experts(clusters, labels, VALID_LABELS, config.cluster, config.model.dim)
+    return plan_experts(clusters, labels, VALID_LABELS, config.of(ClusterConfig), config.model.dim)
 
 
 def test_every_cluster_that_can_gets_a_model_of_its_own_rows_and_coordinates():
@@ -242,7 +242,7 @@ def test_a_cluster_that_cannot_carry_a_model_is_served_by_one_of_all_rows(option
 
 
 def test_an_empty_cluster_falls_back_whatever_min_rows_says():
-    config = dataclasses.replace(CONFIG, cluster=ClusterConfig(clusters=3, min_rows=0))
+    config = CONFIG.having(ClusterConfig(clusters=3, min_rows=0))
     assert plan(train=EMPTY, config=config).routes == (0, 2, 1)
 
 

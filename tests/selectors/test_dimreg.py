@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from ihas_jax.method_config import DimRegConfig
+from ihas_jax.config.methods import DimRegConfig
 from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Recipe, Weights
@@ -88,6 +86,6 @@ def test_without_any_the_largest_is_kept():
 
 
 def test_the_search_is_bilevel_and_retraining_starts_afresh(tiny):
-    selector = build_dimreg(dataclasses.replace(tiny.config, dimreg=CONFIG), tiny.model, 20)
+    selector = build_dimreg(tiny.config.having(CONFIG), tiny.model, 20)
     assert selector == DimRegGates(CONFIG, tiny.model.embedding)
     assert selector.recipe == Recipe(gate_batches="validation")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ihas_jax.method_config import OptEmbedConfig
+from ihas_jax.config.methods import OptEmbedConfig
 from ihas_jax.selectors.evolution import breed, cross, evolve, fittest, mutate
 
 N, D, COUNT = 4, 4, 3600

@@ -12,9 +12,9 @@ import pytest
 from jax import lax
 
 from ihas_jax.config import AdamConfig, Config, ModelConfig, SearchConfig
+from ihas_jax.config.methods import OptEmbedConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import OptEmbedConfig
 from ihas_jax.models import build_model
 from ihas_jax.models.forward import Lookup, init_model
 from ihas_jax.nn.embedding import EmbeddingSpec, init_table
@@ -241,7 +241,7 @@ def test_where_all_values_would_go_the_one_least_below_its_threshold_stays(choos
 
 def test_thresholds_are_learnt_in_training_and_retraining_starts_from_initial_weights(tiny):
     optembed = OptEmbedConfig(weight=0.2)
-    selector = build_optembed(dataclasses.replace(tiny.config, optembed=optembed), tiny.model, 20)
+    selector = build_optembed(tiny.config.having(optembed), tiny.model, 20)
     assert selector == Supernet(optembed, tiny.model.embedding, 20)
     assert selector.recipe == Recipe(gate_batches="training", initial_weights="initial")
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,7 @@ from jax import lax
 from scipy.special import expit
 
 from ihas_jax.config import AdamConfig
-from ihas_jax.method_config import OptFSConfig
+from ihas_jax.config.methods import OptFSConfig
 from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Recipe, Weights
@@ -153,7 +151,7 @@ def test_without_an_open_gate_the_largest_value_is_kept():
 def test_the_recipe_is_that_of_the_config(tiny):
     for rewind, start in ((2, "rewound"), (0, "initial")):
         optfs = OptFSConfig(epochs=3, rewind=rewind)
-        selector = build_optfs(dataclasses.replace(tiny.config, optfs=optfs), tiny.model, 20)
+        selector = build_optfs(tiny.config.having(optfs), tiny.model, 20)
         assert (selector.spec, selector.epoch_steps) == (tiny.model.embedding, 20)
         assert selector.recipe == Recipe(
             gate_batches="training", epochs=3, rewind_epochs=rewind, initial_weights=start

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +8,8 @@ from jax import lax
 from scipy.special import expit
 
 from ihas_jax.config import AdamConfig, Config
+from ihas_jax.config.methods import PepConfig
 from ihas_jax.errors import InputError
-from ihas_jax.method_config import PepConfig
 from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Recipe, Weights
@@ -176,7 +174,7 @@ def decayed(start, rate, steps):
 
 
 def built(tiny, epoch_steps, **options):
-    config = dataclasses.replace(tiny.config, pep=PepConfig(**options))
+    config = tiny.config.having(PepConfig(**options))
     return build_pep(config, tiny.model, epoch_steps)
 
 
@@ -217,4 +215,4 @@ def test_thresholds_start_where_the_config_says_and_the_model_learns_beside_them
 
 def test_an_end_that_weight_decay_cannot_reach_is_refused(tiny):
     with pytest.raises(InputError, match=r"--pep\.end 1\.0 .* Choose an end of 0 or below"):
-        build_pep(Config(pep=PepConfig(end=1.0)), tiny.model, 10)
+        build_pep(Config(options=(PepConfig(end=1.0),)), tiny.model, 10)

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
-from ihas_jax.selectors.registry import METHODS, build_selector
+import pytest
+
+from ihas_jax.config import ModelConfig
+from ihas_jax.config.methods import AutoDimConfig, MethodConfig, PepConfig
+from ihas_jax.errors import InputError
+from ihas_jax.flags import replaced
+from ihas_jax.models import MODELS, ClickModel, build_model, register_model
+from ihas_jax.presets import preset
+from ihas_jax.selectors.registry import METHODS, Method, build_selector, register_method
 
 # class, epochs of pretraining, batches between gate steps where there are any
 EXPECTED = {
@@ -24,9 +33,7 @@ def test_every_method_builds_its_selector_and_searches_at_its_pace(tiny):
     built = {}
     for name, (kind, pretraining, every) in EXPECTED.items():
         config = dataclasses.replace(tiny.config, method=name)
-        config = dataclasses.replace(
-            config, autodim=dataclasses.replace(config.autodim, dims=(1, 2))
-        )
+        config = config.having(dataclasses.replace(config.of(AutoDimConfig), dims=(1, 2)))
         built[name] = build_selector(config, tiny.model, 5)
         assert type(built[name]).__name__ == kind
         search = METHODS[name].search
@@ -34,3 +41,59 @@ def test_every_method_builds_its_selector_and_searches_at_its_pace(tiny):
         assert every is None or search.gate_every == every, name
     assert (built["adafs_soft"].fields, built["adafs_hard"].fields) == (None, 1)
     assert set(METHODS) == {*EXPECTED, "ihas"}
+
+
+@dataclass(frozen=True)
+class Own(MethodConfig):
+    flag = "own"
+    kept: float = 0.5
+
+
+def test_a_registered_method_is_built_by_its_name_and_may_be_registered_anew(tiny):
+    register_method("own", Method("Own", lambda *_: "first", (Own,)))
+    register_method("own", Method("Own", lambda *_: "second", (Own,)))
+    assert build_selector(dataclasses.replace(tiny.config, method="own"), tiny.model, 5) == "second"
+    assert replaced(tiny.config, "own.kept", 0.1).of(Own) == Own(kept=0.1)
+    assert preset("small", "fm", "own").method == "own"
+
+
+@pytest.mark.parametrize("name", ["pep", "none", "My-Method", "2nd", ""])
+def test_a_name_that_is_taken_or_none_is_refused(name):
+    with pytest.raises(InputError, match=r"already|can't be the name of a method"):
+        register_method(name, Method("Own", lambda *_: None))
+    assert METHODS.get(name) is None or METHODS[name].title != "Own"
+
+
+def options(flag):
+    return dataclass(frozen=True)(type("Other", (MethodConfig,), {"flag": flag}))
+
+
+@pytest.mark.parametrize("flag", ["pep", "gates", "model", "seed", "a-b", "own"])
+def test_a_flag_that_is_taken_or_none_is_refused(flag):
+    register_method("first", Method("First", lambda *_: None, (Own,)))
+    with pytest.raises(InputError, match="Other"):
+        register_method("second", Method("Second", lambda *_: None, (options(flag),)))
+    assert "second" not in METHODS
+
+
+def test_options_may_be_shared_and_need_defaults():
+    register_method("first", Method("First", lambda *_: None, (Own,)))
+    register_method("second", Method("Second", lambda *_: None, (Own, PepConfig)))
+
+    @dataclass(frozen=True)
+    class Bare(MethodConfig):
+        flag = "bare"
+        kept: float
+
+    with pytest.raises(InputError, match="'kept' of Bare needs a default"):
+        register_method("third", Method("Third", lambda *_: None, (Bare,)))
+
+
+def test_a_registered_model_is_built_by_its_name():
+    register_model("factors", ClickModel(MODELS["fm"].build, "logit = ...", least_fields=3))
+    built = [build_model(ModelConfig(name), (2, 3, 4)) for name in ("factors", "fm")]
+    assert built[0] == built[1]
+    with pytest.raises(InputError, match="needs 3 fields or more; the log has 2"):
+        build_model(ModelConfig("factors"), (2, 3))
+    with pytest.raises(InputError, match="already"):
+        register_model("fm", MODELS["dnn"])

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ihas_jax.config import GateConfig
+from ihas_jax.config.methods import AdaFSConfig
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.dataset import Split
-from ihas_jax.method_config import AdaFSConfig
 from ihas_jax.models import build_model
 from ihas_jax.models.forward import embed, forward, predict
 from ihas_jax.selectors.adafs import AdaFS
@@ -233,8 +234,8 @@ def test_parts_of_a_batch_on_a_mapped_axis_give_the_single_device_steps(tiny, pa
 
 
 def test_a_penalty_that_sums_a_batch_sums_it_over_the_mapped_axis(tiny, parts):
-    gates = dataclasses.replace(tiny.config.gates, reduction="sum")
-    config = dataclasses.replace(tiny.config, gates=gates)
+    gates = dataclasses.replace(tiny.config.of(GateConfig), reduction="sum")
+    config = tiny.config.having(gates)
     selector = BernoulliGates(gates, tiny.selector.coordinates)
     batch = take(parts.data, jnp.arange(8))
     halves = Batch(batch.ids.reshape(2, 4, -1), batch.labels.reshape(2, 4))
@@ -302,10 +303,10 @@ def test_prediction_is_the_network_on_the_selected_embeddings(tiny, trail):
 def test_the_product_of_the_gates_is_computed_once_and_its_gradient_only_for_tables(
     tiny, parts, connected, products
 ):
-    config = dataclasses.replace(
-        tiny.config, gates=dataclasses.replace(tiny.config.gates, gradient_to_tables=connected)
+    config = tiny.config.having(
+        dataclasses.replace(tiny.config.of(GateConfig), gradient_to_tables=connected)
     )
-    selector = BernoulliGates(config.gates, 6)
+    selector = BernoulliGates(config.of(GateConfig), 6)
     step = jax.jit(make_model_step(config, tiny.model, selector))
     text = step.lower(parts.state, take(parts.data, np.arange(5))).as_text()
     lines = [line for line in text.splitlines() if "dot_general" in line]

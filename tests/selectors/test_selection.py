@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ihas_jax.config import Config, ModelConfig
+from ihas_jax.config.methods import AutoDimConfig, OptEmbedConfig
 from ihas_jax.data.dataset import Split
-from ihas_jax.method_config import AutoDimConfig, OptEmbedConfig
 from ihas_jax.models import build_model
 from ihas_jax.models.base import EMBEDDING, FACTORS, Variables, cut_network
 from ihas_jax.models.forward import init_model, predict
@@ -28,8 +28,10 @@ SIZES, DIM = (5, 3, 4), 4
 V = sum(SIZES)
 CONFIG = Config(
     model=ModelConfig(name="deepfm", dim=DIM, hidden=(5,), batch_norm=True, linear_init="normal"),
-    autodim=AutoDimConfig(dims=(1, 2, 4)),
-    optembed=OptEmbedConfig(generations=1, mutants=2, children=2, parents=2),
+    options=(
+        AutoDimConfig(dims=(1, 2, 4)),
+        OptEmbedConfig(generations=1, mutants=2, children=2, parents=2),
+    ),
 )
 FULL = build_model(CONFIG.model, SIZES)
 IDS = np.stack([np.arange(40) % size for size in SIZES], axis=1).astype(np.int32)

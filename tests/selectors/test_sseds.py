@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -8,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ihas_jax.config.methods import SsedsConfig
 from ihas_jax.data.dataset import Split
-from ihas_jax.method_config import SsedsConfig
 from ihas_jax.models.base import Variables
 from ihas_jax.models.forward import Lookup, init_model
 from ihas_jax.selectors.base import Recipe, Weights
@@ -102,7 +101,7 @@ def test_embeddings_pass_through_unchanged_in_search_and_evaluation():
 
 def test_the_model_is_trained_without_gates_and_retrained_afresh(tiny):
     sseds = SsedsConfig(kept=0.3)
-    selector = build_sseds(dataclasses.replace(tiny.config, sseds=sseds), tiny.model, 20)
+    selector = build_sseds(tiny.config.having(sseds), tiny.model, 20)
     assert selector == Saliency(sseds)
     assert selector.recipe == Recipe(gate_batches="never")
     assert all_coordinates(tiny.model.embedding) == top(np.zeros((N, D)), K)

@@ -36,7 +36,7 @@ def run(tiny, tmp_path_factory):
     )
     split = Split(np.asarray(tiny.data.ids), np.asarray(tiny.data.labels))
     data = Dataset(Schema("label", fields), split, split, split)
-    config = dataclasses.replace(tiny.config, cluster=ClusterConfig(clusters=2))
+    config = tiny.config.having(ClusterConfig(clusters=2))
     return Run(config, data, tmp_path_factory.mktemp("evaluate"))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ihas_jax.config import RetrainConfig
-from ihas_jax.method_config import PepConfig
+from ihas_jax.config.methods import PepConfig
 from ihas_jax.models.base import Variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.selectors.plan import Expert, Plan, single
@@ -30,8 +30,9 @@ KEPT = ((0, 1),) * 3
 def begun(tiny, small, tmp_path, monkeypatch):
     """The tasks and first states of the experts of a plan, none of which is trained."""
 
-    def begin(plan, method="ihas", **choices):
-        run = Run(dataclasses.replace(tiny.config, method=method, **choices), small, tmp_path)
+    def begin(plan, method="ihas", *options, **parts):
+        config = dataclasses.replace(tiny.config.having(*options), method=method, **parts)
+        run = Run(config, small, tmp_path)
         monkeypatch.setattr(retrain, "train_runs", lambda runs, tasks, states: [(*tasks, *states)])
         search = SimpleNamespace(rewound=weights(run, 7.0), searched=weights(run, 5.0))
         return run, retrain.retrain(run, plan, search)
@@ -68,7 +69,7 @@ def test_an_expert_is_trained_and_stopped_by_its_own_rows(begun):
 
 @pytest.mark.parametrize(("split", "label"), [("valid", None), ("test", 1)])
 def test_a_recipe_names_the_split_that_stops(begun, split, label):
-    _, ((task, state),) = begun(single(Selection(KEPT)), "pep", pep=PepConfig(stopping=split))
+    _, ((task, state),) = begun(single(Selection(KEPT)), "pep", PepConfig(stopping=split))
     assert label_of(task, state) == label
 
 

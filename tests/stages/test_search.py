@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ihas_jax.config import SearchConfig
+from ihas_jax.config.methods import OptFSConfig, PepConfig
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.method_config import OptFSConfig, PepConfig
 from ihas_jax.stages import search
 from ihas_jax.stages.run import Run
 
@@ -21,13 +21,13 @@ from ihas_jax.stages.run import Run
 def trainings(tiny, tmp_path, monkeypatch):
     """The tasks and first states of the trainings of a method, none of which is run."""
 
-    def record(method, **choices):
+    def record(method, *options):
         fields = tuple(
             Field(f"f{n}", tuple("abcdefg"[: size - 1])) for n, size in enumerate(tiny.sizes)
         )
         split = Split(np.asarray(tiny.data.ids), np.asarray(tiny.data.labels))
         config = dataclasses.replace(
-            tiny.config, method=method, search=SearchConfig(pretrain_epochs=3), **choices
+            tiny.config.having(*options), method=method, search=SearchConfig(pretrain_epochs=3)
         )
         run = Run(config, Dataset(Schema("label", fields), split, split, split), tmp_path)
         done = []
@@ -45,7 +45,7 @@ def trainings(tiny, tmp_path, monkeypatch):
 
 
 def test_a_search_with_a_length_and_a_rewind_is_three_trainings(trainings):
-    tasks, found = trainings("optfs", optfs=OptFSConfig(epochs=7, rewind=2))
+    tasks, found = trainings("optfs", OptFSConfig(epochs=7, rewind=2))
     assert [task.name for task in tasks] == ["search/pretrain", "search/rewind", "search"]
     assert [task.rounds.epochs for task in tasks] == [3, 2, 5]
     assert not any(task.early_stopping for task in tasks)
@@ -82,7 +82,7 @@ def test_rows_that_decide_when_to_stop_can_be_kept_from_the_gates(tiny, small, t
 
 
 def test_a_search_that_ends_at_a_share_keeps_its_last_epoch(trainings):
-    tasks, _ = trainings("pep", pep=PepConfig(kept=0.3))
+    tasks, _ = trainings("pep", PepConfig(kept=0.3))
     assert [task.name for task in tasks] == ["search/pretrain", "search"]
     assert not tasks[1].early_stopping
     assert tasks[1].is_last({"kept_of_table": 0.3})

@@ -22,9 +22,9 @@ BATCH, SIZES = 32, (7, 5, 6, 4)
 CONFIG = ihas.Config(
     model=ihas.ModelConfig(dim=4, hidden=(8, 4)),
     optimizer=ihas.OptimizerConfig(learning_rate=0.01),
-    gates=ihas.GateConfig(weight=0.1),
     search=ihas.SearchConfig(gate_every=2, gate_optimizer=ihas.AdamConfig(0.01)),
     train=ihas.TrainConfig(batch_size=BATCH, max_epochs=2, round_batches=4),
+    options=(ihas.GateConfig(weight=0.1),),
 )
 
 
@@ -58,7 +58,7 @@ def check_steps(batch_norm: bool, tables: TableUpdates = "dense") -> dict[str, f
         CONFIG, optimizer=dataclasses.replace(CONFIG.optimizer, tables=tables)
     )
     model_config = ihas.ModelConfig(dim=4, hidden=(8, 4), batch_norm=batch_norm)
-    selector = ihas.BernoulliGates(CONFIG.gates, len(SIZES) * 4)
+    selector = ihas.BernoulliGates(CONFIG.of(ihas.GateConfig), len(SIZES) * 4)
     rng = np.random.default_rng(0)
     batches = [draw(rng, BATCH) for _ in range(2)]
 
@@ -110,7 +110,7 @@ def check_steps(batch_norm: bool, tables: TableUpdates = "dense") -> dict[str, f
 def check_round() -> dict[str, float]:
     """A search round on a mesh, its state donated."""
     model = ihas.build_model(CONFIG.model, SIZES, click_rate=0.4)
-    selector = ihas.BernoulliGates(CONFIG.gates, len(SIZES) * 4)
+    selector = ihas.BernoulliGates(CONFIG.of(ihas.GateConfig), len(SIZES) * 4)
     rng = np.random.default_rng(1)
     data, gate_data = draw(rng, 200), draw(rng, 100)
     rows = rng.integers(200, size=(4, BATCH)).astype(np.int32)
@@ -165,7 +165,7 @@ def check_noise() -> dict[str, bool]:
 def check_fit(folder: Path) -> dict[str, object]:
     """A search from start to end on four devices and on one, and one that moves between them."""
     model = ihas.build_model(CONFIG.model, SIZES, click_rate=0.4)
-    selector = ihas.BernoulliGates(CONFIG.gates, len(SIZES) * 4)
+    selector = ihas.BernoulliGates(CONFIG.of(ihas.GateConfig), len(SIZES) * 4)
     rng = np.random.default_rng(3)
     log, valid = (ihas.Split(*draw(rng, rows)) for rows in (256, 100))
     transform = Selecting(selector)

@@ -1,0 +1,132 @@
+"""Command lines that are made from the config classes, the presets and what is registered."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+from tyro.extras import literal_type_from_choices
+
+from ihas_jax.config import Config, MethodConfig, ModelConfig
+from ihas_jax.errors import InputError
+from ihas_jax.flags import option_kinds
+from ihas_jax.models import MODELS
+from ihas_jax.presets import PresetName, preset
+from ihas_jax.selectors import METHODS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFlags:
+    """The flags of every script that trains models."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    preset: PresetName | None = None
+    """The values that the other flags start from.
+    small is for logs of up to a few million rows, and the default without --data.
+    paper is the default with --data; reference has the model choices of pytorch-fm's examples."""
+    plugins: tuple[Path, ...] = ()
+    """Python files that register selection methods or click models of your own."""
+
+
+Flags = TypeVar("Flags", bound=TrainingFlags)
+
+
+def parse(kind: type[Flags], about: str | None = None) -> Flags:
+    """Reads the command line of a script.
+
+    Args:
+      kind: the class of its flags.
+      about: the text with which the help begins; by default the docstring of the class.
+
+    Raises:
+      InputError: a plugin is not a file, a method or click model is unknown, or a value is out of
+        range.
+    """
+    config = _flags_of(_early_preset())
+    shown = Annotated[type(config), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+    extended = make_dataclass(
+        kind.__name__, [("config", shown, config)], bases=(kind,), frozen=True, kw_only=True
+    )
+    text = inspect.cleandoc(about or str(kind.__doc__))
+    parsed: Any = tyro.cli(extended, description=text)
+    values = {f.name: getattr(parsed, f.name) for f in fields(kind)}
+    return kind(**values | {"config": _config_of(parsed.config)})
+
+
+def parse_config(flags: Sequence[str], default: Config) -> Config:
+    """The config that `default` becomes by flags as they stand on a command line."""
+    return _config_of(tyro.cli(type(shown := _flags_of(default)), args=flags, default=shown))
+
+
+def _early_preset() -> Config:
+    """The preset that the command line names, read first since it sets the defaults of the flags.
+
+    Plugins are imported first. Wrong flags are reported when the whole command line is read.
+    """
+
+    @dataclass(frozen=True)
+    class Early:
+        data: str | None = None
+        preset: PresetName | None = None
+        model: str = "dnn"
+        method: str = "ihas"
+        plugins: tuple[Path, ...] = ()
+
+    early, _ = tyro.cli(Early, return_unknown_args=True, add_help=False)
+    for plugin in early.plugins:
+        _import(plugin)
+    name = early.preset or ("small" if early.data is None else "paper")
+    return preset(name, early.model, early.method)
+
+
+def _import(path: Path) -> None:
+    """Imports a Python file as a module, in which its dataclasses find their types."""
+    if path.suffix != ".py" or not path.is_file():
+        raise InputError(f"--plugins {path} is not a Python file.")
+    name = str(path.resolve())
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+
+
+def _flags_of(config: Config) -> Config:
+    """A config as the command line shows it: with choices of names, and options by flag."""
+    own = {f.name: getattr(config, f.name) for f in fields(Config)} | {"options": ()}
+    model = {f.name: getattr(config.model, f.name) for f in fields(ModelConfig)}
+    methods = literal_type_from_choices(["none", *METHODS])
+    names = literal_type_from_choices(list(MODELS))
+    model_flag = tyro.conf.arg(name="model", prefix_name=False)
+    named = Annotated[names, model_flag]  # type: ignore[valid-type]
+    shown_model = make_dataclass(
+        "ModelConfig", [("name", named)], bases=(ModelConfig,), frozen=True
+    )
+    options = {flag: config.of(kind) for flag, kind in option_kinds().items()}
+    shown = make_dataclass(
+        "Config",
+        [
+            ("method", methods),
+            ("model", shown_model),
+            ("options", tyro.conf.Suppress[tuple[MethodConfig, ...]]),
+            *((flag, type(value)) for flag, value in options.items()),
+        ],
+        bases=(Config,),
+        frozen=True,
+        kw_only=True,
+    )
+    shown_model.__doc__, shown.__doc__ = ModelConfig.__doc__, Config.__doc__
+    return shown(**own | {"model": shown_model(**model)} | options)
+
+
+def _config_of(shown: Any) -> Config:
+    """The inverse of `_flags_of`."""
+    own = {f.name: getattr(shown, f.name) for f in fields(Config)}
+    model = {f.name: getattr(shown.model, f.name) for f in fields(ModelConfig)}
+    options = tuple(getattr(shown, flag) for flag in option_kinds())
+    return Config(**own | {"model": ModelConfig(**model), "options": options})

@@ -1,0 +1,74 @@
+"""The choices of training, of the search and of retraining, which all methods share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from ihas_jax.config.bounds import Bound, NotNegative, Positive
+
+TableUpdates = Literal["dense", "rowwise"]
+
+
+@dataclass(frozen=True)
+class AdamConfig:
+    """Adam with L2 added to the gradient, as torch's `weight_decay` does."""
+
+    learning_rate: Positive[float] = 1e-3
+    """The step size."""
+    l2: NotNegative[float] = 1e-6
+    """The coefficient of the L2 term in the gradient."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(AdamConfig):
+    """Adam of the click model."""
+
+    tables: TableUpdates = "dense"
+    """Whether a step updates all rows of the embedding tables, or only those of the batch."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings that all trainings share."""
+
+    batch_size: Positive[int] = 2048
+    """The number of rows in a batch, B."""
+    max_epochs: Positive[int] = 30
+    """The largest number of epochs of a training."""
+    patience: Positive[int] = 2
+    """Stop after this number of epochs in which neither validation AUC nor logloss improved."""
+    round_batches: Positive[int] = 100
+    """The number of batches in a jitted round, R; only speed depends on it."""
+    device_data_gb: NotNegative[float] = 8.0
+    """Training rows up to this size stay on the device; a larger split is sent round by round."""
+    block_rows: Positive[int] = 1
+    """Shuffle blocks of this number of neighbouring rows; above 1 for data on a slow disk."""
+    checkpoint_seconds: NotNegative[float] = 10.0
+    """The least time between two checkpoints, longer if writing is slow; 0 writes one per round."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """The searching stage (Algorithm 1, lines 1 to 8)."""
+
+    pretrain_epochs: NotNegative[int] = 5
+    """The number of epochs with all gates open before the search."""
+    gate_every: Positive[int] = 100
+    """The number of training batches per gate update; use 1 to 5 for up to a few million rows."""
+    gate_optimizer: AdamConfig = AdamConfig()
+    """The optimiser of the gates."""
+    stopping_share: Annotated[
+        float, Bound(lambda share: 0 <= share < 1, "must be at least 0 and less than 1, not")
+    ] = 0.0
+    """The share of the validation rows that decide when to stop and never move gates.
+    With 0 all validation rows do both, as in the papers.
+    Gates with many weights may then overfit those of a small log."""
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """The retraining stage (Algorithm 1, lines 14 to 21)."""
+
+    warm_start: bool = False
+    """Start from the kept part of the searched tables instead of fresh random weights."""

@@ -1,0 +1,69 @@
+"""A config by its flags: as JSON, from JSON, and with another value of one flag.
+
+Which options stand under which flag is what the registered methods say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar, cast
+
+from ihas_jax.config import Config, MethodConfig, from_json, to_json
+from ihas_jax.errors import InputError
+from ihas_jax.selectors.registry import METHODS
+
+T = TypeVar("T")
+
+
+def option_kinds() -> dict[str, type[MethodConfig]]:
+    """The classes of options of all methods, by flag."""
+    return {kind.flag: kind for method in METHODS.values() for kind in method.options}
+
+
+def config_to_json(config: Config) -> dict[str, Any]:
+    """A config as a dictionary that is ready for JSON, with options under their flags.
+
+    All options of the config's method are there, and of other methods those that differ from the
+    defaults.
+    """
+    own = METHODS[config.method].options if config.method in METHODS else ()
+    values = to_json(dataclasses.replace(config, options=()))
+    del values["options"]
+    kinds = (*own, *(type(options) for options in config.options))
+    return values | {kind.flag: to_json(config.of(kind)) for kind in kinds}
+
+
+def config_from_json(values: dict[str, Any]) -> Config:
+    """The inverse of `config_to_json`; missing values take their defaults.
+
+    Raises:
+      InputError: a name is unknown.
+    """
+    kinds, names = option_kinds(), {f.name for f in dataclasses.fields(Config)}
+    if unknown := values.keys() - kinds.keys() - names:
+        raise InputError(
+            f"Config has no value named {', '.join(sorted(unknown))}. The options of a method of "
+            "your own are known after the method is registered."
+        )
+    config = from_json(Config, {name: values[name] for name in values.keys() & names})
+    options = [from_json(kinds[flag], values[flag]) for flag in values.keys() & kinds.keys()]
+    return config.having(*options)
+
+
+def replaced(config: Config, flag: str, value: Any) -> Config:
+    """A config in which one flag, such as `search.gate_every`, has another value.
+
+    Raises:
+      InputError: the value is out of range.
+    """
+    first, _, rest = flag.partition(".")
+    kind = option_kinds().get(first)
+    if kind is None:
+        return _replaced(config, flag, value)
+    return config.having(_replaced(config.of(kind), rest, value))
+
+
+def _replaced(config: T, flag: str, value: Any) -> T:
+    name, _, rest = flag.partition(".")
+    part = _replaced(getattr(config, name), rest, value) if rest else value
+    return dataclasses.replace(cast(Any, config), **{name: part})

@@ -1,0 +1,73 @@
+"""What a name stands for on the command line: entries of the package and entries of users."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+from ihas_jax.errors import InputError
+
+Entry = TypeVar("Entry")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def require_name(name: str, what: str) -> None:
+    """Raises: InputError: a name is not made of small letters, digits and _."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{name!r} can't be {what}: it must begin with a small letter and have small letters, "
+            "digits and _ only."
+        )
+
+
+class Registry(Mapping[str, Entry]):
+    """Entries by name, to which users may add theirs.
+
+    Attributes:
+      kind: what an entry is, for messages.
+      flag: the flag that names one.
+    """
+
+    def __init__(
+        self, kind: str, flag: str, entries: Mapping[str, Entry], reserved: tuple[str, ...] = ()
+    ) -> None:
+        self.kind, self.flag = kind, flag
+        self._entries = dict(entries)
+        self._taken = {*entries, *reserved}
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, name: str) -> Entry:
+        """The entry with a name.
+
+        Raises:
+          InputError: there is none; the message lists the names.
+        """
+        if name not in self._entries:
+            near = get_close_matches(name, self._entries, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise InputError(
+                f"--{self.flag} {name} names no {self.kind}.{hint} The {self.kind}s are "
+                f"{', '.join(self._entries)}; one of your own must be registered before it is used."
+            )
+        return self._entries[name]
+
+    def register(self, name: str, entry: Entry) -> None:
+        """Adds an entry, or replaces one that was added before.
+
+        Raises:
+          InputError: the name is not made of small letters, digits and _, or is the package's.
+        """
+        require_name(name, f"the name of a {self.kind}")
+        if name in self._taken:
+            raise InputError(f"ihas_jax has a {self.kind} {name!r} already; choose another name.")
+        self._entries[name] = entry
