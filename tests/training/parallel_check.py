@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ihas_jax as ihas
-from ihas_jax.config import TableUpdates
+from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.selectors import Selecting
 from ihas_jax.training.loop import Task, train
