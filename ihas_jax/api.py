@@ -13,7 +13,6 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
-from ihas_jax.data.batches import Feed, RoundIterator, Rounds
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.drift import OtherShareWarning
 from ihas_jax.data.open import open_store
@@ -58,7 +57,6 @@ __all__ = [
     "ClusterConfig",
     "Config",
     "Dataset",
-    "Feed",
     "Field",
     "GateConfig",
     "InputError",
@@ -69,8 +67,6 @@ __all__ = [
     "OtherShareWarning",
     "Result",
     "RetrainConfig",
-    "RoundIterator",
-    "Rounds",
     "Schema",
     "SearchConfig",
     "Split",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import tyro
-
 from ihas_jax.config.bounds import Positive, Share, Widths, at_least, check_bounds
 from ihas_jax.errors import InputError
 
@@ -18,7 +16,7 @@ LinearInit = Literal["zeros", "normal"]
 class ModelConfig:
     """The click model."""
 
-    name: Annotated[str, tyro.conf.arg(name="model", prefix_name=False)] = "dnn"
+    name: str = "dnn"
     """The click model (see ihas_jax/models); dnn, an MLP on embeddings, is the paper's."""
     dim: Positive[int] = 16
     """The embedding size D of every field before selection."""

@@ -24,7 +24,7 @@ from ihas_jax.training.checkpoint import require_utf8
 _ABOUT = "config.json"
 _UNFINISHED = {
     name if whole else f".{name}.partial"
-    for name in ("schema.json", checksums.FILE, _ABOUT)
+    for name in (checksums.FILE, _ABOUT)
     for whole in (True, False)
 }
 """Files that a run may leave if it is killed while it makes its folder."""
@@ -81,7 +81,7 @@ def open_run(
         if (path / _ABOUT).exists():
             searched_by = _compare(path, about)
         else:
-            _start(path, about, data)
+            _start(path, about)
         yield Run(config, data, path, searched_by)
     except OSError as error:  # from any file that a stage writes
         if problem := disk_error(error, path):
@@ -110,12 +110,10 @@ def read_about(path: Path, remedy: str = "Choose another folder.") -> About:
         raise InputError(f"{path / _ABOUT} can't be read ({error}). {remedy}") from None
 
 
-def _start(path: Path, about: About, data: Dataset) -> None:
+def _start(path: Path, about: About) -> None:
     """Writes the first files of a run."""
     try:
-        data.schema.save(path / "schema.json")
         checksums.start(path)
-        checksums.record(path, ["schema.json"])
         content = {
             "version": VERSION,
             "config": config_to_json(about.config),

@@ -55,7 +55,7 @@ def finished(command, quick, compiled):
 def test_outputs_of_a_finished_run(finished):
     run, done = finished
     metrics = json.loads((run / "metrics.json").read_text())
-    schema = json.loads((run / "schema.json").read_text())
+    schema = json.loads((run / "bundle" / "schema.json").read_text())
     names = [field["name"] for field in schema["fields"]]
     for model in ("base", "search", "ihas"):
         assert 0 < metrics[model]["auc"] < 1
