@@ -53,10 +53,14 @@ class MaskNet(Network):
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
         """Looked-up vectors -> logits `[B]`."""
         e = self.aligned(vectors)
-        scale = self.param("scale", nn.initializers.ones, e.shape[1:])
-        shift = self.param("shift", nn.initializers.zeros, e.shape[1:])
-        mean, variance = e.mean(axis=2, keepdims=True), e.var(axis=2, keepdims=True)
-        normed = (e - mean) / jnp.sqrt(variance + 1e-5) * scale + shift
+        norm = nn.LayerNorm(
+            epsilon=1e-5,
+            use_fast_variance=False,
+            reduction_axes=-1,
+            feature_axes=(-2, -1),
+            name="norm",
+        )
+        normed = norm(e)
         flat, normed = e.reshape(len(e), -1), normed.reshape(len(e), -1)
         hidden = [
             MaskBlock(self.width, self.ratio, name=f"block_{i}")(flat, normed)

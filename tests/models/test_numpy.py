@@ -305,7 +305,7 @@ def finalmlp(m):
 
 
 def masknet(m):
-    scale, shift = m.network["scale"], m.network["shift"]
+    scale, shift = m.network["norm"]["scale"], m.network["norm"]["bias"]
 
     def blocks(e):
         flat = np.concatenate(list(e))
