@@ -62,6 +62,7 @@ def _start_kmeans(points: np.ndarray, config: ClusterConfig, seed: int) -> Any:
     """
     from sklearn.cluster import MiniBatchKMeans  # takes seconds to import
 
+    # KMeans(n_init=...) sums in the order in which threads end, so no run would be repeated exactly
     seeds = np.random.Generator(np.random.Philox(seed)).integers(2**32, size=config.starts)
     tried = [
         MiniBatchKMeans(config.clusters, n_init=1, random_state=int(s)).fit(points) for s in seeds
