@@ -10,9 +10,12 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import contextlib
 import io
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import settings
-from jax.experimental.compilation_cache import compilation_cache
+from jax._src.lru_cache import LRUCache
 from xdist.scheduler import LoadFileScheduling
 
 from ihas_jax.config import (
@@ -69,6 +72,9 @@ TOGETHER = {
 }
 
 
+PROGRAMS = pytest.StashKey[str]()
+
+
 class FilesTogether(LoadFileScheduling):
     """Gives a worker whole files, and with each those that share its runs."""
 
@@ -84,6 +90,33 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items):
     places = {file: place for place, file in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(LONGEST)))
+
+
+def keep_program(folder, key, value):
+    """As `LRUCache.put`, but whole at once: another worker may read it or write it now."""
+    part = folder.path / f"{key}.{os.getpid()}.{threading.get_ident()}"
+    part.write_bytes(value)
+    part.replace(folder.path / f"{key}-cache")
+
+
+def pytest_configure(config):
+    """Compiles each program once: the workers of a session keep them in a fresh folder."""
+    if hasattr(config, "workerinput"):
+        folder = config.workerinput["programs"]
+    else:
+        folder = config.stash[PROGRAMS] = tempfile.mkdtemp(prefix="programs-")
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(LRUCache, "put", keep_program)
+    config.add_cleanup(patch.undo)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    node.workerinput["programs"] = node.config.stash[PROGRAMS]
 
 
 def pytest_addoption(parser):
@@ -157,23 +190,6 @@ def small(tiny):
 
 
 @contextlib.contextmanager
-def programs_kept(folder):
-    """Programs that are compiled within are kept in a folder, and those in it are not compiled."""
-    names = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in names}
-    for values in (names, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is names:
-            yield
-
-
-@contextlib.contextmanager
 def programs_unoptimised():
     """Programs of tiny runs are not optimised: that takes longer than the runs."""
     original = jax.jit
@@ -186,13 +202,6 @@ def programs_unoptimised():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", jit)
-        yield
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Runs with the same programs, also in other modules, compile them once."""
-    with programs_kept(tmp_path_factory.getbasetemp() / "compiled"):
         yield
 
 
@@ -215,8 +224,7 @@ def fit_once(tmp_path_factory):
         if (config, shape) not in done:
             log = synthetic(shape)
             folder = tmp_path_factory.mktemp("once") / "run"
-            kept = programs_kept(tmp_path_factory.getbasetemp() / "compiled")
-            with kept, programs_unoptimised():
+            with programs_unoptimised():
                 done[config, shape] = SimpleNamespace(log=log, result=fit(config, log, folder))
         return done[config, shape]
 

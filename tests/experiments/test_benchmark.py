@@ -14,7 +14,7 @@ SHRINK = ("--settings.shrink", 20_000)
 
 
 @pytest.fixture(scope="module")
-def measured(command, quick, compiled):
+def measured(command, quick):
     """Measures at their smallest: what the script said, and the files it wrote."""
     results = command.folder / "benchmark"
     measures = ("criteo", "search", "scaling", "limit", "breakdown", "memory")

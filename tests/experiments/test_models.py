@@ -12,7 +12,7 @@ MODELS = ("fm", "dnn")
 
 
 @pytest.fixture(scope="module")
-def table3(command, quick, compiled):
+def table3(command, quick):
     """Table 3 of two models on a tiny log, and what the same command says again."""
     table = dataclasses.replace(command, script="paper/table3_transfer.py").inside
     results, output = command.folder / "table3", command.folder / "table3_runs"

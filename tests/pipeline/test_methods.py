@@ -35,7 +35,7 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import pretrain_state, search, search_task, split_validation
 from ihas_jax.training.metrics import score
 
-pytestmark = pytest.mark.usefixtures("compiled", "quick")
+pytestmark = pytest.mark.usefixtures("quick")
 
 PLAIN = Config(
     method="none",

@@ -29,7 +29,7 @@ from ihas_jax.reporting.drawing import figure_names
 from ihas_jax.serving.storage import load_bundle, save_bundle
 from ihas_jax.stages.search import _remedy
 
-pytestmark = pytest.mark.usefixtures("compiled", "quick")
+pytestmark = pytest.mark.usefixtures("quick")
 
 CONFIG = Config(
     model=ModelConfig(dim=4, hidden=(8, 4)),

@@ -21,7 +21,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.training.metrics import score
 
-pytestmark = pytest.mark.usefixtures("compiled", "quick")
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 CONFIG = Config(

@@ -22,8 +22,6 @@ from ihas_jax.serving.storage import load_bundle, save_bundle
 from ihas_jax.stages.evaluate import outcome_bundle, search_bundle
 from ihas_jax.stages.run import Run
 
-pytestmark = pytest.mark.usefixtures("compiled")
-
 KEPT = (((0,), (1,), ()), ((0, 1), (), (0, 1)), ((1,), (0,), (0,)))
 ROUTES = (2, 0, 1)
 

@@ -20,8 +20,6 @@ from ihas_jax.training.predict import predictor
 from ihas_jax.training.seeds import over_seeds, stack_seeds, train_seeds, unstack_seed
 from ihas_jax.training.steps import Batch, init_train
 
-pytestmark = pytest.mark.usefixtures("compiled")
-
 SEEDS = (3, 4, 5)
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # a batched product may add its terms in another order
 
