@@ -6,6 +6,14 @@ import os
 # workers share the cores already: threads of K-means that wait for each other take them all
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+# a tiny program takes longer to compile well than to run, here and in the processes of tests
+QUICK = (
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+if not set(QUICK) <= set(os.environ.get("XLA_FLAGS", "").split()):
+    os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *QUICK))
 
 import contextlib
 import io
@@ -189,26 +197,20 @@ def small(tiny):
     return Dataset(Schema("label", fields), *parts)
 
 
-@contextlib.contextmanager
-def programs_unoptimised():
-    """Programs of tiny runs are not optimised: that takes longer than the runs."""
+@pytest.fixture(scope="module")
+def optimised():
+    """Programs that a module makes are compiled as users' are: its runs take longer than that."""
     original = jax.jit
+    users = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 
     def jit(*arguments, **options):
         traced = isinstance(jnp.zeros(()), jax.core.Tracer)
         if not traced:  # a program inside another one takes no options
-            options["compiler_options"] = {"xla_backend_optimization_level": 0}
+            options["compiler_options"] = users
         return original(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", jit)
-        yield
-
-
-@pytest.fixture(scope="module")
-def quick():
-    """Programs that a module makes are compiled in less time."""
-    with programs_unoptimised():
         yield
 
 
@@ -224,8 +226,7 @@ def fit_once(tmp_path_factory):
         if (config, shape) not in done:
             log = synthetic(shape)
             folder = tmp_path_factory.mktemp("once") / "run"
-            with programs_unoptimised():
-                done[config, shape] = SimpleNamespace(log=log, result=fit(config, log, folder))
+            done[config, shape] = SimpleNamespace(log=log, result=fit(config, log, folder))
         return done[config, shape]
 
     return run

@@ -210,7 +210,7 @@ def tiny_log(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.usefixtures("quick", "tiny_log")
+@pytest.mark.usefixtures("tiny_log")
 @pytest.mark.parametrize("path", [path for path in READMES if fenced(path, "python")], ids=name_of)
 def test_examples_run(path):
     namespace = {}

@@ -22,7 +22,7 @@ from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimised")]
 
 # where the defaults, made for longer logs, would not move a method enough to tell
 _ADAFS = {

@@ -59,7 +59,7 @@ def run(seed, workdir):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found(optimised, tmp_path_factory):
     return [run(seed, tmp_path_factory.mktemp("planted") / "run") for seed in SEEDS]
 
 

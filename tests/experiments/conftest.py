@@ -71,8 +71,6 @@ class Command:
             "JAX_COMPILATION_CACHE_DIR": str(self.folder.parent / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            # a tiny run takes longer to compile well than to run
-            "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0",
         }
         return subprocess.Popen(
             [sys.executable, *self.arguments(*flags, output=output)],

@@ -14,7 +14,7 @@ SHRINK = ("--settings.shrink", 20_000)
 
 
 @pytest.fixture(scope="module")
-def measured(command, quick):
+def measured(command):
     """Measures at their smallest: what the script said, and the files it wrote."""
     results = command.folder / "benchmark"
     measures = ("criteo", "search", "scaling", "limit", "breakdown", "memory")
@@ -81,7 +81,7 @@ def test_stages_take_a_prepared_log(command, bench, monkeypatch):
     assert row["values"]["rowwise, compiled"] == 10.0
 
 
-def test_a_run_of_stages_is_timed_without_its_base(command, bench, quick):
+def test_a_run_of_stages_is_timed_without_its_base(command, bench):
     small = preset("small")
     model = dataclasses.replace(small.model, dim=4, hidden=(4,))
     train = dataclasses.replace(small.train, max_epochs=1)
@@ -175,7 +175,7 @@ def test_shapes_are_those_of_the_whole_logs(bench):
     assert (len(sizes["avazu"]), sum(sizes["avazu"])) == (22, 645_394)
 
 
-def test_the_comparison_of_table_updates_runs_and_goes_on(command, quick):
+def test_the_comparison_of_table_updates_runs_and_goes_on(command):
     results = command.folder / "updates"
     updates = dataclasses.replace(command, script="table_updates.py").inside
     flags = (

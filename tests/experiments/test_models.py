@@ -12,7 +12,7 @@ MODELS = ("fm", "dnn")
 
 
 @pytest.fixture(scope="module")
-def table3(command, quick):
+def table3(command):
     """Table 3 of two models on a tiny log, and what the same command says again."""
     table = dataclasses.replace(command, script="paper/table3_transfer.py").inside
     results, output = command.folder / "table3", command.folder / "table3_runs"
@@ -58,7 +58,7 @@ def test_the_same_command_trains_nothing_again(table3):
     assert results.with_suffix(".json").read_bytes() == before
 
 
-def test_models_are_trained_and_measured_beside_the_dnn(command, quick):
+def test_models_are_trained_and_measured_beside_the_dnn(command):
     results = command.folder / "models"
     done = dataclasses.replace(command, script="models.py").inside(
         *("--models", *MODELS, "--data", command.folder / "store", "--seeds", 2),

@@ -44,7 +44,7 @@ def flags_of(config, prefix="--"):
 
 
 @pytest.fixture(scope="module")
-def finished(command, quick):
+def finished(command):
     """A run in one go, and what it said."""
     output = command.folder / "inside"
     done = command.inside(output=output)

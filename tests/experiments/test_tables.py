@@ -22,7 +22,7 @@ METHODS = ("none", "pep")
 
 
 @pytest.fixture(scope="module")
-def table2(command, quick):
+def table2(command):
     """Table 2 of some methods on a tiny log, and a call of the same command."""
     table = dataclasses.replace(command, script="paper/table2_overall.py")
     results, output = command.folder / "table2", command.folder / "tables"

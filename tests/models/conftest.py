@@ -1,18 +1,9 @@
 from __future__ import annotations
 
-from functools import partial
-
-import jax
 import pytest
 
 from ihas_jax.config import ModelConfig
 from ihas_jax.models import MODELS
-
-
-@pytest.fixture(scope="session")
-def quick_jit():
-    """`jax.jit` for programs that run a few times: the same numbers, compiled in less time."""
-    return partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture(scope="module", params=MODELS)

@@ -81,7 +81,7 @@ def names(tree):
 
 
 @pytest.fixture(scope="module")
-def twins(small, quick_jit):
+def twins(small):
     """A full-size model with random weights, compact ones with their share, what both compute."""
     config = dataclasses.replace(small, batch_norm=True)
     full = build_model(config, SIZES)
@@ -107,7 +107,7 @@ def twins(small, quick_jit):
             "grads": gradients,
         }
 
-    compute = quick_jit(compute, static_argnums=0)
+    compute = jax.jit(compute, static_argnums=0)
     draws = []
     with jax.enable_x64(True):
         for _ in range(DRAWS):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -21,8 +20,6 @@ from ihas_jax.nn.embedding import init_table
 
 NAMES = tuple(MODELS)
 KEY = jax.random.key(0)
-# programs that run once: compiling them is nearly all of the time
-QUICK = {"xla_backend_optimization_level": 0}
 # measured in the reference library: 22 fields, 13,328 values
 VALUES = 13_328
 REFERENCE = {
@@ -128,7 +125,7 @@ def fresh(request):
     rng = np.random.default_rng(0)
     ids = np.stack([rng.integers(size, size=200) for size in SIZES], axis=1).astype(np.int32)
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def compute(key):
         variables = init_model(key, model)
         return variables.params, forward(model, variables, ids).logits
@@ -207,7 +204,7 @@ def test_a_fresh_model_predicts_about_the_click_rate(fresh):
 @pytest.mark.parametrize("name", ["lr", "afm", "ncf", "opnn"])
 def test_with_the_rule_of_torch_biases_are_random_and_the_model_s_is_not_the_log_odds(name):
     model = build_model(replace(CONFIG, name=name, init="torch"), SIZES, click_rate=RATE)
-    init = jax.jit(lambda key: init_model(key, model).params["network"], compiler_options=QUICK)
+    init = jax.jit(lambda key: init_model(key, model).params["network"])
     network = flatten_dict(init(KEY), sep="/")
     for path, values in network.items():
         if path in ("bias", "wide/bias"):  # as in the reference

@@ -7,7 +7,6 @@ where the parameters lie.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import combinations
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +21,6 @@ from ihas_jax.models.base import NETWORK
 from ihas_jax.models.forward import forward, init_model
 
 NAMES = tuple(MODELS)
-# programs that run once: compiling them is nearly all of the time
-QUICK = {"xla_backend_optimization_level": 0}
 # no two sizes alike that could be taken for one another
 SIZES = (3, 4, 2, 5)
 FIELDS, DIM = 4, 3
@@ -356,7 +353,7 @@ def model(request):
     variables = jax.tree.map_with_path(lambda path, leaf: draw(rng, path, leaf), shapes)
     ids = np.stack([rng.integers(size, size=24) for size in SIZES], axis=1).astype(np.int32)
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def compute(variables, key):
         evaluated = forward(dropping, variables, ids).logits
         return evaluated, forward(ours, variables, ids, key=key).logits

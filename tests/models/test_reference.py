@@ -9,7 +9,6 @@ statistics are those before the call in training.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,8 +24,6 @@ from ihas_jax.models.base import Variables
 from ihas_jax.models.forward import forward, init_model
 from ihas_jax.training.steps import Batch, click_loss
 
-# programs that run once: compiling them is nearly all of the time
-QUICK = {"xla_backend_optimization_level": 0}
 EMBEDDING = {"tables/embedding/width_16": "embedding.embedding.weight"}
 FIRST_ORDER = {"tables/linear/width_1": "linear.fc.weight", "network/wide/bias": "linear.bias"}
 
@@ -120,7 +117,7 @@ def model(request, reference):
     batch = Batch(arrays["ids"].astype(np.int32), arrays["labels"])
     key = jax.random.key(0)
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def compute(params):
         def loss_of(params):
             trained = forward(ours, Variables(params, stats), batch.ids, key=key).logits

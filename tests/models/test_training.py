@@ -51,7 +51,7 @@ FIELD = np.repeat(np.arange(len(SIZES)), SIZES)
 
 
 @pytest.fixture(scope="module")
-def setting(small, quick_jit):
+def setting(small):
     """The programs of one model, each compiled once, and a state of random weights."""
     config = Config(
         model=small,
@@ -77,7 +77,7 @@ def setting(small, quick_jit):
         constants={},
         optimizers=zeros(shapes.optimizers),
     )
-    round_ = quick_jit(make_search_round(config, model, selector))
+    round_ = jax.jit(make_search_round(config, model, selector))
 
     def search(logits=None, step=0, count=1):
         """A round of the search, with gates of the given log-odds whatever the instance."""
@@ -96,13 +96,13 @@ def zeros(shapes):
 
 
 @pytest.fixture(scope="module")
-def plain(setting, quick_jit):
+def plain(setting):
     """Dense and row-wise training without gates: the state before, after one step, and all."""
     runs = {}
     for tables in ("dense", "rowwise"):
         config = dataclasses.replace(setting.config.optimizer, tables=tables)
         learns = model_optimizers(config)
-        round_ = quick_jit(make_round(make_step(setting.model, learns)))
+        round_ = jax.jit(make_round(make_step(setting.model, learns)))
         params = {name: setting.state.params[name] for name in learns}
         optimizers = {name: learns[name].init(tree) for name, tree in params.items()}
         state = dataclasses.replace(setting.state, params=params, optimizers=optimizers)
@@ -198,11 +198,11 @@ def test_a_few_steps_lower_the_loss(plain, tables):
     assert after < 0.8 * before
 
 
-def test_dropout_is_noise_in_training_and_absent_from_evaluation(setting, quick_jit):
+def test_dropout_is_noise_in_training_and_absent_from_evaluation(setting):
     name, variables = setting.config.model.name, Variables(setting.state.params)
     model = build_model(dataclasses.replace(setting.config.model, dropout=0.5), SIZES)
 
-    @quick_jit
+    @jax.jit
     def compute(variables, key):
         trained = forward(model, variables, DATA.ids, key=key).logits
         evaluated = forward(model, variables, DATA.ids).logits

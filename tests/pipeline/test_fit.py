@@ -28,8 +28,6 @@ from ihas_jax.pipeline.fit import fit, fit_seeds
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.serving.storage import load_bundle
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 PLAIN = Config(
     model=ModelConfig(dim=4, hidden=(8, 4)),
     optimizer=OptimizerConfig(learning_rate=0.02),

@@ -18,8 +18,6 @@ from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.fit import fit, fit_seeds
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 CONFIG = Config(
     model=ModelConfig(dim=2, hidden=(4,)),
     optimizer=OptimizerConfig(learning_rate=0.02),

@@ -35,8 +35,6 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import pretrain_state, search, search_task, split_validation
 from ihas_jax.training.metrics import score
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 PLAIN = Config(
     method="none",
     model=ModelConfig(dim=4, hidden=(8, 4)),

@@ -29,8 +29,6 @@ from ihas_jax.reporting.drawing import figure_names
 from ihas_jax.serving.storage import load_bundle, save_bundle
 from ihas_jax.stages.search import _remedy
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 CONFIG = Config(
     model=ModelConfig(dim=4, hidden=(8, 4)),
     optimizer=OptimizerConfig(learning_rate=0.02),

@@ -35,8 +35,6 @@ from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.retrain import _from_tables
 from ihas_jax.stages.run import Run
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 DNN = Config(
     model=ModelConfig(dim=4, hidden=(8, 4)),
     optimizer=OptimizerConfig(learning_rate=0.02),

@@ -21,9 +21,6 @@ from ihas_jax.errors import InputError
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.training.metrics import score
 
-pytestmark = pytest.mark.usefixtures("quick")
-
-
 CONFIG = Config(
     model=ModelConfig(dim=4, hidden=(8, 4)),
     optimizer=OptimizerConfig(learning_rate=0.02),

@@ -23,8 +23,6 @@ from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.stages import evaluate
 from ihas_jax.stages.run import Run
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 KEPT = (((0,), (1,), ()), ((0, 1), (), (0, 1)))
 CENTROIDS = np.array([[9.0] * 6, [0.0] * 6], np.float32)
 

@@ -21,8 +21,6 @@ from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import pretrain_state
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 KEPT = ((0, 1),) * 3
 
 
