@@ -16,6 +16,7 @@ if not set(QUICK) <= set(os.environ.get("XLA_FLAGS", "").split()):
     os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *QUICK))
 
 import contextlib
+import gc
 import io
 import runpy
 import shutil
@@ -59,18 +60,21 @@ settings.load_profile("repeatable")
 
 # the files that take longest, which workers get first so that none ends with one of them alone
 LONGEST = (
-    "tests/test_planted_truth.py",
-    "tests/test_planted_methods.py",
     "tests/experiments/test_kill.py",
     "tests/pipeline/test_fit.py",
-    "tests/pipeline/test_methods.py",
-    "tests/experiments/test_tables.py",
+    "tests/test_planted_truth.py",
     "tests/experiments/test_benchmark.py",
-    "tests/experiments/test_models.py",
     "tests/models/test_training.py",
-    "tests/pipeline/test_publish.py",
+    "tests/experiments/test_models.py",
+    "tests/pipeline/test_methods.py",
+    "tests/test_planted_methods.py",
+    "tests/experiments/test_tables.py",
     "tests/pipeline/test_fit_seeds.py",
+    "tests/pipeline/test_publish.py",
+    "tests/models/test_compact.py",
     "tests/experiments/test_run.py",
+    "tests/training/test_parallel.py",
+    "tests/experiments/test_logs.py",
 )
 # files whose runs are those of another file, whose worker gets them
 TOGETHER = {
@@ -125,6 +129,18 @@ def pytest_configure(config):
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
     node.workerinput["programs"] = node.config.stash[PROGRAMS]
+
+
+def pytest_collection_finish(session):
+    """What is imported by now stays: the collector of garbage need not look at it each time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """The programs of a finished file take memory, and time of the collector of garbage."""
+    if nextitem is None or nextitem.path != item.path:
+        jax.clear_caches()
 
 
 def pytest_addoption(parser):

@@ -17,7 +17,7 @@ LINE = "interrupted: run the same command again to resume\n"
 
 
 @pytest.fixture(scope="module")
-def said(command):
+def said(command, finished):
     """A small version of each kind of trial, in a folder that they share."""
 
     # its programs are those of the other tests' runs
@@ -25,6 +25,10 @@ def said(command):
     lab.mkdir()
     compiled.mkdir(exist_ok=True)
     (lab / "compiled").symlink_to(compiled)
+    # and its undisturbed run of iHAS is theirs
+    reference = lab / "reference" / "ihas"
+    shutil.copytree(finished[0], reference / "run")
+    (reference / "seconds").write_text("10.0")
 
     def trial(kind, *flags):
         results = command.folder / "robustness"

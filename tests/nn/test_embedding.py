@@ -133,10 +133,12 @@ def test_xavier_fills_the_bound_of_the_whole_table():
 
 
 @pytest.mark.parametrize("kept", [None, ((0, 5, 7), tuple(range(8)))])
-def test_tables_side_by_side_start_as_tables_of_their_own(kept):
+def test_tables_side_by_side_start_as_tables_of_their_own(kept, optimised):
     key, sizes = jax.random.key(0), (600, 396)
+    # numbers near 0 agree to this many digits where a product and a sum are rounded once
+    init = jax.jit(init_table, static_argnums=1)
     together, apart = (
-        np.concatenate([np.ravel(part) for part in init_table(key, spec).values()])
+        np.concatenate([np.ravel(part) for part in init(key, spec).values()])
         for spec in (
             EmbeddingSpec(sizes, 8, kept),
             EmbeddingSpec(sizes, 8, kept, vectors_per_field=2, separate_init=True),
