@@ -43,7 +43,7 @@ def config_from_json(values: dict[str, Any]) -> Config:
     if unknown := values.keys() - kinds.keys() - names:
         raise InputError(
             f"Config has no value named {', '.join(sorted(unknown))}. The options of a method of "
-            "your own are known after the method is registered."
+            "your own are known after the method is registered, on a command line by --plugins."
         )
     config = from_json(Config, {name: values[name] for name in values.keys() & names})
     options = [from_json(kinds[flag], values[flag]) for flag in values.keys() & kinds.keys()]
@@ -51,11 +51,17 @@ def config_from_json(values: dict[str, Any]) -> Config:
 
 
 def replaced(config: Config, flag: str, value: Any) -> Config:
-    """A config in which one flag, such as `search.gate_every`, has another value.
+    """A config in which one flag, such as `search.gate-every`, has another value.
+
+    Args:
+      config: the config.
+      flag: the flag without `--`, with hyphens or underscores.
+      value: the new value.
 
     Raises:
-      InputError: the value is out of range.
+      InputError: there is no such flag, or the value is of a wrong type or out of range.
     """
+    flag = flag.replace("-", "_")
     first, _, rest = flag.partition(".")
     kind = option_kinds().get(first)
     if kind is None:
@@ -65,5 +71,7 @@ def replaced(config: Config, flag: str, value: Any) -> Config:
 
 def _replaced(config: T, flag: str, value: Any) -> T:
     name, _, rest = flag.partition(".")
+    if name not in getattr(config, "__dataclass_fields__", ()):
+        raise InputError(f"{type(config).__name__} has no value named {name!r}.")
     part = _replaced(getattr(config, name), rest, value) if rest else value
     return dataclasses.replace(cast(Any, config), **{name: part})

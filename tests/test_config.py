@@ -3,7 +3,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 
 from ihas_jax.config import (
@@ -11,16 +15,20 @@ from ihas_jax.config import (
     ClusterConfig,
     Config,
     GateConfig,
+    MethodConfig,
     ModelConfig,
     OptimizerConfig,
     RetrainConfig,
     SearchConfig,
     TrainConfig,
     differences,
+    from_json,
+    to_json,
 )
+from ihas_jax.config.bounds import Positive, Share
 from ihas_jax.config.methods import DimRegConfig, PepConfig, SsedsConfig
 from ihas_jax.errors import InputError
-from ihas_jax.flags import config_from_json, config_to_json, replaced
+from ihas_jax.flags import config_from_json, config_to_json, option_kinds, replaced
 from ihas_jax.models import MODELS, build_model
 from ihas_jax.presets import preset
 
@@ -38,6 +46,9 @@ OTHER = Config(
 )
 
 
+RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
+
+
 @pytest.mark.parametrize("config", [preset("paper"), preset("small", "fm", "pep"), OTHER])
 def test_json_round_trip(config):
     assert config_from_json(json.loads(json.dumps(config_to_json(config)))) == config
@@ -53,6 +64,132 @@ def test_json_has_the_options_of_the_method_and_those_that_differ():
 def test_names_that_json_lacks_keep_their_defaults():
     assert config_from_json({"model": {"dim": 4}}) == Config(model=ModelConfig(dim=4))
     assert config_from_json({"pep": {"epochs": 20}}) == Config()
+
+
+def test_the_configs_of_all_results_can_be_read():
+    found = [json.loads(path.read_text("utf-8")) for path in RESULTS.glob("*.json")]
+    configs = [values["config"] for values in found if "config" in values]
+    assert len(configs) > 10
+    assert {config_from_json(config).method for config in configs} == {"ihas"}
+
+
+@dataclass(frozen=True)
+class Inner:
+    least: Positive[int] = 1
+
+
+@dataclass(frozen=True)
+class Rich(MethodConfig):
+    flag = "rich"
+    inner: Inner = Inner()
+    perhaps: Inner | None = None
+    pairs: tuple[tuple[int, float], ...] = ()
+    inners: tuple[Inner, ...] = ()
+    top: Share[float] | None = None
+    mode: Literal["a", 2] = "a"
+    free: Any = ()
+
+
+FULL = Rich(Inner(2), Inner(3), ((1, 0.5), (2, 1)), (Inner(4), Inner(5)), 0.25, 2, free=True)
+
+
+def test_options_of_nested_values_are_written_and_read_back():
+    for options in (Rich(), FULL):
+        assert from_json(Rich, json.loads(json.dumps(to_json(options)))) == options
+    old, new = Config(options=(Rich(),)), Config(options=(Rich(perhaps=Inner(2)),))
+    assert differences(old, new) == ["rich.perhaps: None -> Inner(least=2)"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"inner": Inner(0)}, "--rich.inner.least must be positive, not 0."),
+        ({"perhaps": Inner(0)}, "--rich.perhaps.least must be positive, not 0."),
+        ({"inner": None}, "--rich.inner must be Inner, not None."),
+        ({"top": 1.5}, "--rich.top must lie between 0 and 1, not 1.5."),
+        ({"top": "high"}, "--rich.top must be float or None, not 'high'."),
+        ({"mode": "2"}, "--rich.mode must be 'a' or 2, not '2'."),
+        ({"pairs": ((1, 2, 3),)}, "--rich.pairs must be tuple[tuple[int, float], ...], not"),
+        ({"pairs": ((0.5, 1),)}, "--rich.pairs must be tuple[tuple[int, float], ...], not"),
+    ],
+)
+def test_nested_values_have_types_and_bounds(values, message):
+    with pytest.raises(InputError) as error:
+        Rich(**values)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "kind"),
+    [
+        ("model.dim", "8", "int"),
+        ("model.dim", 8.5, "int"),
+        ("model.dim", True, "int"),
+        ("model.dim", None, "int"),
+        ("model.dim", np.int64(8), "int"),
+        ("model.dropout", np.float32(0.1), "float"),
+        ("model.dropout", False, "float"),
+        ("model.hidden", [8, 4], "tuple[int, ...]"),
+        ("model.hidden", 8, "tuple[int, ...]"),
+        ("model.ncf-pair", (0, 1, 2), "tuple[int, int]"),
+        ("model.batch-norm", 1, "bool"),
+        ("model", "dnn", "ModelConfig"),
+        ("search.gate-optimizer", {"l2": 0.0}, "AdamConfig"),
+        ("gates.reduction", "max", "'mean' or 'sum'"),
+        ("gates.bins", 20.0, "int or None"),
+        ("method", None, "str"),
+        ("seed", math.nan, "int"),
+    ],
+)
+def test_a_value_of_another_type_names_its_flag(flag, value, kind):
+    with pytest.raises(InputError) as error:
+        replaced(Config(), flag, value)
+    assert str(error.value) == f"--{flag} must be {kind}, not {value!r}."
+
+
+def test_whole_numbers_are_floats_too():
+    assert Config(train=TrainConfig(checkpoint_seconds=0)).train.checkpoint_seconds == 0
+    assert ModelConfig(dropout=np.float64(0.1)).dropout == 0.1
+
+
+@pytest.mark.parametrize("flag", ["nonsense", "pep", "pep.keep", "search.gate_evry", "seed.x"])
+def test_a_flag_that_there_is_not_is_refused(flag):
+    with pytest.raises(InputError, match="has no value named"):
+        replaced(Config(), flag, 1)
+
+
+def test_flags_have_hyphens_or_underscores():
+    for flag in ("search.gate-every", "search.gate_every"):
+        assert replaced(Config(), flag, 7).search.gate_every == 7
+    assert replaced(Config(), "cluster.min-rows", 7).of(ClusterConfig).min_rows == 7
+
+
+@pytest.mark.parametrize(
+    "wrong", [PepConfig(), None, (PepConfig,), (ModelConfig(),), [PepConfig()]], ids=repr
+)
+def test_what_is_no_tuple_of_options_is_refused(wrong):
+    with pytest.raises(InputError, match="--options must be tuple"):
+        Config(options=wrong)
+
+
+@pytest.mark.parametrize("wrong", [PepConfig, TrainConfig(), (PepConfig(),)], ids=repr)
+def test_what_is_no_options_of_a_method_is_refused(wrong):
+    with pytest.raises(InputError, match="takes options of methods, such as GateConfig"):
+        Config().having(wrong)
+
+
+def test_options_of_a_class_that_was_defined_anew_are_refused():
+    first, second = (dataclass(frozen=True)(type("Own", (MethodConfig,), own)) for own in 2 * [OWN])
+    config = Config().having(first(kept=0.25))
+    assert config.of(first).kept == 0.25
+    with pytest.raises(InputError, match=r"Own\(kept=0.25\).*'own'.* make the options anew"):
+        config.of(second)
+    with pytest.raises(InputError, match="make the options anew"):
+        differences(config, Config().having(second(kept=0.75)))
+    assert config.having(second(kept=0.75)).of(second).kept == 0.75
+
+
+OWN = {"flag": "own", "kept": 0.5, "__annotations__": {"kept": "float"}}
 
 
 def test_an_unknown_name_is_refused():
@@ -163,14 +300,41 @@ BAD = {
     "optembed.mutation": (-0.1, 1.1),
     "sseds.kept": (-0.1, 1.1),
     "dimreg.weight": (-0.1,),
+    "dimreg.l1-ratio": (-0.1,),
     "dimreg.slope": (0.0,),
+    "model.cross-layers": (0,),
+    "model.afm-attention": (0,),
+    "model.autoint-width": (0,),
+    "model.autoint-heads": (0,),
+    "model.autoint-layers": (0,),
+    "model.afn-neurons": (0,),
+    "model.finalmlp-heads": (0,),
+    "model.finalmlp-gate": (0,),
+    "model.masknet-blocks": (0,),
+    "model.masknet-width": (0,),
+    "model.masknet-ratio": (0.0,),
 }
+
+
+def bounded(kind, prefix=""):
+    """The flags of the fields that have bounds."""
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        flag = prefix + name.replace("_", "-")
+        if dataclasses.is_dataclass(hint):
+            yield from bounded(hint, f"{flag}.")
+        elif get_origin(hint) is Annotated:
+            yield flag
+
+
+def test_a_value_out_of_range_is_tried_for_every_bound():
+    kinds = {"": Config} | {f"{flag}.": kind for flag, kind in option_kinds().items()}
+    assert {flag for prefix, kind in kinds.items() for flag in bounded(kind, prefix)} <= set(BAD)
 
 
 @pytest.mark.parametrize(("flag", "value"), [(f, v) for f, values in BAD.items() for v in values])
 def test_a_value_out_of_range_names_its_flag(flag, value):
     with pytest.raises(InputError) as error:
-        replaced(Config(), flag.replace("-", "_"), value)
+        replaced(Config(), flag, value)
     assert str(error.value).startswith(f"--{flag} ") and " must " in str(error.value)
     assert str(value) in str(error.value)
 

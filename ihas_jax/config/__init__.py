@@ -11,7 +11,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from ihas_jax.config.bounds import Bound, NotNegative, check_bounds
+from ihas_jax.config.bounds import Bound, NotNegative, check_fields
 from ihas_jax.config.methods import ClusterConfig, GateConfig, MethodConfig
 from ihas_jax.config.model import ModelConfig
 from ihas_jax.config.training import (
@@ -63,10 +63,10 @@ class Config:
         """Brings `options` into one order, without those that are the defaults.
 
         Raises:
-          InputError: a value is out of range, or two of `options` are of one class; the message
-            names the flag.
+          InputError: a value is of a wrong type or out of range, or two of `options` have one flag;
+            the message names the flag.
         """
-        check_bounds(self)
+        check_fields(self)
         found = {options.flag: options for options in self.options}
         if len(found) < len(self.options):
             flags = sorted(options.flag for options in self.options)
@@ -75,11 +75,32 @@ class Config:
         object.__setattr__(self, "options", tuple(kept))
 
     def of(self, kind: type[Options]) -> Options:
-        """The options of a class, such as `PepConfig`: those that were given, or the defaults."""
-        return next((options for options in self.options if isinstance(options, kind)), kind())
+        """The options of a class, such as `PepConfig`: those that were given, or the defaults.
+
+        Raises:
+          InputError: the given options of this flag are of another class.
+        """
+        found = next((given for given in self.options if given.flag == kind.flag), None)
+        if found is None:
+            return kind()
+        if not isinstance(found, kind):
+            raise InputError(
+                f"The options {found} are not of the class {kind.__qualname__} that has the flag "
+                f"{kind.flag!r} now; if that class was defined anew, make the options anew, too."
+            )
+        return found
 
     def having(self, *options: MethodConfig) -> Config:
-        """A config with other options of methods; those of other classes stay."""
+        """A config with other options of methods; those of other flags stay.
+
+        Raises:
+          InputError: an argument is not the options of a method, or two have one flag.
+        """
+        for new in options:
+            if not isinstance(new, MethodConfig):
+                raise InputError(
+                    f"Config.having takes options of methods, such as GateConfig(), not {new!r}."
+                )
         flags = {new.flag for new in options}
         rest = (old for old in self.options if old.flag not in flags)
         return dataclasses.replace(self, options=(*rest, *options))
@@ -94,18 +115,24 @@ def from_json(cls: type[T], values: dict[str, Any]) -> T:
     """The inverse of `to_json`; missing values take their defaults.
 
     Raises:
-      InputError: a name is unknown.
+      InputError: a name is unknown, or a value is of a wrong type or out of range.
     """
     hints = typing.get_type_hints(cls)
     names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := set(values) - names:
         raise InputError(f"{cls.__name__} has no value named {', '.join(sorted(unknown))}.")
-    decoded = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
-            value = from_json(typing.cast(type, hints[name]), value)
-        decoded[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**decoded)
+    return cls(**{name: _decoded(hints[name], value) for name, value in values.items()})
+
+
+def _decoded(kind: Any, value: Any) -> Any:
+    """A value of JSON as a value of a type."""
+    kinds = typing.get_args(kind) or (kind,)
+    if isinstance(value, list):
+        return tuple(_decoded(kinds[0], one) for one in value)
+    found = [one for one in kinds if dataclasses.is_dataclass(one)]
+    if isinstance(value, dict) and found:
+        return from_json(typing.cast(type, found[0]), value)
+    return value
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -122,7 +149,7 @@ def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
     found = []
     for f in dataclasses.fields(old):
         a, b = getattr(old, f.name), getattr(new, f.name)
-        if dataclasses.is_dataclass(a):
+        if dataclasses.is_dataclass(a) and type(a) is type(b):
             found += _differences(a, b, f"{prefix}{f.name}.")
         elif a != b and f.name != "options":
             found.append(f"{prefix}{f.name}: {a} -> {b}")

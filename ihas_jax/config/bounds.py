@@ -1,9 +1,10 @@
-"""Bounds that stand beside the fields of a config, and the check that names the flag."""
+"""Types and bounds that stand beside the fields of a config, and the check that names the flag."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 from ihas_jax.errors import InputError
 
 T = TypeVar("T")
+_UNIONS = (typing.Union, types.UnionType)
 
 
 @dataclass(frozen=True)
@@ -41,28 +43,71 @@ def at_least(least: float) -> Bound:
     return Bound(lambda value: value >= least, f"must be at least {least}, not")
 
 
-def check_bounds(config: Any, prefix: str = "") -> None:
-    """Checks the fields of a config and of the configs among them; None is within every bound.
+def check_fields(config: Any, prefix: str = "") -> None:
+    """Checks types and bounds of the fields of a config and of the configs among them.
+
+    None is within every bound.
 
     Args:
       config: an instance of a dataclass.
       prefix: what stands before the names of the fields in flags, such as `model.`.
 
     Raises:
-      InputError: a value is not within a bound of its field; the message names its flag.
+      InputError: a value is not of the type of its field or not within its bounds; the message
+        names its flag.
     """
-    for name, bounds in _bounds_of(config.__class__).items():
+    for name, hint in _hints_of(config.__class__).items():
         value, flag = getattr(config, name), prefix + name.replace("_", "-")
+        if not _fits(value, hint):
+            raise InputError(f"--{flag} must be {_shown(hint)}, not {value!r}.")
         if dataclasses.is_dataclass(value):
-            check_bounds(value, f"{flag}.")
+            check_fields(value, f"{flag}.")
         elif value is not None:
-            for bound in bounds:
+            for bound in _bounds_in(hint):
                 if not bound.holds(value):
                     raise InputError(f"--{flag} {bound.words} {value}.")
 
 
 @functools.cache
-def _bounds_of(kind: Any) -> dict[str, list[Bound]]:
+def _hints_of(kind: Any) -> dict[str, Any]:
+    """The types of the fields of a dataclass by name, with the bounds in them."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    notes = {f.name: getattr(hints[f.name], "__metadata__", ()) for f in dataclasses.fields(kind)}
-    return {name: [n for n in found if isinstance(n, Bound)] for name, found in notes.items()}
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; integers are floats too, truth values are no numbers."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _fits(value, inner[0])
+    if origin in _UNIONS:
+        return any(_fits(value, one) for one in inner)
+    if origin is typing.Literal:
+        return any(type(value) is type(one) and value == one for one in inner)
+    if origin is tuple and isinstance(value, tuple):
+        kinds = inner[:1] * len(value) if inner[1:] == (...,) else inner
+        return len(kinds) == len(value) and all(map(_fits, value, kinds))
+    if isinstance(value, bool) or hint is Any:
+        return hint in (bool, Any)
+    return isinstance(value, float | int if hint is float else origin or hint)
+
+
+def _bounds_in(hint: Any) -> list[Bound]:
+    """The bounds of a type and, where it is a union, of its parts."""
+    parts = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else ()
+    own = [note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Bound)]
+    return own + [bound for part in parts for bound in _bounds_in(part)]
+
+
+def _shown(hint: Any) -> str:
+    """A type in the words of a message."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _shown(inner[0])
+    if origin in _UNIONS:
+        return " or ".join(map(_shown, inner))
+    if origin is typing.Literal:
+        return " or ".join(map(repr, inner))
+    if origin is tuple:
+        return f"tuple[{', '.join('...' if one is ... else _shown(one) for one in inner)}]"
+    return "None" if hint is types.NoneType else getattr(hint, "__name__", str(hint))

@@ -15,7 +15,7 @@ from ihas_jax.config.bounds import (
     Positive,
     Share,
     at_least,
-    check_bounds,
+    check_fields,
 )
 from ihas_jax.errors import InputError
 
@@ -39,7 +39,7 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
-        check_bounds(self, f"{self.flag}.")
+        check_fields(self, f"{self.flag}.")
         self.check()
 
     def check(self) -> None:

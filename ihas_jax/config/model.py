@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ihas_jax.config.bounds import Positive, Share, Widths, at_least, check_bounds
+from ihas_jax.config.bounds import Positive, Share, Widths, at_least, check_fields
 from ihas_jax.errors import InputError
 
 InitRule = Literal["balanced", "torch"]
@@ -61,7 +61,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
-        check_bounds(self, "model.")
+        check_fields(self, "model.")
         if not self.xdeepfm_cin:
             raise InputError("--model.xdeepfm-cin needs at least one width.")
         if self.autoint_width % self.autoint_heads:
