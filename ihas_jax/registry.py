@@ -57,7 +57,8 @@ class Registry(Mapping[str, Entry]):
             hint = f" Did you mean {near[0]}?" if near else ""
             raise InputError(
                 f"--{self.flag} {name} names no {self.kind}.{hint} The {self.kind}s are "
-                f"{', '.join(self._entries)}; one of your own must be registered before it is used."
+                f"{', '.join(self._entries)}; one of your own must be registered first, on a "
+                "command line by --plugins."
             )
         return self._entries[name]
 

@@ -14,6 +14,8 @@ from ihas_jax.config import (
     GateConfig,
     MethodConfig,
     SearchConfig,
+    from_json,
+    to_json,
 )
 from ihas_jax.config.methods import (
     AdaFSConfig,
@@ -99,26 +101,49 @@ def register_method(name: str, method: Method) -> None:
 
     Args:
       name: small letters, digits and _; a name that was registered before gets the new method.
-      method: the method, whose options have defaults for all fields.
+      method: the method, whose options have defaults for all fields; a class of options that was
+        defined anew, as in a notebook, replaces the one before.
 
     Raises:
-      InputError: the name or the flag of options is not a name or is taken, or a field of options
-        has no default.
+      InputError: the name or the flag of options is not a name or is taken, a field of options has
+        no default, or options can't be stored as JSON.
     """
-    taken: dict[str, type[MethodConfig] | None] = {f.name: None for f in dataclasses.fields(Config)}
+    taken: dict[str, Any] = {f.name: None for f in dataclasses.fields(Config)}
     for other, known in METHODS.items():
         taken |= {kind.flag: kind for kind in known.options if other != name}
     for kind in method.options:
-        require_name(kind.flag, f"the flag of {kind.__name__}")
-        for f in dataclasses.fields(kind):
-            if f.default is f.default_factory is dataclasses.MISSING:
-                raise InputError(f"The field {f.name!r} of {kind.__name__} needs a default.")
-        if taken.get(kind.flag, kind) is not kind:
+        _require_options(kind)
+        if kind.flag in taken and _place(taken[kind.flag]) != _place(kind):
             raise InputError(
                 f"The options {kind.__name__} of the method {name!r} have the flag {kind.flag!r}, "
                 "which is taken; choose another one."
             )
     METHODS.register(name, method)
+
+
+def _require_options(kind: Any) -> None:
+    """Raises: InputError: flags and JSON can't be made from a class of options."""
+    if not (isinstance(kind, type) and issubclass(kind, MethodConfig)):
+        raise InputError(f"The options of a method must be subclasses of MethodConfig, not {kind}.")
+    require_name(getattr(kind, "flag", ""), f"the flag of {kind.__name__}")
+    for f in dataclasses.fields(kind):
+        if f.default is f.default_factory is dataclasses.MISSING:
+            raise InputError(f"The field {f.name!r} of {kind.__name__} needs a default.")
+    default = kind()
+    try:
+        stored = from_json(kind, to_json(default)) == default
+    except TypeError:
+        stored = False
+    if not stored:
+        raise InputError(
+            f"{kind.__name__} can't be stored as JSON: its fields must be numbers, text, None, "
+            "tuples of these, or frozen dataclasses."
+        )
+
+
+def _place(kind: Any) -> tuple[str, str] | None:
+    """Where a class is defined, which stays when the class is defined anew."""
+    return kind and (kind.__module__, kind.__qualname__)
 
 
 def build_selector(config: Config, model: Model, epoch_steps: int) -> Selector:

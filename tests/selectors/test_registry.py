@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from ihas_jax.config import ModelConfig
 from ihas_jax.config.methods import AutoDimConfig, MethodConfig, PepConfig
 from ihas_jax.errors import InputError
-from ihas_jax.flags import replaced
+from ihas_jax.flags import config_from_json, option_kinds, replaced
 from ihas_jax.models import MODELS, ClickModel, build_model, register_model
 from ihas_jax.presets import preset
 from ihas_jax.selectors.registry import METHODS, Method, build_selector, register_method
@@ -87,6 +88,40 @@ def test_options_may_be_shared_and_need_defaults():
 
     with pytest.raises(InputError, match="'kept' of Bare needs a default"):
         register_method("third", Method("Third", lambda *_: None, (Bare,)))
+
+
+def test_methods_that_share_options_may_be_registered_anew_with_their_class(tiny):
+    """As by a cell of a notebook that is run again."""
+    for value in (0.25, 0.75):
+        space = {"flag": "shared", "kept": value, "__annotations__": {"kept": "float"}}
+        shared = dataclass(frozen=True)(type("Shared", (MethodConfig,), space))
+        for name in ("first", "second"):
+            register_method(name, Method(name, lambda *_: None, (shared,)))
+    assert option_kinds()["shared"] is shared
+    assert config_from_json({"shared": {}}).of(shared).kept == 0.75
+
+
+class Letter(enum.Enum):
+    A = "a"
+
+
+def test_options_that_are_none_or_cannot_be_stored_are_refused():
+    @dataclass(frozen=True)
+    class Lettered(MethodConfig):
+        flag = "lettered"
+        letter: Letter = Letter.A
+
+    class Flagless(MethodConfig):
+        pass
+
+    wrong = {"stored as JSON": Lettered, "'' can't be the flag of Flagless": Flagless}
+    wrong |= {"subclasses of MethodConfig": ModelConfig}
+    for message, kind in wrong.items():
+        with pytest.raises(InputError, match=message):
+            register_method("own", Method("Own", lambda *_: None, (kind,)))
+    with pytest.raises(InputError, match="subclasses of MethodConfig"):
+        register_method("own", Method("Own", lambda *_: None, (PepConfig(),)))
+    assert "own" not in METHODS
 
 
 def test_a_registered_model_is_built_by_its_name():
