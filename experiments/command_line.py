@@ -86,12 +86,17 @@ def _early_preset() -> Config:
 
 
 def _import(path: Path) -> None:
-    """Imports a Python file as a module, in which its dataclasses find their types."""
+    """Imports a Python file as a module, in which its dataclasses find their types.
+
+    Like a script, it may import the files beside it.
+    """
     if path.suffix != ".py" or not path.is_file():
         raise InputError(f"--plugins {path} is not a Python file.")
     name = str(path.resolve())
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
+    if (folder := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(folder)
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
 

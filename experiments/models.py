@@ -53,9 +53,10 @@ class Arguments(common.LogComparison):
 def main() -> None:
     """Reads the command line, trains and measures, writes the table."""
     arguments = parse(Arguments, __doc__)
-    configs = {
-        name: replaced(arguments.config, "model.name", name) for name in arguments.models or MODELS
-    }
+    names = arguments.models or tuple(MODELS)
+    for name in names:
+        MODELS.find(name)
+    configs = {name: replaced(arguments.config, "model.name", name) for name in names}
     variants = [Variant(name, name, name, config) for name, config in configs.items()]
     record = common.Record(arguments)
     for _ in score_logs(record, lambda name, data: [v for v in variants if _carries(data, v)]):

@@ -62,6 +62,8 @@ def main() -> None:
     arguments.require_pairs()
     if arguments.config.method != "ihas":
         raise InputError("This table is about iHAS and AdaFS-soft; leave --method out.")
+    for model in {*arguments.models} - {"all"}:
+        MODELS.find(model)
     adafs = search_of("adafs_soft", arguments.preset or "paper")
     record = common.Record(arguments, {"adafs_soft": to_json(adafs)})
     missing: tuple[str, ...] = ()

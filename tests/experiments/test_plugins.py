@@ -104,6 +104,27 @@ def test_a_plugin_that_is_no_python_file_is_refused(name, command, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_plugin_may_import_the_files_beside_it_and_be_named_twice(command, plugins, tmp_path):
+    folder = tmp_path / "with spaces"
+    folder.mkdir()
+    (folder / "beside.py").write_text("KEPT = 0.125\n")
+    code = plugins[0].read_text("utf-8").replace("kept: float = 0.5", "kept: float = beside.KEPT")
+    own = folder / "own.py"
+    own.write_text(f"import beside\n{code}", encoding="utf-8")
+    done = command.inside("--plugins", own, own, "--help", output=tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"--magnitude\.kept FLOAT.*\(default: 0\.125\)", done.stdout, re.DOTALL)
+
+
+@pytest.mark.parametrize("script", ["models.py", "paper/table3_transfer.py"])
+def test_an_unknown_model_ends_a_comparison_before_it_begins(script, command, tmp_path):
+    one = dataclasses.replace(command, script=script)
+    flags = ("--models", "fm", "deepfn", "--seeds", 2, "--results", tmp_path / "results")
+    done = one.inside(*flags, output=tmp_path / "runs")
+    assert done.returncode == 2 and "Did you mean deepfm?" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_mistake_in_a_plugin_shows_where_it_is(command, tmp_path):
     (tmp_path / "wrong.py").write_text("import ihas_jax\n\nihas_jax.no_such_name\n")
     with pytest.raises(AttributeError, match="no_such_name"):
