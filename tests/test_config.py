@@ -66,6 +66,23 @@ def test_names_that_json_lacks_keep_their_defaults():
     assert config_from_json({"pep": {"epochs": 20}}) == Config()
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"xdeepfm_cin": ()}, "--model.xdeepfm-cin needs at least one width"),
+        ({"autoint_heads": 3}, "--model.autoint-heads 3 must divide --model.autoint-width"),
+        ({"name": "finalmlp", "finalmlp_heads": 3}, "--model.finalmlp-heads 3 must divide the"),
+        ({"name": "finalmlp", "hidden": ()}, "--model.finalmlp-heads 1 must divide the last"),
+        ({"ncf_pair": (1, 1)}, "--model.ncf-pair must be two positions of fields, not (1, 1)"),
+        ({"ncf_pair": (0, -1)}, "--model.ncf-pair must be two positions of fields, not (0, -1)"),
+    ],
+)
+def test_choices_of_a_model_fit_each_other(values, message):
+    with pytest.raises(InputError) as error:
+        ModelConfig(**values)
+    assert str(error.value).startswith(message)
+
+
 def test_the_configs_of_all_results_can_be_read():
     found = [json.loads(path.read_text("utf-8")) for path in RESULTS.glob("*.json")]
     configs = [values["config"] for values in found if "config" in values]
@@ -85,12 +102,15 @@ class Rich(MethodConfig):
     perhaps: Inner | None = None
     pairs: tuple[tuple[int, float], ...] = ()
     inners: tuple[Inner, ...] = ()
+    counts: tuple[Positive[int], ...] = ()
     top: Share[float] | None = None
     mode: Literal["a", 2] = "a"
     free: Any = ()
 
 
-FULL = Rich(Inner(2), Inner(3), ((1, 0.5), (2, 1)), (Inner(4), Inner(5)), 0.25, 2, free=True)
+FULL = Rich(
+    Inner(2), Inner(3), ((1, 0.5), (2, 1)), (Inner(4), Inner(5)), (6, 7), 0.25, 2, free=True
+)
 
 
 def test_options_of_nested_values_are_written_and_read_back():
@@ -106,6 +126,8 @@ def test_options_of_nested_values_are_written_and_read_back():
         ({"inner": Inner(0)}, "--rich.inner.least must be positive, not 0."),
         ({"perhaps": Inner(0)}, "--rich.perhaps.least must be positive, not 0."),
         ({"inner": None}, "--rich.inner must be Inner, not None."),
+        ({"inners": (Inner(1), Inner(0))}, "--rich.inners.least must be positive, not 0."),
+        ({"counts": (1, 0)}, "--rich.counts must be positive, not 0."),
         ({"top": 1.5}, "--rich.top must lie between 0 and 1, not 1.5."),
         ({"top": "high"}, "--rich.top must be float or None, not 'high'."),
         ({"mode": "2"}, "--rich.mode must be 'a' or 2, not '2'."),
@@ -337,6 +359,30 @@ def test_a_value_out_of_range_names_its_flag(flag, value):
         replaced(Config(), flag, value)
     assert str(error.value).startswith(f"--{flag} ") and " must " in str(error.value)
     assert str(value) in str(error.value)
+
+
+EDGES = {
+    "gates.bins": (3, None),
+    "model.hofm-order": (2,),
+    "optfs.temperature": (1.0,),
+    "model.dropout": (0.0, 1.0),
+    "optimizer.l2": (0.0,),
+    "search.stopping-share": (0.0, 0.99),
+    "seed": (0, 2**32 - 1),
+    "model.hidden": ((), (1,)),
+    "autodim.dims": ((1,), (1, 2)),
+    "optfs.rewind": (0, 9),
+    "pep.kept": (1.0,),
+    "pep.start": (-0.01,),
+}
+
+
+@pytest.mark.parametrize(("flag", "value"), [(f, v) for f, values in EDGES.items() for v in values])
+def test_a_value_at_the_edge_of_its_range_is_taken(flag, value):
+    name, _, rest = flag.replace("-", "_").partition(".")
+    config = replaced(Config(), flag, value)
+    part = config.of(option_kinds()[name]) if name in option_kinds() else getattr(config, name)
+    assert (getattr(part, rest) if rest else part) == value
 
 
 def test_the_reference_preset_has_the_choices_of_each_model():

@@ -60,12 +60,7 @@ def check_fields(config: Any, prefix: str = "") -> None:
         value, flag = getattr(config, name), prefix + name.replace("_", "-")
         if not _fits(value, hint):
             raise InputError(f"--{flag} must be {_shown(hint)}, not {value!r}.")
-        if dataclasses.is_dataclass(value):
-            check_fields(value, f"{flag}.")
-        elif value is not None:
-            for bound in _bounds_in(hint):
-                if not bound.holds(value):
-                    raise InputError(f"--{flag} {bound.words} {value}.")
+        _check_bounds(value, hint, flag)
 
 
 @functools.cache
@@ -85,18 +80,35 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is typing.Literal:
         return any(type(value) is type(one) and value == one for one in inner)
     if origin is tuple and isinstance(value, tuple):
-        kinds = inner[:1] * len(value) if inner[1:] == (...,) else inner
+        kinds = _kinds(value, inner)
         return len(kinds) == len(value) and all(map(_fits, value, kinds))
     if isinstance(value, bool) or hint is Any:
         return hint in (bool, Any)
     return isinstance(value, float | int if hint is float else origin or hint)
 
 
-def _bounds_in(hint: Any) -> list[Bound]:
-    """The bounds of a type and, where it is a union, of its parts."""
-    parts = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else ()
-    own = [note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Bound)]
-    return own + [bound for part in parts for bound in _bounds_in(part)]
+def _check_bounds(value: Any, hint: Any, flag: str) -> None:
+    """Checks the bounds that a type and its parts have for a value of this type."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(value):
+        check_fields(value, f"{flag}.")
+    elif origin in _UNIONS:
+        for part in inner:
+            if _fits(value, part):
+                _check_bounds(value, part, flag)
+    elif origin is tuple:
+        for one, kind in zip(value, _kinds(value, inner), strict=True):
+            _check_bounds(one, kind, flag)
+    elif origin is Annotated:
+        _check_bounds(value, inner[0], flag)
+        for note in inner[1:]:
+            if isinstance(note, Bound) and value is not None and not note.holds(value):
+                raise InputError(f"--{flag} {note.words} {value}.")
+
+
+def _kinds(value: tuple[Any, ...], inner: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The types of the entries of a tuple, of which a type has all or one for each."""
+    return inner[:1] * len(value) if inner[1:] == (...,) else inner
 
 
 def _shown(hint: Any) -> str:

@@ -108,7 +108,7 @@ def test_a_plugin_may_import_the_files_beside_it_and_be_named_twice(command, plu
     folder = tmp_path / "with spaces"
     folder.mkdir()
     (folder / "beside.py").write_text("KEPT = 0.125\n")
-    code = plugins[0].read_text("utf-8").replace("kept: float = 0.5", "kept: float = beside.KEPT")
+    code = plugins[0].read_text("utf-8").replace("] = 0.5", "] = beside.KEPT")
     own = folder / "own.py"
     own.write_text(f"import beside\n{code}", encoding="utf-8")
     done = command.inside("--plugins", own, own, "--help", output=tmp_path / "run")
