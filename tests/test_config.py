@@ -61,6 +61,11 @@ def test_json_has_the_options_of_the_method_and_those_that_differ():
     assert not {"dimreg", "gates", "options"} & values.keys()
 
 
+def test_json_has_a_method_that_is_not_registered_here():
+    config = Config(method="elsewhere", options=(PepConfig(kept=0.2),))
+    assert config_from_json(config_to_json(config)) == config
+
+
 def test_names_that_json_lacks_keep_their_defaults():
     assert config_from_json({"model": {"dim": 4}}) == Config(model=ModelConfig(dim=4))
     assert config_from_json({"pep": {"epochs": 20}}) == Config()
@@ -118,6 +123,7 @@ def test_options_of_nested_values_are_written_and_read_back():
         assert from_json(Rich, json.loads(json.dumps(to_json(options)))) == options
     old, new = Config(options=(Rich(),)), Config(options=(Rich(perhaps=Inner(2)),))
     assert differences(old, new) == ["rich.perhaps: None -> Inner(least=2)"]
+    assert differences(new, old) == ["rich.perhaps: Inner(least=2) -> None"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class Bound:
 
     Attributes:
       holds: whether a value is within the bound.
-      words: how the message of a value that is not goes on after the flag; the value follows.
+      words: what the message for a value outside says between the flag and the value.
     """
 
     holds: Callable[[Any], bool]
