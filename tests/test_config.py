@@ -186,6 +186,13 @@ def test_a_flag_that_there_is_not_is_refused(flag):
         replaced(Config(), flag, 1)
 
 
+def test_a_flag_leaves_all_others():
+    config = Config(options=(PepConfig(kept=0.2), SsedsConfig(0.1)), search=SearchConfig(3))
+    wanted = (PepConfig(kept=0.2, epochs=4), SsedsConfig(0.1))
+    assert replaced(config, "pep.epochs", 4) == dataclasses.replace(config, options=wanted)
+    assert replaced(config, "search.gate-every", 7).search == SearchConfig(3, 7)
+
+
 def test_flags_have_hyphens_or_underscores():
     for flag in ("search.gate-every", "search.gate_every"):
         assert replaced(Config(), flag, 7).search.gate_every == 7

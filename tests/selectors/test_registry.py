@@ -58,6 +58,13 @@ def test_a_registered_method_is_built_by_its_name_and_may_be_registered_anew(tin
     assert preset("small", "fm", "own").method == "own"
 
 
+def test_a_method_that_is_registered_anew_may_have_another_class_of_the_same_flag():
+    register_method("own", Method("Own", lambda *_: None, (Own,)))
+    other = options("own")
+    register_method("own", Method("Own", lambda *_: None, (other,)))
+    assert option_kinds()["own"] is other
+
+
 @pytest.mark.parametrize("name", ["pep", "none", "My-Method", "2nd", ""])
 def test_a_name_that_is_taken_or_none_is_refused(name):
     with pytest.raises(InputError, match=r"already|can't be the name of a method"):
