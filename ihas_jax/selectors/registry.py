@@ -105,9 +105,14 @@ def register_method(name: str, method: Method) -> None:
         defined anew, as in a notebook, replaces the one before.
 
     Raises:
-      InputError: the name or the flag of options is not a name or is taken, a field of options has
-        no default, or options can't be stored as JSON.
+      InputError: the name or the flag of options is not a name or is taken, options are not a tuple
+        of classes, a field of options has no default, or options can't be stored as JSON.
     """
+    if not isinstance(method.options, tuple):
+        raise InputError(
+            f"The options of the method {name!r} must be a tuple of classes, such as (MyConfig,), "
+            f"not {method.options}."
+        )
     taken: dict[str, Any] = {f.name: None for f in dataclasses.fields(Config)}
     for other, known in METHODS.items():
         taken |= {kind.flag: kind for kind in known.options if other != name}

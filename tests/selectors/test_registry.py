@@ -128,6 +128,8 @@ def test_options_that_are_none_or_cannot_be_stored_are_refused():
             register_method("own", Method("Own", lambda *_: None, (kind,)))
     with pytest.raises(InputError, match="subclasses of MethodConfig"):
         register_method("own", Method("Own", lambda *_: None, (PepConfig(),)))
+    with pytest.raises(InputError, match=r"must be a tuple of classes, such as \(MyConfig,\)"):
+        register_method("own", Method("Own", lambda *_: None, Own))
     assert "own" not in METHODS
 
 
