@@ -123,15 +123,22 @@ def register_method(name: str, method: Method) -> None:
                 f"The options {kind.__name__} of the method {name!r} have the flag {kind.flag!r}, "
                 "which is taken; choose another one."
             )
+        taken[kind.flag] = kind
     METHODS.register(name, method)
 
 
 def _require_options(kind: Any) -> None:
     """Raises: InputError: flags and JSON can't be made from a class of options."""
-    if not (isinstance(kind, type) and issubclass(kind, MethodConfig)):
-        raise InputError(f"The options of a method must be subclasses of MethodConfig, not {kind}.")
+    suits = isinstance(kind, type) and issubclass(kind, MethodConfig)
+    if not (suits and "__dataclass_fields__" in vars(kind)):
+        raise InputError(
+            "The options of a method must be subclasses of MethodConfig with @dataclass, not "
+            f"{kind}."
+        )
     require_name(getattr(kind, "flag", ""), f"the flag of {kind.__name__}")
     for f in dataclasses.fields(kind):
+        if f.name == "flag":
+            raise InputError(f"The flag of {kind.__name__} must have no type, or it is a field.")
         if f.default is f.default_factory is dataclasses.MISSING:
             raise InputError(f"The field {f.name!r} of {kind.__name__} needs a default.")
     default = kind()

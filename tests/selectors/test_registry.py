@@ -76,6 +76,11 @@ def options(flag):
     return dataclass(frozen=True)(type("Other", (MethodConfig,), {"flag": flag}))
 
 
+def test_two_classes_of_options_of_a_method_have_two_flags():
+    with pytest.raises(InputError, match="'own', which is taken"):
+        register_method("own", Method("Own", lambda *_: None, (Own, options("own"))))
+
+
 @pytest.mark.parametrize("flag", ["pep", "gates", "model", "seed", "a-b", "own"])
 def test_a_flag_that_is_taken_or_none_is_refused(flag):
     register_method("first", Method("First", lambda *_: None, (Own,)))
@@ -118,11 +123,21 @@ def test_options_that_are_none_or_cannot_be_stored_are_refused():
         flag = "lettered"
         letter: Letter = Letter.A
 
+    @dataclass(frozen=True)
     class Flagless(MethodConfig):
         pass
 
+    class Undecorated(Own):
+        flag = "undecorated"
+        more: float = 0.5
+
+    @dataclass(frozen=True)
+    class Typed(MethodConfig):
+        flag: str = "typed"
+
     wrong = {"stored as JSON": Lettered, "'' can't be the flag of Flagless": Flagless}
-    wrong |= {"subclasses of MethodConfig": ModelConfig}
+    wrong |= {"subclasses of MethodConfig": ModelConfig, "with @dataclass": Undecorated}
+    wrong |= {"flag of Typed must have no type": Typed}
     for message, kind in wrong.items():
         with pytest.raises(InputError, match=message):
             register_method("own", Method("Own", lambda *_: None, (kind,)))
