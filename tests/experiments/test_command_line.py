@@ -105,8 +105,9 @@ def test_flags_change_the_values_of_a_config(script):
     assert parse_config(["--pep.epochs", "3"], config) == wanted
     with pytest.raises(InputError, match=r"^--pep\.kept must lie between 0 and 1, not 2\.0\.$"):
         parse_config(["--pep.kept", "2"], config)
-    with pytest.raises(SystemExit):
-        parse_config(["--method", "nonsense"], config)
+    for flag in ("--method", "--model"):
+        with pytest.raises(SystemExit):
+            parse_config([flag, "nonsense"], config)
 
 
 def test_plugins_add_methods_with_their_presets_and_flags(parse, plugin):
