@@ -9,7 +9,6 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 # a tiny program takes longer to compile well than to run, here and in the processes of tests
 QUICK = (
     "--xla_backend_optimization_level=0",
-    "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 if not set(QUICK) <= set(os.environ.get("XLA_FLAGS", "").split()):
@@ -217,7 +216,7 @@ def small(tiny):
 def optimised():
     """Programs that a module makes are compiled as users' are: its runs take longer than that."""
     original = jax.jit
-    users = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+    users = {"xla_backend_optimization_level": 3}
 
     def jit(*arguments, **options):
         traced = isinstance(jnp.zeros(()), jax.core.Tracer)

@@ -37,7 +37,7 @@ def plugins(tmp_path_factory):
 
 
 @pytest.fixture
-def ran(command, plugins, quick, compiled):
+def ran(command, plugins):
     """A finished run of both, and a call of its command without them."""
     output = command.folder / "plugins"
     flags = ("--method", "magnitude", "--model", "cosines")
@@ -73,7 +73,7 @@ def test_the_model_of_the_example_is_its_equation(plugins):
     np.testing.assert_allclose(forward(model, variables, ids).logits, wanted, rtol=1e-5)
 
 
-def test_a_table_compares_a_method_of_a_plugin(command, plugins, quick, compiled):
+def test_a_table_compares_a_method_of_a_plugin(command, plugins):
     table = dataclasses.replace(command, script="paper/table2_overall.py")
     results = command.folder / "own_table2"
     flags = ("--methods", "magnitude", "--seeds", 2, "--trials", 2, "--results", results)
