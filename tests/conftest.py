@@ -2,17 +2,20 @@ from __future__ import annotations
 
 # ruff: noqa: E402
 import os
+from importlib.metadata import version
 
 # workers share the cores already: threads of K-means that wait for each other take them all
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 # a tiny program takes longer to compile well than to run, here and in the processes of tests
-QUICK = (
-    "--xla_backend_optimization_level=0",
-    "--xla_cpu_parallel_codegen_split_count=1",
-)
-if not set(QUICK) <= set(os.environ.get("XLA_FLAGS", "").split()):
-    os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *QUICK))
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
+USERS = {"xla_backend_optimization_level": 3}
+if version("jaxlib") < "0.11":  # later versions have no choice of emitters
+    QUICK |= {"xla_cpu_use_fusion_emitters": False}
+    USERS |= {"xla_cpu_use_fusion_emitters": True}
+FLAGS = [f"--{name}={str(value).lower()}" for name, value in QUICK.items()]
+if not set(FLAGS) <= set(os.environ.get("XLA_FLAGS", "").split()):
+    os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))
 
 import contextlib
 import gc
@@ -216,12 +219,11 @@ def small(tiny):
 def optimised():
     """Programs that a module makes are compiled as users' are: its runs take longer than that."""
     original = jax.jit
-    users = {"xla_backend_optimization_level": 3}
 
     def jit(*arguments, **options):
         traced = isinstance(jnp.zeros(()), jax.core.Tracer)
         if not traced:  # a program inside another one takes no options
-            options["compiler_options"] = users
+            options["compiler_options"] = USERS
         return original(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -363,12 +363,11 @@ def test_clusters_that_are_too_small_share_a_model_of_all_rows(stages, log):
 
 
 def test_what_is_missing_here_is_refused(stages, log):
-    for change in (
-        {"model": ModelConfig(dropout=0.2)},
-        {"gates": GateConfig(polarization=False)},
-        {"retrain": RetrainConfig(warm_start=True)},
+    for config in (
+        dataclasses.replace(CONFIG, model=ModelConfig(dropout=0.2)),
+        dataclasses.replace(CONFIG, retrain=RetrainConfig(warm_start=True)),
+        CONFIG.having(GateConfig(polarization=False)),
     ):
-        config = dataclasses.replace(CONFIG, **change)
         with pytest.raises(ValueError, match="no batch norm"):
             stages.run_stages(log, config, "fused", print)
 
