@@ -33,7 +33,7 @@ from ihas_jax.progress import console, say, track
 from ihas_jax.reporting.tables import Grid
 from ihas_jax.selectors import METHODS
 
-_STAGES = ("base", "search", "cluster", "retrain", "evaluate")
+_STAGES = ("base", "search", "choose", "retrain", "evaluate")
 _CHAIN = 4
 """The number of kills of one run before it may end."""
 _HEADINGS = ("trial", "wanted", "trials", "went wrong", "what came of them")

@@ -22,22 +22,17 @@ from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
 from ihas_jax.models import build_model, register_model
-from ihas_jax.models.base import Model, Variables
+from ihas_jax.models.base import Model
 from ihas_jax.models.forward import forward, init_model, predict
 from ihas_jax.nn.gates import sample_gates, select_gates
-from ihas_jax.pipeline.fit import Result, fit, fit_seeds
+from ihas_jax.pipeline.fit import fit, fit_seeds
 from ihas_jax.presets import preset
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.selectors.registry import register_method
-from ihas_jax.selectors.search import (
-    init_search,
-    make_gate_step,
-    make_model_step,
-    make_search_round,
-)
+from ihas_jax.selectors.search import init_search, make_search_round
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import load_bundle
-from ihas_jax.training.metrics import auc, score
+from ihas_jax.training.metrics import auc
 from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_rows
 from ihas_jax.training.seeds import over_seeds, stack_seeds
 from ihas_jax.training.steps import (
@@ -65,7 +60,6 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "OtherShareWarning",
-    "Result",
     "RetrainConfig",
     "Schema",
     "SearchConfig",
@@ -73,7 +67,6 @@ __all__ = [
     "SyntheticConfig",
     "TrainConfig",
     "TrainState",
-    "Variables",
     "auc",
     "build_model",
     "data_mesh",
@@ -84,8 +77,6 @@ __all__ = [
     "init_search",
     "init_train",
     "load_bundle",
-    "make_gate_step",
-    "make_model_step",
     "make_round",
     "make_search_round",
     "make_step",
@@ -100,7 +91,6 @@ __all__ = [
     "replaced",
     "replicate",
     "sample_gates",
-    "score",
     "select_gates",
     "shard_rows",
     "stack_seeds",

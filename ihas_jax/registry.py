@@ -35,6 +35,7 @@ class Registry(Mapping[str, Entry]):
     ) -> None:
         self.kind, self.flag = kind, flag
         self._entries = dict(entries)
+        self._reserved = reserved
         self._taken = {*entries, *reserved}
 
     def __getitem__(self, name: str) -> Entry:
@@ -55,10 +56,10 @@ class Registry(Mapping[str, Entry]):
         if name not in self._entries:
             near = get_close_matches(name, self._entries, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
+            names = ", ".join([*self._reserved, *self._entries])
             raise InputError(
-                f"--{self.flag} {name} names no {self.kind}.{hint} The {self.kind}s are "
-                f"{', '.join(self._entries)}; one of your own must be registered first, on a "
-                "command line by --plugins."
+                f"--{self.flag} {name} names no {self.kind}.{hint} The {self.kind}s are {names}; "
+                "one of your own must be registered first, on a command line by --plugins."
             )
         return self._entries[name]
 

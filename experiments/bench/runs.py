@@ -39,6 +39,9 @@ from ihas_jax.selectors.routing import make_router
 if HAS_TORCH:
     from bench import torch_stages
 
+STAGES = ("search", "choose", "retrain")
+"""The stages that ihas_jax and PyTorch both have."""
+
 
 def measure_memory(settings: Settings, rows: int, shape: Shape = "criteo") -> Row:
     """Peak resident memory of a training run against tables + moments + data + 1 GB."""
@@ -121,7 +124,7 @@ def measure_seeds(settings: Settings, seeds: int = 5, shape: Shape = "avazu") ->
 
 
 def measure_stages(data: Dataset, name: str, epochs: int, turns: int) -> Row:
-    """Search, cluster and retrain on a real log, the same number of epochs on both sides.
+    """Search, choice and retraining on a real log, the same number of epochs on both sides.
 
     Ours includes checkpoints and validation during pretraining, which torch's lacks, and
     compiling; the sides called "compiled" are the same run again in the same process, which
@@ -140,13 +143,12 @@ def measure_stages(data: Dataset, name: str, epochs: int, turns: int) -> Row:
             for kind in kinds:
                 stages.setdefault(f"torch {kind}", []).append(_torch_stages(data, config, kind))
         print(f"[stages] turn {turn + 1} of {turns}", file=sys.stderr)
-    names = ("search", "cluster", "retrain")
     medians = {
-        side: {n: round(float(np.median([run[n] for run in runs])), 3) for n in names}
+        side: {n: round(float(np.median([run[n] for run in runs])), 3) for n in STAGES}
         for side, runs in stages.items()
     }
     totals = {
-        side: float(np.median([sum(run[n] for n in names) for run in runs]))
+        side: float(np.median([sum(run[n] for n in STAGES) for run in runs]))
         for side, runs in stages.items()
     }
     goals = {f"torch {kind}": 5.0 for kind in ("fused", "sparse")}

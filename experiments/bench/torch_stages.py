@@ -82,7 +82,7 @@ def run_stages(
     epochs: dict[str, int] = {}
     with _timed(seconds, "search"):
         searched, epochs["search"] = stages.search(train, valid)
-    with _timed(seconds, "cluster"):
+    with _timed(seconds, "choose"):
         clusters = stages.cluster(searched, train[0], valid[0])
     with _timed(seconds, "retrain"):
         experts, routes, epochs["retrain"] = stages.retrain(clusters, train, valid)

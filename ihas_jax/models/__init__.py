@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ihas_jax.models.base import Model
+from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.parts import Network, Parts
 from ihas_jax.models.registry import MODELS, ClickModel, build_model, register_model
 
@@ -12,6 +12,7 @@ __all__ = [
     "Model",
     "Network",
     "Parts",
+    "Variables",
     "build_model",
     "register_model",
 ]

@@ -11,6 +11,7 @@ from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.selectors.base import Recipe, Selecting, Selector, Weights
 from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Plan, SearchResult, single
 from ihas_jax.selectors.registry import METHODS, Method, register_method
+from ihas_jax.selectors.search import make_gate_step, make_model_step
 from ihas_jax.selectors.selection import Selection, kept_coordinates, mark_largest
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "Transformed",
     "Weights",
     "kept_coordinates",
+    "make_gate_step",
+    "make_model_step",
     "mark_largest",
     "register_method",
     "single",

@@ -343,7 +343,7 @@ def log():
 def test_all_stages_run(stages, log, kind):
     lines = []
     result = stages.run_stages(log, CONFIG, kind, lines.append)
-    assert list(result["seconds"]) == ["search", "cluster", "retrain", "evaluate"]
+    assert list(result["seconds"]) == ["search", "choose", "retrain", "evaluate"]
     assert min(result["seconds"].values()) > 0
     assert 0.5 < result["auc"] < 1
     assert 0 < result["logloss"] < 1

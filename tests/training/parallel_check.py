@@ -15,8 +15,9 @@ import numpy as np
 import ihas_jax as ihas
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.batches import Feed, Rounds
-from ihas_jax.selectors import Selecting
+from ihas_jax.selectors import Selecting, make_gate_step, make_model_step
 from ihas_jax.training.loop import Task, train
+from ihas_jax.training.metrics import score
 
 BATCH, SIZES = 32, (7, 5, 6, 4)
 CONFIG = ihas.Config(
@@ -67,8 +68,8 @@ def check_steps(batch_norm: bool, tables: TableUpdates = "dense") -> dict[str, f
         parts = (config, model, selector)
         return (
             ihas.init_search(jax.random.key(1), *parts),
-            ihas.make_model_step(*parts, axis_name=axis_name),
-            ihas.make_gate_step(*parts, axis_name=axis_name),
+            make_model_step(*parts, axis_name=axis_name),
+            make_gate_step(*parts, axis_name=axis_name),
         )
 
     def run(state, model_step, gate_step, place):
@@ -173,7 +174,7 @@ def check_fit(folder: Path) -> dict[str, object]:
 
     def evaluate(variables):
         probs = np.asarray(predict(variables, valid.ids))
-        return ihas.score(valid.labels, probs), {}
+        return score(valid.labels, probs), {}
 
     def fit(name, epochs=2):
         task = Task(
