@@ -25,7 +25,16 @@ def config_to_json(config: Config) -> dict[str, Any]:
 
     All options of the config's method are there, and of other methods those that differ from the
     defaults.
+
+    Raises:
+      InputError: no registered method has such options.
     """
+    for options in config.options:
+        if options.flag not in option_kinds():
+            raise InputError(
+                f"No registered method has the options {type(options).__name__}; name the class in "
+                "its Method(..., options=(...,)) and register that."
+            )
     own = METHODS[config.method].options if config.method in METHODS else ()
     values = to_json(dataclasses.replace(config, options=()))
     del values["options"]

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from ihas_jax.errors import InputError
 from ihas_jax.models.base import (
     EMBEDDING,
     FACTORS,
@@ -199,6 +200,11 @@ def forward(
     if dropout_key is not None and axis_name is not None:
         dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
     logits, stats = _apply(model, variables, seen, dropout_key)
+    if logits.shape != ids.shape[:1]:
+        raise InputError(
+            f"{type(model.network).__name__} makes logits of the shape {list(logits.shape)}; "
+            f"{list(ids.shape[:1])} is needed, one logit for each row."
+        )
     if made is None:
         return Output(logits, 0.0, stats, None)
     stats = stats | made.stats if key is not None else stats

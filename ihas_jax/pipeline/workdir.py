@@ -134,7 +134,8 @@ def _compare(path: Path, new: About) -> ModelConfig | None:
     old = read_about(path, "Choose another --output.")
     if changed := differences_that_matter(old.config, new.config):
         message = f"{path} holds a run of another config: {'; '.join(changed)}."
-        if old.config.model.name != new.config.model.name and old.searched_by is None:
+        own = old.searched_by is None and "none" not in (old.config.method, new.config.method)
+        if own and old.config.model.name != new.config.model.name:
             raise InputError(
                 f"{message} Choose another --output for a run of {new.config.model.name} by its "
                 f"own search; add --searched-by {path} to that command for a run by the search of "

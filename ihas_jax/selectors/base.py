@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import jax.numpy as jnp
 import optax
 from jax import Array
 
 from ihas_jax.config import AdamConfig
+from ihas_jax.errors import InputError
 from ihas_jax.models.base import Params, Stats, Variables
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.selectors.plan import Plan, SearchResult
@@ -63,6 +64,13 @@ class Recipe:
     initial_weights: Literal["fresh", "initial_embeddings", "initial", "rewound"] = "fresh"
     stop_at_share: float | None = None
     stopping_split: Literal["valid", "test"] = "valid"
+
+    def __post_init__(self) -> None:
+        """Raises: InputError: a value is none of those that the field may have."""
+        for name, hint in get_type_hints(Recipe).items():
+            value, known = getattr(self, name), get_args(hint)
+            if get_origin(hint) is Literal and value not in known:
+                raise InputError(f"Recipe.{name} must be one of {known}, not {value!r}.")
 
 
 class Selector(ABC):

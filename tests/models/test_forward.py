@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
 from ihas_jax.models.base import FACTORS, VALUES, Model, Variables
 from ihas_jax.models.forward import (
@@ -235,3 +236,15 @@ def test_dropout_draws_from_a_key_of_its_own_and_another_on_each_device(tiny):
 
     for found, expected in compute(jax.random.key(0)):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_logits_of_a_wrong_shape_name_the_network():
+    class Column(nn.Module):
+        @nn.compact
+        def __call__(self, vectors, *, train):
+            return vectors["embedding"]["width_2"][:, :1, 0]
+
+    model = Model({"embedding": EmbeddingSpec((3, 4), 2)}, Column())
+    variables = Variables({"tables": {"embedding": {"width_2": jnp.ones((7, 2))}}, "network": {}})
+    with pytest.raises(InputError, match=r"Column makes logits of the shape \[5, 1\]; \[5\] is"):
+        forward(model, variables, np.zeros((5, 2), int))

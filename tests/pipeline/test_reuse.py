@@ -207,6 +207,8 @@ def test_another_model_in_the_folder_of_a_run_is_told_both_ways(searched, log):
     )
     with pytest.raises(InputError, match=words):
         fit(with_model(name="fm"), log, searched)
+    with pytest.raises(InputError, match="Use the old values to resume it"):  # it has no search
+        fit(dataclasses.replace(with_model(name="fm"), method="none"), log, searched)
 
 
 def test_a_run_by_its_own_search_takes_no_other(searched, log, tmp_path):

@@ -11,9 +11,11 @@ import pytest
 from ihas_jax.config import ModelConfig
 from ihas_jax.config.methods import AutoDimConfig, MethodConfig, PepConfig
 from ihas_jax.errors import InputError
-from ihas_jax.flags import config_from_json, option_kinds, replaced
+from ihas_jax.flags import config_from_json, config_to_json, option_kinds, replaced
 from ihas_jax.models import MODELS, ClickModel, build_model, register_model
+from ihas_jax.pipeline.fit import fit
 from ihas_jax.presets import preset
+from ihas_jax.selectors import Recipe
 from ihas_jax.selectors.registry import METHODS, Method, build_selector, register_method
 
 # class, epochs of pretraining, batches between gate steps where there are any
@@ -156,3 +158,21 @@ def test_a_registered_model_is_built_by_its_name():
         build_model(ModelConfig("factors"), (2, 3))
     with pytest.raises(InputError, match="already"):
         register_model("fm", MODELS["dnn"])
+
+
+def test_options_that_no_method_has_are_refused_before_a_run(tiny, small, tmp_path):
+    config = tiny.config.having(Own(kept=0.1))
+    with pytest.raises(InputError, match="No registered method has the options Own"):
+        fit(config, small, tmp_path / "run")
+    register_method("own", Method("Own", lambda *_: None, (Own,)))
+    assert config_to_json(config)["own"] == {"kept": 0.1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"gate_batches": "nevr"}, {"initial_weights": "old"}, {"stopping_split": "train"}],
+)
+def test_a_recipe_has_known_values(wrong):
+    (name,) = wrong
+    with pytest.raises(InputError, match=rf"Recipe\.{name} must be one of"):
+        Recipe(**{"gate_batches": "never", **wrong})
