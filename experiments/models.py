@@ -56,8 +56,11 @@ def main() -> None:
     names = arguments.models or tuple(MODELS)
     for name in names:
         MODELS.find(name)
-    configs = {name: replaced(arguments.config, "model.name", name) for name in names}
-    variants = [Variant(name, name, name, config) for name, config in configs.items()]
+    taught = bool(arguments.config.retrain.teachers)
+    start = replaced(arguments.config, "method", "none") if taught else arguments.config
+    configs = {name: replaced(start, "model.name", name) for name in names}
+    key = "student" if taught else ""
+    variants = [Variant(name, name, name, config, key) for name, config in configs.items()]
     record = common.Record(arguments)
     for _ in score_logs(record, lambda name, data: [v for v in variants if _carries(data, v)]):
         pass
@@ -89,11 +92,13 @@ def _lines(arguments: Arguments, rows: Sequence[dict[str, Any]], logs: dict[str,
         for row in rows
     ]
     headers = ("model", "equation", "parameters", "step", *map(markdown, logs))
+    teachers = arguments.config.retrain.teachers
     about = (
         "Parameters, and the time of a training step (row-wise updates, batch "
         f"{arguments.settings.batch_size}) as a multiple of the DNN's in the same process, "
         "medians of turns: at the shape of the full Avazu log. Test AUC over "
-        f"{arguments.seeds} seeds, mean ± standard deviation."
+        f"{arguments.seeds} seeds, mean ± standard deviation"
+        + (f", taught by {' '.join(teachers)}." if teachers else ".")
     )
     body = [*common.markdown_table(headers, cells, texts=(0, 1)), "", about]
     return common.report("Click models", body, arguments.config)

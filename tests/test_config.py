@@ -334,6 +334,8 @@ BAD = {
     "optembed.reach": (-0.1,),
     "optembed.mutation": (-0.1, 1.1),
     "sseds.kept": (-0.1, 1.1),
+    "retrain.teacher-weight": (-0.1, 1.1),
+    "retrain.teacher-folds": (0,),
     "dimreg.weight": (-0.1,),
     "dimreg.l1-ratio": (-0.1,),
     "dimreg.slope": (0.0,),

@@ -93,7 +93,8 @@ def variant_of(arguments: Arguments, method: str, data: Dataset, folder: Path) -
     """A method with its defaults, or with the best of its trials on validation rows."""
     default = default_of(arguments, method)
     config = best_of(default, data, folder / "trials", arguments.trials)
-    key = "base" if method == "none" else method
+    plain = "student" if arguments.config.retrain.teachers else "base"
+    key = plain if method == "none" else method
     return Variant(method, method, titles()[method], config, key, PAPER.get(method, {}))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ihas_jax.config.bounds import Bound, NotNegative, Positive
+from ihas_jax.config.bounds import Bound, NotNegative, Positive, Share
 
 TableUpdates = Literal["dense", "rowwise"]
+TeacherMean = Literal["probability", "log_odds"]
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,14 @@ class RetrainConfig:
 
     warm_start: bool = False
     """Start from the kept part of the searched tables instead of fresh random weights."""
+    teachers: tuple[str, ...] = ()
+    """The click models whose mean prediction is learnt in place of clicks, such as dnn:4 gdcn ffm.
+    A number after a colon is a number of seeds; base and search are the models of the run.
+    The search learns from the teachers too, unless its model is one of them."""
+    teacher_weight: Share[float] = 1.0
+    """The weight of the teachers in the labels of training rows; the clicks have the rest."""
+    teacher_mean: TeacherMean = "probability"
+    """Whether the mean of the teachers is taken of their probabilities or of their log-odds."""
+    teacher_folds: Positive[int] = 1
+    """Above 1, a teacher is trained once without each of this number of parts of the rows, and each
+    part is predicted by the training without it."""

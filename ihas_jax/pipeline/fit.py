@@ -16,13 +16,14 @@ from ihas_jax.data.split import SPLITS
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.chain import Chain, read_seconds
 from ihas_jax.pipeline.publish import present, read_published
-from ihas_jax.pipeline.reuse import SEARCHED, copy_stages, require_search
+from ihas_jax.pipeline.reuse import copy_search, require_search
 from ihas_jax.pipeline.stages import Stages
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.progress import say, track
 from ihas_jax.stages.run import Run
+from ihas_jax.stages.teachers import teachers_of
 
-StageName = Literal["all", "base", "search", "choose", "cluster", "retrain", "evaluate"]
+StageName = Literal["all", "base", "teach", "search", "choose", "cluster", "retrain", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def fit(
     with open_run(config, data, workdir, searched) as run:
         say(f"[Data] {_describe(data)}")
         if searched_by is not None:
-            copy_stages(run, searched_by, SEARCHED)
+            copy_search(run, searched_by)
         if run.searched_by is not None:
             say(f"[Search] The search is that of a run of {run.searched_by.name}.")
         return _fit([run], stage)[0]
@@ -158,6 +159,7 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
                 f"The data hold no {name} rows, so there is nothing to run on; prepare a longer "
                 "log and pass its folder as --data."
             )
+    teachers_of(config)
     if selector := Run(config, data, Path(), searched_by).selector:
         selector.check(len(data.train.labels))
     with track("[Data] check", sum(len(getattr(data, name).labels) for name in SPLITS)) as bar:

@@ -20,11 +20,14 @@ from ihas_jax.pipeline.workdir import (
     read_about,
 )
 from ihas_jax.stages.choose import retrains
+from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.run import Run
+from ihas_jax.stages.teachers import BASE, SEARCH, teach_after_search, teachers_of
 
-SEARCHED = ("search", "choose")
-"""The stages that a run reuses of the run that it is searched by."""
-_BASE = ("model.", "optimizer.", "train.", "seed:")
+_SEARCHED = ("search", "choose")
+_TRAINING = ("optimizer.", "train.", "seed:")
+_BASE = ("model.", *_TRAINING)
+_TEACHERS = "retrain.teacher"
 _NOT_SEARCH = ("cluster.", "retrain.")
 
 
@@ -48,7 +51,7 @@ def require_search(config: Config, data: Dataset, source: str | Path) -> ModelCo
             f"--searched-by {path} is a run on other data ({about.data} there, "
             f"{fingerprint(data)} here). Pass the same --data."
         )
-    if missing := [stage for stage in SEARCHED if stage not in _finished(path)]:
+    if missing := [stage for stage in _SEARCHED if stage not in _finished(path)]:
         raise InputError(
             f"--searched-by {path} is a run that has not finished its stage '{missing[0]}' yet. "
             "Finish that run first."
@@ -89,10 +92,23 @@ def _require_fit(config: Config, data: Dataset, path: Path, searched: ModelConfi
         )
 
 
+def copy_search(run: Run, source: str | Path) -> None:
+    """Copies search and choice of another run, and its teachers if they are those of this run.
+
+    Raises:
+      InputError: a folder can't be copied.
+    """
+    theirs = read_about(Path(source)).config
+    teachers = teachers_of(theirs)
+    same = teachers == teachers_of(run.config) and BASE not in [t.name for t in teachers]
+    copy_stages(run, source, (*_SEARCHED, TEACH) if teachers and same else _SEARCHED)
+
+
 def copy_stages(run: Run, source: str | Path, stages: Iterable[str]) -> None:
     """Copies finished stages of another run.
 
-    Stages that the run has already begun are not copied.
+    Stages that the run has already begun are not copied, nor are checkpoints of teachers, whose
+    predictions are all that a run needs.
 
     Raises:
       InputError: a folder can't be copied.
@@ -105,7 +121,7 @@ def copy_stages(run: Run, source: str | Path, stages: Iterable[str]) -> None:
         partial = run.workdir / f".{stage}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            shutil.copytree(path / stage, partial)
+            shutil.copytree(path / stage, partial, ignore=_folders if stage == TEACH else None)
         except OSError as error:
             raise InputError(f"{path / stage} can't be copied: {error.strerror}.") from None
         partial.replace(run.workdir / stage)
@@ -114,7 +130,7 @@ def copy_stages(run: Run, source: str | Path, stages: Iterable[str]) -> None:
 
 
 def reuse_stages(config: Config, data: Dataset, workdir: Path, source: Path) -> None:
-    """Copies the base model and the search of a finished run, if this run would train the same.
+    """Copies base model, teachers and search of a finished run, if this run would train the same.
 
     Nothing is copied from a run on other data.
 
@@ -136,13 +152,24 @@ def reuse_stages(config: Config, data: Dataset, workdir: Path, source: Path) -> 
 
 def _same_stages(about: About, config: Config) -> list[str]:
     """The stages of another run that have the same result with this config."""
-    changed = differences(about.config, config)
-    stages = []
-    if not any(line.startswith(_BASE) for line in changed):
-        stages.append("base")
-    if about.searched_by is None and all(line.startswith(_NOT_SEARCH) for line in changed):
-        stages.append("search")
-    return stages
+    old, changed = about.config, differences(about.config, config)
+    teachers = [teacher.name for teacher in teachers_of(config)]
+    same = {BASE: not any(line.startswith(_BASE) for line in changed)}
+    same[SEARCH] = about.searched_by is None and all(
+        line.startswith(_NOT_SEARCH) for line in changed
+    )
+    same[TEACH] = teachers_of(old) == teachers_of(config) and not any(
+        line.startswith((*_TRAINING, "retrain.teacher_folds")) for line in changed
+    )
+    taught = any(c.retrain.teachers and not teach_after_search(c) for c in (old, config))
+    if taught:
+        same[SEARCH] &= same[TEACH] and not any(line.startswith(_TEACHERS) for line in changed)
+    same[TEACH] &= bool(teachers) and all(same.get(teacher, True) for teacher in teachers)
+    return [stage for stage, equal in same.items() if equal]
+
+
+def _folders(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(folder) / name).is_dir()]
 
 
 def _finished(path: Path) -> dict[str, float]:

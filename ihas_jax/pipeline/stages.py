@@ -1,9 +1,10 @@
-"""The stages of a method: base, search, choose, retrain, evaluate."""
+"""The stages of a method: base, teach, search, choose, retrain, evaluate."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,10 +15,18 @@ from ihas_jax.selectors.plan import Plan
 from ihas_jax.serving.storage import save_bundle
 from ihas_jax.stages.base import train_base
 from ihas_jax.stages.choose import choose
-from ihas_jax.stages.evaluate import evaluate, evaluate_base
-from ihas_jax.stages.retrain import retrain
+from ihas_jax.stages.evaluate import (
+    evaluate,
+    evaluate_base,
+    evaluate_student,
+    score_teachers,
+)
+from ihas_jax.stages.lessons import Speaker, Taught
+from ihas_jax.stages.retrain import retrain, train_student
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import SearchRuns, search
+from ihas_jax.stages.search import SearchRuns, search, searched_transform
+from ihas_jax.stages.teach import teach
+from ihas_jax.stages.teachers import BASE, SEARCH, teach_after_search
 from ihas_jax.training.loop import Trained
 
 
@@ -32,28 +41,54 @@ class Stages:
         """Takes the method from the first run."""
         self.runs = runs
         self.base: list[Trained] = []
+        self.taught: list[Taught] = []
         self.search: list[SearchRuns] = []
         self.plans: list[Plan] = []
         self.retrained: list[list[Trained]] = []
 
     @property
     def stages(self) -> dict[str, Stage]:
-        """The stages by name, in their order; a run without a method has two of them."""
-        base = {"base": Stage(self._base)}
-        if self.runs[0].selector is None:
-            return base | {"evaluate": Stage(self._evaluate, ("base",))}
-        return base | {
-            "search": Stage(self._search),
-            "choose": Stage(self._choose, ("search",)),
-            "retrain": Stage(self._retrain, ("search", "choose")),
-            "evaluate": Stage(self._evaluate, ("base", "search", "choose", "retrain")),
-        }
+        """The stages by name, in their order; each needs those before it but the base model.
+
+        A run without a method has neither search nor choice, and retrains only if it has teachers.
+        """
+        run = self.runs[0]
+        work = {"search": self._search, "choose": self._choose} if run.selector else {}
+        if run.config.retrain.teachers:
+            teach = {"teach": self._teach}
+            work = {**work, **teach} if teach_after_search(run.config) else {**teach, **work}
+        if work:
+            work["retrain"] = self._retrain
+        base_teaches = BASE in run.config.retrain.teachers
+        stages = {"base": Stage(self._base)}
+        before: tuple[str, ...] = ()
+        for name, do in work.items():
+            before = ("base", *before) if name == "teach" and base_teaches else before
+            stages[name] = Stage(do, before)
+            before = (*before, name)
+        return stages | {"evaluate": Stage(self._evaluate, tuple(stages))}
 
     def _base(self) -> list[float]:
         self.base, longest = timed(
             lambda: train_base(self.runs), lambda base: max(one.seconds for one in base)
         )
         return [longest] * len(self.runs)
+
+    def _teach(self) -> list[float]:
+        own: dict[str, list[Speaker]] = {}
+        names = self.runs[0].config.retrain.teachers
+        if BASE in names:
+            found = zip(self.runs, self.base, strict=True)
+            own[BASE] = [Speaker(run.model, base.variables) for run, base in found]
+        if SEARCH in names:
+            own[SEARCH] = [
+                Speaker(run.searched_model, found.searched.variables, searched_transform(run))
+                for run, found in zip(self.runs, self.search, strict=True)
+            ]
+        self.taught = teach(self.runs, own)
+        pairs = zip(self.runs, self.taught, strict=True)
+        self.runs = [replace(run, taught=taught.labels) for run, taught in pairs]
+        return [taught.seconds for taught in self.taught]
 
     def _search(self) -> list[float]:
         self.search, longest = timed(
@@ -68,10 +103,12 @@ class Stages:
         return [seconds for _, seconds in chosen]
 
     def _retrain(self) -> list[float]:
-        done = [
-            timed(partial(retrain, *parts), lambda models: sum(one.seconds for one in models))
-            for parts in zip(self.runs, self.plans, self.search, strict=True)
-        ]
+        if self.runs[0].selector is None:
+            work = [partial(lambda run: [train_student(run)], run) for run in self.runs]
+        else:
+            parts = zip(self.runs, self.plans, self.search, strict=True)
+            work = [partial(retrain, *found) for found in parts]
+        done = [timed(one, lambda models: sum(m.seconds for m in models)) for one in work]
         self.retrained = [models for models, _ in done]
         return [seconds for _, seconds in done]
 
@@ -82,19 +119,32 @@ class Stages:
         start = time.monotonic()
         run, base = self.runs[i], self.base[i]
         histories = {"base": base.history}
-        if run.selector is None:
+        if run.selector is None and not self.taught:
             evaluation = evaluate_base(run, base)
+        elif run.selector is None:
+            (student,) = self.retrained[i]
+            evaluation = evaluate_student(run, base, student)
+            histories["student"] = student.history
         else:
             found, plan, retrained = self.search[i], self.plans[i], self.retrained[i]
             evaluation = evaluate(run, base, found, plan, retrained)
             histories |= _histories(found, plan, retrained)
         save_bundle(evaluation.bundle, run.workdir / "bundle")
         seconds = time.monotonic() - start
-        metrics = evaluation.metrics | {
-            "method": run.config.method,
-            "models": _models(run, evaluation.metrics),
-            "seconds": read_seconds(run) | {"evaluate": round(seconds, 3)},
-        }
+        teachers = {}
+        if self.taught:
+            teachers = {"teacher": score_teachers(run, self.taught[i])}
+            named = self.taught[i].histories.items()
+            histories |= {f"teacher {name}": history for name, history in named}
+        metrics = (
+            evaluation.metrics
+            | teachers
+            | {
+                "method": run.config.method,
+                "models": _models(run, evaluation.metrics),
+                "seconds": read_seconds(run) | {"evaluate": round(seconds, 3)},
+            }
+        )
         publish(run, metrics, histories, evaluation.shown)
         return seconds
 
@@ -103,7 +153,7 @@ def _models(run: Run, metrics: Mapping[str, Any]) -> dict[str, str]:
     """The name of the click model of each entry of the metrics that has scores."""
     own = run.config.model.name
     searched = run.searched_by.name if run.searched_by else own
-    names = {"base": own, "search": searched, run.config.method: own}
+    names = {"base": own, "search": searched, "student": own, run.config.method: own}
     return {name: model for name, model in names.items() if name in metrics}
 
 

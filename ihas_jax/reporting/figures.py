@@ -106,7 +106,9 @@ def draw_learning_curves(histories: dict[str, History]) -> Figure:
             "linewidth": 1.2,
         }
         epochs = [facts["epoch"] for facts in history]
-        loss_axis.plot(epochs, [facts["loss"] for facts in history], label=name, **style)
+        loss_axis.plot(
+            epochs, [facts.get("loss", np.nan) for facts in history], label=name, **style
+        )
         aucs = [facts["auc"] for facts in history]
         if np.isnan(aucs).any():
             name = f"{name} ({auc_text(history[int(np.isnan(aucs).argmax())])})"

@@ -25,9 +25,10 @@ _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"
 
 
 def titles() -> dict[str, str]:
-    """The titles of the models of `metrics.json`: base, search, and the methods."""
+    """The titles of the models of `metrics.json`: base, teachers, search, and the methods."""
     methods = {name: method.title for name, method in METHODS.items()}
-    return {"base": "base", "search": "search", "none": "base", **methods}
+    shared = ("base", "teacher", "search", "student")
+    return {**{name: name for name in shared}, "none": "base", **methods}
 
 
 def closing_table(metrics: dict[str, Any]) -> Grid:
@@ -138,13 +139,16 @@ def _selection(selection: dict[str, Any]) -> list[str]:
 def _name(metrics: dict[str, Any], key: str) -> str:
     """The title of a model, with its click model where a run has two of them."""
     models = metrics.get("models", {})
+    if key == "teacher":
+        return f"teacher: {' '.join(metrics[key]['models'])}"
     name = "search (iHAS-1)" if key == "search" and "ihas" in metrics else titles()[key]
     return f"{name}, {models[key]}" if len(set(models.values())) > 1 else name
 
 
 def _cells(metrics: dict[str, Any], key: str) -> list[str]:
     row, models = metrics[key], metrics.get("models", {})
-    same = models.get(key) == models.get("base")  # a gain over another click model says nothing
+    # a gain over another click model says nothing
+    same = key == "teacher" or models.get(key) == models.get("base")
     difference = row["auc"] - metrics["base"]["auc"]
     gain = f"{difference:+.4f}" if same and key != "base" and math.isfinite(difference) else ""
     return [auc_text(row), f"{row['logloss']:.4f}", f"{row['parameters']:,}", gain]
@@ -190,7 +194,8 @@ def _training_table(histories: dict[str, History]) -> list[str]:
     for name, history in histories.items():
         best = max(history, key=lambda facts: Scores(facts["auc"], facts["logloss"]).objective)
         lines.append(
-            f"| {name} | {len(history)} | {best['epoch']} | {auc_text(best)} | "
+            f"| {name} | {sum(facts['epoch'] >= 0 for facts in history)} | "
+            f"{'the start' if best['epoch'] < 0 else best['epoch']} | {auc_text(best)} | "
             f"{best['logloss']:.4f} |"
         )
     return lines

@@ -65,6 +65,7 @@ def model_task(
     epochs: int | None = None,
     round_: Round | None = None,
     transform: Transform | None = None,
+    start_counts: bool = False,
 ) -> Task:
     """The training of a click model on (some of) the training rows.
 
@@ -77,6 +78,7 @@ def model_task(
       epochs: train exactly these epochs and keep the last one, instead of stopping early.
       round_: a round of updates; by default that of the model alone.
       transform: the transform of the embeddings in validation.
+      start_counts: whether the state that the training starts from is a candidate of stopping.
     """
     predict = predictor(model, transform)
     ids, labels = valid or run.data.valid
@@ -93,6 +95,7 @@ def model_task(
         evaluate=evaluate,
         config=run.config.train,
         early_stopping=epochs is None,
+        start_counts=start_counts,
     )
 
 

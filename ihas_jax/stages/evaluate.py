@@ -19,6 +19,7 @@ from ihas_jax.selectors.base import Selecting
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.routing import Router, make_router
 from ihas_jax.serving.bundle import Bundle, Served
+from ihas_jax.stages.lessons import Taught
 from ihas_jax.stages.retrain import carried
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, require_selector
@@ -48,6 +49,19 @@ def evaluate_base(run: Run, base: Trained) -> Evaluation:
     """Scores the base model of a run without a method."""
     bundle = base_bundle(run, base)
     return Evaluation({"base": _score(run, "base", bundle).facts}, bundle, {})
+
+
+def evaluate_student(run: Run, base: Trained, student: Trained) -> Evaluation:
+    """Scores the base model of a run without a method, and the model that teachers taught."""
+    metrics, bundle = evaluate_base(run, base).metrics, base_bundle(run, student)
+    return Evaluation(metrics | {"student": _score(run, "student", bundle).facts}, bundle, {})
+
+
+def score_teachers(run: Run, taught: Taught) -> dict[str, Any]:
+    """Scores of the teachers' mean prediction of the test rows, and their size."""
+    scores = score(run.data.test.labels, taught.test).facts
+    size = {"parameters": taught.parameters, "bytes": 4 * taught.parameters}
+    return {**scores, **size, "models": list(run.config.retrain.teachers)}
 
 
 def evaluate(

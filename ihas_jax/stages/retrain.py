@@ -41,10 +41,16 @@ def retrain(run: Run, plan: Plan, search: SearchRuns) -> list[Trained]:
 
     The recipe of the method names the initial weights: fresh ones, or the kept part of initial or
     rewound weights of the search. With `retrain.warm_start` the searched tables take the place of
-    fresh ones.
+    fresh ones. A start from trained weights is a candidate of early stopping.
     """
     start = _start(run, search)
     return [_train(run, expert, start) for expert in carried(run, plan)]
+
+
+def train_student(run: Run) -> Trained:
+    """Trains the click model with all coordinates on what teachers say, with early stopping."""
+    task = model_task(run, "retrain", run.model)
+    return train_runs([run], [task], [fresh_state(run, task.name, run.model)])[0]
 
 
 def _train(run: Run, expert: Expert, start: Start) -> Trained:
@@ -53,7 +59,14 @@ def _train(run: Run, expert: Expert, start: Start) -> Trained:
     state = start(model, expert, fresh_state(run, name, model))
     constants = jax.tree.map(jnp.asarray, selection.constants(model.embedding))
     state = replace(state, constants=state.constants | constants)
-    task = model_task(run, name, model, rows=expert.rows, valid=_stopping(run, expert))
+    task = model_task(
+        run,
+        name,
+        model,
+        rows=expert.rows,
+        valid=_stopping(run, expert),
+        start_counts=_starts_trained(run),
+    )
     return train_runs([run], [task], [state])[0]
 
 
@@ -63,6 +76,12 @@ def _stopping(run: Run, expert: Expert) -> Split:
     if rows is not None:
         return Split(*(part[rows] for part in data.valid))
     return data.test if recipe.stopping_split == "test" else data.valid
+
+
+def _starts_trained(run: Run) -> bool:
+    """Whether retraining starts from trained weights."""
+    weights = require_selector(run).recipe.initial_weights
+    return weights == "rewound" or (weights == "fresh" and run.config.retrain.warm_start)
 
 
 def _start(run: Run, search: SearchRuns) -> Start:

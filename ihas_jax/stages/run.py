@@ -7,7 +7,7 @@ import json
 import os
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,22 +39,24 @@ class Run:
       workdir: the folder of the run.
       searched_by: the click model that another run searched for this one; None where the run
         searches for itself.
+      taught: `[n]` float32, what is learnt of the training rows in place of clicks, if anything.
     """
 
     config: Config
     data: Dataset
     workdir: Path
     searched_by: ModelConfig | None = None
+    taught: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def model(self) -> Model:
         """The click model with all coordinates and values."""
-        return self._build(self.config.model)
+        return self.build(self.config.model)
 
     @cached_property
     def searched_model(self) -> Model:
         """The click model of the search."""
-        return self.model if self.searched_by is None else self._build(self.searched_by)
+        return self.model if self.searched_by is None else self.build(self.searched_by)
 
     @cached_property
     def selector(self) -> Selector | None:
@@ -67,9 +69,9 @@ class Run:
         """The compact click model of an expert; see `retrain.carried` for the selection."""
         full, selection = self.model.embedding, expert.selection
         kept = None if selection.kept == all_coordinates(full) else selection.kept
-        return self._build(self.config.model, expert.rows, kept, selection.stored_values(full))
+        return self.build(self.config.model, expert.rows, kept, selection.stored_values(full))
 
-    def _build(
+    def build(
         self,
         config: ModelConfig,
         rows: np.ndarray | None = None,
@@ -124,6 +126,8 @@ class Run:
         Gate batches hold the given validation rows, or all.
         """
         train, valid, config = self.data.train, self.data.valid, self.config.train
+        if self.taught is not None:
+            train = Split(train.ids, self.taught)
         rows = np.arange(len(train.labels), dtype=np.int32) if rows is None else rows
         gates: dict[str, Any] = {}
         if gate_every:

@@ -84,6 +84,11 @@ def search(runs: Sequence[Run]) -> list[SearchRuns]:
     return [SearchRuns(*parts) for parts in zip(pretrained, rewound, searched, strict=True)]
 
 
+def searched_transform(run: Run) -> Selecting:
+    """The deterministic selection of the searched model."""
+    return Selecting(require_selector(run))
+
+
 def require_selector(run: Run) -> Selector:
     """The selector of a run that searches."""
     assert run.selector is not None

@@ -45,6 +45,8 @@ class Task:
       early_stopping: whether to stop early and keep the best epoch, or run all and keep the last.
       label: tells the task from others of the same name in logs.
       is_last: whether the facts of an epoch mean that it is the last one.
+      start_counts: whether the state that the training starts from is a candidate of early
+        stopping, as an epoch -1; a training from trained weights can then not end below them.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Task:
     early_stopping: bool = True
     label: str = ""
     is_last: Callable[[dict[str, float]], bool] = lambda facts: False
+    start_counts: bool = False
 
     @property
     def title(self) -> str:
@@ -171,8 +174,19 @@ class Trainer:
         """The result so far."""
         return Trained(self.best, self.state, self.progress.history, self.progress.seconds)
 
+    def begin(self) -> None:
+        """Scores the start of a training if it counts, once."""
+        if self.task.start_counts and not self.progress.history:
+            scores, more = self._validate()
+            facts = {"epoch": -1, **scores.facts, **more}
+            self.progress.best, self.progress.lowest = scores.objective, scores.logloss
+            self.progress.history.append(facts)
+            self.event("epoch", {"stage": self.task.name, **facts})
+            say(f"[{self.task.title}] start - [Metrics] {scores}")
+
     def train(self) -> None:
         """Trains rounds and epochs until the task is finished."""
+        self.begin()
         rounds, progress = self.task.rounds, self.progress
         round_ = jax.jit(self.task.round_, donate_argnums=0)
         resident = self.transfer(rounds.split, rounds.gate_split) if rounds.resident else None
@@ -216,11 +230,7 @@ class Trainer:
         with epochs of chance AUC in which only the logloss shows that it is learning.
         """
         task, progress = self.task, self.progress
-        try:
-            scores, more = task.evaluate(self.state.variables)
-        except DivergedError:
-            raise self._diverged("validation prediction", float("nan")) from None
-        self._require_finite("validation logloss", scores.logloss)
+        scores, more = self._validate()
         batches = task.rounds.feed.batches_per_epoch
         means = {name: total / batches for name, total in progress.sums.items()}
         facts = {"epoch": progress.epoch, **means, **scores.facts, **more}
@@ -242,8 +252,16 @@ class Trainer:
         if stalled:
             say(
                 f"[{task.title}] stops: neither AUC nor logloss improved for {progress.waited} "
-                f"epochs; keeps epoch {progress.best_epoch}"
+                f"epochs; keeps {epoch_name(progress.best_epoch)}"
             )
+
+    def _validate(self) -> tuple[Scores, dict[str, float]]:
+        try:
+            scores, more = self.task.evaluate(self.state.variables)
+        except DivergedError:
+            raise self._diverged("validation prediction", float("nan")) from None
+        self._require_finite("validation logloss", scores.logloss)
+        return scores, more
 
     def _require_finite(self, what: str, value: float) -> None:
         if not np.isfinite(value):
@@ -303,6 +321,11 @@ class Trainer:
         if not item.gate_rows.size:
             return shard_rows(item.rows, self.mesh), jnp.zeros((0, 0), jnp.int32)
         return shard_rows(item.rows, self.mesh), shard_rows(item.gate_rows, self.mesh)
+
+
+def epoch_name(epoch: int) -> str:
+    """What an epoch is called: its number, or the start of a training that counts as one."""
+    return "the start" if epoch < 0 else f"epoch {epoch}"
 
 
 def _batch(split: Split) -> Batch:

@@ -105,6 +105,8 @@ def _train(trainers: list[Trainer]) -> None:
 
     A finished seed stays in the stack, so that shapes do not change; its results are ignored.
     """
+    for trainer in trainers:
+        trainer.begin()
     rounds, mesh = trainers[0].task.rounds, trainers[0].mesh
     data, gate_data = trainers[0].transfer(rounds.split, rounds.gate_split)
     state = stack_seeds([trainer.state for trainer in trainers])

@@ -189,6 +189,41 @@ def test_the_log_stays_readable(ended):
     assert resumed == ["base", "base", "search/pretrain", "search", "retrain/cluster_1"]
 
 
+@pytest.fixture(scope="module")
+def taught(command):
+    """A run with two teachers that was killed in the training of each, and one in one go."""
+    flags = ("--method", "none", "--retrain.teachers", "gdcn", "dnn", "--train.max-epochs", 3)
+    run, said = command.folder / "taught", []
+    for teacher in ("gdcn_0", "dnn_0"):
+        process = command.start(*flags, output=run)
+        try:
+            said.append(end_inside(process, run, in_epoch(f"teach/{teacher}", 1), signal.SIGKILL))
+        finally:
+            process.kill()
+            process.wait()
+    said.append(command(*flags, output=run))
+    whole = command.folder / "taught_at_once"
+    assert command.inside(*flags, output=whole).returncode == 0
+    return run, whole, said
+
+
+def test_a_teacher_resumes_after_kill_9_bit_for_bit(taught):
+    ours, theirs, (first, second, last) = taught
+    assert first[0] == second[0] == -signal.SIGKILL and last.returncode == 0
+    assert "[teach/gdcn_0] resumes at epoch" in second[1]
+    assert "[teach/dnn_0] resumes at epoch" in last.stdout
+    assert "[teach/gdcn_0] epoch" not in last.stdout  # its predictions are there
+    for name in ("gdcn_0", "dnn_0"):
+        for split in ("train", "test"):
+            file = f"teach/{name}.{split}.npy"
+            np.testing.assert_array_equal(np.load(ours / file), np.load(theirs / file))
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (ours, theirs)]
+    for found in metrics:
+        found.pop("seconds")
+    assert metrics[0] == metrics[1]
+    assert_equal_trees(*([m.variables for m in load_bundle(run).models] for run in (ours, theirs)))
+
+
 def newest_item(folder: Path, item: str):
     newest = max(
         (path for path in folder.glob("*") if path.name.isdigit()), key=lambda p: int(p.name)

@@ -201,7 +201,7 @@ def test_every_expert_is_trained_and_stopped_by_its_own_rows(log, tmp_path, monk
     )
     seen, begun = [], []
 
-    def model_task(run, name, model, *, rows, valid):
+    def model_task(run, name, model, *, rows, valid, start_counts):
         seen.append((name, rows, valid))
 
     def train_runs(runs, tasks, states):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ihas_jax.config import ModelConfig
+from ihas_jax.config import ModelConfig, RetrainConfig
 from ihas_jax.pipeline import stages as module
 from ihas_jax.pipeline.stages import Stages
 from ihas_jax.selectors.plan import Expert, Plan
@@ -26,7 +26,9 @@ def done(tmp_path, monkeypatch):
             workdir=tmp_path / name,
             selector="gates",
             searched_by=searched,
-            config=SimpleNamespace(method="ihas", model=ModelConfig(name="fm")),
+            config=SimpleNamespace(
+                method="ihas", model=ModelConfig(name="fm"), retrain=RetrainConfig()
+            ),
         )
         for name, searched in (("a", None), ("b", ModelConfig(name="dnn")))
     ]

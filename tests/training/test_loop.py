@@ -94,6 +94,32 @@ def test_early_stopping(make_task, state, scores, epochs, kept):
     assert weight(trained.state.params) == 5 * epochs
 
 
+@pytest.mark.parametrize(
+    ("scores", "epochs", "kept"),
+    [
+        # no epoch is as good as the start, and the logloss never falls
+        ([(0.8, 0.3), (0.7, 0.4), (0.75, 0.4)], 2, -1),
+        # the second epoch is better; an equal one would not be
+        ([(0.8, 0.3), (0.8, 0.4), (0.9, 0.4), (0.9, 0.5), (0.7, 0.5)], 4, 1),
+    ],
+)
+def test_a_start_that_counts_is_a_candidate(make_task, state, scores, epochs, kept):
+    begun = state()
+    first = np.asarray(begun.params["network"]["mlp"]["output"]["kernel"])
+    task = replace(make_task(counting, scripted(*scores)), start_counts=True)
+    trained = train(task, begun, no_event)
+    assert [facts["epoch"] for facts in trained.history] == list(range(-1, epochs))
+    assert trained.history[0] == {"epoch": -1, "auc": 0.8, "logloss": 0.3}
+    if kept < 0:
+        found = trained.variables.params["network"]["mlp"]["output"]["kernel"]
+        np.testing.assert_array_equal(found, first)
+    else:
+        assert weight(trained.variables.params) == 5 * (kept + 1)
+    again = train(replace(task, evaluate=None), state(), no_event)
+    assert again.history == trained.history
+    jax.tree.map(np.testing.assert_array_equal, again.variables, trained.variables)
+
+
 def test_without_early_stopping_the_last_epoch_is_kept(make_task, state):
     task = make_task(counting, scripted((0.9, 0.1), (0.5, 0.5), (0.4, 0.6), (0.3, 0.7)), epochs=4)
     trained = train(replace(task, early_stopping=False), state(), no_event)

@@ -77,8 +77,11 @@ def flat(params):
     return [np.asarray(array) for array in arrays]
 
 
-def test_steps_are_those_of_a_network_written_out_in_numpy(float64, plain, data):
+@pytest.mark.parametrize("taught", [False, True])
+def test_steps_are_those_of_a_network_written_out_in_numpy(float64, plain, data, taught):
     step, _, state = plain
+    if taught:  # labels of students lie between a click and none
+        data = data._replace(labels=np.linspace(0.05, 0.9, len(data.labels)))
     expected = flat(state.params)
     moments = [(0 * p, 0 * p) for p in expected]
     for t, rows in enumerate(ROWS, start=1):
