@@ -54,9 +54,18 @@ def config_from_json(values: dict[str, Any]) -> Config:
             f"Config has no value named {', '.join(sorted(unknown))}. The options of a method of "
             "your own are known after the method is registered, on a command line by --plugins."
         )
+    values = _renewed(values)
     config = from_json(Config, {name: values[name] for name in values.keys() & names})
     options = [from_json(kinds[flag], values[flag]) for flag in values.keys() & kinds.keys()]
     return config.having(*options)
+
+
+def _renewed(values: dict[str, Any]) -> dict[str, Any]:
+    """Values under the names of today, since files of earlier versions are still read."""
+    retrain = dict(values.get("retrain", {}))
+    if retrain.pop("warm_start", False):
+        retrain["start"] = "tables"
+    return values | {"retrain": retrain}
 
 
 def replaced(config: Config, flag: str, value: Any) -> Config:

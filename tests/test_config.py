@@ -37,7 +37,7 @@ OTHER = Config(
     optimizer=OptimizerConfig(learning_rate=0.1 + 0.2, l2=0.0),
     train=TrainConfig(batch_size=7, checkpoint_seconds=0),
     search=SearchConfig(gate_every=5, gate_optimizer=AdamConfig(1e-4)),
-    retrain=RetrainConfig(warm_start=True),
+    retrain=RetrainConfig(start="tables"),
     seed=3,
     options=(
         GateConfig(threshold="literal", bins=100, reduction="sum", instance_wise=False),

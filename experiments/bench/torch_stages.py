@@ -65,7 +65,7 @@ def run_stages(
     if (
         model != ModelConfig(dim=model.dim, hidden=model.hidden)
         or gates != known
-        or config.retrain.warm_start
+        or config.retrain.start not in (None, "fresh")
     ):
         raise ValueError("no batch norm, dropout, torch's init, gate ablations or warm start here")
     torch.manual_seed(config.seed)

@@ -36,7 +36,7 @@ _SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "ihas": {
         "gates.l0_weight": (0.4, 0.8, 1.0, 1.2),
         "gates.weight": (1e-4, 1e-3, 1e-2),
-        "retrain.warm_start": (False, True),
+        "retrain.start": (None, "tables"),
     },
 }
 """The values that a method may try, in addition to those that all share."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from ihas_jax.config.bounds import Bound, NotNegative, Positive, Share
 
 TableUpdates = Literal["dense", "rowwise"]
+Start = Literal["fresh", "tables", "searched"]
 TeacherMean = Literal["probability", "log_odds"]
 
 
@@ -71,8 +72,9 @@ class SearchConfig:
 class RetrainConfig:
     """The retraining stage (Algorithm 1, lines 14 to 21)."""
 
-    warm_start: bool = False
-    """Start from the kept part of the searched tables instead of fresh random weights."""
+    start: Start | None = None
+    """The weights that retraining starts from, by default those that the method says.
+    tables and searched are the kept part of the searched tables, or of the whole searched model."""
     teachers: tuple[str, ...] = ()
     """The click models whose mean prediction is learnt in place of clicks, such as dnn:4 gdcn ffm.
     A number after a colon is a number of seeds; base and search are the models of the run.

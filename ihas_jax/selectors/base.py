@@ -52,8 +52,8 @@ class Recipe:
         steps (bi-level), the training batches, or none.
       epochs: length of the search; None stops early and keeps the best epoch.
       rewind_epochs: epochs of the search after which its weights are stored as the 'rewound' ones.
-      initial_weights: what retraining starts from: fresh weights, the initial embeddings of the
-        search, all initial weights of the search, or its rewound weights.
+      initial_weights: what retraining starts from: fresh weights, the searched model, the initial
+        embeddings of the search, all initial weights of the search, or its rewound weights.
       stop_at_share: share of kept coordinates at which the search ends.
       stopping_split: split that decides when retraining stops.
     """
@@ -61,7 +61,9 @@ class Recipe:
     gate_batches: Literal["validation", "training", "never"]
     epochs: int | None = None
     rewind_epochs: int = 0
-    initial_weights: Literal["fresh", "initial_embeddings", "initial", "rewound"] = "fresh"
+    initial_weights: Literal["fresh", "searched", "initial_embeddings", "initial", "rewound"] = (
+        "fresh"
+    )
     stop_at_share: float | None = None
     stopping_split: Literal["valid", "test"] = "valid"
 

@@ -20,6 +20,7 @@ from ihas_jax.stages.search import SearchRuns, pretrain_state, require_selector
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.steps import TABLES, TrainState
 
+_TRAINED = ("tables", "searched", "rewound")
 Start = Callable[[Model, Expert, TrainState], TrainState]
 """Makes the state that a training starts from: `start(compact model, expert, fresh state)`."""
 
@@ -39,9 +40,9 @@ def carried(run: Run, plan: Plan) -> tuple[Expert, ...]:
 def retrain(run: Run, plan: Plan, search: SearchRuns) -> list[Trained]:
     """Trains every expert of a plan on its training rows, with early stopping on its valid rows.
 
-    The recipe of the method names the initial weights: fresh ones, or the kept part of initial or
-    rewound weights of the search. With `retrain.warm_start` the searched tables take the place of
-    fresh ones. A start from trained weights is a candidate of early stopping.
+    `retrain.start` or else the recipe of the method names the initial weights: fresh ones, or the
+    kept part of the searched model, of its tables, or of initial or rewound weights of the search.
+    A start from trained weights is a candidate of early stopping.
     """
     start = _start(run, search)
     return [_train(run, expert, start) for expert in carried(run, plan)]
@@ -65,7 +66,7 @@ def _train(run: Run, expert: Expert, start: Start) -> Trained:
         model,
         rows=expert.rows,
         valid=_stopping(run, expert),
-        start_counts=_starts_trained(run),
+        start_counts=start_of(run) in _TRAINED,
     )
     return train_runs([run], [task], [state])[0]
 
@@ -78,25 +79,24 @@ def _stopping(run: Run, expert: Expert) -> Split:
     return data.test if recipe.stopping_split == "test" else data.valid
 
 
-def _starts_trained(run: Run) -> bool:
-    """Whether retraining starts from trained weights."""
-    weights = require_selector(run).recipe.initial_weights
-    return weights == "rewound" or (weights == "fresh" and run.config.retrain.warm_start)
+def start_of(run: Run) -> str:
+    """What retraining starts from."""
+    return run.config.retrain.start or require_selector(run).recipe.initial_weights
 
 
 def _start(run: Run, search: SearchRuns) -> Start:
-    """The start that the recipe of the method asks for."""
-    recipe = require_selector(run).recipe
-    if recipe.initial_weights == "fresh":
-        if run.config.retrain.warm_start:
-            return partial(_from_tables, run, search.searched.variables)
+    """The start of each expert."""
+    start = start_of(run)
+    if start == "fresh":
         return lambda model, expert, state: state
-    if recipe.initial_weights == "rewound" and search.rewound is not None:
-        source = search.rewound.variables
-    else:
-        source = pretrain_state(run).variables
-    tables_alone = recipe.initial_weights == "initial_embeddings"
-    return partial(_inherit, run, source, tables_alone=tables_alone)
+    if start == "tables":
+        return partial(_from_tables, run, search.searched.variables)
+    if start == "searched":
+        return partial(_inherit, run, search.searched.variables, tables_alone=False)
+    if start == "rewound" and search.rewound is not None:
+        return partial(_inherit, run, search.rewound.variables, tables_alone=False)
+    source = pretrain_state(run).variables
+    return partial(_inherit, run, source, tables_alone=start == "initial_embeddings")
 
 
 def _from_tables(
@@ -135,4 +135,6 @@ def _inherit(
         network = cut_network(full, model, source.params[NETWORK], network)
         own = {name: source.stats[name] for name in stats}
         stats = cut_network(full, model, own, stats)
+        # training takes the arrays of its start, which other experts start from, too
+        network, stats = jax.tree.map(jnp.copy, (network, stats))
     return replace(state, params={TABLES: tables, NETWORK: network}, stats=stats)

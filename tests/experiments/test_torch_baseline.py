@@ -365,7 +365,7 @@ def test_clusters_that_are_too_small_share_a_model_of_all_rows(stages, log):
 def test_what_is_missing_here_is_refused(stages, log):
     for config in (
         dataclasses.replace(CONFIG, model=ModelConfig(dropout=0.2)),
-        dataclasses.replace(CONFIG, retrain=RetrainConfig(warm_start=True)),
+        dataclasses.replace(CONFIG, retrain=RetrainConfig(start="tables")),
         CONFIG.having(GateConfig(polarization=False)),
     ):
         with pytest.raises(ValueError, match="no batch norm"):

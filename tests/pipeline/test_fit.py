@@ -113,7 +113,7 @@ def test_one_cluster_is_one_compact_model(run):
 
 
 def test_three_clusters_with_warm_start(run, plain):
-    config = changed(cluster={"clusters": 3, "min_rows": 10}, retrain={"warm_start": True})
+    config = changed(cluster={"clusters": 3, "min_rows": 10}, retrain={"start": "searched"})
     result = run(config, "base", "search")
     assert {cluster["model"] for cluster in result.metrics["clusters"]} == {
         "cluster_0",
@@ -124,7 +124,7 @@ def test_three_clusters_with_warm_start(run, plain):
 
 
 def test_warm_start_learns_from_the_searched_tables(run, plain):
-    warm = run(changed(retrain={"warm_start": True}), "base", "search", "choose")
+    warm = run(changed(retrain={"start": "tables"}), "base", "search", "choose")
     assert warm.metrics["search"] == plain.metrics["search"]
     assert warm.metrics["ihas"]["parameters"] == plain.metrics["ihas"]["parameters"]
     assert warm.metrics["ihas"]["auc"] != plain.metrics["ihas"]["auc"]
@@ -215,8 +215,8 @@ def test_a_damaged_file_of_a_run_is_named(log, plain, tmp_path, name):
 def test_a_run_of_a_version_with_other_values_is_named(log, plain, tmp_path):
     shutil.copytree(plain.workdir, tmp_path / "run")
     file = tmp_path / "run" / "config.json"
-    checksums.replace(file, file.read_bytes().replace(b'"warm_start"', b'"hot_start"'))
-    with pytest.raises(InputError, match=r"config\.json can't be read .*hot_start"):
+    checksums.replace(file, file.read_bytes().replace(b'"teachers"', b'"preachers"'))
+    with pytest.raises(InputError, match=r"config\.json can't be read .*preachers"):
         fit(PLAIN, log, tmp_path / "run")
 
 

@@ -146,7 +146,7 @@ def test_a_reused_base_model_is_not_trained_again(runs):
     [
         ("seed", 1, set()),
         ("pep.thresholds", "field", {"base"}),
-        ("retrain.warm_start", True, {"base", "search"}),
+        ("retrain.start", "tables", {"base", "search"}),
     ],
 )
 def test_stages_are_reused_that_nothing_touches(runs, log, tmp_path, flag, value, stages):

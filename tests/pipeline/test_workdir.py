@@ -96,7 +96,7 @@ def test_a_folder_remembers_the_searched_model(config, small, tmp_path):
     ("values", "stages"),
     [
         ({}, {"base", "search"}),
-        ({"cluster.clusters": 7, "retrain.warm_start": True}, {"base", "search"}),
+        ({"cluster.clusters": 7, "retrain.start": "tables"}, {"base", "search"}),
         ({"cluster.clusters": 7, "gates.weight": 0.3}, {"base"}),
         ({"train.batch_size": 9}, set()),
         ({"seed": 3}, set()),

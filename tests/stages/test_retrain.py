@@ -89,10 +89,14 @@ def test_initial_embeddings_leave_the_network_fresh(begun):
     jax.tree.map(np.testing.assert_array_equal, state.params, expected)
 
 
-@pytest.mark.parametrize("warm", [False, True])
-def test_a_warm_start_takes_the_searched_tables_alone(begun, warm):
+@pytest.mark.parametrize("start", [None, "fresh", "tables", "searched"])
+def test_a_start_takes_the_searched_tables_alone_or_all(begun, start):
     plan = single(Selection(((0,), (1,), (0, 1))))
-    run, ((_, state),) = begun(plan, retrain=RetrainConfig(warm_start=warm))
-    assert all_equal(state.params["tables"], 5.0) == warm
-    fresh = fresh_state(run, "retrain", run.expert_model(plan.experts[0])).params
-    jax.tree.map(np.testing.assert_array_equal, state.params["network"], fresh["network"])
+    run, ((task, state),) = begun(plan, retrain=RetrainConfig(start=start))
+    assert all_equal(state.params["tables"], 5.0) == (start in ("tables", "searched"))
+    assert task.start_counts == (start in ("tables", "searched"))
+    if start == "searched":
+        assert all_equal(state.params["network"], 5.0)
+    else:
+        fresh = fresh_state(run, "retrain", run.expert_model(plan.experts[0])).params
+        jax.tree.map(np.testing.assert_array_equal, state.params["network"], fresh["network"])
