@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from flax import linen as nn
 from jax import Array
 
 from ihas_jax.config.model import InitRule
-from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
-from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
+from ihas_jax.models.base import EMBEDDING, LINEAR, Model, VectorsByTable
+from ihas_jax.models.parts import Network, Parts, Wide
+from ihas_jax.models.turning import Freedom
 from ihas_jax.nn.interactions import pair_products
 from ihas_jax.nn.mlp import dense, to_logit
 
@@ -22,6 +25,9 @@ class AFM(Network):
     width: int
     dropout: float
     init_rule: InitRule
+    freedom: ClassVar[Freedom] = Freedom(
+        why="its attention reads products of vectors coordinate by coordinate"
+    )
 
     @nn.compact
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:

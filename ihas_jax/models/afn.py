@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
-from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
+from ihas_jax.models.base import EMBEDDING, LINEAR, Model, VectorsByTable
+from ihas_jax.models.parts import Network, Parts, Wide
+from ihas_jax.models.turning import Freedom
 from ihas_jax.nn.interactions import logarithmic
 from ihas_jax.nn.mlp import MLP, torch_uniform
 
@@ -23,6 +26,7 @@ class AFN(Network):
     wide: Wide
     mlp: MLP
     neurons: int
+    freedom: ClassVar[Freedom] = Freedom(why="it takes the logarithm of each coordinate")
 
     @nn.compact
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:

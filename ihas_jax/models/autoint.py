@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
-from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
+from ihas_jax.models.base import EMBEDDING, LINEAR, NETWORK, Model, Params, VectorsByTable
+from ihas_jax.models.parts import Network, Parts, Wide
+from ihas_jax.models.turning import Freedom, first_layer, leaf, turned_layer, with_leaves
+from ihas_jax.nn.axes import Axes
 from ihas_jax.nn.mlp import MLP, dense, to_logit, torch_uniform, uniform
 
 
@@ -40,6 +44,7 @@ class AutoInt(Network):
     width: int
     heads: int
     layers: int
+    freedom: ClassVar[Freedom] = Freedom("common")
 
     @nn.compact
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
@@ -52,6 +57,15 @@ class AutoInt(Network):
         x = nn.relu(x + dense(self.width, "residual", e, rule))
         attended = to_logit("output", x.reshape(len(x), -1), rule, 0.0)
         return self.wide(vectors) + attended + self.mlp(self.flat(vectors), train=train)
+
+    @nn.nowrap
+    def absorb(self, params: Params, axes: Axes) -> Params:
+        """The projections, which fields share, and the first layer take on the map."""
+        network, back = params[NETWORK], axes.backward[0, 0]
+        leaves = turned_layer(network, f"mlp/{first_layer(self.mlp)}", axes)
+        for name in ("projection/kernel", "residual/kernel"):
+            leaves[name] = back @ leaf(network, name)
+        return params | {NETWORK: with_leaves(network, leaves)}
 
 
 def build_autoint(parts: Parts) -> Model:

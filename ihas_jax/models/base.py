@@ -24,6 +24,8 @@ Constants = dict[str, Any]
 
 EMBEDDING = "embedding"
 """Name of the table that selection methods act on; every model has it."""
+LINEAR = "linear"
+"""Name of the table of first-order weights, `[V, 1]`; selection methods leave it alone."""
 NETWORK = "network"
 """Name of the network's parameters and statistics."""
 FACTORS = "factors"

@@ -7,14 +7,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.base import EMBEDDING, NETWORK, Model, Params, VectorsByTable
 from ihas_jax.models.parts import Network, Parts
+from ihas_jax.models.turning import (
+    Freedom,
+    leaf,
+    turn_rows,
+    turned_layer,
+    with_leaves,
+)
+from ihas_jax.nn.axes import Axes
 from ihas_jax.nn.interactions import cross, cross_gated, cross_matrix
 from ihas_jax.nn.mlp import MLP, to_logit, torch_uniform
 
@@ -64,6 +72,9 @@ class CrossDeep(Network):
     mlp: MLP
     crosses: Crosses
     prior: float
+    freedom: ClassVar[Freedom] = Freedom(
+        why="its crosses multiply embeddings coordinate by coordinate"
+    )
 
     @nn.compact
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
@@ -71,6 +82,28 @@ class CrossDeep(Network):
         flat = self.flat(vectors)
         x = jnp.concatenate([self.crosses(flat), self.mlp(flat, train=train)], axis=1)
         return to_logit("output", x, self.mlp.init_rule, self.prior)
+
+
+class DCN(CrossDeep):
+    """The cross network whose layers multiply all coordinates of x_0 by one number."""
+
+    freedom: ClassVar[Freedom] = Freedom("own")
+
+    @nn.nowrap
+    def absorb(self, params: Params, axes: Axes) -> Params:
+        """All layers take on the map; biases of crosses are turned as embeddings are."""
+        network, size = params[NETWORK], self.embedding.coordinates
+        leaves = turned_layer(network, "output", axes)
+        if self.mlp.hidden:
+            leaves |= turned_layer(network, "mlp/hidden_0", axes)
+        else:  # the MLP passes embeddings on
+            leaves |= turned_layer(with_leaves(network, leaves), "output", axes, size)
+        for i in range(self.crosses.layers):
+            weight, bias = f"crosses/weight_{i}", f"crosses/bias_{i}"
+            leaves[weight] = turn_rows(leaf(network, weight), axes)
+            blocks = leaf(network, bias).reshape(axes.mean.shape)
+            leaves[bias] = (blocks @ axes.forward[:, 0]).ravel()
+        return params | {NETWORK: with_leaves(network, leaves)}
 
 
 def build_dcn(parts: Parts) -> Model:
@@ -91,4 +124,5 @@ def build_gdcn(parts: Parts) -> Model:
 def _build(parts: Parts, kind: Cross) -> Model:
     spec = parts.embedding()
     crosses = Crosses(kind, parts.config.cross_layers)
-    return Model({EMBEDDING: spec}, CrossDeep(spec, parts.mlp(output=False), crosses, parts.prior))
+    network = DCN if kind == "vector" else CrossDeep
+    return Model({EMBEDDING: spec}, network(spec, parts.mlp(output=False), crosses, parts.prior))

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
-from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
+from ihas_jax.models.base import EMBEDDING, LINEAR, NETWORK, Model, Params, VectorsByTable
+from ihas_jax.models.parts import Network, Parts, Wide
+from ihas_jax.models.turning import (
+    Freedom,
+    centre_products,
+    first_layer,
+    others,
+    turned_layer,
+    with_leaves,
+)
+from ihas_jax.nn.axes import Axes
 from ihas_jax.nn.interactions import pooled_products
 from ihas_jax.nn.mlp import MLP
 
@@ -15,11 +27,19 @@ class DeepFM(Network):
 
     wide: Wide
     mlp: MLP
+    freedom: ClassVar[Freedom] = Freedom("rotation", shift=True)
 
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
         """Looked-up vectors -> logits `[B]`."""
         second = pooled_products(self.aligned(vectors)).sum(axis=1)
         return self.wide(vectors) + second + self.mlp(self.flat(vectors), train=train)
+
+    @nn.nowrap
+    def absorb(self, params: Params, axes: Axes) -> Params:
+        """As FM and MLP do: first-order weights and the first layer share the means."""
+        params = centre_products(params, self.embedding, axes, others(axes.mean))
+        leaves = turned_layer(params[NETWORK], f"mlp/{first_layer(self.mlp)}", axes)
+        return params | {NETWORK: with_leaves(params[NETWORK], leaves)}
 
 
 def build_deepfm(parts: Parts) -> Model:

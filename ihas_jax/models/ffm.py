@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import numpy as np
+from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
-from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
+from ihas_jax.models.base import EMBEDDING, LINEAR, Model, Params, VectorsByTable
+from ihas_jax.models.parts import Network, Parts, Wide
+from ihas_jax.models.turning import Freedom, centre_products
+from ihas_jax.nn.axes import Axes
 from ihas_jax.nn.interactions import field_aware_products
 
 
@@ -17,12 +23,24 @@ class FFM(Network):
     """
 
     wide: Wide
+    freedom: ClassVar[Freedom] = Freedom("paired", shift=True)
 
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
         """Looked-up vectors -> logits `[B]`."""
         return self.wide(vectors) + field_aware_products(by_field(self.aligned(vectors))).sum(
             (1, 2)
         )
+
+    @nn.nowrap
+    def free_vectors(self) -> np.ndarray:
+        """All but those of a field for itself, which nothing reads."""
+        return ~np.eye(len(self.embedding.sizes), dtype=bool)
+
+    @nn.nowrap
+    def absorb(self, params: Params, axes: Axes) -> Params:
+        """First-order weights take on what inner products made of the means."""
+        partners = axes.mean.swapaxes(0, 1) * self.free_vectors()[..., None]
+        return centre_products(params, self.embedding, axes, partners)
 
 
 def by_field(e: Array) -> Array:

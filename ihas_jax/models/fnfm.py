@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
+from ihas_jax.models.base import EMBEDDING, LINEAR, Model, VectorsByTable
 from ihas_jax.models.ffm import by_field
-from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
+from ihas_jax.models.parts import Network, Parts, Wide
+from ihas_jax.models.turning import Freedom
 from ihas_jax.nn.interactions import field_aware_products
 from ihas_jax.nn.mlp import MLP, regularize
 
@@ -21,6 +24,9 @@ class FNFM(Network):
 
     wide: Wide
     mlp: MLP
+    freedom: ClassVar[Freedom] = Freedom(
+        why="its MLP reads products of vectors coordinate by coordinate"
+    )
 
     @nn.compact
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:

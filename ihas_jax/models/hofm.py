@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import numpy as np
+from flax import linen as nn
 from jax import Array
 
-from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
-from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
+from ihas_jax.models.base import EMBEDDING, LINEAR, Model, Params, VectorsByTable
+from ihas_jax.models.parts import Network, Parts, Wide
+from ihas_jax.models.turning import Freedom, centre_products, others
+from ihas_jax.nn.axes import Axes
 from ihas_jax.nn.interactions import anova, pooled_products
 
 
@@ -18,6 +24,7 @@ class HOFM(Network):
 
     wide: Wide
     order: int
+    freedom: ClassVar[Freedom] = Freedom("rotation", shift=True)
 
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
         """Looked-up vectors -> logits `[B]`."""
@@ -27,6 +34,17 @@ class HOFM(Network):
         for t in range(3, self.order + 1):
             pooled += anova(slices[:, :, t - 2], t)
         return self.wide(vectors) + pooled.sum(axis=1)
+
+    @nn.nowrap
+    def free_vectors(self) -> np.ndarray:
+        """Those of the second order; products of three and more have no inner product."""
+        return np.arange(self.order - 1) == np.zeros((len(self.embedding.sizes), 1))
+
+    @nn.nowrap
+    def absorb(self, params: Params, axes: Axes) -> Params:
+        """First-order weights take on what inner products made of the means."""
+        partners = others(axes.mean) * self.free_vectors()[..., None]
+        return centre_products(params, self.embedding, axes, partners)
 
 
 def build_hofm(parts: Parts) -> Model:

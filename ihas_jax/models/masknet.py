@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
 from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
 from ihas_jax.models.parts import Network, Parts
+from ihas_jax.models.turning import Freedom
 from ihas_jax.nn.mlp import MLP, dense, torch_uniform
 
 
@@ -48,6 +51,7 @@ class MaskNet(Network):
     blocks: int
     width: int
     ratio: float
+    freedom: ClassVar[Freedom] = Freedom(why="its layer norm and its masks act on each coordinate")
 
     @nn.compact
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 
 from ihas_jax.config import ModelConfig
-from ihas_jax.models.base import EMBEDDING, VectorsByTable
+from ihas_jax.models.base import EMBEDDING, LINEAR, Params, VectorsByTable
+from ihas_jax.models.turning import Freedom
+from ihas_jax.nn.axes import Axes
 from ihas_jax.nn.embedding import EmbeddingSpec, Kept, Vectors, align, flatten
 from ihas_jax.nn.mlp import MLP
-
-LINEAR = "linear"
-"""Name of the table of first-order weights, `[V, 1]`; selection methods leave it alone."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,11 @@ class Network(nn.Module):
 
     Attributes:
       embedding: the table's shape.
+      freedom: the maps of its embeddings that the network can absorb; none unless it says so.
     """
 
     embedding: EmbeddingSpec
+    freedom: ClassVar[Freedom] = Freedom(why="its network does not say which maps it can absorb")
 
     def aligned(self, vectors: VectorsByTable) -> Array:
         """Embeddings `[B, N, D]`, zero at removed coordinates."""
@@ -110,3 +113,32 @@ class Network(nn.Module):
     def flat(self, vectors: VectorsByTable) -> Array:
         """The kept coordinates alone, `[B, sum(widths)]`."""
         return flatten(self.embedding, vectors[EMBEDDING])
+
+    @nn.nowrap
+    def free_vectors(self) -> np.ndarray:
+        """`[N, M]` of bool, the vectors to which the freedom of maps applies."""
+        return np.ones((len(self.embedding.sizes), self.embedding.vectors_per_field), bool)
+
+    @nn.nowrap
+    def readings(self, params: Params) -> np.ndarray | None:
+        """`[N, D, H]`, weights through which alone embeddings act, H linear units; None without.
+
+        Args:
+          params: `tables` and `network`.
+        """
+        return None
+
+    @nn.nowrap
+    def absorb(self, params: Params, axes: Axes) -> Params:
+        """Parameters of the same function for an embedding table of new coordinates.
+
+        Args:
+          params: `tables` and `network`, with the embedding table before it is turned; it stays as
+            it is here.
+          axes: the new coordinates, which `freedom` allows.
+
+        Raises:
+          InputError: nothing is free.
+        """
+        self.freedom.check()
+        raise NotImplementedError(f"{type(self).__name__} lacks the method absorb")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
 from ihas_jax.config.model import InitRule
-from ihas_jax.models.base import EMBEDDING, Model, VectorsByTable
-from ihas_jax.models.parts import LINEAR, Network, Parts, Wide
+from ihas_jax.models.base import EMBEDDING, LINEAR, Model, VectorsByTable
+from ihas_jax.models.parts import Network, Parts, Wide
+from ihas_jax.models.turning import Freedom
 from ihas_jax.nn.interactions import compress
 from ihas_jax.nn.mlp import MLP, to_logit, torch_uniform
 
@@ -46,6 +49,9 @@ class XDeepFM(Network):
     wide: Wide
     mlp: MLP
     cin: CompressedInteractions
+    freedom: ClassVar[Freedom] = Freedom(
+        why="its interaction network multiplies vectors coordinate by coordinate"
+    )
 
     @nn.compact
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
