@@ -82,13 +82,13 @@ def own_axes(
     for place in zip(*np.nonzero(free), strict=True):
         forward[place], backward[place] = principal_map(second[place], reading[place], floor)
     worth = importance(second, reading @ reading.swapaxes(-1, -2), forward, backward)
-    order = np.argsort(-worth, axis=-1, kind="stable")
-    order = np.where(free[..., None], order, np.arange(order.shape[-1]))
+    raw, turned = Axes(mean, forward, backward, worth), free[..., None]
+    best = _sorted(raw)
     return Axes(
         mean,
-        np.take_along_axis(forward, order[..., None, :], -1),
-        np.take_along_axis(backward, order[..., None], -2),
-        np.take_along_axis(worth, order, -1),
+        np.where(turned[..., None], best.forward, forward),
+        np.where(turned[..., None], best.backward, backward),
+        np.where(turned, best.importance, worth),
     )
 
 
@@ -128,33 +128,43 @@ def shared_axes(
     return Axes(mean, forward, backward, importance(second, squared, forward, backward))
 
 
-def paired_axes(mean: np.ndarray, second: np.ndarray) -> Axes:
+def paired_axes(mean: np.ndarray, second: np.ndarray, reading: np.ndarray) -> Axes:
     """Axes of the two vectors of each pair of fields that meet in an inner product.
 
-    If one is mapped by A, the other is by the inverse of its transpose. Both get diagonal second
-    moments (balanced axes); their importance is the second moment of their product along an axis,
-    which is lost if either drops it. Axes in which one of them is constant get maps of equal length.
+    If one is mapped by A, the other is by the inverse of its transpose. The second moments of both
+    get diagonal and equal (balanced axes). Both get the mean of their importances, since an axis is
+    lost if either drops it. Axes in which one is constant get maps of equal length.
 
     Args:
       mean: `[N, N, d]`, what is subtracted; `[n, m]` is field n's vector for field m.
       second: C, `[N, N, d, d]`, about the mean.
+      reading: a square root of G, `[N, N, d, d]`.
     """
     forward, backward = _same(second)
-    worth = np.zeros_like(mean)
     for i, j in zip(*np.triu_indices(len(mean), 1), strict=True):
-        ahead, back = principal_map(second[i, j], root(second[j, i]), FELT)
+        ahead, back = principal_map(second[i, j], reading[i, j], FELT)
         spread = np.einsum("ki,kl,li->i", ahead, second[i, j], ahead)
         other = np.einsum("ik,kl,il->i", back, second[j, i], back)
         varies = (spread > _RANK * spread.max()) & (other > _RANK * other.max())
         lengths = np.linalg.norm(back, axis=1) / np.linalg.norm(ahead, axis=0)
         scale = np.sqrt(np.sqrt(np.where(varies, other, 1) / np.where(varies, spread, 1)))
         scale = np.where(varies, scale, np.sqrt(lengths))
-        order = np.argsort(-spread * other, kind="stable")
-        ahead, back = (ahead * scale)[:, order], (back / scale[:, None])[order]
-        forward[i, j], backward[i, j] = ahead, back
-        forward[j, i], backward[j, i] = back.T, ahead.T
-        worth[i, j] = worth[j, i] = np.maximum((spread * other)[order], 0)
-    return Axes(mean, forward, backward, worth)
+        forward[i, j], backward[i, j] = ahead * scale, back / scale[:, None]
+        forward[j, i], backward[j, i] = backward[i, j].T, forward[i, j].T
+    worth = importance(second, reading @ reading.swapaxes(-1, -2), forward, backward)
+    worth = (worth + worth.swapaxes(0, 1)) / 2
+    return _sorted(Axes(mean, forward, backward, worth))
+
+
+def _sorted(axes: Axes) -> Axes:
+    """The axes of each vector by falling importance."""
+    order = np.argsort(-axes.importance, axis=-1, kind="stable")
+    return Axes(
+        axes.mean,
+        np.take_along_axis(axes.forward, order[..., None, :], -1),
+        np.take_along_axis(axes.backward, order[..., None], -2),
+        np.take_along_axis(axes.importance, order, -1),
+    )
 
 
 def _same(second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, FACTORS, Model, Variables
 from ihas_jax.models.forward import forward, look_up, table_index
 from ihas_jax.models.parts import Network
@@ -34,16 +35,18 @@ def find_axes(
     ids: np.ndarray,
     rows: np.ndarray | None = None,
     *,
-    curvature: bool = False,
+    by: Literal["loss", "weights"] = "loss",
 ) -> Axes:
     """The best axes that the model's freedom allows, and what each is worth on some rows.
 
+    The importance of an axis is about twice the rise of the mean log loss when the axis is dropped:
+    the second moment of the change of the logit, each row weighted by p (1 - p), which is the
+    curvature of its loss. Clicks are not asked for: the first-order term of a trained model is zero
+    on average, and rows that it knows by heart have small residuals, but not small curvature.
+
     Where all that a model does with its embeddings goes through linear units (DNN, Wide & Deep,
-    FinalMLP), the importance of an axis is the variance that it adds to these units. Elsewhere, and
-    everywhere with `curvature`, it is about twice the rise of the mean log loss when the axis is
-    dropped: the second moment of the change of the logit, each row weighted by p (1 - p), which is
-    the curvature of its loss. Clicks are not asked for: the first-order term of a trained model is
-    zero on average, and rows that it knows by heart have small residuals, but not small curvature.
+    FinalMLP), 'weights' takes the variance that an axis adds to these units instead, which is exact
+    but does not know what the units are worth: cut and not trained again, a DNN loses more.
 
     A model without freedom gets its raw coordinates, with their importance.
 
@@ -52,13 +55,17 @@ def find_axes(
       variables: its variables.
       ids: `[n, N]`, the training rows.
       rows: indices of the rows to take, such as those of a cluster; None for all.
-      curvature: measure by the logit also where there are linear units.
+      by: what importance is measured by.
 
     Raises:
-      ValueError: the table is not uniform, or has factors.
+      InputError: the model has no linear units to measure by.
+      ValueError: there are no rows, or the table is not uniform, or has factors.
     """
     spec = model.embedding
     _check(model, variables)
+    sample = np.arange(len(ids)) if rows is None else rows
+    if not len(sample):
+        raise ValueError("axes need rows to count values in")
     table = variables.params["tables"][EMBEDDING]
     found = moments(spec, table, count_values(spec.sizes, ids, rows))
     fields, (vectors, _) = shape(spec)
@@ -68,20 +75,23 @@ def find_axes(
         free = np.zeros((fields, vectors), bool)
     mean = found.mean * (free[..., None] * freedom.shift)
     second = found.about(mean)
-    reading = None if curvature else network.readings(variables.params)
-    floor = READ
-    if reading is None:
+    if by == "weights":
+        weights = network.readings(variables.params)
+        if weights is None:
+            raise InputError(
+                "Axes by weights need a click model in which embeddings are read by linear units "
+                "alone, such as dnn. Measure by the loss, or choose another model."
+            )
+        reading, floor = weights[:, None], READ
+    else:
         # what inner products make of the means is not lost with an axis
         centred = turn(model, variables, identity(spec, mean)) if freedom.shift else variables
-        sample = np.arange(len(ids)) if rows is None else rows
         sample = sample[:: -(-len(sample) // _SAMPLE)]
         reading, floor = root(logit_moments(model, centred, ids[sample])), FELT
-    else:
-        reading = reading[:, None]
     if freedom.maps == "own":
         return own_axes(mean, second, reading, floor, free)
     if freedom.maps == "paired":
-        return paired_axes(mean, second)
+        return paired_axes(mean, second, reading)
     if freedom.maps in ("common", "rotation"):
         orthogonal = freedom.maps == "rotation"
         return shared_axes(mean, second, reading, spec.sizes, free, orthogonal=orthogonal)
