@@ -107,19 +107,21 @@ def shared_axes(
       mean: `[N, M, d]`, what is subtracted.
       second: C, `[N, M, d, d]`, about the mean.
       reading: a square root of G, `[N, M, d, d]`.
-      sizes: values of each field, which weigh its C and G.
+      sizes: values of each field; the square root weighs its C and G.
       free: `[N, M]` of bool.
-      orthogonal: whether the map must be a rotation: the eigenvectors of the mean C. Otherwise it
-        is the principal map of the mean C and the mean G.
+      orthogonal: whether the map must be a rotation: the eigenvectors of the mean of
+        C^(1/2) G C^(1/2). Otherwise it is the principal map of the mean C and the mean G.
     """
     forward, backward = _same(second)
     squared = reading @ reading.swapaxes(-1, -2)
-    weights = free * np.array(sizes)[:, None] / (free * np.array(sizes)[:, None]).sum()
-    pooled, felt = (np.tensordot(weights, part, 2) for part in (second, squared))
+    weights = free * np.sqrt(sizes)[:, None]
+    weights = weights / weights.sum()
     if orthogonal:
-        ahead = np.linalg.eigh(pooled)[1][:, ::-1]
+        half = root(second)
+        ahead = np.linalg.eigh(np.tensordot(weights, half @ squared @ half, 2))[1]
         back = ahead.T
     else:
+        pooled, felt = (np.tensordot(weights, part, 2) for part in (second, squared))
         ahead, back = principal_map(pooled, root(felt), FELT)
     forward[free], backward[free] = ahead, back
     worth = importance(second, squared, forward, backward)

@@ -123,7 +123,7 @@ def count_values(
     """`[V]`, how many of some rows `[n, N]` have each value; all rows without `rows`."""
     total = len(ids) if rows is None else len(rows)
     counts = [np.zeros(size, np.int64) for size in sizes]
-    with track("Counting values", total) as bar:
+    with track("[axes] values", total) as bar:
         for start in range(0, total, _CHUNK):
             part = slice(start, start + _CHUNK)
             chunk = ids[part] if rows is None else ids[rows[part]]
@@ -143,7 +143,7 @@ def logit_moments(model: Model, variables: Variables, ids: np.ndarray) -> np.nda
       variables: its variables.
       ids: `[n, N]`.
     """
-    _, sums = _gradients(model)(variables, ids, title="Curvature")
+    _, sums = _gradients(model)(variables, ids, title="[axes] curvature")
     return np.asarray(sums) / len(ids)
 
 

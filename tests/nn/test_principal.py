@@ -151,19 +151,27 @@ def test_a_shared_map_is_the_same_for_all_free_vectors_with_each_field_s_importa
     second, reading = several(0)
     free = np.array([[True], [True], [False]])
     axes = shared_axes(
-        np.zeros((3, 1, 4)), second, reading, (50, 100, 900), free, orthogonal=orthogonal
+        np.zeros((3, 1, 4)), second, reading, (100, 400, 900), free, orthogonal=orthogonal
     )
     forward, backward = axes.forward[0, 0], axes.backward[0, 0]
     np.testing.assert_array_equal(axes.forward[1, 0], forward)
     np.testing.assert_array_equal(axes.forward[2, 0], np.eye(4))
     np.testing.assert_allclose(forward @ backward, np.eye(4), atol=1e-12)
-    pooled = (second[0, 0] + 2 * second[1, 0]) / 3
-    new = forward.T @ pooled @ forward
-    np.testing.assert_allclose(new, np.diag(new.diagonal()), atol=1e-12)
+
+    def mean(first, other):
+        return (first + 2 * other) / 3
+
     if orthogonal:
         np.testing.assert_allclose(forward @ forward.T, np.eye(4), atol=1e-12)
+        parts = [
+            half @ read @ read @ half for half, read in zip(root(second), reading, strict=True)
+        ]
+        new = forward.T @ mean(parts[0][0], parts[1][0]) @ forward
+        np.testing.assert_allclose(new, np.diag(new.diagonal()), atol=1e-12)
     else:
-        felt = (reading[0, 0] @ reading[0, 0] + 2 * reading[1, 0] @ reading[1, 0]) / 3
+        new = forward.T @ mean(second[0, 0], second[1, 0]) @ forward
+        np.testing.assert_allclose(new, np.diag(new.diagonal()), atol=1e-12)
+        felt = mean(*(reading[n, 0] @ reading[n, 0] for n in range(2)))
         read = backward @ felt @ backward.T
         away = read - np.diag(read.diagonal())
         assert np.abs(away).max() < 1e-3 * read.diagonal().max()
