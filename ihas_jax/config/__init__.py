@@ -11,7 +11,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from ihas_jax.config.bounds import Bound, NotNegative, check_fields
+from ihas_jax.config.bounds import Bound, NotNegative, Positive, Share, check_fields
 from ihas_jax.config.methods import ClusterConfig, GateConfig, MethodConfig
 from ihas_jax.config.model import ModelConfig
 from ihas_jax.config.training import (
@@ -49,6 +49,10 @@ class Config:
 
     method: str = "ihas"
     """The selection method (see ihas_jax/selectors); none trains the click model alone."""
+    budget: Positive[Share[float | None]] = None
+    """The share of the numbers of the full-size embedding table that a method may keep.
+    All models of the outcome count together. The budget takes the place of the method's own
+    options of how much to keep, such as --pep.kept; by default these decide."""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -252,3 +252,47 @@ class DimRegConfig(MethodConfig):
     """The factor of the mean gate in the regulariser; a larger factor keeps fewer coordinates."""
     slope: Positive[float] = 5.0
     """The slope of the sigmoid of the gates."""
+
+
+@dataclass(frozen=True)
+class UniformConfig(MethodConfig):
+    """The baseline of a smaller size for all fields alike."""
+
+    flag = "uniform"
+
+    dim: Positive[int | None] = None
+    """The embedding size of every field; a quarter of the model's by default."""
+
+
+@dataclass(frozen=True)
+class MixedConfig(MethodConfig):
+    """The baseline of sizes by a field's number of values (Ginart et al., ISIT 2021)."""
+
+    flag = "mixed"
+
+    alpha: NotNegative[float] = 0.3
+    """The size of a field is proportional to its number of values to the power of minus alpha."""
+    kept: Positive[Share[float]] = 0.25
+    """The share of the embedding table's numbers to keep."""
+
+
+@dataclass(frozen=True)
+class MagnitudeConfig(MethodConfig):
+    """The baseline of pruning a trained table by magnitude."""
+
+    flag = "magnitude"
+
+    kept: Positive[Share[float]] = 0.25
+    """The share of the embedding table's numbers to keep."""
+    structured: bool = False
+    """Whether whole coordinates of fields are kept, by their norms, instead of single numbers."""
+
+
+@dataclass(frozen=True)
+class RandomConfig(MethodConfig):
+    """The baseline of random coordinates."""
+
+    flag = "random"
+
+    kept: Positive[Share[float]] = 0.25
+    """The share of the embedding table's numbers to keep."""

@@ -150,8 +150,8 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
       searched_by: the click model that was searched, where another run did it.
 
     Raises:
-      InputError: the data have too few rows for the config, an id or a label is out of range, or
-        the model can't carry the method.
+      InputError: the data have too few rows for the config, an id or a label is out of range, the
+        model can't carry the method, or the method can't keep to the budget.
     """
     for name in SPLITS:
         if not len(getattr(data, name).labels):
@@ -160,6 +160,11 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
                 "log and pass its folder as --data."
             )
     teachers_of(config)
+    if config.method == "none" and config.budget is not None:
+        raise InputError(
+            "--method none keeps the whole table, so it can't keep to --budget. Leave --budget out "
+            "and choose a smaller --model.dim, or choose a method, such as uniform."
+        )
     if selector := Run(config, data, Path(), searched_by).selector:
         selector.check(len(data.train.labels))
     with track("[Data] check", sum(len(getattr(data, name).labels) for name in SPLITS)) as bar:

@@ -40,12 +40,13 @@ def publish(
     Args:
       run: the run.
       metrics: the content of metrics.json.
-      histories: epochs of each training.
+      histories: epochs of each training; those without epochs are left out.
       shown: gate probabilities `[S, K]` and thresholds `[S]` of some test rows, if there are any.
     """
     _remove(run, _parts(metrics))
     gates = count_gates(shown["probs"], shown["thresholds"]) if shown else None
-    write_json(run.workdir / _CURVES, {"histories": histories, "gates": gates})
+    trained = {name: history for name, history in histories.items() if history}
+    write_json(run.workdir / _CURVES, {"histories": trained, "gates": gates})
     write_json(run.workdir / _METRICS, metrics)  # its presence means that all numbers are there
     run.event("metrics", metrics)
 

@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ihas_jax.config import Config, ModelConfig, differences
+from ihas_jax.config import Config, ModelConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.files import read_json
 from ihas_jax.nn.compact import carry_kept
 from ihas_jax.pipeline.chain import SECONDS, read_seconds, write_seconds
+from ihas_jax.pipeline.same import same_stages, same_teachers
 from ihas_jax.pipeline.workdir import (
-    About,
     differences_that_matter,
     fingerprint,
     open_run,
@@ -23,13 +23,8 @@ from ihas_jax.stages.choose import retrains
 from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.retrain import start_of
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.teachers import BASE, SEARCH, teach_after_search, teachers_of
 
 _SEARCHED = ("search", "choose")
-_TRAINING = ("optimizer.", "train.", "seed:")
-_BASE = ("model.", *_TRAINING)
-_TEACHERS = "retrain.teacher"
-_NOT_SEARCH = ("cluster.", "retrain.")
 
 
 def require_search(config: Config, data: Dataset, source: str | Path) -> ModelConfig:
@@ -99,10 +94,8 @@ def copy_search(run: Run, source: str | Path) -> None:
     Raises:
       InputError: a folder can't be copied.
     """
-    theirs = read_about(Path(source)).config
-    teachers = teachers_of(theirs)
-    same = teachers == teachers_of(run.config) and BASE not in [t.name for t in teachers]
-    copy_stages(run, source, (*_SEARCHED, TEACH) if teachers and same else _SEARCHED)
+    same = same_teachers(read_about(Path(source)).config, run.config)
+    copy_stages(run, source, (*_SEARCHED, TEACH) if same else _SEARCHED)
 
 
 def copy_stages(run: Run, source: str | Path, stages: Iterable[str]) -> None:
@@ -148,25 +141,7 @@ def reuse_stages(config: Config, data: Dataset, workdir: Path, source: Path) -> 
     if about.data != fingerprint(data):
         return
     with open_run(config, data, workdir) as run:
-        copy_stages(run, source, _same_stages(about, config))
-
-
-def _same_stages(about: About, config: Config) -> list[str]:
-    """The stages of another run that have the same result with this config."""
-    old, changed = about.config, differences(about.config, config)
-    teachers = [teacher.name for teacher in teachers_of(config)]
-    same = {BASE: not any(line.startswith(_BASE) for line in changed)}
-    same[SEARCH] = about.searched_by is None and all(
-        line.startswith(_NOT_SEARCH) for line in changed
-    )
-    same[TEACH] = teachers_of(old) == teachers_of(config) and not any(
-        line.startswith((*_TRAINING, "retrain.teacher_folds")) for line in changed
-    )
-    taught = any(c.retrain.teachers and not teach_after_search(c) for c in (old, config))
-    if taught:
-        same[SEARCH] &= same[TEACH] and not any(line.startswith(_TEACHERS) for line in changed)
-    same[TEACH] &= bool(teachers) and all(same.get(teacher, True) for teacher in teachers)
-    return [stage for stage, equal in same.items() if equal]
+        copy_stages(run, source, same_stages(about, run))
 
 
 def _folders(folder: str, names: list[str]) -> list[str]:

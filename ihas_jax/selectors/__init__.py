@@ -9,6 +9,7 @@ from __future__ import annotations
 from ihas_jax.config import MethodConfig
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.selectors.base import Recipe, Selecting, Selector, Weights
+from ihas_jax.selectors.budget import fill, numbers_to_keep
 from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Plan, SearchResult, single
 from ihas_jax.selectors.registry import METHODS, Method, register_method
 from ihas_jax.selectors.search import make_gate_step, make_model_step
@@ -29,10 +30,12 @@ __all__ = [
     "Selector",
     "Transformed",
     "Weights",
+    "fill",
     "kept_coordinates",
     "make_gate_step",
     "make_model_step",
     "mark_largest",
+    "numbers_to_keep",
     "register_method",
     "single",
 ]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.special import softmax
 
 from ihas_jax.config import Config
 from ihas_jax.config.methods import AutoDimConfig
@@ -18,6 +19,7 @@ from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.mlp import Linear
 from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
+from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.normalize import fresh_norm, normalize
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.refusals import refuse_several_vectors
@@ -92,8 +94,17 @@ class AutoDim(Selector):
         return dataclasses.replace(self, axis_name=axis_name)
 
     def choose(self, found: SearchResult) -> Plan:
-        """Keeps the size of the largest alpha of each field, the smaller size of equal ones."""
-        best = np.argmax(np.asarray(found.variables.params[SELECTOR]["alpha"]), axis=1)
+        """Keeps the size of the largest alpha of each field, the smaller size of equal ones.
+
+        Under a budget a coordinate's gain is the probability that the size of its field is larger
+        than its place, by the softmax of alpha.
+        """
+        alpha = np.asarray(found.variables.params[SELECTOR]["alpha"])
+        if found.budget is not None:
+            larger = np.array(self.config.dims)[:, None] > np.arange(self.spec.dim)  # [C, D]
+            gains = softmax(alpha, axis=1) @ larger
+            return single(Selection(fill(gains, self.spec.sizes, found.budget)))
+        best = np.argmax(alpha, axis=1)
         return single(Selection(tuple(tuple(range(self.config.dims[choice])) for choice in best)))
 
     def _temperature(self, weights: Weights) -> Array:

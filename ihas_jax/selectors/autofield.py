@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.special import softmax
 
 from ihas_jax.config import Config
 from ihas_jax.config.methods import AutoFieldConfig
@@ -14,6 +15,7 @@ from ihas_jax.models.base import Model
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
+from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.fields import fields_to_keep, top_fields
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.relaxed import relaxed_choice, temperature
@@ -70,9 +72,16 @@ class AutoField(Selector):
     def choose(self, found: SearchResult) -> Plan:
         """Keeps the fields whose alpha of keeping is largest, the first of equal ones.
 
-        Note: the published ranking, by the softmax of alpha over the fields, has the same order.
+        Under a budget the softmax of alpha over the fields, by which published code ranks them, is
+        the gain of each coordinate of a field; the last field may be kept in part.
+
+        Note: the published ranking has the same order as alpha.
         """
-        keep = np.asarray(top_fields(found.variables.params[SELECTOR]["alpha"][:, 1], self.fields))
+        alpha = found.variables.params[SELECTOR]["alpha"][:, 1]
+        if found.budget is not None:
+            gains = np.repeat(softmax(np.asarray(alpha))[:, None], self.spec.dim, axis=1)
+            return single(Selection(fill(gains, self.spec.sizes, found.budget)))
+        keep = np.asarray(top_fields(alpha, self.fields))
         coordinates = tuple(range(self.spec.dim))
         return single(Selection(tuple(coordinates if field else () for field in keep)))
 

@@ -56,6 +56,7 @@ class Recipe:
         embeddings of the search, all initial weights of the search, or its rewound weights.
       stop_at_share: share of kept coordinates at which the search ends.
       stopping_split: split that decides when retraining stops.
+      serves_searched: whether the searched model is the outcome, so that nothing is retrained.
     """
 
     gate_batches: Literal["validation", "training", "never"]
@@ -66,6 +67,7 @@ class Recipe:
     )
     stop_at_share: float | None = None
     stopping_split: Literal["valid", "test"] = "valid"
+    serves_searched: bool = False
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is none of those that the field may have."""
@@ -73,6 +75,10 @@ class Recipe:
             value, known = getattr(self, name), get_args(hint)
             if get_origin(hint) is Literal and value not in known:
                 raise InputError(f"Recipe.{name} must be one of {known}, not {value!r}.")
+
+
+UNTRAINED = Recipe(gate_batches="never", epochs=0)
+"""The recipe of methods that choose without any training before."""
 
 
 class Selector(ABC):

@@ -17,6 +17,7 @@ from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.gates import gate_penalty, half_product, sample_gates, select_gates
 from ihas_jax.nn.mlp import Linear
 from ihas_jax.selectors.base import Recipe, Selector, SelectorParams, Weights
+from ihas_jax.selectors.budget import require_room
 from ihas_jax.selectors.clusters import fit_clusters
 from ihas_jax.selectors.experts import plan_experts
 from ihas_jax.selectors.plan import Plan, SearchResult
@@ -121,8 +122,8 @@ class BernoulliGates(Selector):
         """One model for each cluster of masked embeddings (Algorithm 1, lines 9 to 14)."""
         clusters, curve = fit_clusters(found, self, self.cluster)
         train_labels, valid_labels = found.train.labels, found.valid.labels
-        dim = found.model.embedding.dim
-        plan = plan_experts(clusters, train_labels, valid_labels, self.cluster, dim)
+        spec = found.model.embedding
+        plan = plan_experts(clusters, train_labels, valid_labels, self.cluster, spec, found.budget)
         return dataclasses.replace(plan, facts={"kmeans": [point._asdict() for point in curve]})
 
     def check(self, train_rows: int) -> None:
@@ -136,7 +137,14 @@ class BernoulliGates(Selector):
 
 
 def build_bernoulli(config: Config, model: Model, epoch_steps: int) -> BernoulliGates:
-    """Builds the gates of iHAS."""
+    """Builds the gates of iHAS.
+
+    Raises:
+      InputError: the budget has no room for a model of each cluster.
+    """
+    if config.budget is not None:
+        clusters = config.of(ClusterConfig).clusters
+        require_room("budget", config.budget, model.embedding, clusters)
     return BernoulliGates(
         config.of(GateConfig), model.embedding.coordinates, config.of(ClusterConfig)
     )

@@ -15,7 +15,8 @@ from ihas_jax.models.base import Model
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.gates import gate_penalty
-from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
+from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights, weights_of
+from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.selection import Selection, kept_coordinates
 
@@ -68,7 +69,14 @@ class DimRegGates(Selector):
         return Transformed(_gated(lookup, self._gates(weights)), masks=masks)
 
     def choose(self, found: SearchResult) -> Plan:
-        """Keeps the coordinates with theta > 0; without any, the first one of the largest theta."""
+        """Keeps the coordinates with theta > 0; without any, the first one of the largest theta.
+
+        Under a budget the gate is the gain of a coordinate.
+        """
+        if found.budget is not None:
+            gates = np.asarray(self._gates(weights_of(found.variables)))
+            gains = gates.reshape(-1, self.spec.dim)
+            return single(Selection(fill(gains, self.spec.sizes, found.budget)))
         theta = np.asarray(found.variables.params[SELECTOR]["theta"])
         return single(Selection(kept_coordinates(theta, theta > 0, self.spec.dim)))
 

@@ -100,6 +100,7 @@ def evolve(
     fields: int,
     dim: int,
     config: OptEmbedConfig,
+    repair: Callable[[np.ndarray], np.ndarray] = lambda candidates: candidates,
 ) -> Evolved:
     """Searches the widths of the best score, as OptEmbed does (Lyu et al., CIKM 2022).
 
@@ -115,10 +116,12 @@ def evolve(
       fields: N.
       dim: D.
       config: the number of generations and the sizes of one.
+      repair: turns the widths `[P, N]` of a generation into widths that are allowed; all are by
+        default.
     """
     generations = config.generations if dim > 1 else 0
     if generations == 0:
-        return Evolved(np.full(fields, dim, np.int32), [])
+        return Evolved(repair(np.full((1, fields), dim, np.int32))[0], [])
     pool, scores = np.empty((0, fields), np.int32), np.empty(0)
     history: list[float] = []
     for generation in range(generations):
@@ -128,7 +131,7 @@ def evolve(
             candidates = jax.random.randint(draw, shape, 1, dim + 1, jnp.int32)
         else:
             candidates = breed(draw, pool, dim, config)
-        born = np.asarray(candidates)
+        born = repair(np.asarray(candidates))
         everyone = np.concatenate([pool, born]), np.concatenate([scores, evaluate(born)])
         pool, scores = fittest(*everyone, config.parents)
         history.append(float(scores[0]))

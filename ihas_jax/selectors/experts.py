@@ -6,7 +6,8 @@ import numpy as np
 
 from ihas_jax.config import ClusterConfig
 from ihas_jax.errors import InputError
-from ihas_jax.nn.embedding import Kept
+from ihas_jax.nn.embedding import EmbeddingSpec, Kept
+from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.clusters import Clusters
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.selection import Selection, kept_coordinates
@@ -17,7 +18,8 @@ def plan_experts(
     train_labels: np.ndarray,
     valid_labels: np.ndarray,
     config: ClusterConfig,
-    dim: int,
+    spec: EmbeddingSpec,
+    budget: int | None = None,
 ) -> Plan:
     """One expert per cluster; clusters that can't carry one share a model of all rows.
 
@@ -29,33 +31,39 @@ def plan_experts(
       train_labels: `[n]`.
       valid_labels: `[m]`.
       config: the choices of clustering.
-      dim: D of the searched table.
+      spec: the searched table.
+      budget: numbers of this table that all experts may keep together, in equal parts. They keep
+        the coordinates that the largest shares of their rows open, instead of a majority. None
+        for no budget.
+
+    Raises:
+      InputError: a part of the budget has no room for any coordinate.
     """
+    number = len(clusters.counts)
+    rows = [np.flatnonzero(clusters.train == c).astype(np.int32) for c in range(number)]
+    valid_rows = [np.flatnonzero(clusters.valid == c).astype(np.int32) for c in range(number)]
+    reasons = tuple(
+        _unfit(*own, train_labels, config.min_rows) for own in zip(rows, valid_rows, strict=True)
+    )
+    models = reasons.count(None) + any(reasons)
 
     def selected(mean_mask: np.ndarray) -> Selection:
-        return Selection(majority_coordinates(mean_mask, dim, config.majority))
+        if budget is None:
+            return Selection(majority_coordinates(mean_mask, spec.dim, config.majority))
+        gains = mean_mask.reshape(-1, spec.dim)
+        return Selection(fill(gains, spec.sizes, budget // models))
 
     experts: list[Expert] = []
     routes: list[int] = []
-    reasons = []
-    for c, mean_mask in enumerate(clusters.mean_masks):
-        rows = np.flatnonzero(clusters.train == c).astype(np.int32)
-        valid_rows = np.flatnonzero(clusters.valid == c).astype(np.int32)
-        reasons.append(_unfit(rows, valid_rows, train_labels, config.min_rows))
-        routes.append(-1 if reasons[-1] else len(experts))
-        if reasons[-1] is None:
-            experts.append(Expert(selected(mean_mask), f"cluster_{c}", rows, valid_rows))
+    for c, reason in enumerate(reasons):
+        routes.append(models - 1 if reason else len(experts))
+        if reason is None:
+            selection = selected(clusters.mean_masks[c])
+            experts.append(Expert(selection, f"cluster_{c}", rows[c], valid_rows[c]))
     shares = clusters.counts / clusters.counts.sum()
-    if -1 in routes:
+    if any(reasons):
         experts.append(Expert(selected(shares @ clusters.mean_masks), "all"))
-    last = len(experts) - 1
-    return Plan(
-        tuple(experts),
-        tuple(last if r < 0 else r for r in routes),
-        tuple(reasons),
-        clusters.centroids,
-        tuple(shares.tolist()),
-    )
+    return Plan(tuple(experts), tuple(routes), reasons, clusters.centroids, tuple(shares.tolist()))
 
 
 def _unfit(

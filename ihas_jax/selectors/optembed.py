@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,12 @@ from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.noise import row_keys
 from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
+from ihas_jax.selectors.budget import fill_in_proportion
 from ihas_jax.selectors.evolution import evolve
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.population import make_population_auc, prefix_masks
 from ihas_jax.selectors.refusals import refuse_several_vectors, refuse_zero_start
-from ihas_jax.selectors.selection import select_values
+from ihas_jax.selectors.selection import by_field, mark_largest, select_values
 
 
 @jax.custom_jvp
@@ -130,7 +132,9 @@ class Supernet(Selector):
     def choose(self, found: SearchResult) -> Plan:
         """Keeps the values above their thresholds, and the widths that the evolution finds.
 
-        Without such a value, the one that is least below its threshold is kept.
+        Without such a value, the one that is least below its threshold is kept. Under a budget
+        enough values are kept to fill it in full width, and the evolution scores candidates whose
+        widths were changed in proportion until they fill it.
         """
         sizes, dim = self.spec.sizes, self.spec.dim
         ((group, table),) = found.variables.params["tables"][EMBEDDING].items()
@@ -139,6 +143,8 @@ class Supernet(Selector):
         values = margin > 0
         if not values.any():
             values[np.argmax(margin)] = True
+        if found.budget is not None:
+            values |= mark_largest(margin, -(-found.budget // dim))
         factors = jnp.asarray(values[:, None], jnp.float32)
         variables = found.variables._replace(constants={FACTORS: {group: factors}})
         score = make_population_auc(found.model, found.valid)
@@ -148,9 +154,20 @@ class Supernet(Selector):
             len(sizes),
             dim,
             self.config,
+            partial(self._repaired, values, found.budget),
         )
         kept = tuple(tuple(range(width)) for width in widths)
         return single(select_values(values, self.spec, kept))
+
+    def _repaired(
+        self, values: np.ndarray, budget: int | None, candidates: np.ndarray
+    ) -> np.ndarray:
+        """Widths `[P, N]` near those of candidates that fill a budget, if there is one."""
+        if budget is None:
+            return candidates
+        rows = [int(np.count_nonzero(part)) for part in by_field(values, self.spec)]
+        kept = [fill_in_proportion(widths, rows, self.spec, budget) for widths in candidates]
+        return np.array([[len(field) for field in fields] for fields in kept], np.int32)
 
 
 def _kept_values(weights: Weights, lookup: Lookup) -> Array:

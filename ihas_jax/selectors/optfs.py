@@ -18,7 +18,7 @@ from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
 from ihas_jax.selectors.plan import Plan, SearchResult, single
-from ihas_jax.selectors.selection import select_values
+from ihas_jax.selectors.selection import mark_largest, select_values
 from ihas_jax.training.rowwise import BETA1, BETA2, EPSILON
 
 _START = 0.5
@@ -123,9 +123,16 @@ class OptFSGates(Selector):
         return optax.adam(rate, b1=BETA1, b2=BETA2, eps=epsilon)
 
     def choose(self, found: SearchResult) -> Plan:
-        """Keeps the values with open gates, scaled as fresh gates scale them."""
+        """Keeps the values with open gates, scaled as fresh gates scale them.
+
+        Under a budget the values of the largest gates are kept, as many as it has rows for.
+        """
         gates = np.asarray(found.variables.params[SELECTOR]["gates"])[:, 0]
-        return single(select_values(ticket(gates), self.spec, scale=1 / _FRESH))
+        if found.budget is None:
+            opened = ticket(gates)
+        else:
+            opened = mark_largest(gates, found.budget // self.spec.dim)
+        return single(select_values(opened, self.spec, scale=1 / _FRESH))
 
     def _temperature(self, steps: Array) -> Array:
         """Temperature `[]` of the training step after `steps` steps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -124,6 +125,7 @@ class PepThresholds(Selector):
         weights = weights_of(found.variables)
         scores = np.asarray(jax.jit(self._table_margins)(weights, found.variables.params))
         count = max(1, round(self.config.kept * scores.size))
+        count = count if found.budget is None else found.budget
         return single(Selection(all_coordinates(self.spec), mask=mark_largest(scores, count)))
 
     def _table_margins(self, weights: Weights, params: Params) -> Array:
@@ -139,10 +141,13 @@ class PepThresholds(Selector):
 def build_pep(config: Config, model: Model, epoch_steps: int) -> PepThresholds:
     """Builds the thresholds of PEP, whose first step would take them to the end in `pep.epochs`.
 
+    A budget takes the place of `pep.kept`, at which the search stops.
+
     Raises:
       InputError: `pep.end` is above 0, or embeddings are zeros when the search starts.
     """
     pep = config.of(PepConfig)
+    pep = pep if config.budget is None else dataclasses.replace(pep, kept=config.budget)
     refuse_zero_start(config, model)
     if pep.end > 0:
         raise InputError(

@@ -11,6 +11,7 @@ from jax import Array
 
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import Model, Variables
+from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.selection import Selection
 
 
@@ -24,6 +25,8 @@ class SearchResult(NamedTuple):
       valid: validation rows.
       key: PRNG key.
       seed: seed of scikit-learn and NumPy.
+      budget: how many numbers of the searched table all models of the plan may keep together; None
+        where the options of the method decide.
     """
 
     model: Model
@@ -32,6 +35,7 @@ class SearchResult(NamedTuple):
     valid: Split
     key: Array
     seed: int
+    budget: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +78,10 @@ class Plan:
     centroids: np.ndarray | None = None
     shares: tuple[float, ...] = (1.0,)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def parameters(self, spec: EmbeddingSpec) -> int:
+        """Numbers of a table that all experts keep together; `spec` is the searched table."""
+        return sum(expert.selection.parameters(spec) for expert in self.experts)
 
 
 def single(selection: Selection) -> Plan:

@@ -22,10 +22,14 @@ from ihas_jax.config.methods import (
     AutoDimConfig,
     AutoFieldConfig,
     DimRegConfig,
+    MagnitudeConfig,
+    MixedConfig,
     OptEmbedConfig,
     OptFSConfig,
     PepConfig,
+    RandomConfig,
     SsedsConfig,
+    UniformConfig,
 )
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model
@@ -35,11 +39,16 @@ from ihas_jax.selectors.autodim import build_autodim
 from ihas_jax.selectors.autofield import build_autofield
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.bernoulli import build_bernoulli
+from ihas_jax.selectors.budget import require_room
 from ihas_jax.selectors.dimreg import build_dimreg
+from ihas_jax.selectors.magnitude import build_magnitude
+from ihas_jax.selectors.mixed import build_mixed
 from ihas_jax.selectors.optembed import build_optembed
 from ihas_jax.selectors.optfs import build_optfs
 from ihas_jax.selectors.pep import build_pep
+from ihas_jax.selectors.random_choice import build_random
 from ihas_jax.selectors.sseds import build_sseds
+from ihas_jax.selectors.uniform import build_uniform
 
 Builder = Callable[[Config, Model, int], Selector]
 """`build(config, model, epoch_steps)` makes the selector of a run; see `build_selector`."""
@@ -87,11 +96,15 @@ METHODS: Registry[Method] = Registry(
         "autodim": Method("AutoDim", build_autodim, (AutoDimConfig,), _BILEVEL, _FASTER),
         "sseds": Method("SSEDS", build_sseds, (SsedsConfig,), _AT_ONCE),
         "dimreg": Method("DimReg", build_dimreg, (DimRegConfig,), SearchConfig(0, 1)),
+        "uniform": Method("Uniform size", build_uniform, (UniformConfig,), _AT_ONCE),
+        "mixed": Method("Mixed sizes", build_mixed, (MixedConfig,), _AT_ONCE),
+        "magnitude": Method("Magnitude", build_magnitude, (MagnitudeConfig,), _AT_ONCE),
+        "random": Method("Random", build_random, (RandomConfig,), _AT_ONCE),
         "ihas": Method("iHAS", build_bernoulli, (GateConfig, ClusterConfig)),
     },
     reserved=("none",),
 )
-"""The selection methods by name, in the order of the paper's Table 2."""
+"""The selection methods by name, in the order of Table 2: others', the baselines, iHAS."""
 
 
 def register_method(name: str, method: Method) -> None:
@@ -167,6 +180,16 @@ def build_selector(config: Config, model: Model, epoch_steps: int) -> Selector:
       epoch_steps: training steps of an epoch, from which some methods set their learning rate.
 
     Raises:
-      InputError: there is no such selector, or the model can't carry it.
+      InputError: there is no such selector, the model can't carry it, or it can't keep to the
+        budget.
     """
-    return METHODS.find(config.method).build(config, model, epoch_steps)
+    selector = METHODS.find(config.method).build(config, model, epoch_steps)
+    if config.budget is None:
+        return selector
+    if selector.recipe.serves_searched:
+        raise InputError(
+            f"--method {config.method} serves its searched model, whose table is whole, so it "
+            "can't keep to --budget. Leave --budget out and choose a smaller --model.dim."
+        )
+    require_room("budget", config.budget, model.embedding)
+    return selector

@@ -44,7 +44,7 @@ class Selection:
     def parameters_by_field(self, spec: EmbeddingSpec) -> list[int]:
         """Numbers left in each field of a table; `spec` is the table before selection."""
         if self.mask is not None:
-            parts = _by_field(self.mask, spec)
+            parts = by_field(self.mask, spec)
             pairs = zip(parts, self.kept, strict=True)
             return [int(np.count_nonzero(part[:, list(field)])) for part, field in pairs]
         rows = self.stored_values(spec) or spec.sizes
@@ -64,7 +64,7 @@ class Selection:
         """Number of kept values of each field, None for all."""
         if self.values is None:
             return None
-        return tuple(int(np.count_nonzero(part)) for part in _by_field(self.values, spec))
+        return tuple(int(np.count_nonzero(part)) for part in by_field(self.values, spec))
 
     def carried(self, source: EmbeddingSpec, target: EmbeddingSpec) -> Selection:
         """The selection in the table of another model.
@@ -90,7 +90,7 @@ class Selection:
         """
         constants: Constants = {}
         if self.values is not None:
-            parts = _by_field(self.values, target)
+            parts = by_field(self.values, target)
             constants[VALUES] = {
                 group.name: make_subset(np.concatenate([parts[n] for n in group.fields]))
                 for group in target.groups
@@ -108,7 +108,7 @@ class Selection:
             if self.values is not None:
                 factors[0] = 0
             return factors
-        parts = _by_field(self.mask, target)
+        parts = by_field(self.mask, target)
         kept = [parts[n][:, list(self.kept[n])] for n in group.fields]
         return np.concatenate(kept).astype(np.float32) * np.float32(self.scale)
 
@@ -120,12 +120,12 @@ def select_values(
 
     A field without a kept value keeps no coordinates.
     """
-    fields = zip(_by_field(values, spec), kept or all_coordinates(spec), strict=True)
+    fields = zip(by_field(values, spec), kept or all_coordinates(spec), strict=True)
     kept = tuple(field if part.any() else () for part, field in fields)
     return Selection(kept, None if values.all() else values, scale=scale)
 
 
-def _by_field(array: np.ndarray, spec: EmbeddingSpec) -> list[np.ndarray]:
+def by_field(array: np.ndarray, spec: EmbeddingSpec) -> list[np.ndarray]:
     """The parts of an array `[V, ...]`, one per field."""
     return np.split(array, np.cumsum(spec.sizes)[:-1])
 

@@ -17,6 +17,7 @@ from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Lookup, Transformed, forward
 from ihas_jax.selectors.base import Recipe, Selector
+from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.selection import Selection, kept_coordinates, mark_largest
 from ihas_jax.training.streaming import Summed
@@ -63,8 +64,8 @@ class Saliency(Selector):
 
     From Qu et al., "Single-shot Embedding Dimension Search in Recommender System", SIGIR 2022.
 
-    Note: the budget is a share of the K coordinates, as in a published port. The paper's budget is
-    a share of the parameters; a coordinate of a field with many values has more of them.
+    Note: `config.kept` is a share of the K coordinates, as in a published port. The paper's budget
+    is a share of the parameters, as `--budget` is.
 
     Note: retrained models have no layers that project fields of unlike sizes to a common size.
     Where vectors of fields are multiplied with each other, missing coordinates are zeros.
@@ -81,8 +82,13 @@ class Saliency(Selector):
         return Recipe(gate_batches="never")
 
     def choose(self, found: SearchResult) -> Plan:
-        """Keeps the share `config.kept` of all coordinates, and at least one."""
+        """Keeps the share `config.kept` of all coordinates, and at least one.
+
+        Under a budget saliency is the gain of a coordinate.
+        """
         scores = saliency(found.model, found.variables, found.valid)
+        if found.budget is not None:
+            return single(Selection(fill(scores, found.model.embedding.sizes, found.budget)))
         dim, scores = scores.shape[1], scores.ravel()
         chosen = mark_largest(scores, round(self.config.kept * len(scores)))
         return single(Selection(kept_coordinates(scores, chosen, dim)))

@@ -10,8 +10,10 @@ import jax
 import numpy as np
 
 from ihas_jax import checksums
+from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.progress import say
+from ihas_jax.selectors.budget import numbers_of
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages.run import Run
@@ -25,6 +27,9 @@ def choose(run: Run, search: SearchRuns) -> tuple[Plan, float]:
     """The plan of the method for a searched model, and the seconds that choosing took.
 
     A finished plan is read back.
+
+    Raises:
+      InputError: the plan keeps more than the budget.
     """
     folder = run.workdir / "choose"
     if (folder / _PLAN).exists() and (finished := _load(folder)) is not None:
@@ -37,8 +42,10 @@ def choose(run: Run, search: SearchRuns) -> tuple[Plan, float]:
         valid=run.data.valid,
         key=run.key("choose"),
         seed=run.seed("cluster"),
+        budget=_budget(run),
     )
     plan = require_selector(run).choose(found)
+    _require_kept(run, plan)
     seconds = time.monotonic() - start
     _save(folder, plan, seconds)
     _report(run, plan)
@@ -54,6 +61,26 @@ def retrains(workdir: Path) -> bool:
     return bool(read_json(workdir / "choose" / _PLAN)["experts"])
 
 
+def _budget(run: Run) -> int | None:
+    """The numbers of the searched table that the plan may keep."""
+    share = run.config.budget
+    return None if share is None else numbers_of(share, run.searched_model.embedding)
+
+
+def _require_kept(run: Run, plan: Plan) -> None:
+    """Raises: InputError: a plan keeps more than the budget, or serves the searched model."""
+    budget, spec = _budget(run), run.searched_model.embedding
+    if budget is None:
+        return
+    kept = plan.parameters(spec) if plan.experts else spec.parameters
+    if kept > budget:
+        raise InputError(
+            f"--method {run.config.method} keeps {kept:,} numbers of the embedding table, more "
+            f"than the {budget:,} of --budget {run.config.budget}. Its choose() must keep no more "
+            "than found.budget, as ihas_jax.selectors.fill does; or leave --budget out."
+        )
+
+
 def _report(run: Run, plan: Plan) -> None:
     spec = run.searched_model.embedding
     for c, reason in enumerate(plan.reasons):
@@ -62,7 +89,7 @@ def _report(run: Run, plan: Plan) -> None:
     for expert in plan.experts:
         share = expert.selection.parameters(spec) / spec.parameters
         name = f" for {expert.name}" if expert.name else ""
-        say(f"[choose] keeps {share:.1%} of the embedding table{name}")
+        say(f"[choose] keeps {share:.1%} of the embedding table{name}{_of_budget(run, plan)}")
     run.event(
         "plan",
         {
@@ -74,6 +101,14 @@ def _report(run: Run, plan: Plan) -> None:
             **plan.facts,
         },
     )
+
+
+def _of_budget(run: Run, plan: Plan) -> str:
+    """What a line about the choice says of the budget."""
+    if run.config.budget is None:
+        return ""
+    together = " for all models" if len(plan.experts) > 1 else ""
+    return f" (the budget is {run.config.budget:.1%}{together})"
 
 
 def _save(folder: Path, plan: Plan, seconds: float) -> None:

@@ -34,8 +34,8 @@ class Evaluation(NamedTuple):
     """The result of evaluation.
 
     Attributes:
-      metrics: `base`, `search` and the outcome of the method, each with `auc`, `logloss` and
-        `parameters`; `clusters` or `selection`.
+      metrics: `base`, `search` (if anything was trained before the choice) and the outcome of the
+        method, each with `auc`, `logloss` and `parameters`; `clusters` or `selection`.
       bundle: the outcome, ready to be served.
       shown: arrays `[S, ...]` of some test rows for figures: gate probabilities and thresholds.
     """
@@ -74,13 +74,15 @@ def evaluate(
     `bytes` counts all of it, and the record of which numbers and values are kept.
     """
     method, metrics = run.config.method, evaluate_base(run, base).metrics
-    searched = search_bundle(run, search)
-    scores = _score(run, "search", searched).facts
     if not plan.experts:
+        searched = search_bundle(run, search)
+        scores = _score(run, "search", searched).facts
         return Evaluation(metrics | {method: scores}, searched, {})
+    if plan.centroids is not None or _was_trained(search):
+        metrics |= {"search": _score(run, "search", search_bundle(run, search)).facts}
     bundle = outcome_bundle(run, search, plan, retrained)
     outcome = _score(run, method, bundle)
-    metrics |= {"search": scores, method: outcome.facts, **plan.facts}
+    metrics |= {method: outcome.facts, **plan.facts}
     if plan.centroids is None:
         metrics["selection"] = _describe_selection(run, carried(run, plan)[0])
         return Evaluation(metrics, bundle, {})
@@ -89,6 +91,11 @@ def evaluate(
         _describe_cluster(run, plan, outcome, c) for c in range(len(plan.routes))
     ]
     return Evaluation(metrics, bundle, _show(run, search))
+
+
+def _was_trained(search: SearchRuns) -> bool:
+    """Whether the searched model had an epoch of training."""
+    return bool(search.pretrained.history or search.searched.history)
 
 
 def base_bundle(run: Run, base: Trained) -> Bundle:
