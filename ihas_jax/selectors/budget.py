@@ -163,7 +163,7 @@ def _knapsack(totals: np.ndarray, rows: np.ndarray, budget: int) -> np.ndarray:
     gain = np.full(capacity + 1, -np.inf)
     gain[0] = 0.0  # of choices that take exactly so many cells
     taken = np.zeros((fields, capacity + 1), np.int32)
-    for n in np.flatnonzero(rows):
+    for n in np.flatnonzero(rows).tolist():
         before, gain = gain, gain.copy()
         for d in range(1, options):
             if (cost := int(costs[n, d])) > capacity:
@@ -174,7 +174,7 @@ def _knapsack(totals: np.ndarray, rows: np.ndarray, budget: int) -> np.ndarray:
             taken[n, cost:][better] = d
     used = math.ceil(LEAST * capacity) + slack
     start = used if np.isfinite(gain[used:]).any() else 0
-    place: int = start + int(np.argmax(gain[start:]))
+    place = start + int(np.argmax(gain[start:]))
     counts = np.zeros(fields, np.int64)
     for n in reversed(range(fields)):
         counts[n] = taken[n, place]

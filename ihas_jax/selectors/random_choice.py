@@ -20,6 +20,8 @@ from ihas_jax.selectors.selection import Selection
 class RandomChoice(Selector):
     """Keeps coordinates in a random order of all N * D, as long as they fit into the budget.
 
+    Note: where a large field's coordinate no longer fits, those of smaller fields fill the rest.
+
     Attributes:
       config: the method's choices.
     """

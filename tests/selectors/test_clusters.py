@@ -14,6 +14,7 @@ from sklearn.cluster import MiniBatchKMeans
 from ihas_jax.config import ClusterConfig, Config, ModelConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
+from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors import clusters as clustering
 from ihas_jax.selectors.clusters import Clusters, fit_clusters
 from ihas_jax.selectors.experts import majority_coordinates, plan_experts
@@ -196,10 +197,11 @@ LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
 VALID_LABELS = np.array([0, 1, 1])
 
 
-def plan(train=TRAIN, valid=VALID, labels=LABELS, config=CONFIG):
+def plan(train=TRAIN, valid=VALID, labels=LABELS, config=CONFIG, sizes=(10, 10), budget=None):
     counts = np.bincount(train, minlength=3)
     clusters = Clusters(np.zeros((3, 4), np.float32), MEAN_MASKS, counts, train, valid)
-    return plan_experts(clusters, labels, VALID_LABELS, config.of(ClusterConfig), config.model.dim)
+    spec = EmbeddingSpec(sizes, config.model.dim)
+    return plan_experts(clusters, labels, VALID_LABELS, config.of(ClusterConfig), spec, budget)
 
 
 def test_every_cluster_that_can_gets_a_model_of_its_own_rows_and_coordinates():
@@ -239,6 +241,23 @@ def test_a_cluster_that_cannot_carry_a_model_is_served_by_one_of_all_rows(option
     train = options.get("train", TRAIN)
     pooled = np.mean([MEAN_MASKS[c] for c in train], axis=0)
     assert everything.selection.kept == majority_coordinates(pooled, 2, 0.5)
+
+
+@pytest.mark.parametrize(("options", "experts"), [({}, 3), ({"valid": np.array([0, 2, 2])}, 3)])
+def test_the_experts_share_a_budget_in_equal_parts(options, experts):
+    """A field of five values and one of twenty; 25 numbers for each of three experts."""
+    found = plan(**options, sizes=(5, 20), budget=75)
+    assert len(found.experts) == experts
+    # in the first cluster coordinates 0 and 3 are always open, 5 + 20 numbers
+    assert found.experts[0].selection.kept == ((0,), (1,))
+    kept = [expert.selection.parameters(EmbeddingSpec((5, 20), 2)) for expert in found.experts]
+    assert kept == [25, 25, 25]
+
+
+def test_two_experts_of_three_clusters_share_the_whole_budget():
+    found = plan(labels=np.where(TRAIN == 0, LABELS, 0), sizes=(5, 20), budget=100)
+    kept = [expert.selection.parameters(EmbeddingSpec((5, 20), 2)) for expert in found.experts]
+    assert kept == [50, 50]
 
 
 def test_an_empty_cluster_falls_back_whatever_min_rows_says():

@@ -29,6 +29,10 @@ EXPECTED = {
     "autodim": ("AutoDim", 2, 10),
     "sseds": ("Saliency", 0, None),
     "dimreg": ("DimRegGates", 0, 1),
+    "uniform": ("Uniform", 0, None),
+    "mixed": ("Mixed", 0, None),
+    "magnitude": ("Magnitude", 0, None),
+    "random": ("RandomChoice", 0, None),
 }
 
 
