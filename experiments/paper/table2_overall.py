@@ -101,8 +101,10 @@ def variant_of(arguments: Arguments, method: str, data: Dataset, folder: Path) -
 def default_of(arguments: Arguments, method: str) -> Config:
     """The config of a method without trials."""
     config = arguments.config
-    if method in ("none", config.method):
-        return dataclasses.replace(config, method=method)
+    if method == "none":  # keeps the whole table
+        return dataclasses.replace(config, method=method, budget=None)
+    if method == config.method:
+        return config
     search = search_of(method, arguments.preset or "paper")
     return dataclasses.replace(config, method=method, search=search)
 

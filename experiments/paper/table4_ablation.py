@@ -70,7 +70,7 @@ def main() -> None:
 
 def ablations(config: Config) -> list[Variant]:
     """The rows of the table, base first."""
-    plain = dataclasses.replace(config, method="none")
+    plain = dataclasses.replace(config, method="none", budget=None)
 
     def variant(name: str, title: str, key: str, config: Config) -> Variant:
         # runs have the names of Table 2, so that both tables can share a folder

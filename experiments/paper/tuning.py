@@ -18,6 +18,8 @@ _SHARED: dict[str, tuple[Any, ...]] = {
     "optimizer.learning_rate": (3e-4, 1e-3, 3e-3),
     "optimizer.l2": (0.0, 1e-6, 1e-5, 1e-4),
 }
+_KEPT = (0.125, 0.25, 0.5)
+"""The shares of the table, or of its size, that a baseline may keep."""
 _SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "none": {},
     "pep": {"pep.kept": (0.2, 0.4, 0.6, 0.8, 0.9), "pep.epochs": (10, 20, 40)},
@@ -33,6 +35,9 @@ _SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "autodim": {"autodim.dims": ((2, 4, 8, 16), (4, 8, 16), (8, 16))},
     "sseds": {"sseds.kept": (0.1, 0.25, 0.5, 0.75, 0.9)},
     "dimreg": {"dimreg.weight": (0.01, 0.1, 1.0), "dimreg.l1_ratio": (0.5, 1.0, 1.7)},
+    "mixed": {"mixed.alpha": (0.1, 0.2, 0.3, 0.5), "mixed.kept": _KEPT},
+    "magnitude": {"magnitude.structured": (False, True), "magnitude.kept": _KEPT},
+    "random": {"random.kept": _KEPT},
     "ihas": {
         "gates.l0_weight": (0.4, 0.8, 1.0, 1.2),
         "gates.weight": (1e-4, 1e-3, 1e-2),
@@ -74,6 +79,9 @@ def drawn(config: Config, fields: int, trial: int) -> Config:
     space = _SHARED | _SPACES.get(config.method, {})
     if config.method in _FIELDS:
         space[_FIELDS[config.method]] = tuple(round(share * fields) for share in _FIELD_SHARES)
+    if config.method == "uniform":
+        sizes = (round(share * config.model.dim) for share in _KEPT)
+        space["uniform.dim"] = tuple(max(1, size) for size in sizes)
     for flag, values in space.items():
         config = replaced(config, flag, values[rng.integers(len(values))])
     return config

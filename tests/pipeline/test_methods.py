@@ -48,7 +48,9 @@ PLAIN = Config(
         OptEmbedConfig(generations=2, mutants=2, children=2, parents=2),
     ),
 )
-SELECTED = ("autofield", "autodim", "pep", "optembed", "optfs", "sseds", "dimreg")
+UNTRAINED = ("uniform", "mixed", "random")
+SELECTED = ("autofield", "autodim", "pep", "optembed", "optfs", "sseds", "dimreg", "magnitude")
+SELECTED += UNTRAINED
 SEARCHED = ("adafs_soft", "adafs_hard")
 
 
@@ -65,6 +67,8 @@ def runs(log, tmp_path_factory):
     def run(method):
         if method not in done:
             config = dataclasses.replace(PLAIN, method=method)
+            if method in UNTRAINED:
+                config = replaced(config, "search.pretrain_epochs", 0)
             if method != "none":
                 reuse_stages(config, log, folder / method, run("none").workdir)
             done[method] = fit(config, log, folder / method)
@@ -95,7 +99,7 @@ def test_parameters_and_bytes_are_those_of_what_is_left(runs, log, method):
     rest = sum(leaf.size for leaf in jax.tree.leaves(params)) - model.embedding.parameters
     assert metrics[method]["parameters"] == left + rest
     whole = 4 * metrics[method]["parameters"]
-    masked = method in ("pep", "optembed", "optfs")
+    masked = method in ("pep", "optembed", "optfs", "magnitude")
     assert (metrics[method]["bytes"] > whole) == masked
     assert metrics[method]["parameters"] < metrics["base"]["parameters"]
     assert metrics["selection"]["kept"] == pytest.approx(
@@ -115,6 +119,52 @@ def test_a_searched_model_is_final(runs, method):
     assert "search" not in metrics and "selection" not in metrics
     assert set(metrics["seconds"]) == {"base", "search", "choose", "retrain", "evaluate"}
     assert metrics[method]["parameters"] > metrics["base"]["parameters"]
+
+
+@pytest.mark.parametrize("method", UNTRAINED)
+def test_nothing_is_trained_before_a_choice_that_needs_no_training(runs, method):
+    result = runs(method)
+    assert "search" not in result.metrics and "search" not in result.metrics["models"]
+    assert 0.2 <= result.metrics["selection"]["kept"] <= 0.25  # of a small table
+    lines = map(json.loads, (result.workdir / "log.jsonl").read_text().splitlines())
+    stages = {line["stage"] for line in lines if line["event"] == "epoch"}
+    assert stages == {"retrain"}  # the base model is that of another run
+    report = (result.workdir / "report.md").read_text()
+    assert report.count("| search |") == 1  # its time, of nothing
+    curves = json.loads((result.workdir / "curves.json").read_text())
+    assert set(curves["histories"]) == {"base", "retrain"}
+
+
+def test_magnitude_reports_what_it_trained_before_it_chose(runs):
+    metrics = runs("magnitude").metrics
+    assert metrics["search"]["parameters"] == metrics["base"]["parameters"]
+    assert metrics["selection"]["kept"] == pytest.approx(0.25, abs=0.01)
+
+
+def test_uniform_has_the_parameters_of_the_formula(log, tmp_path):
+    """Tables of two numbers per value, and an MLP of 2 N inputs and layers of 8 and 4."""
+    config = dataclasses.replace(PLAIN, method="uniform", budget=0.5, search=SearchConfig(0))
+    result = fit(config, log, tmp_path / "run")
+    fields, values = len(log.schema.sizes), sum(log.schema.sizes)
+    mlp = (2 * fields + 1) * 8 + (8 + 1) * 4 + (4 + 1)
+    assert result.metrics["uniform"]["parameters"] == 2 * values + mlp
+    assert result.metrics["uniform"]["bytes"] == 4 * (2 * values + mlp)
+    assert result.metrics["selection"]["kept"] == 0.5
+
+
+def test_a_budget_of_a_run_without_a_method_is_refused(log, tmp_path):
+    config = dataclasses.replace(PLAIN, budget=0.5)
+    with pytest.raises(InputError, match=r"--method none keeps the whole table.*--model.dim"):
+        fit(config, log, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_that_a_method_cannot_keep_to_is_refused_before_the_run(log, tmp_path):
+    for method, budget in (("adafs_hard", 0.5), ("random", 0.001)):
+        config = dataclasses.replace(PLAIN, method=method, budget=budget)
+        with pytest.raises(InputError, match="--budget"):
+            fit(config, log, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("method", ["pep", "optfs", "adafs_soft"])
@@ -142,16 +192,19 @@ def test_a_reused_base_model_is_not_trained_again(runs):
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "stages"),
+    ("method", "flag", "value", "stages"),
     [
-        ("seed", 1, set()),
-        ("pep.thresholds", "field", {"base"}),
-        ("retrain.start", "tables", {"base", "search"}),
+        ("pep", "seed", 1, set()),
+        ("pep", "pep.thresholds", "field", {"base"}),
+        ("pep", "retrain.start", "tables", {"base", "search"}),
+        ("pep", "budget", 0.25, {"base"}),  # at which the search stops
+        ("pep", "budget", 0.5, {"base", "search"}),  # as PepConfig.kept
+        ("optfs", "budget", 0.25, {"base", "search"}),
     ],
 )
-def test_stages_are_reused_that_nothing_touches(runs, log, tmp_path, flag, value, stages):
-    config = replaced(dataclasses.replace(PLAIN, method="pep"), flag, value)
-    reuse_stages(config, log, tmp_path / "run", runs("pep").workdir)
+def test_stages_are_reused_that_nothing_touches(runs, log, tmp_path, method, flag, value, stages):
+    config = replaced(dataclasses.replace(PLAIN, method=method), flag, value)
+    reuse_stages(config, log, tmp_path / "run", runs(method).workdir)
     assert {name for name in ("base", "search") if (tmp_path / "run" / name).exists()} == stages
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 import zlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ihas_jax.selectors.plan import Expert, Plan
+from ihas_jax.errors import InputError
+from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages.choose import choose
 from ihas_jax.stages.run import Run
@@ -45,6 +48,44 @@ def test_a_method_chooses_by_the_searched_model_and_both_splits(run, small):
     assert found.model is run.searched_model and found.variables == "searched"
     assert found.train is small.train and found.valid is small.valid
     assert found.seed == zlib.crc32(b"cluster/0")  # as recorded numbers were made
+
+
+def with_budget(run, budget):
+    own = Run(dataclasses.replace(run.config, budget=budget), run.data, run.workdir)
+    own.__dict__["selector"] = run.selector
+    return own
+
+
+def test_a_budget_is_told_to_the_method_and_to_the_reader(run, caplog):
+    """The plan keeps 5 + 3 and 5 + 2 * 3 + 4 numbers of 24."""
+    own = with_budget(run, 1.0)
+    with caplog.at_level("INFO", "ihas_jax"):
+        choose(own, SEARCH)
+    assert run.selector.asked[0].budget == 24
+    words = "for cluster_2 (the budget is 100.0% for all models)"
+    assert f"[choose] keeps 33.3% of the embedding table {words}" in caplog.text
+    assert PLAN.parameters(own.searched_model.embedding) == 23
+
+
+def test_a_plan_that_keeps_more_than_the_budget_is_refused(run):
+    own = with_budget(run, 23 / 24)
+    choose(own, SEARCH)
+    shutil.rmtree(own.workdir / "choose")
+    own = with_budget(run, 22 / 24)
+    with pytest.raises(InputError, match=r"ihas keeps 23 numbers .* than the 22 .*found.budget"):
+        choose(own, SEARCH)
+    assert not (own.workdir / "choose").exists()
+
+
+def test_a_plan_of_the_searched_model_keeps_the_whole_table(run, monkeypatch):
+    monkeypatch.setattr(run.selector, "choose", lambda found: SERVE_SEARCHED)
+    with pytest.raises(InputError, match=r"keeps 24 numbers .* more than the 12"):
+        choose(with_budget(run, 0.5), SEARCH)
+
+
+def test_without_a_budget_none_is_told(run):
+    choose(run, SEARCH)
+    assert run.selector.asked[0].budget is None
 
 
 def test_a_plan_is_made_once_and_read_back(run):
