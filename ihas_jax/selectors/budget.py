@@ -73,10 +73,11 @@ def fill(gains: np.ndarray, rows: np.ndarray | Sequence[int], budget: int) -> Ke
       InputError: no coordinate fits.
       ValueError: a gain is negative or not a number.
     """
+    gains = np.asarray(gains, np.float64)
     if not (gains >= 0).all():
         raise ValueError("gains must be numbers that are not negative")
     order, rows = np.argsort(-gains, axis=1, kind="stable"), np.asarray(rows, np.int64)
-    best = np.take_along_axis(gains, order, axis=1).astype(np.float64)
+    best = np.take_along_axis(gains, order, axis=1)
     if budget < (least := int(rows[rows > 0].min())):
         raise InputError(
             f"The budget has {budget:,} numbers of the embedding table, and one coordinate of the "

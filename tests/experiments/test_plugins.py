@@ -28,7 +28,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ihas_jax"
 def plugins(tmp_path_factory):
     """Python files with the examples of the READMEs."""
     folder, files = tmp_path_factory.mktemp("plugins"), []
-    for name, readme in (("magnitude", "selectors"), ("cosines", "models")):
+    for name, readme in (("spread", "selectors"), ("cosines", "models")):
         text = (PACKAGE / readme / "README.md").read_text("utf-8")
         (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         files.append(folder / f"{name}.py")
@@ -40,8 +40,8 @@ def plugins(tmp_path_factory):
 def ran(command, plugins):
     """A finished run of both, and a call of its command without them."""
     output = command.folder / "plugins"
-    flags = ("--method", "magnitude", "--model", "cosines")
-    done = command.inside("--plugins", *plugins, *flags, "--magnitude.kept", 0.25, output=output)
+    flags = ("--method", "spread", "--model", "cosines")
+    done = command.inside("--plugins", *plugins, *flags, "--spread.kept", 0.25, output=output)
     assert done.returncode == 0, done.stderr
     return output, done, lambda: command.inside(*flags, output=output)
 
@@ -49,12 +49,12 @@ def ran(command, plugins):
 def test_a_run_has_the_method_and_the_model_of_plugins(ran):
     output, done, _ = ran
     metrics = json.loads((output / "metrics.json").read_text())
-    kept = [len(field) for field in load_bundle(output).models[0].model.embedding.kept]
-    assert sum(kept) == round(0.25 * 4 * len(kept))  # a quarter of the coordinates, D = 4
-    assert metrics["magnitude"]["parameters"] < metrics["base"]["parameters"]
-    assert "Magnitude" in done.stdout and "Magnitude" in (output / "report.md").read_text()
+    kept = metrics["selection"]["kept"]
+    assert 0.24 <= kept <= 0.25 and load_bundle(output).models[0].model.embedding.kept
+    assert metrics["spread"]["parameters"] < metrics["base"]["parameters"]
+    assert "Spread" in done.stdout and "Spread" in (output / "report.md").read_text()
     config = json.loads((output / "config.json").read_text())["config"]
-    assert config["magnitude"] == {"kept": 0.25} and config["model"]["name"] == "cosines"
+    assert config["spread"] == {"kept": 0.25} and config["model"]["name"] == "cosines"
 
 
 def test_the_model_of_the_example_is_its_equation(plugins):
@@ -76,22 +76,22 @@ def test_the_model_of_the_example_is_its_equation(plugins):
 def test_a_table_compares_a_method_of_a_plugin(command, plugins):
     table = dataclasses.replace(command, script="paper/table2_overall.py")
     results = command.folder / "own_table2"
-    flags = ("--methods", "magnitude", "--seeds", 2, "--trials", 2, "--results", results)
+    flags = ("--methods", "spread", "--seeds", 2, "--trials", 2, "--results", results)
     given = ("--plugins", plugins[0], *flags, "--train.max-epochs", 1)
     done = table.inside(*given, output=command.folder / "own_tables")
     assert done.returncode == 0, done.stderr
     (scores,) = json.loads(results.with_suffix(".json").read_text())["logs"].values()
-    assert list(scores) == ["none", "magnitude"] and len(scores["magnitude"]) == 2
-    assert "| Magnitude |" in results.with_suffix(".md").read_text()
+    assert list(scores) == ["none", "spread"] and len(scores["spread"]) == 2
+    assert "| Spread |" in results.with_suffix(".md").read_text()
 
 
 def test_without_the_plugins_their_names_are_not_known(ran, monkeypatch):
     output, _, again = ran
     for registry in (METHODS, MODELS):
-        known = {name: registry[name] for name in registry if name not in ("magnitude", "cosines")}
+        known = {name: registry[name] for name in registry if name not in ("spread", "cosines")}
         monkeypatch.setattr(registry, "_entries", known)
     assert "--model cosines names no click model." in again().stderr
-    with pytest.raises(InputError, match=r"no value named magnitude\..* registered"):
+    with pytest.raises(InputError, match=r"no value named spread\..* registered"):
         load_bundle(output)
 
 
@@ -113,7 +113,7 @@ def test_a_plugin_may_import_the_files_beside_it_and_be_named_twice(command, plu
     own.write_text(f"import beside\n{code}", encoding="utf-8")
     done = command.inside("--plugins", own, own, "--help", output=tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"--magnitude\.kept FLOAT.*\(default: 0\.125\)", done.stdout, re.DOTALL)
+    assert re.search(r"--spread\.kept FLOAT.*\(default: 0\.125\)", done.stdout, re.DOTALL)
 
 
 @pytest.mark.parametrize("script", ["models.py", "paper/table3_transfer.py"])
