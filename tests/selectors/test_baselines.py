@@ -14,9 +14,10 @@ from ihas_jax.config import ModelConfig
 from ihas_jax.config.methods import MagnitudeConfig, MixedConfig, RandomConfig, UniformConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
-from ihas_jax.models import build_model
+from ihas_jax.models import MODELS, build_model
 from ihas_jax.models.base import Variables
 from ihas_jax.selectors.base import Recipe
+from ihas_jax.selectors.budget import numbers_of
 from ihas_jax.selectors.magnitude import Magnitude, build_magnitude, mean_squares
 from ihas_jax.selectors.mixed import Mixed, build_mixed
 from ihas_jax.selectors.plan import SearchResult
@@ -169,3 +170,17 @@ def test_a_share_without_room_is_refused_before_the_run(tiny, name):
     with pytest.raises(InputError, match=rf"--{name}.kept 0.1 is 2 numbers .* takes 3"):
         build(config, tiny.model, 5)
     build(dataclasses.replace(config, budget=0.5), tiny.model, 5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_can_carry_the_baselines(name):
+    config = ModelConfig(name, dim=4, hidden=(4,))
+    model = build_model(config, (12, 30, 9))
+    numbers = numbers_of(0.5, model.embedding)
+    for selector in (Uniform(1), Mixed(MixedConfig()), RandomChoice(RandomConfig())):
+        found = SearchResult(model, None, None, None, jax.random.key(0), 0, numbers)
+        (expert,) = selector.choose(found).experts
+        compact = build_model(config, (12, 30, 9), kept=expert.selection.kept)
+        kept = compact.embedding.parameters
+        assert kept == expert.selection.parameters(model.embedding) <= numbers
+        assert kept >= (0.98 if model.embedding.dim > 1 else 0.5) * numbers
