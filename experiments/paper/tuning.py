@@ -36,6 +36,7 @@ _SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     "sseds": {"sseds.kept": (0.1, 0.25, 0.5, 0.75, 0.9)},
     "dimreg": {"dimreg.weight": (0.01, 0.1, 1.0), "dimreg.l1_ratio": (0.5, 1.0, 1.7)},
     "mixed": {"mixed.alpha": (0.1, 0.2, 0.3, 0.5), "mixed.kept": _KEPT},
+    "spectral": {"spectral.cut": ("numbers", "axes"), "spectral.kept": _KEPT},
     "magnitude": {"magnitude.structured": (False, True), "magnitude.kept": _KEPT},
     "random": {"random.kept": _KEPT},
     "ihas": {

@@ -255,6 +255,22 @@ class DimRegConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
+class SpectralConfig(MethodConfig):
+    """Principal axes of a trained model, cut by what they are worth."""
+
+    flag = "spectral"
+
+    kept: Positive[Share[float]] = 0.25
+    """The share of the embedding table's numbers to keep."""
+    cut: Literal["numbers", "axes"] = "numbers"
+    """What is kept: single numbers of the turned table, or whole axes of fields.
+    Whole axes make the retrained table really smaller; single numbers keep more of the accuracy."""
+    by: Literal["loss", "weights"] = "loss"
+    """What an axis is worth: the rise of the log loss without it, or the variance that it adds to
+    the first layer of an MLP."""
+
+
+@dataclass(frozen=True)
 class UniformConfig(MethodConfig):
     """The baseline of a smaller size for all fields alike."""
 

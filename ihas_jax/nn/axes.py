@@ -127,10 +127,37 @@ def turn_table(spec: EmbeddingSpec, table: Table, axes: Axes) -> Table:
     return {spec.groups[0].name: jnp.asarray(turned)}
 
 
+def flat_importance(axes: Axes) -> np.ndarray:
+    """The importance of each new coordinate of a field, `[N, D]`."""
+    return axes.importance.reshape(len(axes.importance), -1)
+
+
+def worth_of_numbers(
+    spec: EmbeddingSpec, table: Table, counts: np.ndarray, axes: Axes
+) -> np.ndarray:
+    """The importance of the numbers of a turned table, `[V, D]`: what dropping each of them costs.
+
+    A number has the part of its coordinate's importance that its square, weighted by the training
+    rows of the value, has of the coordinate's second moment.
+
+    Args:
+      spec: shape of the table, uniform.
+      table: its array `[V, D]`, on the axes.
+      counts: `[V]`, the number of training rows of each value.
+      axes: the axes.
+    """
+    full, starts = _whole(spec, table), _starts(spec)
+    worth = counts[:, None] * np.square(full, dtype=np.float64)
+    for n, importance in enumerate(flat_importance(axes)):
+        part = slice(starts[n], starts[n + 1])
+        total = worth[part].sum(axis=0)
+        worth[part] *= importance / np.where(total > 0, total, 1.0)
+    return worth
+
+
 def cost_of_cut(axes: Axes, kept: Kept) -> float:
     """The sum of the importance of all coordinates that are not in `kept`."""
-    flat = axes.importance.reshape(len(axes.importance), -1)
-    pairs = zip(flat, kept, strict=True)
+    pairs = zip(flat_importance(axes), kept, strict=True)
     return float(sum(np.delete(field, list(some)).sum() for field, some in pairs))
 
 

@@ -14,6 +14,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, FACTORS, Model, Variables
 from ihas_jax.models.forward import forward, look_up, table_index
 from ihas_jax.models.parts import Network
+from ihas_jax.models.turning import Freedom
 from ihas_jax.nn.axes import Axes, identity, importance, moments, shape, turn_table
 from ihas_jax.nn.principal import FELT, READ, own_axes, paired_axes, root, shared_axes
 from ihas_jax.progress import track
@@ -27,6 +28,11 @@ _CHUNK = 1 << 20
 def check_free(model: Model) -> None:
     """Raises: InputError: the embeddings of the model can't be turned; the message says why."""
     _network(model).freedom.check()
+
+
+def freedom_of(model: Model) -> Freedom:
+    """The maps of embeddings that leave the model's function as it is."""
+    return _network(model).freedom
 
 
 def find_axes(

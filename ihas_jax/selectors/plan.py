@@ -11,6 +11,7 @@ from jax import Array
 
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import Model, Variables
+from ihas_jax.nn.axes import Axes
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.selection import Selection
 
@@ -48,12 +49,15 @@ class Expert:
         of clusters; empty for the only model of a plan without clusters.
       rows: training rows, `[n]` int32; None for all.
       valid_rows: validation rows, `[m]` int32; None for all.
+      axes: the axes that the searched model is turned to before the selection, in float32; None
+        for its own coordinates.
     """
 
     selection: Selection
     name: str = ""
     rows: np.ndarray | None = None
     valid_rows: np.ndarray | None = None
+    axes: Axes | None = None
 
 
 @dataclass(frozen=True, eq=False)

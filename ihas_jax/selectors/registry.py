@@ -28,6 +28,7 @@ from ihas_jax.config.methods import (
     OptFSConfig,
     PepConfig,
     RandomConfig,
+    SpectralConfig,
     SsedsConfig,
     UniformConfig,
 )
@@ -47,6 +48,7 @@ from ihas_jax.selectors.optembed import build_optembed
 from ihas_jax.selectors.optfs import build_optfs
 from ihas_jax.selectors.pep import build_pep
 from ihas_jax.selectors.random_choice import build_random
+from ihas_jax.selectors.spectral import build_spectral
 from ihas_jax.selectors.sseds import build_sseds
 from ihas_jax.selectors.uniform import build_uniform
 
@@ -96,6 +98,7 @@ METHODS: Registry[Method] = Registry(
         "autodim": Method("AutoDim", build_autodim, (AutoDimConfig,), _BILEVEL, _FASTER),
         "sseds": Method("SSEDS", build_sseds, (SsedsConfig,), _AT_ONCE),
         "dimreg": Method("DimReg", build_dimreg, (DimRegConfig,), SearchConfig(0, 1)),
+        "spectral": Method("Spectral", build_spectral, (SpectralConfig,), _AT_ONCE),
         "uniform": Method("Uniform size", build_uniform, (UniformConfig,), _AT_ONCE),
         "mixed": Method("Mixed sizes", build_mixed, (MixedConfig,), _AT_ONCE),
         "magnitude": Method("Magnitude", build_magnitude, (MagnitudeConfig,), _AT_ONCE),

@@ -125,6 +125,16 @@ def select_values(
     return Selection(kept, None if values.all() else values, scale=scale)
 
 
+def select_numbers(mask: np.ndarray, spec: EmbeddingSpec) -> Selection:
+    """The selection of single numbers, `[V, D]` of bool, without coordinates that keep none.
+
+    Without any number a coordinate of zeros stays.
+    """
+    parts = by_field(mask, spec)
+    kept = tuple(tuple(np.flatnonzero(part.any(axis=0)).tolist()) for part in parts)
+    return Selection(kept if any(kept) else ((0,), *kept[1:]), mask=mask)
+
+
 def by_field(array: np.ndarray, spec: EmbeddingSpec) -> list[np.ndarray]:
     """The parts of an array `[V, ...]`, one per field."""
     return np.split(array, np.cumsum(spec.sizes)[:-1])

@@ -12,6 +12,7 @@ import numpy as np
 from ihas_jax import checksums
 from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
+from ihas_jax.nn.axes import Axes
 from ihas_jax.progress import say
 from ihas_jax.selectors.budget import numbers_of
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
@@ -147,6 +148,7 @@ def _arrays(expert: Expert) -> dict[str, np.ndarray]:
         "mask": expert.selection.mask,
         "rows": expert.rows,
         "valid_rows": expert.valid_rows,
+        **({} if expert.axes is None else expert.axes._asdict()),
     }
     return {name: array for name, array in arrays.items() if array is not None}
 
@@ -182,4 +184,6 @@ def _load(folder: Path) -> tuple[Plan, float] | None:
 def _expert(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Expert:
     kept = tuple(tuple(field) for field in about["kept"])
     selection = Selection(kept, arrays.get("values"), arrays.get("mask"), about["scale"])
-    return Expert(selection, about["name"], arrays.get("rows"), arrays.get("valid_rows"))
+    axes = Axes(*(arrays[name] for name in Axes._fields)) if "forward" in arrays else None
+    rows, valid_rows = arrays.get("rows"), arrays.get("valid_rows")
+    return Expert(selection, about["name"], rows, valid_rows, axes)

@@ -13,6 +13,7 @@ from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import EMBEDDING, NETWORK, Model, Variables, cut_network
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.progress import say
+from ihas_jax.selectors.axes import turn
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.stages.base import fresh_state, model_task, train_runs
 from ihas_jax.stages.run import Run
@@ -99,10 +100,16 @@ def _start(run: Run, search: SearchRuns) -> Start:
     return partial(_inherit, run, source, tables_alone=start == "initial_embeddings")
 
 
+def _turned(run: Run, source: Variables, expert: Expert) -> Variables:
+    """The searched model on the axes that an expert was selected from."""
+    return source if expert.axes is None else turn(run.searched_model, source, expert.axes)
+
+
 def _from_tables(
     run: Run, source: Variables, model: Model, expert: Expert, state: TrainState
 ) -> TrainState:
     """A state with the kept part of those searched tables that have the shape of the model's."""
+    source = _turned(run, source, expert)
     full, searched = run.model.tables, run.searched_model.tables
     if full[EMBEDDING].dim != searched[EMBEDDING].dim:
         say("[retrain] starts from fresh weights: the searched tables have another shape")
@@ -125,6 +132,7 @@ def _inherit(
     tables_alone: bool,
 ) -> TrainState:
     """A state with the kept part of a full-size model, or of its embedding table alone."""
+    source = _turned(run, source, expert)
     full, tables = run.model, dict(state.params[TABLES])
     for name in (EMBEDDING,) if tables_alone else full.tables:
         values = expert.selection.values if name == EMBEDDING else None

@@ -50,7 +50,7 @@ PLAIN = Config(
 )
 UNTRAINED = ("uniform", "mixed", "random")
 SELECTED = ("autofield", "autodim", "pep", "optembed", "optfs", "sseds", "dimreg", "magnitude")
-SELECTED += UNTRAINED
+SELECTED += ("spectral", *UNTRAINED)
 SEARCHED = ("adafs_soft", "adafs_hard")
 
 
@@ -99,7 +99,7 @@ def test_parameters_and_bytes_are_those_of_what_is_left(runs, log, method):
     rest = sum(leaf.size for leaf in jax.tree.leaves(params)) - model.embedding.parameters
     assert metrics[method]["parameters"] == left + rest
     whole = 4 * metrics[method]["parameters"]
-    masked = method in ("pep", "optembed", "optfs", "magnitude")
+    masked = method in ("pep", "optembed", "optfs", "magnitude", "spectral")
     assert (metrics[method]["bytes"] > whole) == masked
     assert metrics[method]["parameters"] < metrics["base"]["parameters"]
     assert metrics["selection"]["kept"] == pytest.approx(

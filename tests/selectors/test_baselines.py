@@ -55,6 +55,7 @@ def test_uniform_keeps_the_first_coordinates_of_every_field():
         ((5, 70, 2), 77, [1, 1, 1]),
         ((50, 70, 60), 2 * 180 + 110, [3, 2, 3]),
         ((50, 70, 60), 130, [0, 1, 1]),
+        ((1, 100, 100), 410, [3, 2, 2]),  # seven numbers are left
         # one more of the large field would be too much, so the small ones have far more
         ((5, 300), 350, [8, 1]),
         ((10, 300), 380, [8, 1]),

@@ -93,7 +93,7 @@ def test_a_share_of_k_coordinates_keeps_k_of_every_field(seed, fields, dim, nume
     budget = numbers_of(k / dim, spec)
     assert budget == k * rows.sum()
     # equal gains per number, and equal fields of equal gains
-    even = fill(np.repeat(rows[:, None], dim, axis=1).astype(float), rows, budget)
+    even = fill(np.repeat(0.1 * rows[:, None], dim, axis=1), rows, budget)
     alike = fill(np.ones((fields, dim)), np.full(fields, rows[0]), k * fields * int(rows[0]))
     equal = fill_in_proportion(np.ones(fields), rows, spec, budget)
     for kept in (even, alike, equal):
@@ -138,6 +138,10 @@ def test_widths_are_rounded_products_of_lambda_and_weight():
     wanted = [4, 2, 2, 1]
     kept = fill_in_proportion(weights, rows, spec, int(rows @ wanted))
     assert kept == tuple(tuple(range(width)) for width in wanted)
+    # for lambda = 2.4 they are 2.4, 1.56 and 0.72; cut off instead of rounded, 3, 1 and 1 would fit
+    spec = EmbeddingSpec((10, 10, 10), 6)
+    kept = fill_in_proportion(np.array([1, 0.65, 0.3]), spec.sizes, spec, 50)
+    assert kept == ((0, 1), (0, 1), (0,))
 
 
 def test_no_field_has_more_than_the_most():

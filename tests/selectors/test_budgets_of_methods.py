@@ -154,6 +154,18 @@ def test_autodim_keeps_prefixes_by_the_probability_of_larger_sizes():
     assert all(field == tuple(range(len(field))) for field in found.selection.kept)
 
 
+def test_a_size_does_not_count_for_the_coordinate_after_its_last():
+    """One field surely has one coordinate, the other two; three are kept."""
+    config = dataclasses.replace(CONFIG, method="autodim")
+    model = build_model(CONFIG.model, (10, 10))
+    alpha = jnp.array([[9.0, 0, 0], [0, 9, 0]])
+    found = SearchResult(
+        model, Variables({SELECTOR: {"alpha": alpha}}), None, None, jax.random.key(0), 0, 30
+    )
+    (expert,) = build_selector(config, model, 10).choose(found).experts
+    assert expert.selection.kept == ((0,), (0, 1))
+
+
 def test_dimreg_keeps_the_largest_gates():
     found = searched("dimreg", (10, 10, 10), 0.5)
     best = np.sort(np.argsort(-found.gates["theta"])[:6])

@@ -29,6 +29,7 @@ EXPECTED = {
     "autodim": ("AutoDim", 2, 10),
     "sseds": ("Saliency", 0, None),
     "dimreg": ("DimRegGates", 0, 1),
+    "spectral": ("Spectral", 0, None),
     "uniform": ("Uniform", 0, None),
     "mixed": ("Mixed", 0, None),
     "magnitude": ("Magnitude", 0, None),
