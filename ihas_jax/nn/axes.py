@@ -127,6 +127,11 @@ def turn_table(spec: EmbeddingSpec, table: Table, axes: Axes) -> Table:
     return {spec.groups[0].name: jnp.asarray(turned)}
 
 
+def single_precision(axes: Axes) -> Axes:
+    """The axes in float32, as files and models have them."""
+    return Axes(*(part.astype(np.float32) for part in axes))
+
+
 def flat_importance(axes: Axes) -> np.ndarray:
     """The importance of each new coordinate of a field, `[N, D]`."""
     return axes.importance.reshape(len(axes.importance), -1)

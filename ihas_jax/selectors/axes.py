@@ -42,6 +42,7 @@ def find_axes(
     rows: np.ndarray | None = None,
     *,
     by: Literal["loss", "weights"] = "loss",
+    turned: bool = True,
 ) -> Axes:
     """The best axes that the model's freedom allows, and what each is worth on some rows.
 
@@ -62,6 +63,7 @@ def find_axes(
       ids: `[n, N]`, the training rows.
       rows: indices of the rows to take, such as those of a cluster; None for all.
       by: what importance is measured by.
+      turned: whether better axes are looked for, or the coordinates are measured as they are.
 
     Raises:
       InputError: the model has no linear units to measure by.
@@ -76,7 +78,8 @@ def find_axes(
     found = moments(spec, table, count_values(spec.sizes, ids, rows))
     fields, (vectors, _) = shape(spec)
     network = _network(model)
-    freedom, free = network.freedom, network.free_vectors()
+    freedom = network.freedom if turned else Freedom()
+    free = network.free_vectors()
     if not freedom.any:
         free = np.zeros((fields, vectors), bool)
     mean = found.mean * (free[..., None] * freedom.shift)

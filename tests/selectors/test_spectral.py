@@ -16,11 +16,12 @@ from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
 from ihas_jax.models.base import EMBEDDING
 from ihas_jax.models.forward import init_model
-from ihas_jax.nn.axes import Axes, moments, turn_table, worth_of_numbers
+from ihas_jax.nn.axes import moments, turn_table, worth_of_numbers
 from ihas_jax.selectors.axes import count_values, find_axes
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.selection import select_numbers
-from ihas_jax.selectors.spectral import Spectral, axis_gains, build_spectral
+from ihas_jax.selectors.spectral import Spectral, build_spectral
+from ihas_jax.selectors.worth import axis_gains
 
 SIZES = (12, 30, 5)
 
@@ -105,10 +106,9 @@ def test_values_that_never_occur_are_worth_nothing(found):
 
 @pytest.mark.parametrize("numbers", [46, 47, 94])
 def test_the_first_axis_of_every_field_goes_first_where_there_is_room(numbers):
-    importance = np.array([[[9.0, 8, 7, 6]], [[1, 1, 0, 0]], [[5, 5, 5, 5]]])
-    axes = Axes(*(np.zeros(1),) * 3, importance)
-    gains = axis_gains(axes, SIZES, numbers)
-    rooted = importance[:, 0] * np.sqrt(SIZES)[:, None]
+    importance = np.array([[9.0, 8, 7, 6], [1, 1, 0, 0], [5, 5, 5, 5]])
+    gains = axis_gains(importance, SIZES, numbers)
+    rooted = importance * np.sqrt(SIZES)[:, None]
     if numbers < 47:
         np.testing.assert_allclose(gains, rooted)
     else:
