@@ -71,6 +71,8 @@ class GateConfig(MethodConfig):
     """Whether gates depend on the instance; if not, all share probabilities (ablation iHAS-4)."""
     gradient_to_tables: bool = True
     """Whether gradients of the model step flow through the gates into the embedding tables."""
+    inputs: Literal["raw", "unit"] = "raw"
+    """What the gates see: embeddings as they are, or at unit variance, by a batch norm."""
     matmul: MatmulDtype = "float32"
     """The number format of the factors of the K x K products; bfloat16 is meant for GPUs."""
 
@@ -97,6 +99,12 @@ class ClusterConfig(MethodConfig):
     """Keep a coordinate if at least this share of the rows of the cluster opens it."""
     min_rows: NotNegative[int] = 1000
     """A cluster with fewer training rows, or one class, is served by the model of all rows."""
+    cut: Literal["numbers", "axes"] = "numbers"
+    """What is kept under a budget: single numbers of the table, or whole coordinates of fields.
+    They are chosen by what they are worth in the rows of a cluster whose gates are open."""
+    axes: Literal["shared", "own"] = "shared"
+    """Under a budget: the coordinates of the search, or the principal axes of each cluster's rows,
+    which are chosen by their worth alone."""
 
 
 @dataclass(frozen=True)

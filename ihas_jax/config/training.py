@@ -58,6 +58,10 @@ class SearchConfig:
     """The number of epochs with all gates open before the search."""
     gate_every: Positive[int] = 100
     """The number of training batches per gate update; use 1 to 5 for up to a few million rows."""
+    rotate: bool = False
+    """Whether the pretrained model is turned to its principal axes before the search begins.
+    The turned model computes what it did before; gates then choose among axes that mean something.
+    """
     gate_optimizer: AdamConfig = AdamConfig()
     """The optimiser of the gates."""
     stopping_share: Annotated[

@@ -20,6 +20,7 @@ from ihas_jax.pipeline.reuse import copy_search, require_search
 from ihas_jax.pipeline.stages import Stages
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.progress import say, track
+from ihas_jax.stages.rotate import check_rotation
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.teachers import teachers_of
 
@@ -165,8 +166,10 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
             "--method none keeps the whole table, so it can't keep to --budget. Leave --budget out "
             "and choose a smaller --model.dim, or choose a method, such as uniform."
         )
-    if selector := Run(config, data, Path(), searched_by).selector:
+    run = Run(config, data, Path(), searched_by)
+    if selector := run.selector:
         selector.check(len(data.train.labels))
+        check_rotation(run)
     with track("[Data] check", sum(len(getattr(data, name).labels) for name in SPLITS)) as bar:
         data.check(bar.advance)
 

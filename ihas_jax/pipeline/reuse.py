@@ -21,7 +21,6 @@ from ihas_jax.pipeline.workdir import (
 )
 from ihas_jax.stages.choose import retrains
 from ihas_jax.stages.lessons import FOLDER as TEACH
-from ihas_jax.stages.retrain import start_of
 from ihas_jax.stages.run import Run
 
 _SEARCHED = ("search", "choose")
@@ -81,7 +80,7 @@ def _require_fit(config: Config, data: Dataset, path: Path, searched: ModelConfi
             "a model with one vector for each field, such as dnn, or leave --searched-by out for a "
             f"run of {ours.name} by its own search."
         ) from None
-    if run.searched_model != run.model and start_of(run) not in ("fresh", "tables"):
+    if run.searched_model != run.model and run.start not in ("fresh", "tables"):
         raise InputError(
             f"--method {config.method} retrains from weights of the searched model, so the search "
             f"of {searched.name} can't serve {ours.name}. Leave --searched-by out."

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from ihas_jax.config import ClusterConfig, Config, GateConfig
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import Model
+from ihas_jax.models.base import Model, Stats
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.gates import gate_penalty, half_product, sample_gates, select_gates
 from ihas_jax.nn.mlp import Linear
@@ -20,6 +20,7 @@ from ihas_jax.selectors.base import Recipe, Selector, SelectorParams, Weights
 from ihas_jax.selectors.budget import require_room
 from ihas_jax.selectors.clusters import fit_clusters
 from ihas_jax.selectors.experts import plan_experts
+from ihas_jax.selectors.normalize import fresh_norm, normalize
 from ihas_jax.selectors.plan import Plan, SearchResult
 
 
@@ -65,14 +66,27 @@ class BernoulliGates(Selector):
         """Fresh gates: a Linear layer K -> K, or the vector w* of U(-1/sqrt(K), 1/sqrt(K))."""
         if self.config.instance_wise:
             layer = Linear(self.coordinates).init(key, jnp.zeros((1, self.coordinates)))
-            return Weights(layer["params"])
+            return Weights(layer["params"], stats=self._fresh_stats())
         bound = self.coordinates**-0.5
         vector = jax.random.uniform(key, (self.coordinates,), minval=-bound, maxval=bound)
         return Weights({"vector": vector})
 
-    def logits(self, gates: SelectorParams, embeddings: Array) -> Array:
-        """Log-odds of open gates, `[B, N, D]` -> `[B, K]`."""
-        flat = embeddings.reshape(embeddings.shape[0], -1)
+    def _fresh_stats(self) -> Stats:
+        if self.config.inputs == "raw":
+            return {}
+        return {"inputs": fresh_norm(self.coordinates, affine=False)[1]}
+
+    def _inputs(self, weights: Weights, embeddings: Array, *, train: bool) -> tuple[Array, Stats]:
+        """What the gates see of embeddings, `[B, K]`, and the new running statistics."""
+        flat = embeddings.reshape(len(embeddings), -1)
+        if not weights.stats:
+            return flat, {}
+        flat, norm = normalize(flat, weights.stats["inputs"], train=train, axis_name=self.axis_name)
+        return flat, {"inputs": norm}
+
+    def logits(self, gates: SelectorParams, inputs: Array) -> Array:
+        """Log-odds of open gates, `[B, K]`, from inputs `[B, N, D]` or `[B, K]`."""
+        flat = inputs.reshape(inputs.shape[0], -1)
         if not self.config.instance_wise:
             return jnp.broadcast_to(gates["vector"], flat.shape)
         if not self.config.gradient_to_tables:
@@ -85,7 +99,8 @@ class BernoulliGates(Selector):
     def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """Stochastic selection and the weighted penalty of equation 5."""
         embeddings, _, first = lookup
-        logits = self.logits(weights.gates, embeddings)
+        inputs, stats = self._inputs(weights, embeddings, train=True)
+        logits = self.logits(weights.gates, inputs)
         masks = sample_gates(key, logits, temperature=self.config.temperature, first_row=first)
         penalty = self.config.weight * gate_penalty(
             jax.nn.sigmoid(logits),
@@ -96,11 +111,12 @@ class BernoulliGates(Selector):
         if self.axis_name is not None and self.config.reduction == "sum":
             # gradients are averaged over the axis, a sum over the whole batch is not
             penalty *= lax.psum(1, self.axis_name)
-        return Transformed(embeddings * masks.reshape(embeddings.shape), penalty)
+        return Transformed(embeddings * masks.reshape(embeddings.shape), penalty, stats)
 
     def gates(self, weights: Weights, embeddings: Array) -> Gates:
         """Deterministic gates of embeddings `[B, N, D]`, by the threshold of each instance."""
-        probs = jax.nn.sigmoid(self.logits(weights.gates, embeddings))
+        inputs, _ = self._inputs(weights, embeddings, train=False)
+        probs = jax.nn.sigmoid(self.logits(weights.gates, inputs))
         masks, thresholds = select_gates(probs, rule=self.config.threshold, bins=self.config.bins)
         return Gates(masks, probs, thresholds)
 
@@ -121,9 +137,7 @@ class BernoulliGates(Selector):
     def choose(self, found: SearchResult) -> Plan:
         """One model for each cluster of masked embeddings (Algorithm 1, lines 9 to 14)."""
         clusters, curve = fit_clusters(found, self, self.cluster)
-        train_labels, valid_labels = found.train.labels, found.valid.labels
-        spec = found.model.embedding
-        plan = plan_experts(clusters, train_labels, valid_labels, self.cluster, spec, found.budget)
+        plan = plan_experts(found, clusters, self.cluster)
         return dataclasses.replace(plan, facts={"kmeans": [point._asdict() for point in curve]})
 
     def check(self, train_rows: int) -> None:

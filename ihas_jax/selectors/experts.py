@@ -6,40 +6,35 @@ import numpy as np
 
 from ihas_jax.config import ClusterConfig
 from ihas_jax.errors import InputError
-from ihas_jax.nn.embedding import EmbeddingSpec, Kept
-from ihas_jax.selectors.budget import fill
+from ihas_jax.nn.axes import Axes, single_precision
+from ihas_jax.nn.embedding import Kept
+from ihas_jax.progress import say
+from ihas_jax.selectors.axes import find_axes, freedom_of
 from ihas_jax.selectors.clusters import Clusters
-from ihas_jax.selectors.plan import Expert, Plan
+from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.selectors.selection import Selection, kept_coordinates
+from ihas_jax.selectors.worth import select_by_worth
 
 
-def plan_experts(
-    clusters: Clusters,
-    train_labels: np.ndarray,
-    valid_labels: np.ndarray,
-    config: ClusterConfig,
-    spec: EmbeddingSpec,
-    budget: int | None = None,
-) -> Plan:
+def plan_experts(found: SearchResult, clusters: Clusters, config: ClusterConfig) -> Plan:
     """One expert per cluster; clusters that can't carry one share a model of all rows.
 
     A cluster needs `min_rows` training rows with both classes, and validation rows that decide
     when to stop. The paper is silent on clusters without them.
 
+    Without a budget an expert keeps the coordinates that a majority of its rows opens. A budget is
+    shared in equal parts, and each part filled by expected gain: what a number is worth in the rows
+    of the cluster times the share of these rows that open its coordinate.
+
     Args:
+      found: the searched model, its rows and the budget.
       clusters: the result of clustering.
-      train_labels: `[n]`.
-      valid_labels: `[m]`.
       config: the choices of clustering.
-      spec: the searched table.
-      budget: numbers of this table that all experts may keep together, in equal parts. They keep
-        the coordinates that the largest shares of their rows open, instead of a majority. None
-        for no budget.
 
     Raises:
       InputError: a part of the budget has no room for any coordinate.
     """
-    number = len(clusters.counts)
+    number, train_labels = len(clusters.counts), found.train.labels
     rows = [np.flatnonzero(clusters.train == c).astype(np.int32) for c in range(number)]
     valid_rows = [np.flatnonzero(clusters.valid == c).astype(np.int32) for c in range(number)]
     reasons = tuple(
@@ -47,23 +42,45 @@ def plan_experts(
     )
     models = reasons.count(None) + any(reasons)
 
-    def selected(mean_mask: np.ndarray) -> Selection:
-        if budget is None:
-            return Selection(majority_coordinates(mean_mask, spec.dim, config.majority))
-        gains = mean_mask.reshape(-1, spec.dim)
-        return Selection(fill(gains, spec.sizes, budget // models))
+    def expert(
+        name: str,
+        mean_mask: np.ndarray,
+        rows: np.ndarray | None = None,
+        valid_rows: np.ndarray | None = None,
+    ) -> Expert:
+        if found.budget is None:
+            kept = majority_coordinates(mean_mask, found.model.embedding.dim, config.majority)
+            return Expert(Selection(kept), name, rows, valid_rows)
+        selection, axes = _within(found, config, found.budget // models, mean_mask, rows)
+        return Expert(selection, name, rows, valid_rows, axes)
 
     experts: list[Expert] = []
     routes: list[int] = []
     for c, reason in enumerate(reasons):
         routes.append(models - 1 if reason else len(experts))
         if reason is None:
-            selection = selected(clusters.mean_masks[c])
-            experts.append(Expert(selection, f"cluster_{c}", rows[c], valid_rows[c]))
+            mean_mask = clusters.mean_masks[c]
+            experts.append(expert(f"cluster_{c}", mean_mask, rows[c], valid_rows[c]))
     shares = clusters.counts / clusters.counts.sum()
     if any(reasons):
-        experts.append(Expert(selected(shares @ clusters.mean_masks), "all"))
+        experts.append(expert("all", shares @ clusters.mean_masks))
     return Plan(tuple(experts), tuple(routes), reasons, clusters.centroids, tuple(shares.tolist()))
+
+
+def _within(
+    found: SearchResult,
+    config: ClusterConfig,
+    numbers: int,
+    mean_mask: np.ndarray,
+    rows: np.ndarray | None,
+) -> tuple[Selection, Axes | None]:
+    """What the expert of some rows keeps within a budget, and the axes that this refers to."""
+    own = config.axes == "own" and freedom_of(found.model).any
+    axes = find_axes(found.model, found.variables, found.train.ids, rows, turned=own)
+    opened = None if own else mean_mask
+    selection, share = select_by_worth(found, axes, numbers, config.cut, rows=rows, opened=opened)
+    say(f"[choose] what is kept has {share:.2%} of what all open numbers are worth")
+    return selection, single_precision(axes) if own else None
 
 
 def _unfit(

@@ -83,10 +83,11 @@ def make_router(
     model: Model, selector: Selector, variables: Variables, centroids: np.ndarray
 ) -> Router:
     """The router of a searched model; it needs only the embedding table and the gates."""
-    params = variables.params
+    params, stats = variables.params, variables.stats
     tables = {EMBEDDING: params["tables"][EMBEDDING]}
-    own = Variables({"tables": tables, SELECTOR: params[SELECTOR]})
-    return Router(model, selector, own, centroids)
+    own = {SELECTOR: stats[SELECTOR]} if SELECTOR in stats else {}
+    needed = Variables({"tables": tables, SELECTOR: params[SELECTOR]}, own)
+    return Router(model, selector, needed, centroids)
 
 
 @lru_cache(maxsize=8)

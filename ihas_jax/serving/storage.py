@@ -41,10 +41,8 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         "models": {str(i): _filled(model.variables) for i, model in enumerate(bundle.models)}
     }
     if bundle.router is not None:
-        arrays["router"] = {
-            "params": bundle.router.variables.params,
-            "centroids": bundle.router.centroids,
-        }
+        centroids = {"centroids": bundle.router.centroids}
+        arrays["router"] = _filled(bundle.router.variables) | centroids
     facts = {
         "version": VERSION,
         "config": config_to_json(bundle.config),
@@ -126,7 +124,8 @@ def load_bundle(path: str | Path) -> Bundle:
     router = None
     if facts["routed"] and selector is not None:
         kept = arrays["router"]
-        router = Router(source, selector, Variables(kept["params"]), kept["centroids"])
+        variables = Variables(kept["params"], kept.get("stats", {}))
+        router = Router(source, selector, variables, kept["centroids"])
     return Bundle(config, searched, schema, served, routes, router)
 
 
@@ -169,11 +168,11 @@ def _shapes(
     arrays: dict[str, Any] = {"models": {str(i): _filled(one) for i, one in enumerate(variables)}}
     if clusters and selector is not None:
         spec = source.embedding
-        tables = {EMBEDDING: init_table(key, spec)}
-        arrays["router"] = {
-            "params": {"tables": tables, SELECTOR: selector.init(key).gates},
-            "centroids": jnp.zeros((clusters, spec.coordinates)),
-        }
+        weights, tables = selector.init(key), {EMBEDDING: init_table(key, spec)}
+        stats = {SELECTOR: weights.stats} if weights.stats else {}
+        needed = Variables({"tables": tables, SELECTOR: weights.gates}, stats)
+        centroids = {"centroids": jnp.zeros((clusters, spec.coordinates))}
+        arrays["router"] = _filled(needed) | centroids
     return arrays
 
 

@@ -67,7 +67,7 @@ def _train(run: Run, expert: Expert, start: Start) -> Trained:
         model,
         rows=expert.rows,
         valid=_stopping(run, expert),
-        start_counts=start_of(run) in _TRAINED,
+        start_counts=run.start in _TRAINED,
     )
     return train_runs([run], [task], [state])[0]
 
@@ -80,14 +80,9 @@ def _stopping(run: Run, expert: Expert) -> Split:
     return data.test if recipe.stopping_split == "test" else data.valid
 
 
-def start_of(run: Run) -> str:
-    """What retraining starts from."""
-    return run.config.retrain.start or require_selector(run).recipe.initial_weights
-
-
 def _start(run: Run, search: SearchRuns) -> Start:
     """The start of each expert."""
-    start = start_of(run)
+    start = run.start
     if start == "fresh":
         return lambda model, expert, state: state
     if start == "tables":

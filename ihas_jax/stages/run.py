@@ -65,6 +65,12 @@ class Run:
             return None
         return build_selector(self.config, self.searched_model, self.epoch_steps)
 
+    @property
+    def start(self) -> str:
+        """What retraining starts from: see `Recipe.initial_weights` and `retrain.start`."""
+        own = None if self.selector is None else self.selector.recipe.initial_weights
+        return self.config.retrain.start or own or "fresh"
+
     def expert_model(self, expert: Expert) -> Model:
         """The compact click model of an expert; see `retrain.carried` for the selection."""
         full, selection = self.model.embedding, expert.selection

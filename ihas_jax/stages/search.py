@@ -23,6 +23,7 @@ from ihas_jax.selectors.search import (
     make_search_round,
 )
 from ihas_jax.stages.base import fresh_state, model_task, train_runs
+from ihas_jax.stages.rotate import turned_state
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Task, Trained
 from ihas_jax.training.metrics import Scores, score
@@ -57,7 +58,7 @@ class SearchRuns:
 
 
 def search(runs: Sequence[Run]) -> list[SearchRuns]:
-    """Pretrains, then searches as the recipe of the method says.
+    """Pretrains, turns the model if it is to be rotated, and searches as the recipe says.
 
     If the recipe has no length, the search ends when the validation score, with deterministic
     selection, no longer improves.
@@ -70,9 +71,13 @@ def search(runs: Sequence[Run]) -> list[SearchRuns]:
         [pretrain_task(run) for run in runs],
         [pretrain_state(run) for run in runs],
     )
+    starts = [start.state for start in pretrained]
+    if first.config.search.rotate:
+        pairs = zip(runs, starts, strict=True)
+        starts = [turned_state(run, start) for run, start in pairs]
     states = [
-        init_search(run.key("search"), run.config, model, selector, start.state)
-        for run, start in zip(runs, pretrained, strict=True)
+        init_search(run.key("search"), run.config, model, selector, start)
+        for run, start in zip(runs, starts, strict=True)
     ]
     rewound: list[Trained | None] = [None] * len(runs)
     if recipe.rewind_epochs:

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from ihas_jax.config import Config, ModelConfig
 from ihas_jax.config.methods import AutoDimConfig, MagnitudeConfig, OptEmbedConfig, PepConfig
+from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
 from ihas_jax.models.base import EMBEDDING, Variables
 from ihas_jax.models.forward import init_model
-from ihas_jax.selectors import METHODS, optembed, sseds
+from ihas_jax.nn.axes import identity
+from ihas_jax.selectors import METHODS, optembed, spectral, sseds
 from ihas_jax.selectors.base import SELECTOR
 from ihas_jax.selectors.budget import numbers_of
 from ihas_jax.selectors.evolution import evolve
@@ -36,22 +38,27 @@ CONFIG = Config(
 )
 # iHAS fits clusters, see test_clusters; AdaFS is refused
 CHOOSING = tuple(name for name in METHODS if not name.startswith("adafs") and name != "ihas")
-NUMBERS, VALUES = ("pep", "magnitude"), ("optfs",)
+NUMBERS, VALUES = ("pep", "magnitude", "spectral"), ("optfs",)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def scored():
-    """Made-up saliency and validation scores, since shapes change with every example."""
+    """Made-up saliency, worth and validation scores, since shapes change with every example."""
     rng = np.random.default_rng(0)
 
     def saliency(model, variables, split):
         return rng.uniform(size=(len(model.embedding.sizes), model.embedding.dim))
+
+    def find_axes(model, variables, ids, *, by):
+        axes = identity(model.embedding)
+        return axes._replace(importance=rng.uniform(size=axes.importance.shape))
 
     def make_population_auc(model, split):
         return lambda variables, widths: np.sin(widths.sum(axis=1) * 7.0)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sseds, "saliency", saliency)
+        patch.setattr(spectral, "find_axes", find_axes)
         patch.setattr(optembed, "make_population_auc", make_population_auc)
         yield
 
@@ -69,9 +76,9 @@ def searched(method, sizes, share, seed=0, config=CONFIG):
         jax.eval_shape(selector.init, jax.random.key(0)).gates,
     )
     variables = Variables({"tables": tables, SELECTOR: gates})
-    spec = model.embedding
+    spec, rows = model.embedding, Split(np.zeros((9, len(sizes)), np.int32), np.zeros(9, np.uint8))
     found = SearchResult(
-        model, variables, None, None, jax.random.key(seed), seed, numbers_of(share, spec)
+        model, variables, rows, rows, jax.random.key(seed), seed, numbers_of(share, spec)
     )
     (expert,) = selector.choose(found).experts
     return SimpleNamespace(

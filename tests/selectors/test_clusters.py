@@ -13,7 +13,8 @@ from sklearn.cluster import MiniBatchKMeans
 
 from ihas_jax.config import ClusterConfig, Config, ModelConfig
 from ihas_jax.data.dataset import Split
-from ihas_jax.errors import InputError
+from ihas_jax.models import build_model
+from ihas_jax.models.forward import init_model
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors import clusters as clustering
 from ihas_jax.selectors.clusters import Clusters, fit_clusters
@@ -200,8 +201,19 @@ VALID_LABELS = np.array([0, 1, 1])
 def plan(train=TRAIN, valid=VALID, labels=LABELS, config=CONFIG, sizes=(10, 10), budget=None):
     counts = np.bincount(train, minlength=3)
     clusters = Clusters(np.zeros((3, 4), np.float32), MEAN_MASKS, counts, train, valid)
-    spec = EmbeddingSpec(sizes, config.model.dim)
-    return plan_experts(clusters, labels, VALID_LABELS, config.of(ClusterConfig), spec, budget)
+    model = build_model(config.model, sizes)
+    rng = np.random.default_rng(0)
+    ids = np.stack([rng.integers(size, size=12) for size in sizes], axis=1).astype(np.int32)
+    found = SearchResult(
+        model,
+        init_model(jax.random.key(0), model),
+        Split(ids, labels),
+        Split(ids[:3], VALID_LABELS),
+        jax.random.key(1),
+        0,
+        budget,
+    )
+    return plan_experts(found, clusters, config.of(ClusterConfig))
 
 
 def test_every_cluster_that_can_gets_a_model_of_its_own_rows_and_coordinates():
@@ -244,98 +256,34 @@ def test_a_cluster_that_cannot_carry_a_model_is_served_by_one_of_all_rows(option
 
 
 @pytest.mark.parametrize("options", [{}, {"valid": np.array([0, 2, 2])}])
-def test_the_experts_share_a_budget_in_equal_parts(options):
+@pytest.mark.parametrize("cut", ["numbers", "axes"])
+@pytest.mark.parametrize("axes", ["shared", "own"])
+def test_the_experts_share_a_budget_in_equal_parts(options, cut, axes):
     """A field of five values and one of twenty; 25 numbers for each of three experts."""
-    found = plan(**options, sizes=(5, 20), budget=75)
+    choices = ClusterConfig(clusters=3, min_rows=4, cut=cut, axes=axes)
+    found = plan(**options, sizes=(5, 20), budget=75, config=CONFIG.having(choices))
     assert len(found.experts) == 3
-    # in the first cluster coordinates 0 and 3 are always open, 5 + 20 numbers
-    assert found.experts[0].selection.kept == ((0,), (1,))
     kept = [expert.selection.parameters(EmbeddingSpec((5, 20), 2)) for expert in found.experts]
     assert kept == [25, 25, 25]
+    assert [expert.selection.mask is None for expert in found.experts] == [cut == "axes"] * 3
+    assert [expert.axes is None for expert in found.experts] == [axes == "shared"] * 3
+    if axes == "own":
+        first, second = (expert.axes.forward for expert in found.experts[:2])
+        assert not np.allclose(first, second)
+
+
+def test_closed_coordinates_are_kept_last():
+    """In the first cluster coordinates 0 and 3 are always open, 5 + 20 numbers."""
+    choices = ClusterConfig(clusters=3, min_rows=4, cut="axes")
+    found = plan(sizes=(5, 20), budget=75, config=CONFIG.having(choices))
+    assert found.experts[0].selection.kept == ((0,), (1,))
+    numbers = plan(sizes=(5, 20), budget=21).experts[0].selection.mask
+    assert numbers.sum() == 7
+    # a value that no row of the cluster has is worth nothing, and a closed coordinate neither
+    assert not numbers[:5, 1].any() and not numbers[5:, 0].any()
 
 
 def test_two_experts_of_three_clusters_share_the_whole_budget():
     found = plan(labels=np.where(TRAIN == 0, LABELS, 0), sizes=(5, 20), budget=100)
     kept = [expert.selection.parameters(EmbeddingSpec((5, 20), 2)) for expert in found.experts]
     assert kept == [50, 50]
-
-
-def test_an_empty_cluster_falls_back_whatever_min_rows_says():
-    config = CONFIG.having(ClusterConfig(clusters=3, min_rows=0))
-    assert plan(train=EMPTY, config=config).routes == (0, 2, 1)
-
-
-def test_clusters_that_fall_back_share_one_model():
-    labels = np.where(TRAIN == 0, LABELS, 0)
-    found = plan(labels=labels)
-    assert found.routes == (0, 1, 1)
-    assert len(found.experts) == 2
-
-
-@given(
-    train=st.lists(st.integers(0, 2), min_size=12, max_size=12),
-    valid=st.lists(st.integers(0, 2), min_size=3, max_size=3),
-    labels=st.lists(st.integers(0, 1), min_size=12, max_size=12),
-)
-def test_every_row_is_served_and_every_model_is_trained_on_two_classes_or_all_rows(
-    train, valid, labels
-):
-    train, labels = np.array(train), np.array(labels)
-    found = plan(train, np.array(valid), labels)
-    assert set(found.routes) == set(range(len(found.experts)))
-    for c, (route, reason) in enumerate(zip(found.routes, found.reasons, strict=True)):
-        expert = found.experts[route]
-        assert (reason is None) == (expert.name == f"cluster_{c}")
-        if reason is None:
-            np.testing.assert_array_equal(expert.rows, np.flatnonzero(train == c))
-            assert set(labels[expert.rows]) == {0, 1} and len(expert.rows) >= 4
-        else:
-            assert expert.name == "all" and expert.rows is None
-        assert any(expert.selection.kept)
-
-
-@pytest.mark.parametrize(
-    ("points", "centroids", "words"),
-    [
-        (np.zeros(3), np.zeros((2, 3)), r"Points \[3\] can't be assigned to centroids \[2, 3\]"),
-        (np.zeros((4, 2)), np.zeros((2, 3)), r"Points \[4, 2\] can't be assigned"),
-        (np.array([[0.0, 1], [1, np.nan]]), np.zeros((2, 2)), "point in row 1 has a nan"),
-        (np.zeros((4, 2)), np.array([[0.0, 1], [1, np.nan]]), "centroid in row 1 has a nan"),
-    ],
-)
-def test_points_without_a_nearest_centroid_are_refused(points, centroids, words):
-    with pytest.raises(InputError, match=words):
-        assign_clusters(points, centroids)
-
-
-@pytest.mark.parametrize(
-    ("train", "valid", "words"),
-    [
-        (
-            lambda ids: ids + (np.arange(300) == 7)[:, None] * 5,
-            lambda ids: ids,
-            "training ids hold .* in row 7",
-        ),
-        (lambda ids: ids, lambda ids: ids - 1, "validation ids hold -1 in row"),
-        (lambda ids: ids[:, :2], lambda ids: ids, r"training ids have the shape \[300, 2\]"),
-        (lambda ids: ids[:2], lambda ids: ids, "3 clusters are more than the 2 rows"),
-    ],
-)
-def test_ids_that_cannot_be_clustered_are_refused(cluster, searched, train, valid, words):
-    ids = searched[1]
-    with pytest.raises(InputError, match=words):
-        cluster(train(ids), valid(ids), ClusterConfig(clusters=3), 4)
-
-
-@pytest.mark.parametrize(
-    ("mask", "words"),
-    [
-        (np.full(5, 0.5), r"the shape \[5\]; \[K\] is needed, 2 shares per field"),
-        (np.full((3, 2), 0.5), r"the shape \[3, 2\]"),
-        (np.array([0.5, np.nan]), "must hold shares, between 0 and 1"),
-        (np.array([0.5, 1.5]), "must hold shares, between 0 and 1"),
-    ],
-)
-def test_what_are_no_shares_have_no_majority(mask, words):
-    with pytest.raises(InputError, match=words):
-        majority_coordinates(mask, 2, 0.5)

@@ -1,0 +1,66 @@
+"""The pretrained model on its principal axes, from which any search may begin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+
+from ihas_jax.errors import InputError
+from ihas_jax.progress import say
+from ihas_jax.selectors.axes import check_free, find_axes, turn
+from ihas_jax.selectors.search import has_layers
+from ihas_jax.stages.run import Run
+from ihas_jax.training.steps import TrainState, model_optimizers
+
+
+def check_rotation(run: Run) -> None:
+    """Checks that the search of a run can begin on principal axes, if it is to.
+
+    Raises:
+      InputError: nothing is pretrained, the model's embeddings can't be turned, the method has
+        layers that read raw coordinates, or it retrains from weights of before the rotation.
+    """
+    config, selector = run.config, run.selector
+    if not config.search.rotate or selector is None:
+        return
+    if not config.search.pretrain_epochs:
+        raise InputError(
+            "--search.rotate turns a pretrained model, and --search.pretrain-epochs is 0. Choose 1 "
+            "or more epochs, or leave --search.rotate out."
+        )
+    if has_layers(selector):
+        raise InputError(
+            f"--method {config.method} has layers between tables and network, which read the "
+            "coordinates as they are. Leave --search.rotate out."
+        )
+    if run.start.startswith("initial"):
+        raise InputError(
+            f"--method {config.method} retrains from {run.start.replace('_', ' ')} of before the "
+            "rotation, whose coordinates are others. Choose --retrain.start searched or fresh, or "
+            "leave --search.rotate out."
+        )
+    check_free(run.searched_model)
+
+
+def turned_state(run: Run, state: TrainState) -> TrainState:
+    """A pretrained state on its principal axes.
+
+    Its optimisers are fresh, since squared gradients do not turn.
+    """
+    model = run.searched_model
+    axes = find_axes(model, state.variables, run.data.train.ids)
+    variables = turn(model, state.variables, axes)
+    share = axes.importance.cumsum(axis=-1).sum((0, 1)) / (axes.importance.sum() or 1.0)
+    first = -(-len(share) // 4)
+    say(
+        f"[search] starts on principal axes; the first {first} of {len(share)} have "
+        f"{share[first - 1]:.1%} of what all are worth"
+    )
+    run.event("axes", {"share": share.tolist()})
+    optimizers = {
+        name: optimizer.init(variables.params[name])
+        for name, optimizer in model_optimizers(run.config.optimizer).items()
+    }
+    params = jax.tree.map(jax.numpy.asarray, variables.params)
+    return replace(state, params=params, stats=variables.stats, optimizers=optimizers)
