@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from ihas_jax import checksums
 from ihas_jax.errors import InputError
+from ihas_jax.files import read_json, write_json
+from ihas_jax.models.base import Variables
+from ihas_jax.nn.axes import Axes
 from ihas_jax.progress import say
 from ihas_jax.selectors.axes import check_free, find_axes, turn
 from ihas_jax.selectors.search import has_layers
 from ihas_jax.stages.run import Run
 from ihas_jax.training.steps import TrainState, model_optimizers
+
+_FILE = "axes.json"
 
 
 def check_rotation(run: Run) -> None:
@@ -44,13 +52,25 @@ def check_rotation(run: Run) -> None:
 
 
 def turned_state(run: Run, state: TrainState) -> TrainState:
-    """A pretrained state on its principal axes.
+    """A pretrained state on its principal axes, which are found once and kept in a file.
 
     Its optimisers are fresh, since squared gradients do not turn.
     """
-    model = run.searched_model
-    axes = find_axes(model, state.variables, run.data.train.ids)
-    variables = turn(model, state.variables, axes)
+    variables = turn(run.searched_model, state.variables, _axes(run, state.variables))
+    optimizers = {
+        name: optimizer.init(variables.params[name])
+        for name, optimizer in model_optimizers(run.config.optimizer).items()
+    }
+    params = jax.tree.map(jnp.asarray, variables.params)
+    return replace(state, params=params, stats=variables.stats, optimizers=optimizers)
+
+
+def _axes(run: Run, variables: Variables) -> Axes:
+    """The principal axes of a pretrained model."""
+    path = run.workdir / "search" / _FILE
+    if path.exists():
+        return Axes(**{name: np.array(part) for name, part in read_json(path).items()})
+    axes = find_axes(run.searched_model, variables, run.data.train.ids)
     share = axes.importance.cumsum(axis=-1).sum((0, 1)) / (axes.importance.sum() or 1.0)
     first = -(-len(share) // 4)
     say(
@@ -58,9 +78,7 @@ def turned_state(run: Run, state: TrainState) -> TrainState:
         f"{share[first - 1]:.1%} of what all are worth"
     )
     run.event("axes", {"share": share.tolist()})
-    optimizers = {
-        name: optimizer.init(variables.params[name])
-        for name, optimizer in model_optimizers(run.config.optimizer).items()
-    }
-    params = jax.tree.map(jax.numpy.asarray, variables.params)
-    return replace(state, params=params, stats=variables.stats, optimizers=optimizers)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checksums.start(path.parent)
+    write_json(path, {name: part.tolist() for name, part in axes._asdict().items()})
+    return axes

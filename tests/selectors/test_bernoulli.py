@@ -68,6 +68,26 @@ def test_selection_multiplies_by_the_mask_of_the_configured_rule(options):
     assert 0 < found.masks.mean() < 1
 
 
+def test_gates_may_see_inputs_at_unit_variance():
+    gates, params = make(inputs="unit")
+    fresh = jax.jit(gates.init)(KEY)
+    lookup = Lookup(0.01 * E + 3.0, jnp.zeros(E.shape[:2], jnp.int32))
+    flat = np.asarray(lookup.vectors).reshape(8, K)
+    mean, var = flat.mean(axis=0), flat.var(axis=0)
+    made = jax.jit(gates.sample)(Weights(params, stats=fresh.stats), lookup, KEY)
+    running = made.stats["inputs"]
+    np.testing.assert_allclose(running["mean"], 0.1 * mean, rtol=1e-6)
+    np.testing.assert_allclose(running["var"], 0.9 + 0.1 * var, rtol=1e-6)
+    unit = (flat - mean) / np.sqrt(var + 1e-5)
+    masks = make()[0].sample(Weights(params), Lookup(unit.reshape(E.shape), None), KEY).vectors
+    opened = np.asarray(masks) != 0
+    np.testing.assert_array_equal(np.asarray(made.vectors) != 0, opened)
+    stats = {"inputs": {"mean": mean, "var": var}}
+    found = jax.jit(gates.select)(Weights(params, stats=stats), lookup).shown["probs"]
+    layer = params["linear"]
+    np.testing.assert_allclose(found, expit(unit @ layer["kernel"] + layer["bias"]), rtol=1e-6)
+
+
 def test_without_instance_wise_all_instances_have_one_vector():
     gates, params = make(instance_wise=False)
     assert jax.tree.map(jnp.shape, params) == {"vector": (K,)}
