@@ -340,6 +340,7 @@ BAD = {
     "magnitude.kept": (0.0, 1.1),
     "random.kept": (0.0, 1.1),
     "sseds.kept": (-0.1, 1.1),
+    "gates.cost": (-0.1,),
     "spectral.kept": (0.0, -0.1, 1.1),
     "retrain.teacher-weight": (-0.1, 1.1),
     "retrain.teacher-folds": (0,),

@@ -59,6 +59,9 @@ class GateConfig(MethodConfig):
     """The weight lambda of sparsity in equation 5; alone it keeps (2 - lambda) / 4 of all gates."""
     weight: NotNegative[float] = 1e-3
     """The weight of equation 5 in the loss."""
+    cost: NotNegative[float] = 0.0
+    """The power of a field's number of values by which sparsity weighs its gates.
+    With 0 all gates weigh alike, as in the paper; with 1 a gate weighs what it costs."""
     polarization: bool = True
     """Whether equation 5 has its polarisation term (off: ablation iHAS-3)."""
     reduction: Literal["mean", "sum"] = "mean"

@@ -149,7 +149,7 @@ def histogram(probs: Array, bins: int) -> Array:
 
 
 def gate_penalty(
-    probs: Array, *, l0_weight: float, polarization: bool = True, reduction: str = "mean"
+    probs: Array, *, l0_weight: Array | float, polarization: bool = True, reduction: str = "mean"
 ) -> Array:
     """The regulariser of equation 5: sum over coordinates of lambda p - |p - mean(p)|.
 
@@ -160,7 +160,7 @@ def gate_penalty(
 
     Args:
       probs: `[B, K]` probabilities.
-      l0_weight: lambda.
+      l0_weight: lambda, or one for each coordinate `[K]`.
       polarization: whether the term has its second part.
       reduction: 'mean' or 'sum' over instances.
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from ihas_jax.config import ClusterConfig, Config, GateConfig
@@ -49,12 +50,14 @@ class BernoulliGates(Selector):
       config: the choices of the gates.
       coordinates: K = N * D.
       cluster: the choices of clustering.
+      costs: weight of each field's gates in the sparsity of the penalty; None for equal ones.
       axis_name: mapped axis whose devices share a batch.
     """
 
     config: GateConfig
     coordinates: int
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    costs: tuple[float, ...] | None = None
     axis_name: str | None = None
 
     @property
@@ -104,7 +107,7 @@ class BernoulliGates(Selector):
         masks = sample_gates(key, logits, temperature=self.config.temperature, first_row=first)
         penalty = self.config.weight * gate_penalty(
             jax.nn.sigmoid(logits),
-            l0_weight=self.config.l0_weight,
+            l0_weight=self._l0_weight(),
             polarization=self.config.polarization,
             reduction=self.config.reduction,
         )
@@ -112,6 +115,13 @@ class BernoulliGates(Selector):
             # gradients are averaged over the axis, a sum over the whole batch is not
             penalty *= lax.psum(1, self.axis_name)
         return Transformed(embeddings * masks.reshape(embeddings.shape), penalty, stats)
+
+    def _l0_weight(self) -> Array | float:
+        """Lambda, or that of each coordinate `[K]`."""
+        if self.costs is None:
+            return self.config.l0_weight
+        each = np.repeat(self.costs, self.coordinates // len(self.costs))
+        return jnp.asarray(self.config.l0_weight * each)
 
     def gates(self, weights: Weights, embeddings: Array) -> Gates:
         """Deterministic gates of embeddings `[B, N, D]`, by the threshold of each instance."""
@@ -159,6 +169,12 @@ def build_bernoulli(config: Config, model: Model, epoch_steps: int) -> Bernoulli
     if config.budget is not None:
         clusters = config.of(ClusterConfig).clusters
         require_room("budget", config.budget, model.embedding, clusters)
-    return BernoulliGates(
-        config.of(GateConfig), model.embedding.coordinates, config.of(ClusterConfig)
-    )
+    gates, spec = config.of(GateConfig), model.embedding
+    costs = field_costs(spec.sizes, gates.cost) if gates.cost else None
+    return BernoulliGates(gates, spec.coordinates, config.of(ClusterConfig), costs)
+
+
+def field_costs(sizes: tuple[int, ...], power: float) -> tuple[float, ...]:
+    """A power of each field's number of values, divided by the mean over the fields."""
+    costs = np.array(sizes, float) ** power
+    return tuple((costs / costs.mean()).tolist())

@@ -15,7 +15,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.gates import half_product, select_gates
 from ihas_jax.selectors.base import Recipe, Weights
-from ihas_jax.selectors.bernoulli import BernoulliGates, build_bernoulli
+from ihas_jax.selectors.bernoulli import BernoulliGates, build_bernoulli, field_costs
 
 N, D, K = 3, 2, 6
 E = np.random.default_rng(0).normal(size=(8, N, D))
@@ -86,6 +86,16 @@ def test_gates_may_see_inputs_at_unit_variance():
     found = jax.jit(gates.select)(Weights(params, stats=stats), lookup).shown["probs"]
     layer = params["linear"]
     np.testing.assert_allclose(found, expit(unit @ layer["kernel"] + layer["bias"]), rtol=1e-6)
+
+
+def test_sparsity_weighs_gates_by_what_their_fields_cost():
+    assert field_costs((1, 4, 16), 0.5) == pytest.approx((3 / 7, 6 / 7, 12 / 7))
+    gates, params = make(l0_weight=0.4, weight=1.0)
+    dear = dataclasses.replace(gates, costs=(1.0, 3.0, 0.5))
+    (_, plain), (_, weighed) = (sample(own, params, E, KEY) for own in (gates, dear))
+    probs = select(gates, params, E).probs
+    more = 0.4 * (probs @ np.repeat([0.0, 2.0, -0.5], D)).mean()
+    assert float(weighed - plain) == pytest.approx(float(more))
 
 
 def test_without_instance_wise_all_instances_have_one_vector():
