@@ -341,6 +341,8 @@ BAD = {
     "random.kept": (0.0, 1.1),
     "sseds.kept": (-0.1, 1.1),
     "gates.cost": (-0.1,),
+    "spectral.steps": ((0.5, 0.6),),
+    "spectral.clusters": (0,),
     "spectral.kept": (0.0, -0.1, 1.1),
     "retrain.teacher-weight": (-0.1, 1.1),
     "retrain.teacher-folds": (0,),

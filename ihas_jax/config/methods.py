@@ -27,6 +27,11 @@ _ASCENDING = Bound(
 )
 
 
+_FALLING = Bound(
+    lambda shares: list(shares) == sorted(set(shares), reverse=True), "must be falling shares, not"
+)
+
+
 @dataclass(frozen=True)
 class MethodConfig:
     """The choices of a method; every field of a subclass has a default.
@@ -276,6 +281,12 @@ class SpectralConfig(MethodConfig):
     cut: Literal["numbers", "axes"] = "numbers"
     """What is kept: single numbers of the turned table, or whole axes of fields.
     Whole axes make the retrained table really smaller; single numbers keep more of the accuracy."""
+    steps: Annotated[tuple[Positive[Share[float]], ...], _FALLING] = ()
+    """Falling shares of the table to which the model is cut, and trained at each, before the last.
+    Every step turns what is left to new axes; by default the model is cut at once."""
+    clusters: Positive[int] = 1
+    """The number of clusters of rows; above 1 each has a model on the principal axes of its rows.
+    The options of --cluster say how they are found."""
     by: Literal["loss", "weights"] = "loss"
     """What an axis is worth: the rise of the log loss without it, or the variance that it adds to
     the first layer of an MLP."""

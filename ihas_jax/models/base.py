@@ -99,6 +99,20 @@ def cut_network(full: Model, compact: Model, tree: Any, like: Any) -> Any:
     return jax.tree.map(cut, tree, like)
 
 
+def fold_factors(variables: Variables) -> Variables:
+    """Variables whose factors are multiplied into the embedding table.
+
+    They give the same predictions as the given variables.
+    """
+    params, constants = variables.params, dict(variables.constants)
+    factors = constants.pop(FACTORS, None)
+    if factors is None:
+        return variables
+    table = {name: part * factors[name] for name, part in params["tables"][EMBEDDING].items()}
+    tables = params["tables"] | {EMBEDDING: table}
+    return Variables(params | {"tables": tables}, variables.stats, constants)
+
+
 def count_parameters(params: Any) -> int:
     """Numbers in a tree of arrays, or of their shapes, which `optax.tree.size` will refuse."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -100,7 +100,7 @@ def _names(metrics: dict[str, Any]) -> FigureNames:
 def _parts(metrics: dict[str, Any]) -> list[str]:
     """The files of report and figures."""
     names = [_REPORT, "figures/learning_curves.png"]
-    names += ["figures/probabilities.png"] if "clusters" in metrics else []
+    names += ["figures/probabilities.png"] if metrics.get("gates", "clusters" in metrics) else []
     return [*names, _WIDTHS] if "clusters" in metrics or "selection" in metrics else names
 
 

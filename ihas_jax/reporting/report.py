@@ -97,8 +97,8 @@ def _clusters(metrics: dict[str, Any]) -> list[str]:
         f"Parameters of {title} are those of the compact models of its "
         f"{len(metrics['clusters'])} clusters."
         + (
-            f" Routing an instance needs {routing:,} more: the searched tables, the gates and the "
-            "centroids."
+            f" Routing an instance needs {routing:,} more: the searched tables, the gates if there "
+            "are any, and the centroids."
             if routing
             else ""
         ),
@@ -111,6 +111,12 @@ def _clusters(metrics: dict[str, Any]) -> list[str]:
         "",
         *_kmeans_table(metrics["kmeans"]),
         "",
+        *(_gates(metrics) if metrics.get("gates", True) else []),
+    ]
+
+
+def _gates(metrics: dict[str, Any]) -> list[str]:
+    return [
         "## Gates",
         "",
         f"The searched model keeps {metrics['search']['kept']:.1%} of the coordinates of an "

@@ -51,6 +51,8 @@ class Recipe:
       gate_batches: the batches whose loss moves the gates: validation batches between training
         steps (bi-level), the training batches, or none.
       epochs: length of the search; None stops early and keeps the best epoch.
+      cuts: shares of the table to which the searched model is narrowed, one after the other; after
+        each it is trained again.
       rewind_epochs: epochs of the search after which its weights are stored as the 'rewound' ones.
       initial_weights: what retraining starts from: fresh weights, the searched model, the initial
         embeddings of the search, all initial weights of the search, or its rewound weights.
@@ -61,6 +63,7 @@ class Recipe:
 
     gate_batches: Literal["validation", "training", "never"]
     epochs: int | None = None
+    cuts: tuple[float, ...] = ()
     rewind_epochs: int = 0
     initial_weights: Literal["fresh", "searched", "initial_embeddings", "initial", "rewound"] = (
         "fresh"
@@ -113,6 +116,13 @@ class Selector(ABC):
     @abstractmethod
     def choose(self, found: SearchResult) -> Plan:
         """The models to retrain after the search; none where the searched model is the outcome."""
+
+    def narrow(self, found: SearchResult) -> Variables:
+        """The searched model with what a step of `recipe.cuts` leaves of its table.
+
+        Its `FACTORS` are 0 at the numbers that are cut, so that training leaves them alone.
+        """
+        return found.variables
 
     def pretrain(self, weights: Weights, lookup: Lookup, key: Array | None) -> Transformed:
         """The embeddings before the search, with nothing selected; without a key, for evaluation.

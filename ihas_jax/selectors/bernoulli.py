@@ -12,14 +12,13 @@ import numpy as np
 from jax import Array, lax
 
 from ihas_jax.config import ClusterConfig, Config, GateConfig
-from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Stats
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.gates import gate_penalty, half_product, sample_gates, select_gates
 from ihas_jax.nn.mlp import Linear
 from ihas_jax.selectors.base import Recipe, Selector, SelectorParams, Weights
 from ihas_jax.selectors.budget import require_room
-from ihas_jax.selectors.clusters import fit_clusters
+from ihas_jax.selectors.clusters import check_clusters, fit_clusters
 from ihas_jax.selectors.experts import plan_experts
 from ihas_jax.selectors.normalize import fresh_norm, normalize
 from ihas_jax.selectors.plan import Plan, SearchResult
@@ -152,12 +151,7 @@ class BernoulliGates(Selector):
 
     def check(self, train_rows: int) -> None:
         """Raises: InputError: K-means needs more rows than there are."""
-        rows = min(train_rows, self.cluster.batch_rows)
-        if self.cluster.clusters > rows:
-            raise InputError(
-                f"--cluster.clusters {self.cluster.clusters} is more than the {rows} rows of the "
-                "first mini-batch of K-means; choose fewer, or raise --cluster.batch-rows."
-            )
+        check_clusters("cluster.clusters", self.cluster, train_rows)
 
 
 def build_bernoulli(config: Config, model: Model, epoch_steps: int) -> BernoulliGates:

@@ -108,6 +108,20 @@ def fit_clusters(
     return clusters, curve
 
 
+def check_clusters(flag: str, config: ClusterConfig, train_rows: int) -> None:
+    """Checks that K-means can find as many clusters as a flag asks for.
+
+    Raises:
+      InputError: a mini-batch has fewer rows.
+    """
+    rows = min(train_rows, config.batch_rows)
+    if config.clusters > rows:
+        raise InputError(
+            f"--{flag} {config.clusters} is more than the {rows} rows of the first mini-batch of "
+            "K-means; choose fewer, or raise --cluster.batch-rows."
+        )
+
+
 def _make_points(model: Model, selector: Selector) -> Streamed:
     """A program from ids to the points that K-means clusters: masked embeddings `[n, K]`."""
 

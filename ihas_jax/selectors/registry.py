@@ -98,7 +98,7 @@ METHODS: Registry[Method] = Registry(
         "autodim": Method("AutoDim", build_autodim, (AutoDimConfig,), _BILEVEL, _FASTER),
         "sseds": Method("SSEDS", build_sseds, (SsedsConfig,), _AT_ONCE),
         "dimreg": Method("DimReg", build_dimreg, (DimRegConfig,), SearchConfig(0, 1)),
-        "spectral": Method("Spectral", build_spectral, (SpectralConfig,), _AT_ONCE),
+        "spectral": Method("Spectral", build_spectral, (SpectralConfig, ClusterConfig), _AT_ONCE),
         "uniform": Method("Uniform size", build_uniform, (UniformConfig,), _AT_ONCE),
         "mixed": Method("Mixed sizes", build_mixed, (MixedConfig,), _AT_ONCE),
         "magnitude": Method("Magnitude", build_magnitude, (MagnitudeConfig,), _AT_ONCE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from jax import Array
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, Model, Variables, count_parameters
 from ihas_jax.models.forward import Transformed, embed
-from ihas_jax.selectors.base import SELECTOR, Selecting, Selector
+from ihas_jax.selectors.base import SELECTOR, Selecting, Selector, Weights, weights_of
 from ihas_jax.training.streaming import Streamed
 
 
@@ -83,11 +84,15 @@ def make_router(
     model: Model, selector: Selector, variables: Variables, centroids: np.ndarray
 ) -> Router:
     """The router of a searched model; it needs only the embedding table and the gates."""
-    params, stats = variables.params, variables.stats
-    tables = {EMBEDDING: params["tables"][EMBEDDING]}
-    own = {SELECTOR: stats[SELECTOR]} if SELECTOR in stats else {}
-    needed = Variables({"tables": tables, SELECTOR: params[SELECTOR]}, own)
-    return Router(model, selector, needed, centroids)
+    tables = {EMBEDDING: variables.params["tables"][EMBEDDING]}
+    return Router(model, selector, router_variables(tables, weights_of(variables)), centroids)
+
+
+def router_variables(tables: dict[str, Any], weights: Weights) -> Variables:
+    """The variables of a router: tables, and what a selector has of gates and statistics."""
+    gates = {SELECTOR: weights.gates} if weights.gates else {}
+    stats = {SELECTOR: weights.stats} if weights.stats else {}
+    return Variables({"tables": tables, **gates}, stats)
 
 
 @lru_cache(maxsize=8)

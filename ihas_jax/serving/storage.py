@@ -20,9 +20,9 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import EMBEDDING, Model, Variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.nn.embedding import init_table
-from ihas_jax.selectors.base import SELECTOR, Selecting, Selector
+from ihas_jax.selectors.base import Selecting, Selector
 from ihas_jax.selectors.registry import build_selector
-from ihas_jax.selectors.routing import Router
+from ihas_jax.selectors.routing import Router, router_variables
 from ihas_jax.selectors.search import init_search
 from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.training.checkpoint import Checkpoints
@@ -169,10 +169,8 @@ def _shapes(
     if clusters and selector is not None:
         spec = source.embedding
         weights, tables = selector.init(key), {EMBEDDING: init_table(key, spec)}
-        stats = {SELECTOR: weights.stats} if weights.stats else {}
-        needed = Variables({"tables": tables, SELECTOR: weights.gates}, stats)
         centroids = {"centroids": jnp.zeros((clusters, spec.coordinates))}
-        arrays["router"] = _filled(needed) | centroids
+        arrays["router"] = _filled(router_variables(tables, weights)) | centroids
     return arrays
 
 

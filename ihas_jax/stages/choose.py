@@ -14,11 +14,10 @@ from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.nn.axes import Axes
 from ihas_jax.progress import say
-from ihas_jax.selectors.budget import numbers_of
-from ihas_jax.selectors.plan import Expert, Plan, SearchResult
+from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import SearchRuns, require_selector
+from ihas_jax.stages.search import SearchRuns, found_by, require_selector
 from ihas_jax.training.checkpoint import Checkpoints
 
 _PLAN = "plan.json"
@@ -36,17 +35,9 @@ def choose(run: Run, search: SearchRuns) -> tuple[Plan, float]:
     if (folder / _PLAN).exists() and (finished := _load(folder)) is not None:
         return finished
     start = time.monotonic()
-    found = SearchResult(
-        model=run.searched_model,
-        variables=search.searched.variables,
-        train=run.data.train,
-        valid=run.data.valid,
-        key=run.key("choose"),
-        seed=run.seed("cluster"),
-        budget=_budget(run),
-    )
+    found = found_by(run, search.searched.variables, run.config.budget)
     plan = require_selector(run).choose(found)
-    _require_kept(run, plan)
+    _require_kept(run, plan, found.budget)
     seconds = time.monotonic() - start
     _save(folder, plan, seconds)
     _report(run, plan)
@@ -62,15 +53,9 @@ def retrains(workdir: Path) -> bool:
     return bool(read_json(workdir / "choose" / _PLAN)["experts"])
 
 
-def _budget(run: Run) -> int | None:
-    """The numbers of the searched table that the plan may keep."""
-    share = run.config.budget
-    return None if share is None else numbers_of(share, run.searched_model.embedding)
-
-
-def _require_kept(run: Run, plan: Plan) -> None:
+def _require_kept(run: Run, plan: Plan, budget: int | None) -> None:
     """Raises: InputError: a plan keeps more than the budget, or serves the searched model."""
-    budget, spec = _budget(run), run.searched_model.embedding
+    spec = run.searched_model.embedding
     if budget is None:
         return
     kept = plan.parameters(spec) if plan.experts else spec.parameters

@@ -13,7 +13,7 @@ from jax import Array
 
 from ihas_jax.data.drift import with_shares
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import EMBEDDING, FACTORS, Model, Variables, count_parameters
+from ihas_jax.models.base import Model, Variables, count_parameters, fold_factors
 from ihas_jax.models.forward import Transform, embed
 from ihas_jax.selectors.base import Selecting
 from ihas_jax.selectors.plan import Expert, Plan
@@ -90,7 +90,8 @@ def evaluate(
     metrics["clusters"] = [
         _describe_cluster(run, plan, outcome, c) for c in range(len(plan.routes))
     ]
-    return Evaluation(metrics, bundle, _show(run, search))
+    shown = _show(run, search)
+    return Evaluation(metrics | {"gates": bool(shown)}, bundle, shown)
 
 
 def _was_trained(search: SearchRuns) -> bool:
@@ -149,20 +150,6 @@ def _compact(run: Run, expert: Expert, trained: Trained) -> Served:
         rest + selection.parameters(full),
         4 * rest + selection.bytes(full),
     )
-
-
-def fold_factors(variables: Variables) -> Variables:
-    """Variables whose factors are multiplied into the embedding table.
-
-    They give the same predictions as the given variables.
-    """
-    params, constants = variables.params, dict(variables.constants)
-    factors = constants.pop(FACTORS, None)
-    if factors is None:
-        return variables
-    table = {name: part * factors[name] for name, part in params["tables"][EMBEDDING].items()}
-    tables = params["tables"] | {EMBEDDING: table}
-    return Variables(params | {"tables": tables}, variables.stats, constants)
 
 
 class _Scored(NamedTuple):

@@ -162,8 +162,8 @@ class Trainer:
             self.progress.finished = not self.task.rounds.epochs
             return
         items, facts = found
-        self.best = self.best._replace(**items["best"])
         self.state = replace(items["state"], params=items["params"])
+        self.best = self.best._replace(constants=self.state.constants, **items["best"])
         self.progress = Progress(**facts)
         if not self.progress.finished:
             place = {"epoch": self.progress.epoch, "round": self.progress.round}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -140,6 +141,36 @@ def test_cutting_nothing_starts_from_the_searched_model(log, tmp_path, cut):
     assert start["epoch"] == -1
     assert start["auc"] == pytest.approx(best, abs=1e-4)
     assert "| search |" in (result.workdir / "report.md").read_text()
+
+
+def test_a_model_is_cut_in_steps(log, tmp_path):
+    config = spectral(steps=(0.5, 0.3), kept=0.2)
+    result = fit(config, log, tmp_path / "run")
+    run = Run(config, log, result.workdir)
+    (found,) = search([run])
+    (table,) = found.searched.variables.params["tables"]["embedding"].values()
+    assert found.searched.variables.constants == {}
+    assert np.count_nonzero(table) <= 0.3 * table.size
+    bundle = load_bundle(result.workdir)
+    score_of = score(log.test.labels, bundle.predict_ids(log.test.ids))
+    assert score_of.auc == pytest.approx(result.metrics["spectral"]["auc"], abs=1e-6)
+    # stopped after the first step, the second is trained as before
+    shutil.rmtree(result.workdir / "search" / "cut_1")
+    (again,) = search([run])
+    jax.tree.map(np.testing.assert_array_equal, again.searched.variables, found.searched.variables)
+
+
+def test_clusters_without_gates_are_served_and_reported(log, tmp_path):
+    config = spectral(clusters=2, kept=0.5).having(ClusterConfig(min_rows=100))
+    result = fit(config, log, tmp_path / "run")
+    assert result.missing == ()
+    bundle = load_bundle(result.workdir)
+    found = score(log.test.labels, bundle.predict_ids(log.test.ids))
+    assert found.auc == pytest.approx(result.metrics["spectral"]["auc"], abs=1e-6)
+    assert len(bundle.models) == 2 and set(bundle.assign(log.test.ids)) == {0, 1}
+    report = (result.workdir / "report.md").read_text()
+    assert "## Clusters" in report and "## Gates" not in report
+    assert not (result.workdir / "figures" / "probabilities.png").exists()
 
 
 def test_a_cut_that_training_can_not_mend_is_kept(log, tmp_path):

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ihas_jax.config import Config, ModelConfig
+from ihas_jax.config import ClusterConfig, Config, ModelConfig
 from ihas_jax.config.methods import SpectralConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING
-from ihas_jax.models.forward import init_model
+from ihas_jax.models.base import EMBEDDING, FACTORS
+from ihas_jax.models.forward import init_model, predict
 from ihas_jax.nn.axes import moments, turn_table, worth_of_numbers
-from ihas_jax.selectors.axes import count_values, find_axes
+from ihas_jax.selectors.axes import count_values, find_axes, turn
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.selection import select_numbers
 from ihas_jax.selectors.spectral import Spectral, build_spectral
@@ -43,7 +43,7 @@ def found():
 
 
 def chosen(found, budget=None, **options):
-    selector = Spectral(SpectralConfig(**options))
+    selector = Spectral(SpectralConfig(**options), ClusterConfig())
     return selector.choose(found._replace(budget=budget)), selector
 
 
@@ -134,6 +134,49 @@ def test_without_a_budget_the_share_of_the_option_is_kept(found):
     with pytest.raises(InputError, match=r"--spectral.kept 0.01 is 1 numbers"):
         build_spectral(config, found.model, 1)
     build_spectral(dataclasses.replace(config, budget=0.5), found.model, 1)
+
+
+def test_a_step_turns_the_model_and_leaves_its_budget(found):
+    selector = Spectral(SpectralConfig(steps=(0.5,)), ClusterConfig())
+    assert selector.recipe.cuts == (0.5,)
+    narrowed = selector.narrow(found._replace(budget=60))
+    plan, _ = chosen(found, budget=60)
+    (mask,) = narrowed.constants[FACTORS].values()
+    np.testing.assert_array_equal(np.asarray(mask) == 1, plan.experts[0].selection.mask)
+    assert set(np.unique(mask)) == {0, 1}
+    turned = turn(
+        found.model, found.variables, find_axes(found.model, found.variables, found.train.ids)
+    )
+    jax.tree.map(np.testing.assert_array_equal, narrowed.params, turned.params)
+    whole = selector.narrow(found._replace(budget=4 * sum(SIZES)))
+    before, after = (
+        predict(found.model, v, found.train.ids[:50]) for v in (found.variables, whole)
+    )
+    np.testing.assert_allclose(before, after, atol=1e-5)
+    by_axes = Spectral(SpectralConfig(cut="axes"), ClusterConfig())
+    (mask,) = by_axes.narrow(found._replace(budget=94)).constants[FACTORS].values()
+    np.testing.assert_array_equal(np.asarray(mask), np.tile([1, 1, 0, 0], (sum(SIZES), 1)))
+
+
+def test_clusters_have_axes_of_their_own(found):
+    cluster = ClusterConfig(clusters=2, min_rows=5, axes="own")
+    selector = Spectral(SpectralConfig(clusters=2), cluster)
+    plan = selector.choose(found._replace(budget=100))
+    assert [e.selection.parameters(found.model.embedding) for e in plan.experts] == [50, 50]
+    assert plan.centroids.shape == (2, 12) and sum(plan.shares) == pytest.approx(1)
+    first, second = plan.experts
+    assert not np.allclose(first.axes.forward, second.axes.forward)
+    expected = find_axes(found.model, found.variables, found.train.ids, first.rows)
+    np.testing.assert_allclose(first.axes.forward, expected.forward, rtol=1e-6)
+    with pytest.raises(InputError, match=r"--spectral.clusters 2 is more than the 1 rows"):
+        selector.check(1)
+    Spectral(SpectralConfig(), ClusterConfig()).check(1)
+
+
+@pytest.mark.parametrize("steps", [(0.25, 0.5), (0.5, 0.5), (1.5,), (0.0,)])
+def test_steps_that_do_not_fall_are_refused(steps):
+    with pytest.raises(InputError, match=r"--spectral.steps"):
+        SpectralConfig(steps=steps)
 
 
 def test_numbers_without_any_leave_a_coordinate_of_zeros(found):

@@ -129,7 +129,7 @@ def test_metrics_describe_each_cluster_by_its_own_model(run, search, plan, retra
     base = retrained_base = SimpleNamespace(variables=init_model(jax.random.key(5), run.model))
     found = evaluate.evaluate(run, base, search, plan, retrained)
     metrics, bundle = found.metrics, found.bundle
-    assert set(metrics) == {"base", "search", "ihas", "clusters"}
+    assert set(metrics) == {"base", "search", "ihas", "clusters", "gates"}
     probs, clusters = bundle.predict_ids(run.data.test.ids), bundle.assign(run.data.test.ids)
     assert (clusters == 1).all()  # by far the nearest of small embeddings is the centroid at 0
     assert 0 < metrics["search"]["kept"] < 1
