@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -15,7 +15,7 @@ from tyro.extras import literal_type_from_choices
 
 from ihas_jax.config import Config, MethodConfig, ModelConfig
 from ihas_jax.errors import InputError
-from ihas_jax.flags import option_kinds
+from ihas_jax.flags import option_kinds, replaced
 from ihas_jax.models import MODELS
 from ihas_jax.presets import PresetName, preset
 from ihas_jax.selectors import METHODS
@@ -37,18 +37,24 @@ class TrainingFlags:
 Flags = TypeVar("Flags", bound=TrainingFlags)
 
 
-def parse(kind: type[Flags], about: str | None = None) -> Flags:
+def parse(
+    kind: type[Flags], about: str | None = None, defaults: Mapping[str, Any] | None = None
+) -> Flags:
     """Reads the command line of a script.
 
     Args:
       kind: the class of its flags.
       about: the text with which the help begins; by default the docstring of the class.
+      defaults: values that flags of the config start from in this script, whatever the preset.
 
     Raises:
       InputError: a plugin is not a file, a method or click model is unknown, or a value is out of
         range.
     """
-    config = _flags_of(_early_preset())
+    start = _early_preset()
+    for flag, value in (defaults or {}).items():
+        start = replaced(start, flag, value)
+    config = _flags_of(start)
     shown = Annotated[type(config), tyro.conf.arg(name="")]  # type: ignore[valid-type]
     extended = make_dataclass(
         kind.__name__, [("config", shown, config)], bases=(kind,), frozen=True, kw_only=True

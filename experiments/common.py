@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from command_line import TrainingFlags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,9 +21,11 @@ from ihas_jax.files import null_to_nan, read_json, write_json, write_text
 from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.names import markdown, printable
 from ihas_jax.pipeline.parts import make_parts, require_parts
+from ihas_jax.presets import search_of
 from ihas_jax.reporting.comparison import Gain, auc_spread, paired_gain, spread
 from ihas_jax.reporting.drawing import FigureNames, save_figure
 from ihas_jax.reporting.report import provenance
+from ihas_jax.training.metrics import auc_text
 
 BLUE, RED, NAVY = "#3b6ea5", "#c8553d", "#1d3c5f"
 Runs = Sequence[Mapping[str, Any]]
@@ -67,6 +71,18 @@ class LogComparison(Comparison):
         if len(set(names)) < len(names):
             raise InputError(f"--data names two folders of the same name: {', '.join(names)}.")
         return {name: open_store(path) for name, path in zip(names, self.data, strict=True)}
+
+    def config_of(self, method: str) -> Config:
+        """The config of a method with its defaults, and with the flags of the command line.
+
+        The flags of --search apply to --method alone; `none` keeps the whole table.
+        """
+        if method == "none":
+            return dataclasses.replace(self.config, method=method, budget=None)
+        if method == self.config.method:
+            return self.config
+        search = search_of(method, self.preset or "paper")
+        return dataclasses.replace(self.config, method=method, search=search)
 
 
 @dataclass
@@ -207,3 +223,11 @@ def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure,
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def say_undefined(panel: Axes, runs: Runs) -> None:
+    """Says in an empty panel why there is no AUC."""
+    undefined = next(run for run in runs if np.isnan(run["auc"]))
+    panel.text(
+        0.5, 0.5, f"AUC {auc_text(undefined)}", ha="center", wrap=True, transform=panel.transAxes
+    )

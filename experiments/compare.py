@@ -32,6 +32,8 @@ from ihas_jax.training.metrics import score
 
 Scores = dict[str, float]
 _TURNS = 5
+_OWN_STAGE = {"base": {"base"}, "teacher": {"teach"}, "search": {"search"}}
+"""The stage of models that one stage makes."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,8 @@ def score_logs(
       record: the record, which is saved after each variant.
       variants_of: the variants for a log and its name.
       leave_out: whether a variant that can't run, such as a method that the click model can't
-        carry, is left out with a line in the log; otherwise it is an error.
+        carry, is left out with a line in the log; otherwise, and for the first variant, with which
+        the others are compared, it is an error.
 
     Yields:
       The name, rows and variants of each log when its scores are complete.
@@ -154,12 +157,12 @@ def score_logs(
         for i, variant in enumerate(variants):
             if variant.name in scores:
                 continue
-            sources = [other.run for other in variants[:i] if other.name in scores]
+            sources = {other.run: None for other in variants[:i] if other.name in scores}
             seeds = record.arguments.seed_range
             try:
-                found = [score_variant(variant, data, folder, seed, sources) for seed in seeds]
+                found = [score_variant(variant, data, folder, seed, [*sources]) for seed in seeds]
             except InputError as error:
-                if not leave_out:
+                if not leave_out or i == 0:
                     raise
                 say(f"[{name}] {variant.title} is left out: {error}")
                 continue
@@ -188,12 +191,10 @@ def score_variant(
     others = [folder / f"{source}_{seed}" for source in sources]
     metrics = run_alone(config, data, workdir, others)
     row = metrics[variant.key]
-    seconds = {stage: s for stage, s in metrics["seconds"].items() if stage != "evaluate"}
-    if variant.key == "search":
-        seconds = {"search": seconds["search"]}
-    if variant.key != "base":
-        seconds.pop("base", None)  # the method does not need it
-    names = ("auc", "logloss", "only_label", "parameters", "bytes")
+    # a method does not need the base model
+    own = _OWN_STAGE.get(variant.key, metrics["seconds"].keys() - {"base", "evaluate"})
+    seconds = {stage: s for stage, s in metrics["seconds"].items() if stage in own}
+    names = ("auc", "logloss", "only_label", "parameters", "bytes", "table_share")
     scores = {name: row[name] for name in names if name in row}
     scores["router_parameters"] = row.get("router_parameters", 0)
     scores["training_seconds"] = sum(seconds.values())

@@ -68,6 +68,7 @@ LONGEST = (
     "tests/experiments/test_benchmark.py",
     "tests/models/test_training.py",
     "tests/experiments/test_models.py",
+    "tests/experiments/test_selection.py",
     "tests/pipeline/test_methods.py",
     "tests/test_planted_methods.py",
     "tests/experiments/test_tables.py",

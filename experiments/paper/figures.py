@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import common
 import numpy as np
 from compare import Scores
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
@@ -18,14 +16,6 @@ from ihas_jax.training.metrics import auc_text
 _COLORS = (*(f"C{i}" for i in range(10)), "black")
 _SPAN = 0.03
 """How far below the best mean AUC a panel reaches if some means are lower."""
-
-
-def say_undefined(panel: Axes, runs: Sequence[Scores]) -> None:
-    """Says in an empty panel why there is no AUC."""
-    undefined = next(run for run in runs if np.isnan(run["auc"]))
-    panel.text(
-        0.5, 0.5, f"AUC {auc_text(undefined)}", ha="center", wrap=True, transform=panel.transAxes
-    )
 
 
 def draw_sizes(table: dict[str, dict[str, list[Scores]]]) -> Figure:
@@ -46,7 +36,7 @@ def draw_sizes(table: dict[str, dict[str, list[Scores]]]) -> Figure:
             title: float(np.mean([run["auc"] for run in runs])) for title, runs in variants.items()
         }
         if np.isnan(list(means.values())).any():  # all variants are tested on rows of one class
-            say_undefined(panel, next(iter(variants.values())))
+            common.say_undefined(panel, next(iter(variants.values())))
             continue
         lowest = max(means.values()) - _SPAN
         for title, runs in variants.items():

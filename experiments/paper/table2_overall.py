@@ -15,7 +15,6 @@ if __name__ == "__main__":
     catch_interrupts()  # importing what follows takes seconds
     sys.path.append(str(Path(__file__).resolve().parents[1]))  # where common and compare are
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +24,10 @@ from compare import Variant
 from rendering import tabulate
 from tuning import best_of
 
-from ihas_jax.config import Config, differences
+from ihas_jax.config import differences
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import markdown
-from ihas_jax.presets import search_of
 from ihas_jax.reporting.report import titles
 from ihas_jax.selectors.registry import METHODS
 
@@ -70,7 +68,7 @@ def main() -> None:
         METHODS.find(method)
     order = ["none", *(method for method in METHODS if method in wanted)]
     own = {
-        method: differences(arguments.config, default_of(arguments, method))
+        method: differences(arguments.config, arguments.config_of(method))
         for method in ("none", *METHODS)
     }
     chosen: list[str] = []
@@ -91,27 +89,16 @@ def main() -> None:
 
 def variant_of(arguments: Arguments, method: str, data: Dataset, folder: Path) -> Variant:
     """A method with its defaults, or with the best of its trials on validation rows."""
-    default = default_of(arguments, method)
+    default = arguments.config_of(method)
     config = best_of(default, data, folder / "trials", arguments.trials)
     plain = "student" if arguments.config.retrain.teachers else "base"
     key = plain if method == "none" else method
     return Variant(method, method, titles()[method], config, key, PAPER.get(method, {}))
 
 
-def default_of(arguments: Arguments, method: str) -> Config:
-    """The config of a method without trials."""
-    config = arguments.config
-    if method == "none":  # keeps the whole table
-        return dataclasses.replace(config, method=method, budget=None)
-    if method == config.method:
-        return config
-    search = search_of(method, arguments.preset or "paper")
-    return dataclasses.replace(config, method=method, search=search)
-
-
 def choice_of(arguments: Arguments, variant: Variant) -> str:
     """The differences of the chosen config of a method from its defaults."""
-    return "; ".join(differences(default_of(arguments, variant.config.method), variant.config))
+    return "; ".join(differences(arguments.config_of(variant.config.method), variant.config))
 
 
 def _note(arguments: Arguments, own: dict[str, list[str]], chosen: list[str]) -> str:

@@ -13,6 +13,11 @@ _TRAINING = ("optimizer.", "train.", "seed:")
 _BASE = ("model.", *_TRAINING)
 _NOT_TEACHERS = (*_TRAINING, "retrain.teacher_folds")
 _NOT_SEARCH = ("budget:", "cluster.", "retrain.")
+_CHOICE_ALONE = (
+    *("magnitude.kept:", "magnitude.structured:"),
+    *("spectral.kept:", "spectral.cut:", "spectral.by:"),
+)
+"""Options that a trained model is cut by."""
 
 
 def same_stages(about: About, run: Run) -> list[str]:
@@ -45,7 +50,8 @@ def _search_alike(about: About, run: Run) -> bool:
     old, new = about.config, run.config
     if about.searched_by is not None or run.selector is None:
         return False
-    if not all(line.startswith(_NOT_SEARCH) for line in differences(old, new)):
+    free = (*_NOT_SEARCH, *_CHOICE_ALONE)
+    if not all(line.startswith(free) for line in differences(old, new)):
         return False
     if any(c.retrain.teachers and not teach_after_search(c) for c in (old, new)):
         alike = _teach_alike(old, new) and not _differ(old, new, ("retrain.teacher",))

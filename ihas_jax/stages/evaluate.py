@@ -71,7 +71,8 @@ def evaluate(
 
     `parameters` of the outcome counts the compact models, without what a mask removes and without
     the row that removed values share. `router_parameters` counts what routing needs in addition.
-    `bytes` counts all of it, and the record of which numbers and values are kept.
+    `bytes` counts all of it, and the record of which numbers and values are kept. `table_share` is
+    the numbers that all compact models keep of the full-size embedding table, over all of its own.
     """
     method, metrics = run.config.method, evaluate_base(run, base).metrics
     if not plan.experts:
@@ -82,9 +83,10 @@ def evaluate(
         metrics |= {"search": _score(run, "search", search_bundle(run, search)).facts}
     bundle = outcome_bundle(run, search, plan, retrained)
     outcome = _score(run, method, bundle)
-    metrics |= {method: outcome.facts, **plan.facts}
+    experts = carried(run, plan)
+    metrics |= {method: outcome.facts | {"table_share": _share(run, experts)}, **plan.facts}
     if plan.centroids is None:
-        metrics["selection"] = _describe_selection(run, carried(run, plan)[0])
+        metrics["selection"] = _describe_selection(run, experts[0])
         return Evaluation(metrics, bundle, {})
     metrics[method] |= {"router_parameters": bundle.router_parameters}
     metrics["clusters"] = [
@@ -201,6 +203,12 @@ def _describe_cluster(run: Run, plan: Plan, outcome: _Scored, c: int) -> dict[st
     }
 
 
+def _share(run: Run, experts: Sequence[Expert]) -> float:
+    """The numbers of the embedding table that experts keep together, over those of the table."""
+    spec = run.model.embedding
+    return sum(expert.selection.parameters(spec) for expert in experts) / spec.parameters
+
+
 def _describe_selection(run: Run, expert: Expert) -> dict[str, Any]:
     """Mean number of kept coordinates per value of each field, and the kept share of all."""
     spec = run.model.embedding
@@ -208,7 +216,7 @@ def _describe_selection(run: Run, expert: Expert) -> dict[str, Any]:
     widths = np.array(numbers) / np.array(spec.sizes)
     return {
         "widths": dict(zip(run.data.schema.names, widths.tolist(), strict=True)),
-        "kept": sum(numbers) / spec.parameters,
+        "kept": _share(run, [expert]),
     }
 
 

@@ -104,6 +104,8 @@ def test_a_refused_method_is_left_out_alone(script, record, monkeypatch):
     record.logs.clear()
     with pytest.raises(InputError, match="can't carry"):
         list(compare.score_logs(record, lambda name, data: rows))
+    with pytest.raises(InputError, match="can't carry"):  # without it there is no table
+        list(compare.score_logs(record, lambda name, data: rows[1:], leave_out=True))
 
 
 def test_the_table_says_which_methods_are_left_out(script, record, tmp_path):

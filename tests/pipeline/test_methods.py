@@ -105,6 +105,7 @@ def test_parameters_and_bytes_are_those_of_what_is_left(runs, log, method):
     assert metrics["selection"]["kept"] == pytest.approx(
         left / (PLAIN.model.dim * sum(log.schema.sizes))
     )
+    assert metrics[method]["table_share"] == metrics["selection"]["kept"]
     widths = [PLAIN.model.dim] * 9 if kept is None else [len(field) for field in kept]
     held = model.embedding.stored_values
     assert (held is not None) == (method in ("optembed", "optfs"))
@@ -200,6 +201,12 @@ def test_a_reused_base_model_is_not_trained_again(runs):
         ("pep", "budget", 0.25, {"base"}),  # at which the search stops
         ("pep", "budget", 0.5, {"base", "search"}),  # as PepConfig.kept
         ("optfs", "budget", 0.25, {"base", "search"}),
+        ("spectral", "spectral.cut", "axes", {"base", "search"}),
+        ("spectral", "spectral.by", "weights", {"base", "search"}),
+        ("spectral", "spectral.kept", 0.5, {"base", "search"}),
+        ("magnitude", "magnitude.structured", True, {"base", "search"}),
+        ("magnitude", "magnitude.kept", 0.5, {"base", "search"}),
+        ("optfs", "optfs.weight", 0.5, {"base"}),
     ],
 )
 def test_stages_are_reused_that_nothing_touches(runs, log, tmp_path, method, flag, value, stages):

@@ -1,0 +1,81 @@
+"""Selection at equal sizes: each method at each budget beside a uniform size of as many numbers.
+
+All models have the same teachers. A log's teachers, and the search of each method, are trained once
+for a seed. The same command resumes after an interruption. Flags of --search apply to --method; the
+other methods have the values of the preset.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from ihas_jax.interrupts import catch_interrupts
+
+    catch_interrupts()  # importing what follows takes seconds
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import common
+from command_line import parse
+from compare import score_logs
+from sizes.rows import VARIANTS, Sizes, kinds_of
+from sizes.table import write
+
+from ihas_jax.config import differences
+from ihas_jax.errors import InputError, run_cli
+from ihas_jax.selectors.registry import METHODS
+from ihas_jax.stages.teachers import teachers_of
+
+TEACHERS = ("dnn:2", "gdcn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(common.LogComparison):
+    """The flags."""
+
+    budgets: tuple[float, ...] = (0.0625, 0.125, 0.25)
+    """The shares of the embedding table's numbers that every method keeps."""
+    methods: tuple[str, ...] = ("uniform", "mixed", "magnitude", "random", "spectral", "ihas")
+    """The methods to compare, with their variants; uniform is always compared first."""
+    output: Path = Path("runs/selection")
+    results: Path = Path("experiments/results/selection")
+
+
+def main() -> None:
+    """Parses the command line, runs what is missing, writes the table after each log."""
+    arguments = parse(Arguments, __doc__, {"retrain.teachers": TEACHERS})
+    arguments.require_pairs()
+    sizes = sizes_of(arguments)
+    variants = sizes.variants(arguments)
+    every = [*kinds_of(METHODS), *VARIANTS]
+    own = {k.name: differences(arguments.config, k.config(arguments)) for k in every}
+    record = common.Record(arguments, {"own": own})
+    logs: list[str] = []
+    missing: tuple[str, ...] = ()
+    for name, _, _ in score_logs(record, lambda name, data: variants, leave_out=True):
+        logs.append(name)
+        missing = write(record, sizes, logs)
+    common.print_results(arguments.results, missing)
+
+
+def sizes_of(arguments: Arguments) -> Sizes:
+    """What is compared.
+
+    Raises:
+      InputError: --budget is given, a budget is out of range or named twice, a method or teacher is
+        unknown, or the searched model is a teacher, which each method has another one of.
+    """
+    config, budgets = arguments.config, arguments.budgets
+    if config.budget is not None:
+        raise InputError("Every method has each of --budgets; leave --budget out.")
+    if not budgets or len(set(budgets)) < len(budgets):
+        raise InputError("Name at least one share as --budgets, and none of them twice.")
+    for budget in budgets:
+        dataclasses.replace(config, budget=budget)  # raises an error if it is out of range
+    teachers = teachers_of(dataclasses.replace(config, method="none"))
+    return Sizes(kinds_of(arguments.methods), tuple(sorted(budgets)), bool(teachers))
+
+
+if __name__ == "__main__":
+    run_cli(main)

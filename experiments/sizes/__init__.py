@@ -1,0 +1,1 @@
+"""The parts of selection.py: its rows, the verdict on the goal, the table, the figure."""

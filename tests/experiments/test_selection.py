@@ -1,0 +1,320 @@
+"""The script that compares methods at equal sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from ihas_jax.config.methods import SpectralConfig
+from ihas_jax.errors import InputError
+from ihas_jax.reporting.comparison import Gain, Spread
+
+BUDGETS = ("0.25", "0.5")
+KINDS = ("uniform", "spectral", "spectral_axes", "ihas", "ihas_one")
+WHOLE = ("base", "teacher", "student")
+ROWS = (*WHOLE, *(f"{kind}_{budget}" for budget in BUDGETS for kind in KINDS))
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def selection(command):
+    """The comparison of some methods on a tiny log, and a call of the same command."""
+    table = dataclasses.replace(command, script="selection.py")
+    results, output = command.folder / "selection", command.folder / "selection_runs"
+    flags = ("--methods", "spectral", "ihas", "--budgets", *BUDGETS, "--seeds", 2)
+    flags += ("--retrain.teachers", "lr", "fm", "--train.max-epochs", 1, "--results", results)
+
+    def run():
+        return table.inside(*flags, output=output)
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    return results, output / "store", run
+
+
+def content_of(results):
+    return json.loads(results.with_suffix(".json").read_text())
+
+
+def test_every_row_has_scores_of_every_seed(selection):
+    results, folder, _ = selection
+    (found,) = content_of(results)["logs"].values()
+    assert tuple(found) == ROWS
+    for row, runs in found.items():
+        for seed, scores in enumerate(runs):
+            run, key = ("none", row) if row in WHOLE else (row, row.split("_")[0])
+            metrics = json.loads((folder / f"{run}_{seed}" / "metrics.json").read_text())[key]
+            assert scores["auc"] == metrics["auc"] and scores["bytes"] == metrics["bytes"]
+            if row not in WHOLE:
+                budget = float(row.rpartition("_")[2])
+                assert 0.9 * budget < scores["table_share"] <= budget
+                assert scores["table_share"] == metrics["table_share"]
+    seconds = json.loads((folder / "none_0" / "metrics.json").read_text())["seconds"]
+    assert found["base"][0]["training_seconds"] == seconds["base"]
+    assert found["teacher"][0]["training_seconds"] == seconds["teach"]
+    assert found["student"][0]["training_seconds"] == seconds["teach"] + seconds["retrain"]
+
+
+def stages_of(folder):
+    """How often each stage was finished in the folder of a run."""
+    lines = (json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
+    return Counter(line["stage"] for line in lines if line.get("state") == "done")
+
+
+def test_teachers_and_searches_are_trained_once_for_a_seed(selection):
+    _, folder, _ = selection
+    runs = ["none", *(row for row in ROWS if row not in WHOLE)]
+    for seed in range(2):
+        ran = {run: stages_of(folder / f"{run}_{seed}") for run in runs}
+        for stage in ("base", "teach"):
+            assert [run for run in runs if ran[run][stage]] == ["none"]
+        searched = [run for run in runs if ran[run]["search"]]
+        assert searched == [f"{m}_0.25" for m in ("uniform", "spectral", "ihas")]
+        assert all(ran[run]["retrain"] == 1 for run in runs)
+
+
+def test_the_table_has_a_row_for_each_model_and_a_verdict_for_each_budget(selection):
+    results, _, _ = selection
+    text = results.with_suffix(".md").read_text()
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert len(lines) == 1 + len(ROWS)
+    assert all(len(line) == len(lines[0]) for line in lines)
+    compared = Counter((line[1], line[8]) for line in lines[4:])
+    assert compared == {
+        ("25 %", "full size, taught"): 1,
+        ("50 %", "full size, taught"): 1,
+        ("25 %", "Uniform size"): len(KINDS) - 1,
+        ("50 %", "Uniform size"): len(KINDS) - 1,
+    }
+    for words in ("**25 %**: the uniform size", "**50 %**: the uniform size", "teachers lr fm."):
+        assert words in text
+    assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    (verdicts,) = content_of(results)["verdicts"].values()
+    judged = {"spectral", "spectral_axes", "ihas", "ihas_one"}
+    assert {budget: set(found) for budget, found in verdicts.items()} == dict.fromkeys(
+        BUDGETS, judged
+    )
+
+
+def test_the_same_command_trains_what_is_missing_alone(selection):
+    results, folder, run = selection
+    before = content_of(results)
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert " epoch " not in done.stdout and content_of(results) == before
+    shorter = json.loads(json.dumps(before))
+    (found,) = shorter["logs"].values()
+    for row in ("spectral_0.5", "ihas_0.5"):
+        del found[row]
+    shutil.rmtree(folder / "spectral_0.5_1")
+    results.with_suffix(".json").write_text(json.dumps(shorter))
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert "[search] starts" not in done.stdout and "[teach] starts" not in done.stdout
+    assert done.stdout.count("[retrain] starts") == 1
+    (again,), (first,) = (content["logs"].values() for content in (content_of(results), before))
+    assert {row: [run["auc"] for run in runs] for row, runs in again.items()} == {
+        row: [run["auc"] for run in runs] for row, runs in first.items()
+    }
+
+
+@pytest.fixture
+def sizes(script, monkeypatch):
+    """Reads a command line: what it compares."""
+
+    def read(*flags):
+        module = script("selection")
+        monkeypatch.setattr(sys, "argv", ["selection.py", *map(str, flags)])
+        start = {"retrain.teachers": module.TEACHERS}
+        arguments = script("command_line").parse(module.Arguments, None, start)
+        return arguments, module.sizes_of(arguments)
+
+    return read
+
+
+def test_there_are_teachers_unless_the_flag_is_empty(sizes):
+    arguments, found = sizes()
+    assert arguments.config.retrain.teachers == ("dnn:2", "gdcn")
+    assert (found.full, [*found.whole]) == ("student", ["base", "teacher", "student"])
+    arguments, found = sizes("--retrain.teachers")
+    assert arguments.config.retrain.teachers == ()
+    assert (found.full, [*found.whole]) == ("base", ["base"])
+    assert sizes("--retrain.teachers", "lr")[0].config.retrain.teachers == ("lr",)
+
+
+def test_rows_are_methods_and_their_variants_at_each_budget(sizes):
+    arguments, found = sizes("--methods", "spectral", "--budgets", 0.25, 0.125)
+    assert [kind.name for kind in found.kinds] == ["uniform", "spectral", "spectral_axes"]
+    rows = found.variants(arguments)[3:]
+    assert [row.name for row in rows] == [
+        f"{kind}_{budget}"
+        for budget in ("0.125", "0.25")
+        for kind in ("uniform", "spectral", "spectral_axes")
+    ]
+    assert [row.config.budget for row in rows] == [0.125] * 3 + [0.25] * 3
+    assert {row.config.retrain.teachers for row in rows} == {("dnn:2", "gdcn")}
+    cuts = [row.config.of(SpectralConfig).cut for row in rows]
+    assert cuts == ["numbers", "numbers", "axes"] * 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--budget", 0.5), "leave --budget out"),
+        (("--budgets",), "at least one share"),
+        (("--budgets", 0.5, 0.5), "none of them twice"),
+        (("--budgets", 1.5), "--budget"),
+        (("--methods", "spectrum"), "Did you mean spectral"),
+        (("--retrain.teachers", "search"), "leave search out"),
+        (("--retrain.teachers", "nobody"), "names no teacher"),
+    ],
+)
+def test_wrong_choices_are_refused_before_anything_runs(sizes, flags, words):
+    with pytest.raises(InputError, match=words):
+        sizes(*flags)
+
+
+def test_the_defaults_of_a_script_are_those_of_every_preset(script, sizes):
+    for preset in ("small", "paper", "reference"):
+        config = sizes("--preset", preset)[0].config
+        assert config.retrain.teachers == script("selection").TEACHERS == ("dnn:2", "gdcn")
+        assert config.train.patience == (3 if preset == "small" else 2)
+
+
+@pytest.fixture
+def verdict(script):
+    """The verdict on a method's AUC by seed, those of the uniform and the full size."""
+    rows, verdicts = script("sizes.rows"), script("sizes.verdict")
+
+    def judge(method, uniform, full):
+        sizes = rows.Sizes(rows.kinds_of(["spectral"]), (0.5,), taught=True)
+        aucs = {"student": full, "uniform_0.5": uniform, "spectral_0.5": method}
+        found = {row: [{"auc": auc} for auc in values] for row, values in aucs.items()}
+        ((kind, only),) = verdicts.verdicts(sizes, found, 0.5)
+        assert kind.name == "spectral"
+        return only, " ".join(verdicts.verdict_lines(sizes, found))
+
+    return judge
+
+
+UNIFORM = np.array([0.801, 0.800, 0.802, 0.799, 0.803])
+NOISE = np.array([1e-5, -1e-5, 2e-5, -2e-5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("gain", "loss", "words"),
+    [
+        (0.0012, 0.0021, ("holds", "holds")),
+        (0.0008, 0.0021, ("holds", "does not hold")),
+        (-0.0002, 0.0021, ("holds", "does not hold")),
+        (-0.0004, 0.0021, ("does not hold", "does not hold")),
+        (-0.0002, 0.0019, ("holds", "not asked for")),
+        (-0.0004, 0.0019, ("does not hold", "not asked for")),
+        (0.0012, -0.0021, ("holds", "not asked for")),  # the uniform size is the better one
+    ],
+)
+def test_the_goal_has_two_parts(verdict, gain, loss, words):
+    found, text = verdict(UNIFORM + gain + NOISE, UNIFORM, UNIFORM + loss - NOISE)
+    assert tuple(found.words.values()) == words
+    assert found.gain.spread.mean == pytest.approx(gain)
+    assert found.loss == pytest.approx(loss)
+    assert f"Spectral ({gain:+.4f}, p <0.001): not below, {words[0]}; above, {words[1]}." in text
+    asked = f"{'loses' if loss > 0 else 'gains'} {abs(loss):.4f}"
+    assert f"**50 %**: the uniform size {asked}" in text
+
+
+def test_a_gain_within_the_noise_of_the_seeds_is_none(verdict):
+    noise = np.array([0.006, -0.004, 0.005, -0.003, 0.002])
+    found, text = verdict(UNIFORM + noise, UNIFORM, UNIFORM + 0.003 - NOISE)
+    p = ttest_1samp(noise, 0).pvalue
+    assert found.gain.p == pytest.approx(p) and p > 0.05
+    assert found.gain.spread.mean > 0.001
+    assert found.words == {"not below": "holds", "above": "does not hold"}
+    assert f"p = {p:.3f}" in text
+
+
+def test_a_verdict_on_one_class_is_not_defined(verdict):
+    found, text = verdict([NAN] * 2, [NAN] * 2, [NAN] * 2)
+    assert set(found.words.values()) == {"not defined"}
+    assert "not defined" in text and "nan" not in text
+
+
+def test_the_level_is_that_of_the_goal(script):
+    verdict = script("sizes.verdict").Verdict
+    for p, word in ((0.049, "holds"), (0.051, "does not hold")):
+        found = verdict(Gain(Spread(0.002, 0.001), p), 0.002)
+        assert found.words["above"] == word
+
+
+def scores(*aucs, share=0.5, router=0):
+    return [
+        {
+            "auc": auc,
+            "logloss": 1 - auc,
+            "parameters": 1000,
+            "router_parameters": router,
+            "bytes": 4000,
+            "table_share": share,
+        }
+        for auc in aucs
+    ]
+
+
+def test_cells_say_what_is_compared_with_what(script):
+    rows, table = script("sizes.rows"), script("sizes.table")
+    sizes = rows.Sizes(rows.kinds_of(["ihas"]), (0.5,), taught=True)
+    found = {
+        "base": scores(0.70, 0.72),
+        "teacher": scores(0.75, 0.78),
+        "student": scores(0.74, 0.75),
+        "uniform_0.5": scores(0.73, 0.75),
+        "ihas_0.5": scores(0.76, 0.77, share=0.49, router=500),
+    }
+    whole = {row[0]: row for row in table._whole_rows(sizes, found)}
+    assert whole["full size, clicks"][8:] == ["", "", "", "", ""]
+    assert whole["full size, taught"][8:10] == ["full size, clicks", "+0.0350 ± 0.0071"]
+    assert whole["teachers, mean"][2] == "" and whole["full size, taught"][2] == "100 %"
+    uniform, ihas = table._rows(sizes, found)
+    assert uniform[8:10] == ["full size, taught", "-0.0050 ± 0.0071"]
+    assert ihas[:6] == ["iHAS", "50 %", "49.00 %", "1,500", "500", "0.004"]
+    assert ihas[8:10] == ["Uniform size", "+0.0250 ± 0.0071"]
+    assert ihas[11] == "-0.0250 ± 0.0071"  # a lower logloss
+    assert table._refused(sizes, found) == ["iHAS, one cluster, 50 %"]
+
+
+def test_the_figure_has_a_line_for_each_method_and_the_full_size(script):
+    rows = script("sizes.rows")
+    sizes = rows.Sizes(rows.kinds_of(["spectral", "random"]), (0.25, 0.5), taught=True)
+    found = {name: scores(0.81, 0.80) for name in sizes.whole}
+    for number, kind in enumerate(sizes.kinds):
+        for budget in sizes.budgets:
+            mean = 0.80 - number / 1000 - (0.2 if kind.name == "random" else 0)
+            found[rows.row_of(kind, budget)] = scores(mean - 0.001, mean + 0.001, share=budget)
+    figure = script("sizes.drawing").draw_budgets(sizes, {"a": found, "b": found})
+    assert len(figure.axes) == 2
+    panel = figure.axes[0]
+    assert panel.get_xscale() == "log"
+    assert 0.79 < panel.get_ylim()[0] < 0.798  # far means leave the others room
+    (legend,) = figure.legends
+    said = [text.get_text() for text in legend.get_texts()]
+    assert said == ["full size, taught", "full size, clicks"] + [k.title for k in sizes.kinds]
+    (spectral,) = (c for c in panel.containers if c.get_label() == "Spectral")
+    np.testing.assert_allclose(spectral.lines[0].get_ydata(orig=False), 0.799)
+    np.testing.assert_allclose(spectral.lines[0].get_xdata(orig=False), [0.25, 0.5], rtol=0.06)
+    styles = [(c.lines[0].get_color(), c.lines[0].get_linestyle()) for c in panel.containers]
+    assert len(set(styles)) == len(sizes.kinds)
+
+
+def test_a_panel_of_one_class_says_so(script):
+    rows = script("sizes.rows")
+    sizes = rows.Sizes(rows.kinds_of([]), (0.5,), taught=False)
+    one = [run | {"only_label": 1} for run in scores(NAN, NAN)]
+    figure = script("sizes.drawing").draw_budgets(sizes, {"a": {"base": one, "uniform_0.5": one}})
+    assert "all rows have label 1" in figure.axes[0].texts[0].get_text()
