@@ -51,7 +51,20 @@ VARIANTS = (
         "Magnitude, whole coordinates",
         {"magnitude.structured": True},
     ),
+    Kind("spectral_two", "spectral", "Spectral, two clusters", {"spectral.clusters": 2}),
     Kind("ihas_one", "ihas", "iHAS, one cluster", {"cluster.clusters": 1}),
+    Kind(
+        "ihas_turned",
+        "ihas",
+        "iHAS on principal axes",
+        {"search.rotate": True, "retrain.start": "searched"},
+    ),
+    Kind(
+        "ihas_turned_one",
+        "ihas",
+        "iHAS on principal axes, one cluster",
+        {"search.rotate": True, "retrain.start": "searched", "cluster.clusters": 1},
+    ),
 )
 """Other values of the options of a method, each a row after that of the method."""
 

@@ -17,7 +17,9 @@ from ihas_jax.errors import InputError
 from ihas_jax.reporting.comparison import Gain, Spread
 
 BUDGETS = ("0.25", "0.5")
-KINDS = ("uniform", "spectral", "spectral_axes", "ihas", "ihas_one")
+SPECTRAL = ("spectral", "spectral_axes", "spectral_two")
+IHAS = ("ihas", "ihas_one", "ihas_turned", "ihas_turned_one")
+KINDS = ("uniform", *SPECTRAL, *IHAS)
 WHOLE = ("base", "teacher", "student")
 ROWS = (*WHOLE, *(f"{kind}_{budget}" for budget in BUDGETS for kind in KINDS))
 NAN = float("nan")
@@ -76,7 +78,7 @@ def test_teachers_and_searches_are_trained_once_for_a_seed(selection):
         for stage in ("base", "teach"):
             assert [run for run in runs if ran[run][stage]] == ["none"]
         searched = [run for run in runs if ran[run]["search"]]
-        assert searched == [f"{m}_0.25" for m in ("uniform", "spectral", "ihas")]
+        assert searched == [f"{m}_0.25" for m in ("uniform", "spectral", "ihas", "ihas_turned")]
         assert all(ran[run]["retrain"] == 1 for run in runs)
 
 
@@ -97,7 +99,7 @@ def test_the_table_has_a_row_for_each_model_and_a_verdict_for_each_budget(select
         assert words in text
     assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     (verdicts,) = content_of(results)["verdicts"].values()
-    judged = {"spectral", "spectral_axes", "ihas", "ihas_one"}
+    judged = {*SPECTRAL, *IHAS}
     assert {budget: set(found) for budget, found in verdicts.items()} == dict.fromkeys(
         BUDGETS, judged
     )
@@ -151,17 +153,15 @@ def test_there_are_teachers_unless_the_flag_is_empty(sizes):
 
 def test_rows_are_methods_and_their_variants_at_each_budget(sizes):
     arguments, found = sizes("--methods", "spectral", "--budgets", 0.25, 0.125)
-    assert [kind.name for kind in found.kinds] == ["uniform", "spectral", "spectral_axes"]
+    assert [kind.name for kind in found.kinds] == ["uniform", *SPECTRAL]
     rows = found.variants(arguments)[3:]
     assert [row.name for row in rows] == [
-        f"{kind}_{budget}"
-        for budget in ("0.125", "0.25")
-        for kind in ("uniform", "spectral", "spectral_axes")
+        f"{kind}_{budget}" for budget in ("0.125", "0.25") for kind in ("uniform", *SPECTRAL)
     ]
-    assert [row.config.budget for row in rows] == [0.125] * 3 + [0.25] * 3
+    assert [row.config.budget for row in rows] == [0.125] * 4 + [0.25] * 4
     assert {row.config.retrain.teachers for row in rows} == {("dnn:2", "gdcn")}
     cuts = [row.config.of(SpectralConfig).cut for row in rows]
-    assert cuts == ["numbers", "numbers", "axes"] * 2
+    assert cuts == ["numbers", "numbers", "axes", "numbers"] * 2
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,11 @@ def test_cells_say_what_is_compared_with_what(script):
     assert ihas[:6] == ["iHAS", "50 %", "49.00 %", "1,500", "500", "0.004"]
     assert ihas[8:10] == ["Uniform size", "+0.0250 ± 0.0071"]
     assert ihas[11] == "-0.0250 ± 0.0071"  # a lower logloss
-    assert table._refused(sizes, found) == ["iHAS, one cluster, 50 %"]
+    assert table._refused(sizes, found) == [
+        "iHAS, one cluster, 50 %",
+        "iHAS on principal axes, 50 %",
+        "iHAS on principal axes, one cluster, 50 %",
+    ]
 
 
 def test_the_figure_has_a_line_for_each_method_and_the_full_size(script):
