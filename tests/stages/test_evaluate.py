@@ -144,6 +144,11 @@ def test_metrics_describe_each_cluster_by_its_own_model(run, search, plan, retra
     logloss = -np.mean(np.where(labels == 1, np.log(probs), np.log1p(-probs)))
     assert metrics["ihas"]["logloss"] == pytest.approx(logloss, rel=1e-5)
     assert metrics["ihas"]["router_parameters"] == bundle.router_parameters > 0
+    sizes = run.data.schema.sizes
+    kept = sum(
+        size * len(field) for model in KEPT for size, field in zip(sizes, model, strict=True)
+    )
+    assert metrics["ihas"]["table_share"] == kept / (2 * sum(sizes))
     assert found.shown["probs"].shape == (40, 6)
     assert evaluate.evaluate_base(run, retrained_base).metrics["base"] == metrics["base"]
 
