@@ -29,7 +29,8 @@ _ABOUT = (
     "tests; a logloss difference below 0 is a gain."
 )
 _CAPTION = (
-    "Lines are means, bars standard deviations over seeds. The dashed line is the full-size model "
+    "Lines are means, bars standard deviations over seeds; methods of one budget stand a little "
+    "apart, so that their bars can be told apart. The dashed line is the full-size model "
     "with the same labels; the dotted one, where there are teachers, that of clicks alone. The "
     "panels end a little below the lowest mean that is near the best; means further below are left "
     "out."
