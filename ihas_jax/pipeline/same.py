@@ -15,7 +15,7 @@ _NOT_TEACHERS = (*_TRAINING, "retrain.teacher_folds")
 _NOT_SEARCH = ("budget:", "cluster.", "retrain.")
 _CHOICE_ALONE = (
     *("magnitude.kept:", "magnitude.structured:"),
-    *("spectral.kept:", "spectral.cut:", "spectral.by:"),
+    *("spectral.kept:", "spectral.cut:", "spectral.by:", "spectral.clusters:"),
 )
 """Options that a trained model is cut by."""
 
@@ -50,7 +50,8 @@ def _search_alike(about: About, run: Run) -> bool:
     old, new = about.config, run.config
     if about.searched_by is not None or run.selector is None:
         return False
-    free = (*_NOT_SEARCH, *_CHOICE_ALONE)
+    # a search that is cut in steps is cut by these options, too
+    free = (*_NOT_SEARCH, *(() if run.selector.recipe.cuts else _CHOICE_ALONE))
     if not all(line.startswith(free) for line in differences(old, new)):
         return False
     if any(c.retrain.teachers and not teach_after_search(c) for c in (old, new)):

@@ -17,7 +17,13 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
-from ihas_jax.config.methods import AutoDimConfig, OptEmbedConfig, OptFSConfig, PepConfig
+from ihas_jax.config.methods import (
+    AutoDimConfig,
+    OptEmbedConfig,
+    OptFSConfig,
+    PepConfig,
+    SpectralConfig,
+)
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
@@ -202,6 +208,8 @@ def test_a_reused_base_model_is_not_trained_again(runs):
         ("pep", "budget", 0.5, {"base", "search"}),  # as PepConfig.kept
         ("optfs", "budget", 0.25, {"base", "search"}),
         ("spectral", "spectral.cut", "axes", {"base", "search"}),
+        ("spectral", "spectral.clusters", 2, {"base", "search"}),
+        ("spectral", "spectral.steps", (0.5,), {"base"}),
         ("spectral", "spectral.by", "weights", {"base", "search"}),
         ("spectral", "spectral.kept", 0.5, {"base", "search"}),
         ("magnitude", "magnitude.structured", True, {"base", "search"}),
@@ -213,6 +221,18 @@ def test_stages_are_reused_that_nothing_touches(runs, log, tmp_path, method, fla
     config = replaced(dataclasses.replace(PLAIN, method=method), flag, value)
     reuse_stages(config, log, tmp_path / "run", runs(method).workdir)
     assert {name for name in ("base", "search") if (tmp_path / "run" / name).exists()} == stages
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "same"),
+    [("spectral.cut", "axes", {"base"}), ("budget", 0.25, {"base", "search"})],
+)
+def test_a_search_in_steps_depends_on_how_it_is_cut(log, tmp_path, flag, value, same):
+    config = dataclasses.replace(PLAIN, method="spectral", budget=0.3)
+    config = config.having(SpectralConfig(steps=(0.5,)))
+    fit(config, log, tmp_path / "run")
+    reuse_stages(replaced(config, flag, value), log, tmp_path / "new", tmp_path / "run")
+    assert {name for name in ("base", "search") if (tmp_path / "new" / name).exists()} == same
 
 
 def test_nothing_is_reused_from_a_run_on_other_data(runs, tmp_path):
