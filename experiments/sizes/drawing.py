@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import common
 import numpy as np
@@ -22,7 +23,10 @@ _COLORS = {
     "ihas": "#3b6ea5",
 }
 _OTHERS = ("#588b4a", "#4d9f9f", "#d4799e", "#6b4226")
-_STYLES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
+_STYLES: tuple[tuple[Any, str], ...] = (
+    *(("-", "o"), ("--", "s"), (":", "^"), ("-.", "D")),
+    *(((0, (5, 1, 1, 1, 1, 1)), "v"), ((0, (1, 4)), "P"), ((0, (7, 3)), "X")),
+)
 """Line and marker of a method, and of its variants."""
 _SPAN = 0.015
 """How far below the best mean AUC a panel reaches if some means are lower."""

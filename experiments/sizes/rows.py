@@ -43,6 +43,7 @@ class Kind:
         return config
 
 
+TURNED = {"search.rotate": True, "retrain.start": "searched"}
 VARIANTS = (
     Kind("spectral_axes", "spectral", "Spectral, whole axes", {"spectral.cut": "axes"}),
     Kind(
@@ -53,17 +54,19 @@ VARIANTS = (
     ),
     Kind("spectral_two", "spectral", "Spectral, two clusters", {"spectral.clusters": 2}),
     Kind("ihas_one", "ihas", "iHAS, one cluster", {"cluster.clusters": 1}),
-    Kind(
-        "ihas_turned",
-        "ihas",
-        "iHAS on principal axes",
-        {"search.rotate": True, "retrain.start": "searched"},
-    ),
+    Kind("ihas_turned", "ihas", "iHAS on principal axes", TURNED),
     Kind(
         "ihas_turned_one",
         "ihas",
         "iHAS on principal axes, one cluster",
-        {"search.rotate": True, "retrain.start": "searched", "cluster.clusters": 1},
+        TURNED | {"cluster.clusters": 1},
+    ),
+    Kind("ihas_own", "ihas", "iHAS, own axes of each cluster", TURNED | {"cluster.axes": "own"}),
+    Kind(
+        "ihas_own_one",
+        "ihas",
+        "iHAS, own axes of one cluster",
+        TURNED | {"cluster.axes": "own", "cluster.clusters": 1},
     ),
 )
 """Other values of the options of a method, each a row after that of the method."""

@@ -51,8 +51,8 @@ class Config:
     """The selection method (see ihas_jax/selectors); none trains the click model alone."""
     budget: Positive[Share[float | None]] = None
     """The share of the numbers of the full-size embedding table that a method may keep.
-    All models of the outcome count together. The budget takes the place of the method's own
-    options of how much to keep, such as --pep.kept; by default these decide."""
+    All models of the outcome count together. The budget takes the place of the method's own options
+    of how much to keep; by default these decide."""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

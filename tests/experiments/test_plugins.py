@@ -30,7 +30,8 @@ def plugins(tmp_path_factory):
     folder, files = tmp_path_factory.mktemp("plugins"), []
     for name, readme in (("spread", "selectors"), ("cosines", "models")):
         text = (PACKAGE / readme / "README.md").read_text("utf-8")
-        (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        (code,) = (block for block in blocks if "ihas.register_" in block)
         files.append(folder / f"{name}.py")
         files[-1].write_text(code, encoding="utf-8")
     return files

@@ -18,7 +18,7 @@ from ihas_jax.reporting.comparison import Gain, Spread
 
 BUDGETS = ("0.25", "0.5")
 SPECTRAL = ("spectral", "spectral_axes", "spectral_two")
-IHAS = ("ihas", "ihas_one", "ihas_turned", "ihas_turned_one")
+IHAS = ("ihas", "ihas_one", "ihas_turned", "ihas_turned_one", "ihas_own", "ihas_own_one")
 KINDS = ("uniform", *SPECTRAL, *IHAS)
 WHOLE = ("base", "teacher", "student")
 ROWS = (*WHOLE, *(f"{kind}_{budget}" for budget in BUDGETS for kind in KINDS))
@@ -290,6 +290,8 @@ def test_cells_say_what_is_compared_with_what(script):
         "iHAS, one cluster, 50 %",
         "iHAS on principal axes, 50 %",
         "iHAS on principal axes, one cluster, 50 %",
+        "iHAS, own axes of each cluster, 50 %",
+        "iHAS, own axes of one cluster, 50 %",
     ]
 
 
