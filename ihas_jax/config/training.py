@@ -78,6 +78,7 @@ class RetrainConfig:
 
     start: Start | None = None
     """The weights that retraining starts from, by default those that the method says.
+    After a search on principal axes the default is searched.
     tables and searched are the kept part of the searched tables, or of the whole searched model."""
     teachers: tuple[str, ...] = ()
     """The click models whose mean prediction is learnt in place of clicks, such as dnn:4 gdcn ffm.

@@ -22,7 +22,7 @@ from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.progress import say, track
 from ihas_jax.stages.rotate import check_rotation
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.teachers import teachers_of
+from ihas_jax.stages.teach import check_teachers
 
 StageName = Literal["all", "base", "teach", "search", "choose", "cluster", "retrain", "evaluate"]
 
@@ -160,13 +160,13 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
                 f"The data hold no {name} rows, so there is nothing to run on; prepare a longer "
                 "log and pass its folder as --data."
             )
-    teachers_of(config)
     if config.method == "none" and config.budget is not None:
         raise InputError(
             "--method none keeps the whole table, so it can't keep to --budget. Leave --budget out "
             "and choose a smaller --model.dim, or choose a method, such as uniform."
         )
     run = Run(config, data, Path(), searched_by)
+    check_teachers(run)
     if selector := run.selector:
         selector.check(len(data.train.labels))
         check_rotation(run)

@@ -11,7 +11,7 @@ from ihas_jax.stages.teachers import BASE, SEARCH, teach_after_search, teachers_
 
 _TRAINING = ("optimizer.", "train.", "seed:")
 _BASE = ("model.", *_TRAINING)
-_NOT_TEACHERS = (*_TRAINING, "retrain.teacher_folds")
+_TEACHERS = (*_TRAINING, "retrain.teacher_folds")
 _NOT_SEARCH = ("budget:", "cluster.", "retrain.")
 _CHOICE_ALONE = (
     *("magnitude.kept:", "magnitude.structured:"),
@@ -42,7 +42,7 @@ def same_teachers(old: Config, new: Config) -> bool:
 def _teach_alike(old: Config, new: Config) -> bool:
     """Whether teachers that the two runs train by themselves are the same."""
     teachers = teachers_of(new)
-    return bool(teachers) and teachers_of(old) == teachers and not _differ(old, new, _NOT_TEACHERS)
+    return bool(teachers) and teachers_of(old) == teachers and not _differ(old, new, _TEACHERS)
 
 
 def _search_alike(about: About, run: Run) -> bool:

@@ -177,10 +177,9 @@ def _cluster_table(clusters: list[dict[str, Any]]) -> list[str]:
     names = clusters[0]["widths"]
     lines += ["", f"| field | {' | '.join(f'cluster {c}' for c in range(len(clusters)))} |"]
     lines.append(f"|---|{'---:|' * len(clusters)}")
-    lines += [
-        f"| {markdown(name)} | {' | '.join(str(c['widths'][name]) for c in clusters)} |"
-        for name in names
-    ]
+    for name in names:
+        widths = " | ".join(f"{cluster['widths'][name]:.3g}" for cluster in clusters)
+        lines.append(f"| {markdown(name)} | {widths} |")
     return lines
 
 

@@ -20,6 +20,8 @@ from ihas_jax.nn.principal import FELT, READ, own_axes, paired_axes, root, share
 from ihas_jax.progress import track
 from ihas_jax.training.streaming import Summed
 
+Measure = Literal["loss", "weights"]
+"""What importance is measured by; see `find_axes`."""
 _SAMPLE = 1 << 18
 """Rows of which the curvature is taken: D (D + 1) / 2 numbers per field need no more."""
 _CHUNK = 1 << 20
@@ -35,13 +37,18 @@ def freedom_of(model: Model) -> Freedom:
     return _network(model).freedom
 
 
+def has_readings(model: Model) -> bool:
+    """Whether embeddings are read by linear units alone, so that axes can be found by weights."""
+    return type(_network(model)).readings is not Network.readings
+
+
 def find_axes(
     model: Model,
     variables: Variables,
     ids: np.ndarray,
     rows: np.ndarray | None = None,
     *,
-    by: Literal["loss", "weights"] = "loss",
+    by: Measure = "loss",
     turned: bool = True,
 ) -> Axes:
     """The best axes that the model's freedom allows, and what each is worth on some rows.

@@ -9,14 +9,16 @@ from ihas_jax.errors import InputError
 from ihas_jax.nn.axes import Axes, single_precision
 from ihas_jax.nn.embedding import Kept
 from ihas_jax.progress import say
-from ihas_jax.selectors.axes import find_axes, freedom_of
+from ihas_jax.selectors.axes import Measure, find_axes, freedom_of
 from ihas_jax.selectors.clusters import Clusters
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.selectors.selection import Selection, kept_coordinates
 from ihas_jax.selectors.worth import select_by_worth
 
 
-def plan_experts(found: SearchResult, clusters: Clusters, config: ClusterConfig) -> Plan:
+def plan_experts(
+    found: SearchResult, clusters: Clusters, config: ClusterConfig, by: Measure = "loss"
+) -> Plan:
     """One expert per cluster; clusters that can't carry one share a model of all rows.
 
     A cluster needs `min_rows` training rows with both classes, and validation rows that decide
@@ -30,6 +32,7 @@ def plan_experts(found: SearchResult, clusters: Clusters, config: ClusterConfig)
       found: the searched model, its rows and the budget.
       clusters: the result of clustering.
       config: the choices of clustering.
+      by: what worth is measured by; see `find_axes`.
 
     Raises:
       InputError: a part of the budget has no room for any coordinate.
@@ -51,7 +54,7 @@ def plan_experts(found: SearchResult, clusters: Clusters, config: ClusterConfig)
         if found.budget is None:
             kept = majority_coordinates(mean_mask, found.model.embedding.dim, config.majority)
             return Expert(Selection(kept), name, rows, valid_rows)
-        selection, axes = _within(found, config, found.budget // models, mean_mask, rows)
+        selection, axes = _within(found, config, found.budget // models, mean_mask, rows, by)
         return Expert(selection, name, rows, valid_rows, axes)
 
     experts: list[Expert] = []
@@ -73,10 +76,11 @@ def _within(
     numbers: int,
     mean_mask: np.ndarray,
     rows: np.ndarray | None,
+    by: Measure,
 ) -> tuple[Selection, Axes | None]:
     """What the expert of some rows keeps within a budget, and the axes that this refers to."""
     own = config.axes == "own" and freedom_of(found.model).any
-    axes = find_axes(found.model, found.variables, found.train.ids, rows, turned=own)
+    axes = find_axes(found.model, found.variables, found.train.ids, rows, by=by, turned=own)
     opened = None if own else mean_mask
     selection, share = select_by_worth(found, axes, numbers, config.cut, rows=rows, opened=opened)
     say(f"[choose] what is kept has {share:.2%} of what all open numbers are worth")

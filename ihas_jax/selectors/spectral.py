@@ -10,10 +10,11 @@ import numpy as np
 
 from ihas_jax.config import ClusterConfig, Config
 from ihas_jax.config.methods import SpectralConfig
+from ihas_jax.errors import InputError
 from ihas_jax.models.base import FACTORS, Model, Variables
 from ihas_jax.nn.axes import single_precision
 from ihas_jax.progress import say
-from ihas_jax.selectors.axes import find_axes, freedom_of, turn
+from ihas_jax.selectors.axes import find_axes, freedom_of, has_readings, turn
 from ihas_jax.selectors.base import Recipe, Selector
 from ihas_jax.selectors.budget import numbers_to_keep, require_room
 from ihas_jax.selectors.clusters import check_clusters, fit_clusters
@@ -54,7 +55,9 @@ class Spectral(Selector):
         numbers = numbers_to_keep(found, self.config.kept)
         if self.config.clusters > 1:
             clusters, curve = fit_clusters(found, self, self.cluster)
-            plan = plan_experts(found._replace(budget=numbers), clusters, self.cluster)
+            plan = plan_experts(
+                found._replace(budget=numbers), clusters, self.cluster, self.config.by
+            )
             facts = {"kmeans": [point._asdict() for point in curve]}
             return dataclasses.replace(plan, facts=facts)
         axes = find_axes(model, found.variables, found.train.ids, by=self.config.by)
@@ -90,13 +93,26 @@ def build_spectral(config: Config, model: Model, epoch_steps: int) -> Spectral:
     """Builds the choice among principal axes.
 
     Raises:
-      InputError: `spectral.kept` has no room for a coordinate.
+      InputError: what is kept, or left by a step, has no room for a coordinate; a step is not above
+        what is kept at the end; or the model has no linear units to measure by.
     """
     options = config.of(SpectralConfig)
     if config.budget is None:
         require_room("spectral.kept", options.kept, model.embedding, options.clusters)
     else:
         require_room("budget", config.budget, model.embedding, options.clusters)
+    if options.by == "weights" and not has_readings(model):
+        raise InputError(
+            f"--spectral.by weights needs a click model in which linear units alone read the "
+            f"embeddings, such as dnn; {config.model.name} is none. Choose --spectral.by loss."
+        )
+    kept = config.budget or options.kept
+    for step in options.steps:
+        require_room("spectral.steps", step, model.embedding)
+        if step <= kept:
+            raise InputError(
+                f"--spectral.steps {step} is not above the share of {kept} that is kept at the end."
+            )
     cluster = dataclasses.replace(
         config.of(ClusterConfig), clusters=options.clusters, cut=options.cut, axes="own"
     )

@@ -40,10 +40,14 @@ def train_base(runs: Sequence[Run]) -> list[Trained]:
 def train_runs(
     runs: Sequence[Run], tasks: Sequence[Task], states: Sequence[TrainState]
 ) -> list[Trained]:
-    """Trains one task per run, side by side if there are several runs.
+    """Trains one task per run, side by side if there are several runs that learn the same labels.
 
-    The runs differ in their seed alone.
+    The runs differ in their seed alone. What teachers say differs between seeds, and rows that are
+    shared on the device have one label each, so runs with teachers train one after the other.
     """
+    if len(runs) > 1 and any(run.taught is not None for run in runs):
+        parts = zip(runs, tasks, states, strict=True)
+        return [train_runs([run], [task], [state])[0] for run, task, state in parts]
     if len(runs) > 1:
         labels = [f"seed {run.config.seed}" for run in runs]
         tasks = [replace(task, label=label) for task, label in zip(tasks, labels, strict=True)]

@@ -190,7 +190,7 @@ def _score(run: Run, name: str, bundle: Bundle) -> _Scored:
 def _describe_cluster(run: Run, plan: Plan, outcome: _Scored, c: int) -> dict[str, Any]:
     """Size, kept coordinates and test scores of a cluster."""
     expert = carried(run, plan)[plan.routes[c]]
-    widths = [len(kept) for kept in expert.selection.kept]
+    widths = _mean_widths(run, expert)
     rows = outcome.clusters == c
     scores = score(run.data.test.labels[rows], outcome.probs[rows]) if rows.any() else None
     return {
@@ -209,13 +209,18 @@ def _share(run: Run, experts: Sequence[Expert]) -> float:
     return sum(expert.selection.parameters(spec) for expert in experts) / spec.parameters
 
 
-def _describe_selection(run: Run, expert: Expert) -> dict[str, Any]:
-    """Mean number of kept coordinates per value of each field, and the kept share of all."""
+def _mean_widths(run: Run, expert: Expert) -> list[float]:
+    """Kept coordinates of each field, mean over its values."""
     spec = run.model.embedding
     numbers = expert.selection.parameters_by_field(spec)
-    widths = np.array(numbers) / np.array(spec.sizes)
+    return (np.array(numbers) / np.array(spec.sizes)).tolist()
+
+
+def _describe_selection(run: Run, expert: Expert) -> dict[str, Any]:
+    """Mean number of kept coordinates per value of each field, and the kept share of all."""
+    widths = _mean_widths(run, expert)
     return {
-        "widths": dict(zip(run.data.schema.names, widths.tolist(), strict=True)),
+        "widths": dict(zip(run.data.schema.names, widths, strict=True)),
         "kept": _share(run, [expert]),
     }
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ihas_jax import checksums
 from ihas_jax.config.training import TeacherMean
+from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.models.base import Model, Variables, count_parameters
 from ihas_jax.models.forward import Transform
@@ -100,6 +101,11 @@ def _write(path: Path, rows: int, parts: Iterator[Part]) -> None:
     probs = np.lib.format.open_memmap(partial, "w+", np.float32, (rows,))
     for place, found in parts:
         probs[place] += found
+    if not np.isfinite(probs).all():
+        raise InputError(
+            f"A prediction of the teacher {path.name.partition('.')[0]} is not a number. Leave the "
+            "teacher out, or try a smaller --optimizer.learning-rate, with a new --output."
+        )
     probs.flush()
     checksums.forget(path.parent, [path.name])
     partial.replace(path)

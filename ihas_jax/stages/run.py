@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from ihas_jax.config import Config, ModelConfig, TrainConfig
+from ihas_jax.config import ClusterConfig, Config, ModelConfig, TrainConfig
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.files import nan_to_null
@@ -67,9 +67,19 @@ class Run:
 
     @property
     def start(self) -> str:
-        """What retraining starts from: see `Recipe.initial_weights` and `retrain.start`."""
-        own = None if self.selector is None else self.selector.recipe.initial_weights
-        return self.config.retrain.start or own or "fresh"
+        """What retraining starts from: see `Recipe.initial_weights` and `retrain.start`.
+
+        A selection of principal axes means nothing to fresh weights, so it starts from the searched
+        model by default.
+        """
+        if self.selector is None:
+            return "fresh"
+        own = self.selector.recipe.initial_weights
+        clusters = self.config.of(ClusterConfig)
+        turned = self.config.search.rotate or (
+            self.config.method == "ihas" and self.config.budget and clusters.axes == "own"
+        )
+        return self.config.retrain.start or ("searched" if turned and own == "fresh" else own)
 
     def expert_model(self, expert: Expert) -> Model:
         """The compact click model of an expert; see `retrain.carried` for the selection."""
@@ -118,6 +128,11 @@ class Run:
                 file.truncate(end)
                 raise
 
+    @property
+    def resident(self) -> bool:
+        """Whether the training rows stay on the device."""
+        return _fits(self.data.train, self.config.train)
+
     def rounds(
         self,
         name: str,
@@ -146,7 +161,7 @@ class Run:
             feed=Feed(rows, config.batch_size, self.seed(name), config.block_rows),
             round_batches=config.round_batches,
             epochs=config.max_epochs if epochs is None else epochs,
-            resident=_fits(train, config),
+            resident=self.resident,
             **gates,
         )
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from ihas_jax import checksums
+from ihas_jax.errors import InputError
 from ihas_jax.stages.base import fresh_state, model_task, train_runs
 from ihas_jax.stages.lessons import (
     FOLDER,
@@ -24,7 +25,7 @@ from ihas_jax.stages.lessons import (
     write_predictions,
 )
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.teachers import Teacher, teachers_of
+from ihas_jax.stages.teachers import Teacher, teach_after_search, teachers_of
 from ihas_jax.training.loop import Trained
 
 
@@ -32,7 +33,7 @@ def teach(runs: Sequence[Run], own: Mapping[str, Sequence[Speaker]]) -> list[Tau
     """Trains the teachers of runs that differ in their seed alone, and reads what they predict.
 
     Predictions are files of the run: a teacher that has them is neither trained nor asked again.
-    On an accelerator, which a small model leaves idle, the seeds of a model train side by side.
+    On an accelerator the seeds of a model train side by side if the rows stay on the device.
 
     Args:
       runs: the runs.
@@ -45,12 +46,45 @@ def teach(runs: Sequence[Run], own: Mapping[str, Sequence[Speaker]]) -> list[Tau
         for name, speakers in own.items():
             if not has_predictions(run, name):
                 write_predictions(run, name, [speakers[i]], [], 0.0)
-    together = jax.default_backend() != "cpu"
+    together = jax.default_backend() != "cpu" and runs[0].resident
     trained = [teacher for teacher in teachers_of(runs[0].config) if teacher.model is not None]
     for _, same in groupby(trained, lambda t: t.model if together else t.name):
         pairs = [(run, teacher) for teacher in same for run in runs]
         _teach_together([(run, t) for run, t in pairs if not has_predictions(run, t.name)])
     return [read_lessons(run) for run in runs]
+
+
+def check_teachers(run: Run) -> None:
+    """Checks the teachers of a run before anything is trained.
+
+    Raises:
+      InputError: a teacher is unknown or can't be built for the log, there are more folds than
+        training rows, or the searched model is a teacher but is not trained or not retrained.
+    """
+    teachers, config = teachers_of(run.config), run.config.retrain
+    for model in {teacher.model for teacher in teachers if teacher.model is not None}:
+        try:
+            run.build(model)
+        except InputError as error:
+            raise InputError(f"--retrain.teachers {model.name} can't be built. {error}") from None
+    rows = len(run.data.train.labels)
+    if teachers and not 2 * config.teacher_folds <= max(rows, 2):
+        raise InputError(
+            f"--retrain.teacher-folds {config.teacher_folds} is too many for {rows} training rows."
+        )
+    if not teach_after_search(run.config) or run.selector is None:
+        return
+    recipe, method = run.selector.recipe, run.config.method
+    if recipe.serves_searched:
+        raise InputError(
+            f"--method {method} serves its searched model, which is not retrained, so that model "
+            "can't be a teacher. Leave search out of --retrain.teachers."
+        )
+    if recipe.epochs == 0 and not run.config.search.pretrain_epochs:
+        raise InputError(
+            f"--method {method} trains no searched model that could teach. Leave search out of "
+            "--retrain.teachers."
+        )
 
 
 def fold_rows(run: Run, fold: int) -> tuple[np.ndarray, np.ndarray]:

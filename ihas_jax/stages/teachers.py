@@ -70,4 +70,7 @@ def teach_after_search(config: Config) -> bool:
 
 def _model(config: Config, name: str) -> ModelConfig:
     dim = min(config.model.dim, _PAIRWISE_DIM) if name in _PAIRWISE else config.model.dim
-    return replace(config.model, name=name, dim=dim)
+    try:
+        return replace(config.model, name=name, dim=dim)
+    except InputError as error:
+        raise InputError(f"--retrain.teachers {name} can't be built. {error}") from None

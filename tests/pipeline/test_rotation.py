@@ -71,6 +71,9 @@ def test_what_is_scored_is_what_is_served(rotated, log):
         for part in served.variables.params["tables"]["embedding"].values()
     )
     assert 0.45 * table < kept <= 0.5 * table  # a few numbers of values without rows are zeros
+    shares = [cluster["kept"] for cluster in result.metrics["clusters"]]
+    assert max(shares) < 0.6  # numbers, not the columns that have some
+    assert result.metrics["ihas"]["table_share"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_router_keeps_the_statistics_of_its_gates(rotated, log):
@@ -178,7 +181,9 @@ def test_a_cut_that_training_can_not_mend_is_kept(log, tmp_path):
     result = fit(config, log, tmp_path / "run")
     curves = json.loads((result.workdir / "curves.json").read_text())["histories"]
     assert [epoch["epoch"] for epoch in curves["retrain"]] == [-1, 0, 1]
-    assert result.metrics["worth"] == pytest.approx(1.0, abs=0.2)
+    aucs = [epoch["auc"] for epoch in curves["retrain"]]
+    assert aucs[0] == max(aucs) and "| the start |" in (result.workdir / "report.md").read_text()
+    assert 0.5 < result.metrics["worth"] <= 1.0
 
 
 def test_a_plan_with_axes_is_read_back_bit_for_bit(log, tmp_path):
@@ -217,6 +222,27 @@ def test_a_search_that_can_not_begin_on_axes_is_refused(
     )
     with pytest.raises(InputError, match=words):
         check_rotation(Run(config, log, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "start"),
+    [
+        ({}, "searched"),
+        ({"retrain.start": "fresh"}, "fresh"),
+        ({"search.rotate": False}, "fresh"),
+        ({"search.rotate": False, "cluster.axes": "own"}, "fresh"),
+        ({"search.rotate": False, "cluster.axes": "own", "budget": 0.5}, "searched"),
+        ({"method": "optfs"}, "rewound"),
+        ({"method": "sseds"}, "searched"),
+        ({"method": "none"}, "fresh"),
+    ],
+)
+def test_what_is_chosen_on_axes_starts_from_the_searched_model(log, tmp_path, changes, start):
+    config = dataclasses.replace(PLAIN, retrain=RetrainConfig())
+    for flag, value in changes.items():
+        config = replaced(config, flag, value)
+    run = Run(config, log, tmp_path)
+    assert run.start == start
 
 
 @pytest.mark.parametrize(

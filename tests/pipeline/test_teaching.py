@@ -21,6 +21,7 @@ from ihas_jax.config import (
     TrainConfig,
 )
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
+from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
 from ihas_jax.pipeline import stages
 from ihas_jax.pipeline.fit import fit, fit_seeds
@@ -29,7 +30,7 @@ from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.base import fresh_state, model_task, train_base
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search, searched_transform
-from ihas_jax.stages.teach import fold_rows
+from ihas_jax.stages.teach import check_teachers, fold_rows
 from ihas_jax.training.loop import train
 from ihas_jax.training.metrics import score
 from ihas_jax.training.predict import predictor
@@ -190,13 +191,37 @@ def test_a_lost_prediction_is_made_again(student, log, tmp_path):
         assert again.metrics[name] == result.metrics[name]
 
 
-def test_seeds_together_are_taught_as_alone(log, tmp_path):
-    config = taught("lr")
-    alone = fit(config, log, tmp_path / "alone").metrics
+@pytest.mark.parametrize("method", ["none", "sseds"])
+def test_seeds_together_are_taught_as_alone(log, tmp_path, method):
+    """The second seed, since labels of the first one must not be those of all."""
+    config = taught("lr", method=method)
+    alone = fit(replaced(config, "seed", 1), log, tmp_path / "alone").metrics
     first, second = fit_seeds(config, log, {0: tmp_path / "0", 1: tmp_path / "1"})
-    for name in ("teacher", "student"):
-        assert first.metrics[name]["auc"] == pytest.approx(alone[name]["auc"], abs=1e-4)
+    for name in {"teacher", "student", "search", method} & alone.keys():
+        assert second.metrics[name]["auc"] == pytest.approx(alone[name]["auc"], abs=2e-4)
         assert first.metrics[name]["auc"] != second.metrics[name]["auc"]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (taught("ncf"), None),
+        (replaced(taught("finalmlp"), "model.hidden", ()), "--retrain.teachers finalmlp can't be"),
+        (replaced(taught("ncf"), "model.ncf_pair", (0, 99)), "--retrain.teachers ncf can't be"),
+        (taught("lr", teacher_folds=900), "--retrain.teacher-folds 900 is too many for 1600"),
+        (taught("search", method="uniform"), "--method uniform trains no searched model"),
+        (taught("search", method="adafs_soft"), "--method adafs_soft serves its searched model"),
+        (taught("search", method="sseds"), None),
+    ],
+)
+def test_teachers_that_can_not_teach_are_refused_at_the_start(log, tmp_path, config, words):
+    config = replaced(config, "search.pretrain_epochs", 0)
+    run = Run(config, log, tmp_path)
+    if words is None:
+        check_teachers(run)
+        return
+    with pytest.raises(InputError, match=words):
+        check_teachers(run)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from ihas_jax.selectors.spectral import Spectral, build_spectral
 from ihas_jax.selectors.worth import axis_gains
 
 SIZES = (12, 30, 5)
+MODEL = build_model(ModelConfig(dim=4, hidden=(6,)), SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +172,35 @@ def test_clusters_have_axes_of_their_own(found):
     with pytest.raises(InputError, match=r"--spectral.clusters 2 is more than the 1 rows"):
         selector.check(1)
     Spectral(SpectralConfig(), ClusterConfig()).check(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "options", "words"),
+    [
+        ("gdcn", None, {"by": "weights"}, "gdcn is none. Choose --spectral.by loss"),
+        ("fm", None, {"by": "weights"}, "fm is none"),
+        ("dnn", None, {"steps": (0.5, 0.2)}, "--spectral.steps 0.2 is not above the share of 0.25"),
+        ("dnn", 0.6, {"steps": (0.5,)}, "--spectral.steps 0.5 is not above the share of 0.6"),
+        ("dnn", 0.01, {}, "--budget 0.01 is 1 numbers"),
+        ("dnn", 0.1, {"clusters": 4}, "for each of 4 models"),
+    ],
+)
+def test_choices_that_can_not_be_kept_are_refused_at_the_start(name, budget, options, words):
+    model = build_model(ModelConfig(name, dim=4, hidden=(6,)), SIZES)
+    config = Config(method="spectral", model=ModelConfig(name), budget=budget)
+    with pytest.raises(InputError, match=words):
+        build_spectral(config.having(SpectralConfig(**options)), model, 1)
+    build_spectral(Config(method="spectral").having(SpectralConfig(by="weights")), MODEL, 1)
+
+
+def test_clusters_are_measured_as_asked(found):
+    cluster = ClusterConfig(clusters=2, min_rows=5, axes="own")
+    plans = [
+        Spectral(SpectralConfig(clusters=2, by=by), cluster).choose(found._replace(budget=100))
+        for by in ("loss", "weights")
+    ]
+    first, second = (plan.experts[0].axes.importance for plan in plans)
+    assert not np.allclose(first, second)
 
 
 @pytest.mark.parametrize("steps", [(0.25, 0.5), (0.5, 0.5), (1.5,), (0.0,)])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from ihas_jax import checksums
 from ihas_jax.config import RetrainConfig
+from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
 from ihas_jax.models.forward import init_model
 from ihas_jax.stages import lessons
@@ -96,6 +98,14 @@ def test_predictions_are_there_when_all_files_are_and_undamaged(run, caplog):
     write_predictions(run, "dnn_0", [speaker], [], 0.0)
     assert lessons.has_predictions(run, "dnn_0")
     path.unlink()
+    assert not lessons.has_predictions(run, "dnn_0")
+
+
+def test_a_prediction_that_is_no_number_names_the_teacher(run):
+    fresh = init_model(run.key("x"), run.model)
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, fresh)
+    with pytest.raises(InputError, match="A prediction of the teacher dnn_0 is not a number"):
+        write_predictions(run, "dnn_0", [Speaker(run.model, broken)], [], 0.0)
     assert not lessons.has_predictions(run, "dnn_0")
 
 
