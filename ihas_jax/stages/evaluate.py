@@ -210,10 +210,10 @@ def _share(run: Run, experts: Sequence[Expert]) -> float:
 
 
 def _mean_widths(run: Run, expert: Expert) -> list[float]:
-    """Kept coordinates of each field, mean over its values."""
+    """Kept coordinates of each field, mean over its values; an integer where it is one."""
     spec = run.model.embedding
-    numbers = expert.selection.parameters_by_field(spec)
-    return (np.array(numbers) / np.array(spec.sizes)).tolist()
+    numbers = zip(expert.selection.parameters_by_field(spec), spec.sizes, strict=True)
+    return [n // size if n % size == 0 else n / size for n, size in numbers]
 
 
 def _describe_selection(run: Run, expert: Expert) -> dict[str, Any]:
