@@ -47,7 +47,7 @@ class Magnitude(Selector):
     """Trains the click model without gates, and keeps the numbers of the largest absolute value.
 
     All fields are ranked together, as in Han et al., "Learning both Weights and Connections for
-    Efficient Neural Networks", NIPS 2015. Retraining starts from fresh weights.
+    Efficient Neural Networks", NIPS 2015. Retraining starts from the weights that are left, as there.
 
     With `config.structured` whole coordinates are kept, by the root of their mean square over the
     training rows.
@@ -60,8 +60,8 @@ class Magnitude(Selector):
 
     @property
     def recipe(self) -> Recipe:
-        """Training with early stopping, then retraining with what is kept."""
-        return Recipe(gate_batches="never")
+        """Training with early stopping, then retraining from what is kept."""
+        return Recipe(gate_batches="never", initial_weights="searched")
 
     def choose(self, found: SearchResult) -> Plan:
         """Keeps the largest numbers, or the coordinates of the largest norms."""

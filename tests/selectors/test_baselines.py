@@ -160,7 +160,8 @@ def test_only_magnitude_trains_before_it_chooses(tiny):
     for build in builders:
         recipe = build(tiny.config, tiny.model, 5).recipe
         assert recipe == Recipe(gate_batches="never", epochs=0)
-    assert build_magnitude(tiny.config, tiny.model, 5).recipe == Recipe(gate_batches="never")
+    recipe = build_magnitude(tiny.config, tiny.model, 5).recipe
+    assert recipe == Recipe(gate_batches="never", initial_weights="searched")
 
 
 @pytest.mark.parametrize("name", ["mixed", "magnitude", "random"])
