@@ -47,7 +47,8 @@ class Magnitude(Selector):
     """Trains the click model without gates, and keeps the numbers of the largest absolute value.
 
     All fields are ranked together, as in Han et al., "Learning both Weights and Connections for
-    Efficient Neural Networks", NIPS 2015. Retraining starts from the weights that are left, as there.
+    Efficient Neural Networks", NIPS 2015. As there, retraining starts from the weights that are
+    left.
 
     With `config.structured` whole coordinates are kept, by the root of their mean square over the
     training rows.
