@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from flax import linen as nn
-from jax import Array
 
 from ihas_jax.nn.embedding import EmbeddingSpec, Vectors
 
@@ -74,29 +72,6 @@ class Model:
     def __hash__(self) -> int:
         """Hash of the tables' shapes and the network."""
         return hash((frozenset(self.tables.items()), self.network))
-
-
-def cut_network(full: Model, compact: Model, tree: Any, like: Any) -> Any:
-    """The part of a full-size model's network weights that a compact model has.
-
-    An axis that differs holds all K coordinates first, and what the compact model shares after.
-
-    Args:
-      full: the model with all coordinates.
-      compact: the model with the kept coordinates.
-      tree: parameters or statistics of the network of `full`.
-      like: those of `compact`.
-    """
-    coordinates, columns = full.embedding.coordinates, compact.embedding.columns
-
-    def cut(leaf: Array, target: Array) -> Array:
-        for axis, (size, wanted) in enumerate(zip(leaf.shape, target.shape, strict=True)):
-            if size != wanted:
-                rest = np.arange(coordinates, size)
-                leaf = leaf.take(np.append(columns, rest).astype(int), axis)
-        return leaf
-
-    return jax.tree.map(cut, tree, like)
 
 
 def fold_factors(variables: Variables) -> Variables:

@@ -35,6 +35,11 @@ class NCF(Network):
         return to_logit("output", x, self.mlp.init_rule, self.prior)
 
     @nn.nowrap
+    def before_coordinates(self) -> int:
+        """The products stand before embeddings that an MLP without hidden layers passes on."""
+        return 0 if self.mlp.hidden else self.embedding.dim
+
+    @nn.nowrap
     def free_vectors(self) -> np.ndarray:
         """Those of fields outside the pair, which is multiplied coordinate by coordinate."""
         fields = np.arange(len(self.embedding.sizes))

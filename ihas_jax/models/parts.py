@@ -115,6 +115,14 @@ class Network(nn.Module):
         return flatten(self.embedding, vectors[EMBEDDING])
 
     @nn.nowrap
+    def before_coordinates(self) -> int:
+        """Entries before the kept coordinates along axes of weights whose length depends on them.
+
+        Such an axis holds the flat embeddings one or more times, and then whatever else there is.
+        """
+        return 0
+
+    @nn.nowrap
     def free_vectors(self) -> np.ndarray:
         """`[N, M]` of bool, the vectors to which the freedom of maps applies."""
         return np.ones((len(self.embedding.sizes), self.embedding.vectors_per_field), bool)

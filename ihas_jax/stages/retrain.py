@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from ihas_jax.data.dataset import Split
-from ihas_jax.models.base import EMBEDDING, NETWORK, Model, Variables, cut_network
+from ihas_jax.models.base import EMBEDDING, NETWORK, Model, Variables
+from ihas_jax.models.cut import cut_network
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.progress import say
 from ihas_jax.selectors.axes import turn

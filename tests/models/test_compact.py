@@ -9,11 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from ihas_jax.config import ModelConfig
+from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, Variables, count_parameters, cut_network
+from ihas_jax.models.base import EMBEDDING, Model, Variables, count_parameters
+from ihas_jax.models.cut import cut_network
 from ihas_jax.models.forward import Transformed, forward, init_model
 from ihas_jax.nn.compact import slice_table
+from ihas_jax.nn.embedding import EmbeddingSpec
 
 SIZES, DRAWS = (3, 4, 2, 5, 3), 2
 MLP = {"mlp/hidden_0/kernel"}
@@ -82,8 +87,11 @@ def names(tree):
 
 @pytest.fixture(scope="module")
 def twins(small):
+    return make_twins(dataclasses.replace(small, batch_norm=True))
+
+
+def make_twins(config):
     """A full-size model with random weights, compact ones with their share, what both compute."""
-    config = dataclasses.replace(small, batch_norm=True)
     full = build_model(config, SIZES)
     rng = np.random.default_rng(7)
     ids = np.stack([rng.integers(size, size=16) for size in SIZES], axis=1).astype(np.int32)
@@ -155,6 +163,28 @@ def test_a_compact_model_has_the_logits_of_its_masked_full_size_twin(twins, mode
     for draw in twins.draws:
         assert np.std(draw.full[mode]) > 0.01
         assert_close({"": draw.compact[mode]}, {"": draw.full[mode]})
+
+
+@pytest.mark.parametrize("name", ["dnn", "wide_deep", "ncf", "opnn", *("dcn", "dcnv2", "gdcn")])
+def test_a_compact_model_without_hidden_layers_is_its_masked_twin(name):
+    for draw in make_twins(ModelConfig(name=name, dim=4, hidden=())).draws:
+        assert_close(draw.compact["evaluated"], draw.full["evaluated"])
+
+
+def test_a_network_whose_axes_do_not_hold_the_coordinates_is_not_cut():
+    class Folded(nn.Module):
+        """Reads the coordinates in pairs of neighbours."""
+
+        kernel: int
+
+    def model(kept=None):
+        spec = EmbeddingSpec(SIZES, 4, kept)
+        return Model({EMBEDDING: spec}, Folded(spec.coordinates))
+
+    kept = ((0, 1),) * len(SIZES)
+    tree, like = {"kernel": jnp.zeros(15)}, {"kernel": jnp.zeros(8)}
+    with pytest.raises(InputError, match=r"axis of 15 entries .* --retrain.start fresh"):
+        cut_network(model(), model(kept), tree, like)
 
 
 def test_training_leaves_a_compact_model_the_batch_statistics_of_its_twin(twins):

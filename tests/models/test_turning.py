@@ -14,7 +14,8 @@ from flax import linen as nn
 from ihas_jax.config import Config, OptimizerConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models import MODELS, ClickModel, Model, Network, build_model, register_model
-from ihas_jax.models.base import EMBEDDING, Variables, cut_network
+from ihas_jax.models.base import EMBEDDING, Variables
+from ihas_jax.models.cut import cut_network
 from ihas_jax.models.forward import forward, init_model
 from ihas_jax.nn.axes import Axes, identity
 from ihas_jax.nn.compact import slice_table

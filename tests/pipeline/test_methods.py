@@ -28,7 +28,7 @@ from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
 from ihas_jax.flags import replaced
-from ihas_jax.models.base import cut_network
+from ihas_jax.models.cut import cut_network
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.pipeline.reuse import reuse_stages

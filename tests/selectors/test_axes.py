@@ -12,7 +12,8 @@ import pytest
 from ihas_jax.config import ModelConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, FACTORS, Variables, cut_network
+from ihas_jax.models.base import EMBEDDING, FACTORS, Variables
+from ihas_jax.models.cut import cut_network
 from ihas_jax.models.forward import forward, init_model
 from ihas_jax.nn.axes import cost_of_cut
 from ihas_jax.nn.compact import slice_table

@@ -14,7 +14,8 @@ from ihas_jax.config import Config, ModelConfig
 from ihas_jax.config.methods import AutoDimConfig, OptEmbedConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, FACTORS, Variables, cut_network
+from ihas_jax.models.base import EMBEDDING, FACTORS, Variables
+from ihas_jax.models.cut import cut_network
 from ihas_jax.models.forward import init_model, predict
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.selectors.base import SELECTOR

@@ -11,7 +11,8 @@ import pytest
 
 from ihas_jax.config import ModelConfig, OptimizerConfig
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, FACTORS, cut_network
+from ihas_jax.models.base import EMBEDDING, FACTORS
+from ihas_jax.models.cut import cut_network
 from ihas_jax.models.forward import predict
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.selectors.selection import select_values
