@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ihas_jax.nn.embedding import EmbeddingSpec, Kept, Table
+from ihas_jax.nn.embedding import EmbeddingSpec, Table
 
 
 class Axes(NamedTuple):
@@ -158,12 +158,6 @@ def worth_of_numbers(
         total = worth[part].sum(axis=0)
         worth[part] *= importance / np.where(total > 0, total, 1.0)
     return worth
-
-
-def cost_of_cut(axes: Axes, kept: Kept) -> float:
-    """The sum of the importance of all coordinates that are not in `kept`."""
-    pairs = zip(flat_importance(axes), kept, strict=True)
-    return float(sum(np.delete(field, list(some)).sum() for field, some in pairs))
 
 
 def _whole(spec: EmbeddingSpec, table: Table) -> np.ndarray:

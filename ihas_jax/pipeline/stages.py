@@ -82,7 +82,7 @@ class Stages:
             own[BASE] = [Speaker(run.model, base.variables) for run, base in found]
         if SEARCH in names:
             own[SEARCH] = [
-                Speaker(run.searched_model, found.searched.variables, searched_transform(run))
+                Speaker(run.searched_model, found.variables, searched_transform(run))
                 for run, found in zip(self.runs, self.search, strict=True)
             ]
         self.taught = teach(self.runs, own)
@@ -163,6 +163,8 @@ def _histories(found: SearchRuns, plan: Plan, retrained: Sequence[Trained]) -> d
     if found.rewound is not None:
         histories["search, first epochs"] = found.rewound.history
     histories["search"] = found.searched.history
+    for share, _, trained in found.steps:
+        histories[f"search, cut to {100 * share:g} %"] = trained.history
     for expert, trained in zip(plan.experts, retrained, strict=True):
         histories[f"retrain {expert.name}".strip()] = trained.history
     return histories

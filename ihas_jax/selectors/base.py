@@ -17,7 +17,7 @@ from ihas_jax.config import AdamConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Params, Stats, Variables
 from ihas_jax.models.forward import Lookup, Transformed
-from ihas_jax.selectors.plan import Plan, SearchResult
+from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.training.optimizers import l2_adam
 
 SELECTOR = "selector"
@@ -117,12 +117,13 @@ class Selector(ABC):
     def choose(self, found: SearchResult) -> Plan:
         """The models to retrain after the search; none where the searched model is the outcome."""
 
-    def narrow(self, found: SearchResult) -> Variables:
-        """The searched model with what a step of `recipe.cuts` leaves of its table.
+    def narrow(self, found: SearchResult) -> Expert:
+        """What a step of `recipe.cuts` leaves: a choice for all rows, within `found.budget`.
 
-        Its `FACTORS` are 0 at the numbers that are cut, so that training leaves them alone.
+        By default it is the choice of `choose`, where that is one for all rows.
         """
-        return found.variables
+        (expert,) = self.choose(found).experts
+        return expert
 
     def pretrain(self, weights: Weights, lookup: Lookup, key: Array | None) -> Transformed:
         """The embeddings before the search, with nothing selected; without a key, for evaluation.

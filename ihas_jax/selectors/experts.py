@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ihas_jax.config import ClusterConfig
 from ihas_jax.errors import InputError
-from ihas_jax.nn.axes import Axes, single_precision
 from ihas_jax.nn.embedding import Kept
 from ihas_jax.progress import say
-from ihas_jax.selectors.axes import Measure, find_axes, freedom_of
+from ihas_jax.selectors.axes import Measure
 from ihas_jax.selectors.clusters import Clusters
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.selectors.selection import Selection, kept_coordinates
-from ihas_jax.selectors.worth import select_by_worth
+from ihas_jax.selectors.worth import best_expert
 
 
 def plan_experts(
@@ -54,8 +55,10 @@ def plan_experts(
         if found.budget is None:
             kept = majority_coordinates(mean_mask, found.model.embedding.dim, config.majority)
             return Expert(Selection(kept), name, rows, valid_rows)
-        selection, axes = _within(found, config, found.budget // models, mean_mask, rows, by)
-        return Expert(selection, name, rows, valid_rows, axes)
+        part, own = found._replace(budget=found.budget // models), config.axes == "own"
+        best, share = best_expert(part, config.cut, own=own, by=by, rows=rows, opened=mean_mask)
+        say(f"[choose] what is kept has {share:.2%} of what all open numbers are worth")
+        return replace(best, name=name, valid_rows=valid_rows)
 
     experts: list[Expert] = []
     routes: list[int] = []
@@ -68,23 +71,6 @@ def plan_experts(
     if any(reasons):
         experts.append(expert("all", shares @ clusters.mean_masks))
     return Plan(tuple(experts), tuple(routes), reasons, clusters.centroids, tuple(shares.tolist()))
-
-
-def _within(
-    found: SearchResult,
-    config: ClusterConfig,
-    numbers: int,
-    mean_mask: np.ndarray,
-    rows: np.ndarray | None,
-    by: Measure,
-) -> tuple[Selection, Axes | None]:
-    """What the expert of some rows keeps within a budget, and the axes that this refers to."""
-    own = config.axes == "own" and freedom_of(found.model).any
-    axes = find_axes(found.model, found.variables, found.train.ids, rows, by=by, turned=own)
-    opened = None if own else mean_mask
-    selection, share = select_by_worth(found, axes, numbers, config.cut, rows=rows, opened=opened)
-    say(f"[choose] what is kept has {share:.2%} of what all open numbers are worth")
-    return selection, single_precision(axes) if own else None
 
 
 def _unfit(

@@ -101,6 +101,15 @@ class Selection:
             }
         return constants
 
+    def factors(self, spec: EmbeddingSpec) -> np.ndarray:
+        """Factors of the full-size table `spec` that make it what is kept, `[V, D]` float32."""
+        factors = np.zeros((sum(spec.sizes), spec.dim), np.float32)
+        for part, kept in zip(by_field(factors, spec), self.kept, strict=True):
+            part[:, list(kept)] = self.scale
+        for removed in (self.mask, None if self.values is None else self.values[:, None]):
+            factors *= 1 if removed is None else removed
+        return factors
+
     def _factors(self, group: Group, target: EmbeddingSpec) -> np.ndarray:
         """`[V_g, d_g]`, or `[V_g, 1]` without a mask; 0 for the row of removed values."""
         if self.mask is None:

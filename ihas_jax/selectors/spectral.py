@@ -5,23 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-import jax.numpy as jnp
-import numpy as np
-
 from ihas_jax.config import ClusterConfig, Config
 from ihas_jax.config.methods import SpectralConfig
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import FACTORS, Model, Variables
-from ihas_jax.nn.axes import single_precision
+from ihas_jax.models.base import Model
 from ihas_jax.progress import say
-from ihas_jax.selectors.axes import find_axes, freedom_of, has_readings, turn
+from ihas_jax.selectors.axes import freedom_of, has_readings
 from ihas_jax.selectors.base import Recipe, Selector
 from ihas_jax.selectors.budget import numbers_to_keep, require_room
 from ihas_jax.selectors.clusters import check_clusters, fit_clusters
 from ihas_jax.selectors.experts import plan_experts
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
-from ihas_jax.selectors.selection import by_field
-from ihas_jax.selectors.worth import select_by_worth
+from ihas_jax.selectors.worth import best_expert
 
 
 @dataclass(frozen=True)
@@ -49,39 +44,28 @@ class Spectral(Selector):
 
     def choose(self, found: SearchResult) -> Plan:
         """Keeps the numbers, or the axes of fields, that are worth most."""
-        model, freedom = found.model, freedom_of(found.model)
+        freedom = freedom_of(found.model)
         if not freedom.any:
             say(f"[choose] The embeddings keep their own coordinates, since {freedom.why}.")
-        numbers = numbers_to_keep(found, self.config.kept)
+        found = found._replace(budget=numbers_to_keep(found, self.config.kept))
         if self.config.clusters > 1:
             clusters, curve = fit_clusters(found, self, self.cluster)
-            plan = plan_experts(
-                found._replace(budget=numbers), clusters, self.cluster, self.config.by
-            )
+            plan = plan_experts(found, clusters, self.cluster, self.config.by)
             facts = {"kmeans": [point._asdict() for point in curve]}
             return dataclasses.replace(plan, facts=facts)
-        axes = find_axes(model, found.variables, found.train.ids, by=self.config.by)
-        selection, share = select_by_worth(found, axes, numbers, self.config.cut)
+        expert, share = self._best(found)
         say(f"[choose] what is kept has {share:.2%} of what all numbers are worth")
-        narrow = single_precision(axes) if freedom.any else None
-        return Plan((Expert(selection, axes=narrow),), facts={"worth": share})
+        return Plan((expert,), facts={"worth": share})
 
-    def narrow(self, found: SearchResult) -> Variables:
-        """The model on new principal axes, with the numbers of a step that are worth most."""
-        model, spec, numbers = found.model, found.model.embedding, found.budget
-        assert numbers is not None
-        axes = find_axes(model, found.variables, found.train.ids, by=self.config.by)
-        selection, share = select_by_worth(found, axes, numbers, self.config.cut)
-        say(f"[search] cut to {numbers / spec.parameters:.1%}, with {share:.2%} of the worth")
-        turned = found.variables
-        if freedom_of(model).any:
-            turned = turn(model, turned, axes)
-        mask = np.zeros((spec.parameters // spec.dim, spec.dim), np.float32)
-        for part, kept in zip(by_field(mask, spec), selection.kept, strict=True):
-            part[:, list(kept)] = 1
-        if selection.mask is not None:
-            mask *= selection.mask
-        return turned._replace(constants={FACTORS: {spec.groups[0].name: jnp.asarray(mask)}})
+    def narrow(self, found: SearchResult) -> Expert:
+        """What is worth most within the budget of a step, for all rows."""
+        expert, share = self._best(found)
+        say(f"[search] what is kept has {share:.2%} of what all numbers are worth")
+        return expert
+
+    def _best(self, found: SearchResult) -> tuple[Expert, float]:
+        """What is worth most for all rows, and the share of all worth that it keeps."""
+        return best_expert(found, self.config.cut, own=True, by=self.config.by)
 
     def check(self, train_rows: int) -> None:
         """Raises: InputError: K-means needs more rows than there are."""

@@ -7,38 +7,65 @@ from typing import Literal
 import numpy as np
 
 from ihas_jax.models.base import EMBEDDING
-from ihas_jax.nn.axes import Axes, flat_importance, turn_table, worth_of_numbers
-from ihas_jax.selectors.axes import count_values
+from ihas_jax.nn.axes import (
+    Axes,
+    flat_importance,
+    single_precision,
+    turn_table,
+    worth_of_numbers,
+)
+from ihas_jax.selectors.axes import Measure, count_values, find_axes, freedom_of
 from ihas_jax.selectors.budget import fill
-from ihas_jax.selectors.plan import SearchResult
+from ihas_jax.selectors.plan import Expert, SearchResult
 from ihas_jax.selectors.selection import Selection, by_field, mark_largest, select_numbers
 
 Cut = Literal["numbers", "axes"]
 """What is kept: single numbers of a table, or whole coordinates of fields."""
 
 
-def select_by_worth(
+def best_expert(
+    found: SearchResult,
+    cut: Cut,
+    *,
+    own: bool,
+    by: Measure = "loss",
+    rows: np.ndarray | None = None,
+    opened: np.ndarray | None = None,
+) -> tuple[Expert, float]:
+    """The model of some rows that keeps what is worth most within `found.budget`.
+
+    Args:
+      found: the searched model, and the numbers to keep.
+      cut: what is kept.
+      own: whether the table is turned to the principal axes of the rows, where its network allows
+        it, or the coordinates are those of the search.
+      by: what worth is measured by; see `find_axes`.
+      rows: training rows that the model is for; None for all.
+      opened: `[N, D]`, the share of the rows whose gates open a coordinate of the search, which
+        counts where the table is not turned; None for gates that are all open.
+
+    Returns:
+      The model, and the share of all worth that it keeps.
+    """
+    assert found.budget is not None
+    turned = own and freedom_of(found.model).any
+    axes = find_axes(found.model, found.variables, found.train.ids, rows, by=by, turned=turned)
+    opened = None if turned else opened
+    selection, share = _select(found, axes, found.budget, cut, rows, opened)
+    return Expert(selection, rows=rows, axes=single_precision(axes) if turned else None), share
+
+
+def _select(
     found: SearchResult,
     axes: Axes,
     numbers: int,
     cut: Cut,
-    *,
-    rows: np.ndarray | None = None,
-    opened: np.ndarray | None = None,
+    rows: np.ndarray | None,
+    opened: np.ndarray | None,
 ) -> tuple[Selection, float]:
-    """The numbers of a table, or its coordinates, that are worth most within a budget.
+    """The numbers of a turned table, or its axes, that are worth most, and their share of it all.
 
-    Args:
-      found: the searched model.
-      axes: the axes that its table is turned to, and what they are worth on the rows.
-      numbers: numbers to keep.
-      cut: what is kept.
-      rows: training rows that the selection is for; None for all.
-      opened: `[N, D]`, the share of the rows whose gates open a coordinate, by which its worth is
-        multiplied; None for gates that are all open.
-
-    Returns:
-      The selection, and the share of all worth that it keeps.
+    The worth of an axis is multiplied by the share of the rows that open it.
     """
     spec = found.model.embedding
     counts = count_values(spec.sizes, found.train.ids, rows)

@@ -13,6 +13,7 @@ from ihas_jax.config import OptimizerConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform
+from ihas_jax.selectors.base import Selector
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Task, Trained
 from ihas_jax.training.metrics import Scores, score
@@ -57,6 +58,12 @@ def train_runs(
 def fresh_state(run: Run, name: str, model: Model) -> TrainState:
     """The state from which the training of a model called `name` starts."""
     return _init(run.key(name), model, run.config.optimizer)
+
+
+def require_selector(run: Run) -> Selector:
+    """The selector of a run that searches."""
+    assert run.selector is not None
+    return run.selector
 
 
 def model_task(

@@ -16,8 +16,10 @@ from ihas_jax.nn.axes import Axes
 from ihas_jax.progress import say
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.selection import Selection
+from ihas_jax.stages.base import require_selector
+from ihas_jax.stages.narrow import found_by
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import SearchRuns, found_by, require_selector
+from ihas_jax.stages.search import SearchRuns
 from ihas_jax.training.checkpoint import Checkpoints
 
 _PLAN = "plan.json"
@@ -35,7 +37,7 @@ def choose(run: Run, search: SearchRuns) -> tuple[Plan, float]:
     if (folder / _PLAN).exists() and (finished := _load(folder)) is not None:
         return finished
     start = time.monotonic()
-    found = found_by(run, search.searched.variables, run.config.budget)
+    found = found_by(run, search.variables, run.config.budget)
     plan = require_selector(run).choose(found)
     _require_kept(run, plan, found.budget)
     seconds = time.monotonic() - start

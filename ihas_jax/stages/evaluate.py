@@ -6,6 +6,7 @@ What is scored is what is served: `metrics.json` and the saved bundle come from 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,14 +16,17 @@ from ihas_jax.data.drift import with_shares
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables, count_parameters, fold_factors
 from ihas_jax.models.forward import Transform, embed
+from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Selecting
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.routing import Router, make_router
+from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.bundle import Bundle, Served
+from ihas_jax.stages.base import require_selector
 from ihas_jax.stages.lessons import Taught
 from ihas_jax.stages.retrain import carried
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import SearchRuns, require_selector
+from ihas_jax.stages.search import SearchRuns
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import DivergedError, score
 from ihas_jax.training.streaming import Streamed
@@ -108,8 +112,13 @@ def base_bundle(run: Run, base: Trained) -> Bundle:
 
 def search_bundle(run: Run, search: SearchRuns) -> Bundle:
     """The searched model, which selects while it predicts."""
-    transform = Selecting(require_selector(run))
-    return _bundle(run, (_whole(run.searched_model, search.searched.variables, transform),))
+    model, transform = run.searched_model, Selecting(require_selector(run))
+    served = _whole(model, search.variables, transform)
+    if search.steps:
+        rest = served.parameters - model.embedding.parameters
+        parameters, size = _size(rest, search.steps[-1].selection, model.embedding)
+        served = replace(served, parameters=parameters, bytes=size)
+    return _bundle(run, (served,))
 
 
 def outcome_bundle(
@@ -121,7 +130,7 @@ def outcome_bundle(
     if plan.centroids is None:
         return _bundle(run, models)
     router = make_router(
-        run.searched_model, require_selector(run), search.searched.variables, plan.centroids
+        run.searched_model, require_selector(run), search.variables, plan.centroids
     )
     return _bundle(run, models, plan.routes, router)
 
@@ -146,12 +155,12 @@ def _compact(run: Run, expert: Expert, trained: Trained) -> Served:
     """A retrained model, with its factors multiplied into its table."""
     model, full, selection = run.expert_model(expert), run.model.embedding, expert.selection
     rest = count_parameters(trained.variables.params) - model.embedding.parameters
-    return Served(
-        model,
-        fold_factors(trained.variables),
-        rest + selection.parameters(full),
-        4 * rest + selection.bytes(full),
-    )
+    return Served(model, fold_factors(trained.variables), *_size(rest, selection, full))
+
+
+def _size(rest: int, selection: Selection, spec: EmbeddingSpec) -> tuple[int, int]:
+    """Parameters and bytes of what is kept of a table, and of `rest` numbers beside it."""
+    return rest + selection.parameters(spec), 4 * rest + selection.bytes(spec)
 
 
 class _Scored(NamedTuple):
@@ -234,4 +243,4 @@ def _show(run: Run, search: SearchRuns) -> dict[str, np.ndarray]:
         return {} if made is None else dict(made.shown)
 
     rows = run.data.test.ids[:_SHOWN_ROWS]
-    return Streamed(batch)(search.searched.variables, rows, title="[evaluate] sample")
+    return Streamed(batch)(search.variables, rows, title="[evaluate] sample")

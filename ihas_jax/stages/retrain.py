@@ -16,9 +16,9 @@ from ihas_jax.nn.compact import slice_table
 from ihas_jax.progress import say
 from ihas_jax.selectors.axes import turn
 from ihas_jax.selectors.plan import Expert, Plan
-from ihas_jax.stages.base import fresh_state, model_task, train_runs
+from ihas_jax.stages.base import fresh_state, model_task, require_selector, train_runs
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import SearchRuns, pretrain_state, require_selector
+from ihas_jax.stages.search import SearchRuns, pretrain_state
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.steps import TABLES, TrainState
 
@@ -87,9 +87,9 @@ def _start(run: Run, search: SearchRuns) -> Start:
     if start == "fresh":
         return lambda model, expert, state: state
     if start == "tables":
-        return partial(_from_tables, run, search.searched.variables)
+        return partial(_from_tables, run, search.variables)
     if start == "searched":
-        return partial(_inherit, run, search.searched.variables, tables_alone=False)
+        return partial(_inherit, run, search.variables, tables_alone=False)
     if start == "rewound" and search.rewound is not None:
         return partial(_inherit, run, search.rewound.variables, tables_alone=False)
     source = pretrain_state(run).variables

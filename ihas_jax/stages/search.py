@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Split
-from ihas_jax.models.base import Model, Variables, fold_factors
+from ihas_jax.models.base import Model, Variables
 from ihas_jax.presets import preset
 from ihas_jax.progress import warn
 from ihas_jax.selectors.base import Pretraining, Selecting, Selector, weights_of
-from ihas_jax.selectors.budget import numbers_of
-from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.search import (
     add_layers,
     has_layers,
@@ -25,7 +22,8 @@ from ihas_jax.selectors.search import (
     make_pretraining_step,
     make_search_round,
 )
-from ihas_jax.stages.base import fresh_state, model_task, train_runs
+from ihas_jax.stages.base import fresh_state, model_task, require_selector, train_runs
+from ihas_jax.stages.narrow import Step, cut_in_steps
 from ihas_jax.stages.rotate import turned_state
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Task, Trained
@@ -47,16 +45,24 @@ class SearchRuns:
       rewound: the first `recipe.rewind_epochs` epochs of the search, whose weights retraining
         starts from; None without such epochs.
       searched: the search, or the rest of it.
+      steps: the models that a recipe with `cuts` narrows the searched one to.
     """
 
     pretrained: Trained
     rewound: Trained | None
     searched: Trained
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def variables(self) -> Variables:
+        """The searched model, after the last cut."""
+        return (self.steps[-1].trained if self.steps else self.searched).variables
 
     @property
     def seconds(self) -> float:
         """Time of all trainings."""
-        trainings = (self.pretrained, self.rewound, self.searched)
+        trainings = [self.pretrained, self.rewound, self.searched]
+        trainings += [step.trained for step in self.steps]
         return sum(trained.seconds for trained in trainings if trained is not None)
 
 
@@ -89,65 +95,13 @@ def search(runs: Sequence[Run]) -> list[SearchRuns]:
         states, rewound = [trained.state for trained in begun], list(begun)
     epochs = None if recipe.epochs is None else recipe.epochs - recipe.rewind_epochs
     searched = train_runs(runs, [search_task(run, epochs=epochs) for run in runs], states)
-    cut = _cut_in_steps(runs, searched)
-    return [SearchRuns(*parts) for parts in zip(pretrained, rewound, cut, strict=True)]
-
-
-def found_by(run: Run, variables: Variables, share: float | None) -> SearchResult:
-    """What a method chooses by.
-
-    Args:
-      run: the run.
-      variables: the searched model.
-      share: the share of its table that may be kept; None where the options of the method decide.
-    """
-    spec = run.searched_model.embedding
-    return SearchResult(
-        model=run.searched_model,
-        variables=variables,
-        train=run.data.train,
-        valid=run.data.valid,
-        key=run.key("choose"),
-        seed=run.seed("cluster"),
-        budget=None if share is None else numbers_of(share, spec),
-    )
-
-
-def _cut_in_steps(runs: Sequence[Run], searched: list[Trained]) -> list[Trained]:
-    """Searched models, narrowed to one share of their table after the other, trained at each."""
-    selector = require_selector(runs[0])
-    for i, share in enumerate(selector.recipe.cuts):
-        tasks, states = [], []
-        for run, before in zip(runs, searched, strict=True):
-            name = f"search/cut_{i}"
-            variables = selector.narrow(found_by(run, before.variables, share))
-            state = fresh_state(run, name, run.searched_model)
-            params = {part: variables.params[part] for part in state.params}
-            # training takes the arrays of its start
-            params, stats = jax.tree.map(jnp.copy, (params, variables.stats))
-            tasks.append(model_task(run, name, run.searched_model, start_counts=True))
-            states.append(replace(state, params=params, stats=stats, constants=variables.constants))
-        trained = zip(train_runs(runs, tasks, states), searched, strict=True)
-        searched = [
-            replace(
-                one,
-                variables=fold_factors(one.variables),
-                seconds=one.seconds + before.seconds,
-            )
-            for one, before in trained
-        ]
-    return searched
+    steps = cut_in_steps(runs, searched)
+    return [SearchRuns(*parts) for parts in zip(pretrained, rewound, searched, steps, strict=True)]
 
 
 def searched_transform(run: Run) -> Selecting:
     """The deterministic selection of the searched model."""
     return Selecting(require_selector(run))
-
-
-def require_selector(run: Run) -> Selector:
-    """The selector of a run that searches."""
-    assert run.selector is not None
-    return run.selector
 
 
 def pretrain_task(run: Run) -> Task:

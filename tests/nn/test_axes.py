@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ihas_jax.nn.axes import Axes, cost_of_cut, identity, importance, moments, turn_table
+from ihas_jax.nn.axes import Axes, identity, importance, moments, turn_table
 from ihas_jax.nn.embedding import EmbeddingSpec
 
 SIZES, VECTORS, DIM = (3, 4, 1, 2), 2, 3
@@ -77,12 +77,6 @@ def test_importance_is_what_coordinates_add_to_the_variance_of_what_reads_them()
     for i in range(3):
         lost = np.outer((e @ forward)[:, i], (backward @ weights)[i])
         np.testing.assert_allclose(found[i], (lost**2).sum(axis=1).mean(), rtol=1e-12)
-
-
-def test_a_cut_costs_the_importance_of_what_it_drops():
-    axes = identity(SPEC)._replace(importance=np.arange(24.0).reshape(4, 2, 3))
-    kept = ((0, 1, 2, 3, 4, 5), (), (5,), (0, 2, 3, 4, 5))
-    assert cost_of_cut(axes, kept) == sum(range(6, 12)) + sum(range(12, 17)) + 19
 
 
 @pytest.mark.parametrize("length", [9, 11])

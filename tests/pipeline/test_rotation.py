@@ -151,16 +151,26 @@ def test_a_model_is_cut_in_steps(log, tmp_path):
     result = fit(config, log, tmp_path / "run")
     run = Run(config, log, result.workdir)
     (found,) = search([run])
-    (table,) = found.searched.variables.params["tables"]["embedding"].values()
-    assert found.searched.variables.constants == {}
-    assert np.count_nonzero(table) <= 0.3 * table.size
+    assert [step.share for step in found.steps] == [0.5, 0.3]
+    for share, selection, trained in found.steps:
+        (table,) = trained.variables.params["tables"]["embedding"].values()
+        left = selection.parameters(run.model.embedding)
+        assert np.count_nonzero(table) == left <= share * table.size < left + 1
+        assert trained.variables.constants == {}
+    searched, base = (result.metrics[name]["parameters"] for name in ("search", "base"))
+    assert searched == base - table.size + left
+    curves = json.loads((result.workdir / "curves.json").read_text())["histories"]
+    cuts = ["search, cut to 50 %", "search, cut to 30 %"]
+    assert list(curves) == ["base", "search", *cuts, "retrain"]
+    for name, step in zip(cuts, found.steps, strict=True):
+        assert curves[name] == step.trained.history and curves[name][0]["epoch"] == -1
     bundle = load_bundle(result.workdir)
     score_of = score(log.test.labels, bundle.predict_ids(log.test.ids))
     assert score_of.auc == pytest.approx(result.metrics["spectral"]["auc"], abs=1e-6)
     # stopped after the first step, the second is trained as before
     shutil.rmtree(result.workdir / "search" / "cut_1")
     (again,) = search([run])
-    jax.tree.map(np.testing.assert_array_equal, again.searched.variables, found.searched.variables)
+    jax.tree.map(np.testing.assert_array_equal, again.variables, found.variables)
 
 
 def test_clusters_without_gates_are_served_and_reported(log, tmp_path):

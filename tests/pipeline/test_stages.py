@@ -47,7 +47,9 @@ def done(tmp_path, monkeypatch):
         return Plan(plan.experts, plan.routes, plan.reasons, facts=run.workdir.name), 3.0
 
     found = {
-        name: SimpleNamespace(rewound=None, searched=trained(f"search {name}"), seconds=5e3)
+        name: SimpleNamespace(
+            rewound=None, searched=trained(f"search {name}"), steps=(), seconds=5e3
+        )
         for name in ("a", "b")
     }
     for name, work in {

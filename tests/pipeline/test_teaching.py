@@ -137,7 +137,7 @@ def test_the_searched_model_teaches_and_folds_have_not_seen_their_rows(after_sea
     run = Run(config, log, result.workdir)
     (found,) = search([run])
     model, transform = run.searched_model, searched_transform(run)
-    direct = predictor(model, transform)(found.searched.variables, log.train.ids, title="").probs
+    direct = predictor(model, transform)(found.variables, log.train.ids, title="").probs
     np.testing.assert_array_equal(loaded(result, "search.train"), direct)
     lr = run.build(dataclasses.replace(config.model, name="lr"))
     tests, everyone = [], []

@@ -20,7 +20,7 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import EMBEDDING, Variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.nn.axes import identity
-from ihas_jax.selectors import METHODS, optembed, spectral, sseds
+from ihas_jax.selectors import METHODS, optembed, sseds, worth
 from ihas_jax.selectors.base import SELECTOR
 from ihas_jax.selectors.budget import numbers_of
 from ihas_jax.selectors.evolution import evolve
@@ -49,7 +49,7 @@ def scored():
     def saliency(model, variables, split):
         return rng.uniform(size=(len(model.embedding.sizes), model.embedding.dim))
 
-    def find_axes(model, variables, ids, *, by):
+    def find_axes(model, variables, ids, rows, *, by, turned):
         axes = identity(model.embedding)
         return axes._replace(importance=rng.uniform(size=axes.importance.shape))
 
@@ -58,7 +58,7 @@ def scored():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sseds, "saliency", saliency)
-        patch.setattr(spectral, "find_axes", find_axes)
+        patch.setattr(worth, "find_axes", find_axes)
         patch.setattr(optembed, "make_population_auc", make_population_auc)
         yield
 

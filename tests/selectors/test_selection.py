@@ -119,6 +119,7 @@ def test_the_compact_model_is_the_masked_full_size_model(method, seed):
     variables, selection = choose(method, rng)
     mask = mask_of(selection)
     assert 0 < np.count_nonzero(mask) < V * DIM
+    np.testing.assert_array_equal(selection.factors(FULL.embedding), mask.astype(np.float32))
     expected = masked(variables, mask)
     model, own = compact(variables, selection)
     found = compute(model, own)

@@ -44,7 +44,7 @@ def search(run):
         return Variables(jax.tree.map(lambda leaf: 4 * leaf, params), stats, constants)
 
     variables = jax.jit(init)(jax.random.key(2))
-    return SimpleNamespace(searched=SimpleNamespace(variables=variables))
+    return SimpleNamespace(variables=variables, steps=())
 
 
 @pytest.fixture(scope="module")

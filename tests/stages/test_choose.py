@@ -16,7 +16,7 @@ from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages.choose import choose
 from ihas_jax.stages.run import Run
 
-SEARCH = SimpleNamespace(searched=SimpleNamespace(variables="searched"))
+SEARCH = SimpleNamespace(variables="searched")
 PLAN = Plan(
     (Expert(Selection(((0,), (1,), ())), "cluster_2", np.array([3, 5]), np.array([1])),
      Expert(Selection(((0,), (0, 1), (1,)), scale=0.5), "all")),

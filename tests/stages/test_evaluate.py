@@ -44,7 +44,7 @@ def search(run):
     params, stats, constants = init_model(jax.random.key(0), run.model)
     gates = run.selector.init(jax.random.key(1)).gates
     variables = Variables(params | {SELECTOR: gates}, stats, constants)
-    return SimpleNamespace(searched=SimpleNamespace(variables=variables))
+    return SimpleNamespace(variables=variables, steps=())
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_a_plan_without_experts_serves_the_searched_model(run, search):
     metrics, bundle, _ = evaluate.evaluate(run, base, search, SERVE_SEARCHED, [])
     assert set(metrics) == {"base", "ihas"} and 0 < metrics["ihas"]["kept"] < 1
     (served,) = bundle.models
-    assert served.transform is not None and served.variables is search.searched.variables
+    assert served.transform is not None and served.variables is search.variables
 
 
 def test_a_model_that_diverged_is_named(run):

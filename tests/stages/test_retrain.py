@@ -19,7 +19,7 @@ from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages import retrain
 from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import pretrain_state
+from ihas_jax.stages.search import SearchRuns, pretrain_state
 
 KEPT = ((0, 1),) * 3
 
@@ -32,7 +32,7 @@ def begun(tiny, small, tmp_path, monkeypatch):
         config = dataclasses.replace(tiny.config.having(*options), method=method, **parts)
         run = Run(config, small, tmp_path)
         monkeypatch.setattr(retrain, "train_runs", lambda runs, tasks, states: [(*tasks, *states)])
-        search = SimpleNamespace(rewound=weights(run, 7.0), searched=weights(run, 5.0))
+        search = SearchRuns(None, weights(run, 7.0), weights(run, 5.0))
         return run, retrain.retrain(run, plan, search)
 
     return begin
