@@ -70,6 +70,13 @@ VARIANTS = (
     ),
 )
 """Other values of the options of a method, each a row after that of the method."""
+OF_ONE_CLUSTER = {
+    "spectral_two": "spectral",
+    "ihas": "ihas_one",
+    "ihas_turned": "ihas_turned_one",
+    "ihas_own": "ihas_own_one",
+}
+"""The row with one cluster for each row with several."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,13 @@ class Sizes:
         base = {BASE: "full size, clicks" if self.taught else "full size"}
         more = {TEACHER: "teachers, mean", STUDENT: "full size, taught"}
         return base | more if self.taught else base
+
+    @property
+    def clustered(self) -> list[tuple[Kind, Kind]]:
+        """The methods that are compared with several clusters, and with one."""
+        kinds = {kind.name: kind for kind in self.kinds}
+        pairs = [(kinds.get(several), kinds.get(one)) for several, one in OF_ONE_CLUSTER.items()]
+        return [(several, one) for several, one in pairs if several and one]
 
     def reference(self, kind: Kind, budget: float) -> str:
         """The row that a method is compared with at a budget."""

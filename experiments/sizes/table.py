@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from ihas_jax.names import link, markdown
 from ihas_jax.reporting.drawing import figure_names
+from sizes.answers import cluster_content, cluster_lines, goal_lines
 from sizes.drawing import draw_budgets
 from sizes.rows import BASE, Found, Sizes, percent, row_of
-from sizes.verdict import GOAL, verdict_content, verdict_lines
+from sizes.verdict import verdict_content
 
 _HEADERS = (
     *("model", "budget", "table", "parameters", "router", "MB", "AUC", "logloss"),
@@ -52,6 +53,7 @@ def write(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> tuple[str
     content = {
         "budgets": sizes.budgets,
         "verdicts": {name: verdict_content(sizes, record.logs[name]) for name in logs},
+        "clusters": {name: cluster_content(sizes, record.logs[name]) for name in logs},
     }
     return common.write_results(
         record.arguments.results,
@@ -63,15 +65,16 @@ def write(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> tuple[str
 
 
 def lines_of(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> list[str]:
-    """The lines of the Markdown file."""
+    """The lines of the Markdown file: the answers, then all rows by log."""
     teachers = record.arguments.config.retrain.teachers
     taught = f"Every model learns from the teachers {' '.join(teachers)}." if teachers else ""
-    body = [f"{GOAL} {taught}".strip(), ""]
+    found_by_log = {name: record.logs[name] for name in logs}
+    body = [taught, ""] if taught else []
+    body += [*goal_lines(sizes, found_by_log), *cluster_lines(sizes, found_by_log)]
     for name in logs:
         found = record.logs[name]
         rows = [*_whole_rows(sizes, found), *_rows(sizes, found)]
         body += [f"## {markdown(name)}", "", *common.markdown_table(_HEADERS, rows, _TEXTS), ""]
-        body += verdict_lines(sizes, found)
         if refused := _refused(sizes, found):
             body += [f"Left out, as the command's output explains: {'; '.join(refused)}.", ""]
     body.append(_ABOUT)

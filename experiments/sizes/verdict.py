@@ -9,7 +9,7 @@ from typing import Any
 import common
 
 from ihas_jax.reporting.comparison import Gain
-from sizes.rows import Found, Kind, Sizes, percent, row_of
+from sizes.rows import Found, Kind, Sizes, row_of
 
 FLOOR = 0.0003
 """How much AUC a method may lose to the uniform size."""
@@ -20,9 +20,9 @@ GAIN, LEVEL = 0.001, 0.05
 JUDGED = ("spectral", "ihas")
 """The methods that the goal is about, with their variants."""
 GOAL = (
-    f"The goal: nowhere below the uniform size of the same budget by more than {FLOOR} of AUC; and "
-    f"above it by {GAIN} with p < {LEVEL} where the uniform size loses {LOSS} or more to the full "
-    "size."
+    f"A method must nowhere lie below the uniform size of the same budget by more than {FLOOR} of "
+    f"AUC, and must lie above it by {GAIN} with p < {LEVEL} where the uniform size loses {LOSS} or "
+    "more to the full size."
 )
 
 
@@ -57,6 +57,11 @@ class Verdict:
     def above(self) -> bool:
         """Whether the method is above the uniform size by as much as the goal asks for."""
         return self.gain.spread.mean >= GAIN and self.gain.p < LEVEL
+
+    @property
+    def reached(self) -> bool:
+        """Whether both parts hold, as far as they are asked for."""
+        return self.not_below and (self.above or not self.asked)
 
     @property
     def words(self) -> dict[str, str]:
@@ -99,32 +104,3 @@ def verdict_content(sizes: Sizes, found: Found) -> dict[str, Any]:
         str(budget): {k.name: v.content for k, v in verdicts(sizes, found, budget)}
         for budget in sizes.budgets
     }
-
-
-def verdict_lines(sizes: Sizes, found: Found) -> list[str]:
-    """A paragraph of Markdown for each budget."""
-    lines: list[str] = []
-    for budget in sizes.budgets:
-        judged = verdicts(sizes, found, budget)
-        if judged:
-            loss = judged[0][1].loss
-            parts = [_sentence(kind, verdict) for kind, verdict in judged]
-            lines += [f"**{percent(budget)}**: {_asks(loss)} {' '.join(parts)}", ""]
-    return lines
-
-
-def _asks(loss: float) -> str:
-    if math.isnan(loss):
-        return "the AUC is not defined."
-    change = f"loses {loss:.4f} to" if loss >= 0 else f"gains {-loss:.4f} on"
-    asks = f"a gain of {GAIN} is asked for" if loss >= LOSS else "no gain is asked for"
-    return f"the uniform size {change} the full size, so {asks}."
-
-
-def _sentence(kind: Kind, verdict: Verdict) -> str:
-    if not verdict.defined:
-        return f"{kind.title}: not defined."
-    said = "; ".join(f"{part}, {word}" for part, word in verdict.words.items())
-    p = verdict.gain.p_text
-    equal = p if p.startswith("<") else f"= {p}"
-    return f"{kind.title} ({verdict.gain.spread.mean:+.4f}, p {equal}): {said}."
