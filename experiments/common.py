@@ -12,6 +12,7 @@ import numpy as np
 from command_line import TrainingFlags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from reference import full_size
 
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
@@ -76,9 +77,12 @@ class LogComparison(Comparison):
         """The config of a method with its defaults, and with the flags of the command line.
 
         The flags of --search apply to --method alone; `none` keeps the whole table.
+
+        Raises:
+          InputError: the method is `none`, and the searched model is a teacher.
         """
         if method == "none":
-            return dataclasses.replace(self.config, method=method, budget=None)
+            return full_size(self.config)
         if method == self.config.method:
             return self.config
         search = search_of(method, self.preset or "paper")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from bench.common import Side, take_turns
 from common import Record
+from reference import BASE, full_size, reference_of
 from sklearn.metrics import adjusted_rand_score
 
 from ihas_jax.config import Config
@@ -85,6 +86,30 @@ def run_by_search(
         fit(config, data, searched, stage)
     own = replaced(config, "model.name", model)
     return fit(own, data, workdir, searched_by=searched).metrics
+
+
+def score_full_size(
+    config: Config,
+    metrics: Mapping[str, Any],
+    data: Dataset,
+    workdir: Path,
+    sources: Iterable[Path],
+) -> dict[str, Any]:
+    """The scores of the full-size model that a run is compared with.
+
+    Args:
+      config: every choice of the run.
+      metrics: the metrics of the run, whose base model is the one where there are no teachers.
+      data: the log.
+      workdir: the folder of the run that trains it where there are.
+      sources: folders of finished runs; base and teachers of the run are reused.
+    """
+    key = reference_of(config).key
+    if key != BASE:
+        say(f"[{workdir.name}] the full-size model under the same teachers")
+        metrics = run_alone(full_size(config), data, workdir, sources)
+    scores: dict[str, Any] = metrics[key]
+    return scores
 
 
 def recovered(data: SyntheticLog, workdir: Path) -> dict[str, Any]:

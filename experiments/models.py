@@ -2,7 +2,8 @@
 
 Times and parameters are measured at the shape of the full Avazu log with the default choices and
 row-wise updates; each model takes turns with the DNN. On each log the models are trained without
-selection, with several seeds. The same command resumes after an interruption.
+selection, with several seeds, and learn from teachers if there are any. The same command resumes
+after an interruption.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bench.steps import time_training
 from bench.workload import draw_split
 from command_line import parse
 from compare import Variant, score_logs
+from reference import STUDENT, full_size
 
 import ihas_jax as ihas
 from ihas_jax.config import ModelConfig
@@ -57,9 +59,9 @@ def main() -> None:
     for name in names:
         MODELS.find(name)
     taught = bool(arguments.config.retrain.teachers)
-    start = replaced(arguments.config, "method", "none") if taught else arguments.config
+    start = full_size(arguments.config) if taught else arguments.config
     configs = {name: replaced(start, "model.name", name) for name in names}
-    key = "student" if taught else ""
+    key = STUDENT if taught else ""
     variants = [Variant(name, name, name, config, key) for name, config in configs.items()]
     record = common.Record(arguments)
     for _ in score_logs(record, lambda name, data: [v for v in variants if _carries(data, v)]):

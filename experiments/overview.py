@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def draw(logs: dict[str, Scores]) -> Figure:
-    """One panel per log and one row per method: difference from the base model, and size.
+    """One panel per log and one row per method: difference from the full-size model, and size.
 
     Args:
       logs: the scores by the title of their panel.

@@ -1,7 +1,8 @@
 """Runs iHAS on one log with several seeds and compares it with the base model, paired by seed.
 
-The same command resumes after an interruption. Each seed draws its own synthetic log; a
-prepared log keeps its split.
+With teachers it is compared with the full-size model that learns from them, too. The same command
+resumes after an interruption. Each seed draws its own synthetic log; a prepared log keeps its
+split.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import common
 import jax
 import numpy as np
 from command_line import parse
-from compare import recovered, run_alone, run_together
+from compare import recovered, run_alone, run_together, score_full_size
+from reference import BASE, CLICKS, Reference, reference_of
 
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.open import open_store
@@ -31,13 +33,13 @@ from ihas_jax.names import markdown, printable
 from ihas_jax.progress import say
 
 Metrics = dict[int, dict[str, Any]]
-"""The content of metrics.json, and the result of `recovered`, by seed."""
-MODELS = {"base": "base", "search": "search (iHAS-1)", "ihas": "iHAS"}
+"""By seed: the content of metrics.json, a taught full-size model, the result of `recovered`."""
 _METRICS = ("auc", "logloss")
 _ABOUT = (
-    "AUC, logloss and their differences from the base model of the same seed are means over "
+    "AUC, logloss and their differences from the {} of the same seed are means over "
     "the seeds with standard deviations; p is that of a paired t-test of the difference."
 )
+_UNTAUGHT = f"The row '{CLICKS}' is the full-size model that learns from clicks instead."
 _TOGETHER = ["", "The seeds trained side by side: seconds of base and search are those of all."]
 
 
@@ -69,42 +71,66 @@ def main() -> None:
             "--together needs --data, since seeds train side by side on one log only; each seed "
             "draws its own synthetic log."
         )
-    runs = run_seeds(arguments)
+    runs, reference = run_seeds(arguments), reference_of(arguments.config)
     name = "synthetic" if arguments.data is None else arguments.data.name
     content = {
         "log": printable(name),
-        "summary": summarize(runs),
+        "summary": summarize(runs, reference),
         "runs": list(runs.values()),
         "config": config_to_json(arguments.config),
         "device": jax.devices()[0].device_kind,
+        **reference.identity,
     }
     missing = common.write_results(arguments.results, content, lambda: _lines(arguments, runs))
     common.print_results(arguments.results, missing)
 
 
 def run_seeds(arguments: Arguments) -> Metrics:
-    """The metrics of every seed, with the result of `recovered` for synthetic logs."""
+    """The metrics of every seed, with the result of `recovered` for synthetic logs.
+
+    Where there are teachers, they have the scores of the full-size model that learns from them.
+    """
     folders = {seed: arguments.output / f"seed_{seed}" for seed in arguments.seed_range}
     store = arguments.data and open_store(arguments.data)
     if store and arguments.together:
-        return dict(zip(folders, run_together(arguments.config, store, folders), strict=True))
+        together = run_together(arguments.config, store, folders)
+        runs = dict(zip(folders, together, strict=True))
+        return {seed: run | _full_size(arguments, seed, run, store) for seed, run in runs.items()}
     runs = {}
     for seed, folder in folders.items():
         say(f"[Seed {seed}]")
         data: Dataset = store or synthetic(SyntheticConfig(seed=seed))
-        runs[seed] = run_alone(dataclasses.replace(arguments.config, seed=seed), data, folder)
+        run = run_alone(dataclasses.replace(arguments.config, seed=seed), data, folder)
+        runs[seed] = run | _full_size(arguments, seed, run, data)
         if isinstance(data, SyntheticLog):
             runs[seed] |= recovered(data, folder)
     return runs
 
 
-def _scores(runs: Metrics) -> dict[str, list[dict[str, Any]]]:
-    return {model: [run[model] for run in runs.values()] for model in MODELS}
+def _full_size(
+    arguments: Arguments, seed: int, run: dict[str, Any], data: Dataset
+) -> dict[str, Any]:
+    """The scores of the model that the run of a seed is compared with, by its name."""
+    config = dataclasses.replace(arguments.config, seed=seed)
+    folder = arguments.output / f"none_{seed}"
+    scores = score_full_size(config, run, data, folder, [arguments.output / f"seed_{seed}"])
+    return {reference_of(config).key: scores}
 
 
-def summarize(runs: Metrics) -> dict[str, dict[str, float]]:
-    """Mean and deviation of each model's test metrics, and its paired difference from base."""
-    scores = _scores(runs)
+def titles_of(reference: Reference) -> dict[str, str]:
+    """The titles of the models that are compared: first the one with which, then iHAS's."""
+    untaught = {} if reference.key == BASE else {BASE: CLICKS}
+    searched = {"search": "search (iHAS-1)", "ihas": "iHAS"}
+    return {reference.key: reference.title, **untaught, **searched}
+
+
+def _scores(runs: Metrics, reference: Reference) -> dict[str, list[dict[str, Any]]]:
+    return {model: [run[model] for run in runs.values()] for model in titles_of(reference)}
+
+
+def summarize(runs: Metrics, reference: Reference) -> dict[str, dict[str, float]]:
+    """Mean and deviation of each model's test metrics, and its difference from the reference."""
+    scores = _scores(runs, reference)
     summary = common.summarize(scores, _METRICS)
     for model, row in summary.items():
         row["parameters"] = float(np.mean([run["parameters"] for run in scores[model]]))
@@ -115,21 +141,26 @@ def summarize(runs: Metrics) -> dict[str, dict[str, float]]:
 
 def _lines(arguments: Arguments, runs: Metrics) -> list[str]:
     name = "synthetic" if arguments.data is None else arguments.data.name
-    body = [*model_table(runs), "", _ABOUT, "", *cluster_table(runs)]
+    reference = reference_of(arguments.config)
+    taught = reference.key != BASE
+    about = [_ABOUT.format("taught base model" if taught else "base model"), reference.note]
+    about = [part for part in (*about, _UNTAUGHT if taught else "") if part]
+    body = [*model_table(runs, reference), "", " ".join(about), "", *cluster_table(runs)]
     body += [*(_TOGETHER if arguments.together else []), *truth_table(runs)]
     return common.report(f"{markdown(name)}: {arguments.seeds} seeds", body, arguments.config)
 
 
-def model_table(runs: Metrics) -> list[str]:
-    """A row for each model: AUC, logloss, parameters, differences from base."""
-    scores, rows = _scores(runs), []
+def model_table(runs: Metrics, reference: Reference) -> list[str]:
+    """A row for each model: AUC, logloss, parameters, differences from the reference."""
+    scores, rows = _scores(runs, reference), []
     for model, own in scores.items():
         cells = [common.spread_cell(own, metric) for metric in _METRICS]
         cells.append(f"{np.mean([run['parameters'] for run in own]):,.0f}")
         for metric in _METRICS:
-            cells += common.gain_cells(scores["base"], own, metric)
-        rows.append([MODELS[model], *cells])
-    headers = ("model", "AUC", "logloss", "parameters", "AUC vs base", "p", "logloss vs base", "p")
+            cells += common.gain_cells(scores[reference.key], own, metric)
+        rows.append([titles_of(reference)[model], *cells])
+    differences = (f"AUC vs {reference.title}", "p", f"logloss vs {reference.title}", "p")
+    headers = ("model", "AUC", "logloss", "parameters", *differences)
     return common.markdown_table(headers, rows)
 
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import common
 from command_line import parse
 from compare import score_logs
+from reference import full_size
 from sizes.rows import VARIANTS, Sizes, kinds_of
 from sizes.table import write
 
 from ihas_jax.config import differences
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.selectors.registry import METHODS
-from ihas_jax.stages.teachers import teachers_of
 
 TEACHERS = ("dnn:2", "gdcn")
 
@@ -73,8 +73,8 @@ def sizes_of(arguments: Arguments) -> Sizes:
         raise InputError("Name at least one share as --budgets, and none of them twice.")
     for budget in budgets:
         dataclasses.replace(config, budget=budget)  # raises an error if it is out of range
-    teachers = teachers_of(dataclasses.replace(config, method="none"))
-    return Sizes(kinds_of(arguments.methods), tuple(sorted(budgets)), bool(teachers))
+    taught = bool(full_size(config).retrain.teachers)
+    return Sizes(kinds_of(arguments.methods), tuple(sorted(budgets)), taught)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from command_line import parse
 from compare import Variant, score_logs
 
 from ihas_jax.config.training import TableUpdates
-from ihas_jax.errors import run_cli
+from ihas_jax.errors import InputError, run_cli
 from ihas_jax.flags import replaced
 from ihas_jax.names import markdown
 
@@ -39,6 +39,10 @@ def main() -> None:
     """Parses the command line, trains, writes the table."""
     arguments = parse(Arguments, __doc__)
     arguments.require_pairs()
+    if arguments.config.retrain.teachers:
+        raise InputError(
+            "These are base models, which learn from clicks alone; leave --retrain.teachers out."
+        )
     updates = get_args(TableUpdates)
     configs = {name: replaced(arguments.config, "optimizer.tables", name) for name in updates}
     variants = [Variant(name, name, name, config) for name, config in configs.items()]

@@ -10,6 +10,7 @@ import numpy as np
 from compare import Scores, Variant, score_logs, time_inference
 from figures import draw_sizes
 from matplotlib.figure import Figure
+from reference import reference_of
 
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.names import link, markdown
@@ -30,7 +31,7 @@ def tabulate(
     Args:
       record: the scores of earlier calls, which are kept.
       title: the heading.
-      variants_of: the rows for a log and its name, the base model first.
+      variants_of: the rows for a log and its name, first the full-size model.
       note: explanations of this table, as Markdown.
     """
     times: Times = {}
@@ -74,15 +75,18 @@ def lines_of(
     record: common.Record, title: str, variants: Sequence[Variant], times: Times, note: str
 ) -> list[str]:
     """The lines of the Markdown file."""
+    reference = reference_of(record.arguments.config)
     body: list[str] = []
     for name in times:
         scores = record.logs[name]
         found = [variant for variant in variants if variant.name in scores]
         rows = _rows(found, scores, times[name], name)
-        body += [f"## {markdown(name)}", "", *common.markdown_table(_HEADERS, rows), ""]
+        table = common.markdown_table(_headers(reference.title), rows)
+        body += [f"## {markdown(name)}", "", *table, ""]
         if refused := [variant.title for variant in variants if variant not in found]:
             body += [f"Left out, as the command's output explains: {', '.join(refused)}.", ""]
-    body.append(f"{_ABOUT.format(jax.devices()[0].device_kind)} {note}")
+    about = (_ABOUT.format(jax.devices()[0].device_kind), reference.note, note)
+    body.append(" ".join(part for part in about if part))
     figure = f"![Test AUC and size]({link(record.arguments.results.name)}.png)\n\n{_CAPTION}"
     return common.report(title, body, record.arguments.config, figure)
 
@@ -90,10 +94,6 @@ def lines_of(
 _CAPTION = (
     "Seeds are dots, their means diamonds. An arrow at the lower edge is a mean so far below the "
     "best that it would leave the others no room; its AUC is the text beside it."
-)
-_HEADERS = (
-    *("method", "AUC", "logloss", "AUC vs base", "p", "logloss vs base", "p", "AUC vs best", "p"),
-    *("size", "MB", "training, s", "inference, µs", "paper"),
 )
 _ABOUT = (
     "Test split, mean ± standard deviation over seeds. Against base and best (the highest mean "
@@ -106,6 +106,13 @@ _ABOUT = (
     "Inference: microseconds per row of all that a prediction needs, gates and routing "
     "included, medians of turns on {}. Paper: AUC and logloss on the full log."
 )
+
+
+def _headers(base: str) -> tuple[str, ...]:
+    return (
+        *("method", "AUC", "logloss", f"AUC vs {base}", "p", f"logloss vs {base}", "p"),
+        *("AUC vs best", "p", "size", "MB", "training, s", "inference, µs", "paper"),
+    )
 
 
 def _rows(

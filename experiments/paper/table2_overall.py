@@ -1,7 +1,8 @@
 """Table 2: all selection methods on the same logs, click model, split and budget, over seeds.
 
-The same command resumes after an interruption. Flags of --search apply to --method; the other
-methods have the values of the preset.
+With teachers, methods are compared with the full-size model that learns from them. The same command
+resumes after an interruption. Flags of --search apply to --method; the other methods have the
+values of the preset.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import common
 from command_line import parse
 from compare import Variant
+from reference import reference_of
 from rendering import tabulate
 from tuning import best_of
 
@@ -42,6 +44,8 @@ PAPER = {
     "ihas": {"avazu": (0.7815, 0.3791), "criteo": (0.8043, 0.4478)},
 }
 """AUC and logloss of the paper's Table 2 (base: Table 4), on the full logs."""
+
+_TEACHERS = " The teachers of a method train with the learning rate and the L2 that it has chosen."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,8 @@ def main() -> None:
         )
         return variants
 
-    record = common.Record(arguments, {"trials": arguments.trials, "own": own})
+    identity = {"trials": arguments.trials, "own": own}
+    record = common.Record(arguments, identity | reference_of(arguments.config).identity)
     title = "Table 2: selection methods"
     tabulate(record, title, variants_of, lambda: _note(arguments, own, chosen))
 
@@ -91,9 +96,11 @@ def variant_of(arguments: Arguments, method: str, data: Dataset, folder: Path) -
     """A method with its defaults, or with the best of its trials on validation rows."""
     default = arguments.config_of(method)
     config = best_of(default, data, folder / "trials", arguments.trials)
-    plain = "student" if arguments.config.retrain.teachers else "base"
-    key = plain if method == "none" else method
-    return Variant(method, method, titles()[method], config, key, PAPER.get(method, {}))
+    key, title = method, titles()[method]
+    if method == "none":
+        reference = reference_of(arguments.config)
+        key, title = reference.key, reference.title
+    return Variant(method, method, title, config, key, PAPER.get(method, {}))
 
 
 def choice_of(arguments: Arguments, variant: Variant) -> str:
@@ -114,6 +121,7 @@ def _note(arguments: Arguments, own: dict[str, list[str]], chosen: list[str]) ->
         f"Every method has the best of {arguments.trials} trials on validation rows, of which the "
         "first are its defaults; methods whose gates learn on validation rows have seen them "
         f"before. {defaults} Chosen instead of defaults: {' '.join(chosen) or 'nothing.'}"
+        + (_TEACHERS if arguments.config.retrain.teachers else "")
     )
 
 

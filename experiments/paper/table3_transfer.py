@@ -2,8 +2,8 @@
 
 For each log and seed a DNN is searched and its masked embeddings are clustered, once. Then every
 model is trained without selection ("original"), under AdaFS-soft with its own controller, and once
-per cluster with the coordinates that the cluster keeps ("iHAS"). The same command resumes after an
-interruption.
+per cluster with the coordinates that the cluster keeps ("iHAS"). With teachers, all of them learn
+from the same ones. The same command resumes after an interruption.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from pathlib import Path
 
 import common
 from command_line import parse
-from compare import Scores, run_alone, run_by_search
+from compare import Scores, run_alone, run_by_search, score_full_size
 from figures import draw_gains
+from reference import full_size, reference_of
 
 from ihas_jax.config import Config, SearchConfig, to_json
 from ihas_jax.data.dataset import Dataset
@@ -65,7 +66,9 @@ def main() -> None:
     for model in {*arguments.models} - {"all"}:
         MODELS.find(model)
     adafs = search_of("adafs_soft", arguments.preset or "paper")
-    record = common.Record(arguments, {"adafs_soft": to_json(adafs)})
+    full_size(arguments.config)  # raises an error if the searched model is a teacher
+    identity = {"adafs_soft": to_json(adafs)} | reference_of(arguments.config).identity
+    record = common.Record(arguments, identity)
     missing: tuple[str, ...] = ()
     for name, data in arguments.open_logs().items():
         models = record.logs.setdefault(name, {})
@@ -95,13 +98,14 @@ def score_model(
         searched = arguments.output / name / f"seed_{seed}"
         workdir = searched.with_name(f"{model}_{seed}")
         metrics = run_by_search(config, model, data, workdir, searched)
-        own = dataclasses.replace(
-            replaced(config, "model.name", model), method="adafs_soft", search=adafs
-        )
+        same = replaced(config, "model.name", model)
+        own = dataclasses.replace(same, method="adafs_soft", search=adafs)
         say(f"[{name}] {model} with AdaFS-soft, seed {seed}")
         folder = searched.with_name(f"adafs_soft_{model}_{seed}")
         adafs_metrics = run_alone(own, data, folder, (searched, workdir))
-        found = (metrics["base"], adafs_metrics["adafs_soft"], metrics["ihas"])
+        folder = searched.with_name(f"none_{model}_{seed}")
+        original = score_full_size(same, metrics, data, folder, (searched, workdir))
+        found = (original, adafs_metrics["adafs_soft"], metrics["ihas"])
         for method, row in zip(_METHODS, found, strict=True):
             scores[method].append(row)
     return scores
@@ -136,8 +140,9 @@ def lines_of(record: common.Record) -> list[str]:
         rows = [row for model, scores in models.items() for row in _rows(model, scores)]
         table = common.markdown_table(_HEADERS, rows, texts=(0, 1))
         body += [f"## {markdown(name)}", "", *table, ""]
-    body.append(_ABOUT.format(record.arguments.seeds))
     config: Config = record.arguments.config
+    about = _ABOUT.format(record.arguments.seeds)
+    body.append(f"{about} {reference_of(config).note}".strip())
     title = (
         f"Table 3: other click models with the gates and clusters of a searched {config.model.name}"
     )

@@ -1,6 +1,7 @@
 """Table 4: the base model, four variants of iHAS and iHAS itself, over several seeds.
 
-The same command resumes after an interruption.
+With teachers, the base model learns from them as iHAS does. The same command resumes after an
+interruption.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ if __name__ == "__main__":
     catch_interrupts()  # importing what follows takes seconds
     sys.path.append(str(Path(__file__).resolve().parents[1]))  # where common and compare are
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -22,6 +22,7 @@ from typing import Literal, get_args
 import common
 from command_line import parse
 from compare import Variant
+from reference import full_size, reference_of
 from rendering import tabulate
 
 from ihas_jax.config import Config
@@ -64,21 +65,21 @@ def main() -> None:
         raise InputError("These are ablations of iHAS; leave --method out.")
     wanted = ("base", *arguments.variants)
     variants = [row for row in ablations(arguments.config) if row.name in wanted]
-    record = common.Record(arguments)
+    record = common.Record(arguments, reference_of(arguments.config).identity)
     tabulate(record, "Table 4: ablations of iHAS", lambda name, data: variants, lambda: _NOTE)
 
 
 def ablations(config: Config) -> list[Variant]:
-    """The rows of the table, base first."""
-    plain = dataclasses.replace(config, method="none", budget=None)
+    """The rows of the table, base first, which learns from the teachers if there are any."""
+    reference = reference_of(config)
 
     def variant(name: str, title: str, key: str, config: Config) -> Variant:
         # runs have the names of Table 2, so that both tables can share a folder
-        run = {"base": "none", "search": "ihas"}.get(key, name)
+        run = {reference.key: "none", "search": "ihas"}.get(key, name)
         return Variant(name, run, title, config, key, {"avazu": PAPER[name]})
 
     return [
-        variant("base", "base", "base", plain),
+        variant("base", reference.title, reference.key, full_size(config)),
         variant("ihas_1", "iHAS-1", "search", config),
         variant("ihas_2", "iHAS-2", "ihas", replaced(config, "cluster.clusters", 1)),
         variant("ihas_3", "iHAS-3", "ihas", replaced(config, "gates.polarization", False)),

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from reference import BASE, STUDENT
 
 from ihas_jax.reporting.comparison import Spread, spread
-from sizes.rows import BASE, STUDENT, Found, Kind, Sizes, row_of
+from sizes.rows import Found, Kind, Sizes, row_of
 
 _COLORS = {
     "uniform": "black",

@@ -9,6 +9,7 @@ from typing import Any
 
 from common import LogComparison
 from compare import Scores, Variant
+from reference import BASE, STUDENT, TEACHER
 
 from ihas_jax.config import Config
 from ihas_jax.flags import replaced
@@ -16,7 +17,6 @@ from ihas_jax.reporting.report import titles
 from ihas_jax.selectors.registry import METHODS
 
 UNIFORM = "uniform"
-BASE, TEACHER, STUDENT = "base", "teacher", "student"
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ import common
 import numpy as np
 from compare import Scores
 from matplotlib.figure import Figure
+from reference import BASE, TEACHER, learning
 
 from ihas_jax.names import link, markdown
 from ihas_jax.reporting.drawing import figure_names
 from sizes.answers import cluster_content, cluster_lines, goal_lines
 from sizes.drawing import draw_budgets
-from sizes.rows import BASE, Found, Sizes, percent, row_of
+from sizes.rows import Found, Sizes, percent, row_of
 from sizes.verdict import verdict_content
 
 _HEADERS = (
@@ -66,13 +67,11 @@ def write(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> tuple[str
 
 def lines_of(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> list[str]:
     """The lines of the Markdown file: the answers, then all rows by log."""
-    teachers = record.arguments.config.retrain.teachers
-    taught = f"Every model learns from the teachers {' '.join(teachers)}." if teachers else ""
+    taught = learning(record.arguments.config)
     found_by_log = {name: record.logs[name] for name in logs}
     body = [taught, ""] if taught else []
     body += [*goal_lines(sizes, found_by_log), *cluster_lines(sizes, found_by_log)]
-    for name in logs:
-        found = record.logs[name]
+    for name, found in found_by_log.items():
         rows = [*_whole_rows(sizes, found), *_rows(sizes, found)]
         body += [f"## {markdown(name)}", "", *common.markdown_table(_HEADERS, rows, _TEXTS), ""]
         if refused := _refused(sizes, found):
@@ -85,7 +84,7 @@ def lines_of(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> list[s
 def _whole_rows(sizes: Sizes, found: Found) -> Iterator[list[str]]:
     for name, title in sizes.whole.items():
         compared = "" if name == BASE else sizes.whole[BASE]
-        table = "" if name == "teacher" else percent(1)
+        table = "" if name == TEACHER else percent(1)
         yield [title, "", table, *_cells(found[name], found[BASE], compared)]
 
 

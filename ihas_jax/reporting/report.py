@@ -36,7 +36,7 @@ def closing_table(metrics: dict[str, Any]) -> Grid:
     rows = [(_name(metrics, key), *_cells(metrics, key)) for key in _scored(metrics)]
     # an AUC that is not defined is a sentence, which may wrap
     texts = (0,) if all(math.isfinite(metrics[key]["auc"]) for key in _scored(metrics)) else (0, 1)
-    headers = ("model", "AUC", "logloss", "parameters", "vs base")
+    headers = ("model", "AUC", "logloss", "parameters", _versus(metrics))
     return Grid("Test split", headers, rows, texts)
 
 
@@ -53,12 +53,14 @@ def render_report(
     """
     method = titles()[metrics["method"]]
     lines = [f"# {method} run", "", "## Test split", ""]
-    lines += ["| model | AUC | logloss | parameters | AUC vs base |", "|---|---:|---:|---:|---:|"]
+    versus = f"AUC {_versus(metrics)}"
+    lines += [f"| model | AUC | logloss | parameters | {versus} |", "|---|---:|---:|---:|---:|"]
     lines += [
         f"| {_name(metrics, key)} | {' | '.join(_cells(metrics, key))} |"
         for key in _scored(metrics)
     ]
     lines += ["", "A difference below 0.001 is within the noise of one seed.", ""]
+    lines += _teachers(metrics)
     if "clusters" in metrics:
         lines += _clusters(metrics)
     if "selection" in metrics:
@@ -88,6 +90,30 @@ def render_report(
 def _scored(metrics: dict[str, Any]) -> list[str]:
     """The names of the models that have scores."""
     return [key for key in titles() if key in metrics]
+
+
+def _versus(metrics: dict[str, Any]) -> str:
+    return "vs base, clicks" if "teacher" in metrics else "vs base"
+
+
+def _teachers(metrics: dict[str, Any]) -> list[str]:
+    """What the base model has learnt from, where the models beside it have teachers."""
+    if "teacher" not in metrics:
+        return []
+    lines = [
+        "The base model has learnt from clicks, so a difference from it shows what the teachers "
+        "give, too."
+    ]
+    names = metrics["teacher"]["models"]
+    if "student" in metrics:
+        lines.append("A method with these teachers is worth what it adds to the student.")
+    elif "search" not in names:
+        lines.append(
+            f"To see what {titles()[metrics['method']]} gives, compare it with the student of a "
+            f"run with `--method none --retrain.teachers {' '.join(names)}`: the full-size model "
+            "that learns from the same teachers."
+        )
+    return [" ".join(lines), ""]
 
 
 def _clusters(metrics: dict[str, Any]) -> list[str]:

@@ -89,3 +89,24 @@ def test_two_logs_of_one_name_are_refused(command, name):
     )
     assert done.returncode == 2
     assert "--data names two folders of the same name: store, store." in done.stderr
+
+
+def test_taught_models_are_compared_with_the_taught_model_as_it_is(command):
+    table = dataclasses.replace(command, script="paper/table3_transfer.py").inside
+    results, output = command.folder / "taught_table3", command.folder / "taught_table3_runs"
+    flags = ("--models", "fm", "--seeds", 2, "--train.max-epochs", 1, "--retrain.teachers", "lr")
+    done = table(*flags, "--results", results, output=output)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(results.with_suffix(".json").read_text())
+    assert content["compared_with"] == "student"
+    (models,) = content["logs"].values()
+    for seed in range(2):
+        folder = output / "store" / f"none_fm_{seed}"
+        found = json.loads((folder / "metrics.json").read_text())
+        other = json.loads((output / "store" / f"fm_{seed}" / "metrics.json").read_text())
+        assert models["fm"]["original"][seed] == found["student"] != other["base"]
+        assert (found["base"], found["teacher"]) == (other["base"], other["teacher"])
+        events = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+        done = [event["stage"] for event in events if event.get("state") == "done"]
+        assert done == ["retrain", "evaluate"]
+    assert "Every model learns from the teachers lr. So" in results.with_suffix(".md").read_text()

@@ -288,3 +288,28 @@ def test_spreads_without_a_number():
     gain = paired_gain([NAN, NAN], [0.7, 0.7])
     assert f"{gain.spread:+.4f}" == "not defined" and gain.p_text == ""
     assert paired_gain([0.7], [0.6]).p_text == ""
+
+
+def test_ablations_with_teachers_are_compared_with_the_taught_model(command):
+    table = dataclasses.replace(command, script="paper/table4_ablation.py")
+    results, output = command.folder / "taught_table4", command.folder / "taught_table4_runs"
+    flags = ("--variants", "ihas_2", "--seeds", 2, "--results", results, "--retrain.teachers", "lr")
+    done = table.inside(*flags, "--train.max-epochs", 1, output=output)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(results.with_suffix(".json").read_text())
+    assert content["compared_with"] == "student"
+    rows = content["logs"]["store"]
+    for seed in range(2):
+        found = {run: output / "store" / f"{run}_{seed}" for run in ("none", "ihas_2")}
+        metrics = {run: json.loads((found[run] / "metrics.json").read_text()) for run in found}
+        assert rows["base"][seed]["auc"] == metrics["none"]["student"]["auc"]
+        assert metrics["none"]["student"] != metrics["none"]["base"] == metrics["ihas_2"]["base"]
+        assert metrics["none"]["teacher"] == metrics["ihas_2"]["teacher"]
+        seconds = metrics["none"]["seconds"]
+        trained = seconds["teach"] + seconds["retrain"]
+        assert rows["base"][seed]["training_seconds"] == pytest.approx(trained)
+    gain = paired_gain(*([run["auc"] for run in rows[row]] for row in ("ihas_2", "base")))
+    text = results.with_suffix(".md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("| iHAS-2 |")]
+    assert line.split(" | ")[3] == f"{gain.spread:+.4f}"
+    assert "| AUC vs base, taught |" in text and "| base, taught |" in text

@@ -72,3 +72,36 @@ def test_the_best_epoch_is_that_of_the_best_auc_and_the_seconds_are_there():
 def test_values_that_differ_from_the_papers_are_named(config, words):
     (line,) = [line for line in lines(config=config) if "differ from the paper's" in line]
     assert words in line and line.count(";") == 0
+
+
+TEACHER = {"auc": 0.72, "logloss": 0.48, "parameters": 5000, "models": ["dnn:2", "gdcn"]}
+STUDENT = {"method": "none", "seconds": {}, "base": METRICS["base"], "student": METRICS["base"]}
+
+
+def test_without_teachers_nothing_is_said_of_them():
+    assert report.closing_table(METRICS).headers[-1] == "vs base"
+    text = "\n".join(lines())
+    assert "| AUC vs base |" in text and "teachers" not in text and "clicks" not in text
+
+
+@pytest.mark.parametrize(
+    ("metrics", "wanted", "other"),
+    [
+        (METRICS, "`--method none --retrain.teachers dnn:2 gdcn`", "worth what it adds"),
+        (STUDENT, "worth what it adds to", "--method none"),
+        (
+            METRICS | {"teacher": TEACHER | {"models": ["search"]}},
+            "learnt from clicks",
+            "--method none",
+        ),
+    ],
+)
+def test_taught_models_stand_beside_a_base_that_is_said_to_have_learnt_from_clicks(
+    metrics, wanted, other
+):
+    metrics = {"teacher": TEACHER} | metrics
+    assert report.closing_table(metrics).headers[-1] == "vs base, clicks"
+    text = "\n".join(lines(metrics))
+    assert "| parameters | AUC vs base, clicks |" in text
+    assert "The base model has learnt from clicks" in text
+    assert wanted in text and other not in text
