@@ -20,7 +20,7 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.synthetic import SyntheticLog
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
-from ihas_jax.pipeline.fit import fit, fit_seeds
+from ihas_jax.pipeline.fit import StageName, fit, fit_seeds
 from ihas_jax.pipeline.reuse import reuse_stages
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.progress import say
@@ -82,7 +82,10 @@ def run_by_search(
     """The metrics of a model by the search of the config's model, which is run in `searched`."""
     if model == config.model.name:
         return fit(config, data, searched).metrics
-    for stage in ("search", "choose"):
+    teachers = config.retrain.teachers
+    stages: dict[StageName, bool] = {"base": BASE in teachers, "teach": bool(teachers)}
+    stages |= {"search": True, "choose": True}
+    for stage in (name for name, needed in stages.items() if needed):
         fit(config, data, searched, stage)
     own = replaced(config, "model.name", model)
     return fit(own, data, workdir, searched_by=searched).metrics

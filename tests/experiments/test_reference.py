@@ -123,3 +123,23 @@ def test_the_comparison_of_optimisers_has_no_teachers(command):
         *("--retrain.teachers", "lr", "--seeds", 2), output=command.folder / "refused"
     )
     assert done.returncode == 2 and "leave --retrain.teachers out" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("teachers", "before"), [((), []), (("lr",), ["teach"]), (("lr", "base"), ["base", "teach"])]
+)
+def test_a_search_for_other_models_has_its_teachers_first(
+    script, monkeypatch, tmp_path, teachers, before
+):
+    compare, stages = script("compare"), []
+
+    def fit(config, data, workdir, stage="all", searched_by=None):
+        stages.append((workdir.name, config.model.name, stage, searched_by))
+        return SimpleNamespace(metrics={"fm": 1})
+
+    monkeypatch.setattr(compare, "fit", fit)
+    config = replaced(Config(), "retrain.teachers", teachers)
+    searched = tmp_path / "seed_0"
+    found = compare.run_by_search(config, "fm", None, tmp_path / "fm_0", searched)
+    wanted = [("seed_0", "dnn", stage, None) for stage in (*before, "search", "choose")]
+    assert stages == [*wanted, ("fm_0", "fm", "all", searched)] and found == {"fm": 1}

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ihas_jax.config import Config
+from ihas_jax.config import Config, RetrainConfig
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
 from ihas_jax.flags import config_to_json
@@ -313,3 +313,27 @@ def test_ablations_with_teachers_are_compared_with_the_taught_model(command):
     (line,) = [line for line in text.splitlines() if line.startswith("| iHAS-2 |")]
     assert line.split(" | ")[3] == f"{gain.spread:+.4f}"
     assert "| AUC vs base, taught |" in text and "| base, taught |" in text
+
+
+def test_table_2_has_the_taught_model_as_its_base(command):
+    table = dataclasses.replace(command, script="paper/table2_overall.py")
+    results, output = command.folder / "taught_table2", command.folder / "taught_table2_runs"
+    flags = ("--methods", "none", "--seeds", 2, "--results", results, "--retrain.teachers", "lr")
+    done = table.inside(*flags, "--train.max-epochs", 1, output=output)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(results.with_suffix(".json").read_text())
+    assert content["compared_with"] == "student"
+    for seed, row in enumerate(content["logs"]["store"]["none"]):
+        metrics = json.loads((output / "store" / f"none_{seed}" / "metrics.json").read_text())
+        assert row["auc"] == metrics["student"]["auc"] != metrics["base"]["auc"]
+    assert "| base, taught |" in results.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("trials", "teachers", "said"), [(2, True, 1), (2, False, 0), (0, True, 0)]
+)
+def test_teachers_that_differ_by_trials_are_named(script, trials, teachers, said):
+    table = script("table2_overall")
+    config = Config(retrain=RetrainConfig(teachers=("lr",) if teachers else ()))
+    note = table._note(table.Arguments(config=config, trials=trials), {}, [])
+    assert note.count("The teachers of a method train with the learning rate") == said
