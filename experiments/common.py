@@ -21,6 +21,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.files import null_to_nan, read_json, write_json, write_text
 from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.names import markdown, printable
+from ihas_jax.pipeline.idle import for_method
 from ihas_jax.pipeline.parts import make_parts, require_parts
 from ihas_jax.presets import search_of
 from ihas_jax.reporting.comparison import Gain, auc_spread, paired_gain, spread
@@ -76,17 +77,19 @@ class LogComparison(Comparison):
     def config_of(self, method: str) -> Config:
         """The config of a method with its defaults, and with the flags of the command line.
 
-        The flags of --search apply to --method alone; `none` keeps the whole table.
+        The flags of --search apply to --method alone, and flags that mean nothing to another method
+        are left out there, such as --budget for `none`.
 
         Raises:
           InputError: the method is `none`, and the searched model is a teacher.
         """
+        config = dataclasses.replace(self.config, method=method)
         if method == "none":
             return full_size(self.config)
         if method == self.config.method:
-            return self.config
+            return config
         search = search_of(method, self.preset or "paper")
-        return dataclasses.replace(self.config, method=method, search=search)
+        return for_method(dataclasses.replace(config, search=search))
 
 
 @dataclass

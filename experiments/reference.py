@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from ihas_jax.config import Config
+from ihas_jax.pipeline.idle import for_method
 from ihas_jax.stages.teachers import teach_after_search, teachers_of
 
 BASE, TEACHER, STUDENT = "base", "teacher", "student"
@@ -71,6 +72,6 @@ def full_size(config: Config) -> Config:
     Raises:
       InputError: a teacher is unknown, or is the searched model, which the run does not have.
     """
-    plain = dataclasses.replace(config, method="none", budget=None)
+    plain = for_method(dataclasses.replace(config, method="none"))
     teachers_of(plain)
     return plain

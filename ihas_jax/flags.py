@@ -87,6 +87,22 @@ def replaced(config: Config, flag: str, value: Any) -> Config:
     return config.having(_replaced(config.of(kind), rest, value))
 
 
+def value_of(config: Config, flag: str) -> Any:
+    """The value of one flag, such as `search.gate_every`, which `replaced` can change.
+
+    Raises:
+      InputError: there is no such flag.
+    """
+    first, *rest = flag.replace("-", "_").split(".")
+    kind = option_kinds().get(first)
+    found: Any = config if kind is None else config.of(kind)
+    for name in (first, *rest) if kind is None else rest:
+        if name not in getattr(found, "__dataclass_fields__", ()):
+            raise InputError(f"{type(found).__name__} has no value named {name!r}.")
+        found = getattr(found, name)
+    return found
+
+
 def _replaced(config: T, flag: str, value: Any) -> T:
     name, _, rest = flag.partition(".")
     if name not in getattr(config, "__dataclass_fields__", ()):

@@ -33,6 +33,7 @@ from ihas_jax.errors import InputError, run_cli
 from ihas_jax.flags import replaced
 from ihas_jax.models import MODELS
 from ihas_jax.names import link, markdown
+from ihas_jax.pipeline.idle import for_method
 from ihas_jax.presets import search_of
 from ihas_jax.progress import say
 from ihas_jax.reporting.drawing import figure_names
@@ -99,7 +100,7 @@ def score_model(
         workdir = searched.with_name(f"{model}_{seed}")
         metrics = run_by_search(config, model, data, workdir, searched)
         same = replaced(config, "model.name", model)
-        own = dataclasses.replace(same, method="adafs_soft", search=adafs)
+        own = for_method(dataclasses.replace(same, method="adafs_soft", search=adafs))
         say(f"[{name}] {model} with AdaFS-soft, seed {seed}")
         folder = searched.with_name(f"adafs_soft_{model}_{seed}")
         adafs_metrics = run_alone(own, data, folder, (searched, workdir))

@@ -28,6 +28,7 @@ from rendering import tabulate
 from ihas_jax.config import Config
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.flags import replaced
+from ihas_jax.pipeline.idle import for_method
 
 VariantName = Literal["base", "ihas_1", "ihas_2", "ihas_3", "ihas_4", "ihas"]
 PAPER = {
@@ -72,6 +73,7 @@ def main() -> None:
 def ablations(config: Config) -> list[Variant]:
     """The rows of the table, base first, which learns from the teachers if there are any."""
     reference = reference_of(config)
+    alike = for_method(replaced(config, "gates.instance_wise", False))
 
     def variant(name: str, title: str, key: str, config: Config) -> Variant:
         # runs have the names of Table 2, so that both tables can share a folder
@@ -83,7 +85,7 @@ def ablations(config: Config) -> list[Variant]:
         variant("ihas_1", "iHAS-1", "search", config),
         variant("ihas_2", "iHAS-2", "ihas", replaced(config, "cluster.clusters", 1)),
         variant("ihas_3", "iHAS-3", "ihas", replaced(config, "gates.polarization", False)),
-        variant("ihas_4", "iHAS-4", "ihas", replaced(config, "gates.instance_wise", False)),
+        variant("ihas_4", "iHAS-4", "ihas", alike),
         variant("ihas", "iHAS", "ihas", config),
     ]
 

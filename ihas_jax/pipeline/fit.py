@@ -15,6 +15,7 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.split import SPLITS
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.chain import Chain, read_seconds
+from ihas_jax.pipeline.idle import check_flags
 from ihas_jax.pipeline.publish import present, read_published
 from ihas_jax.pipeline.reuse import copy_search, require_search
 from ihas_jax.pipeline.stages import Stages
@@ -152,7 +153,8 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
 
     Raises:
       InputError: the data have too few rows for the config, an id or a label is out of range, the
-        model can't carry the method, or the method can't keep to the budget.
+        model can't carry the method, the method can't keep to the budget, or a flag would have no
+        effect.
     """
     for name in SPLITS:
         if not len(getattr(data, name).labels):
@@ -160,11 +162,7 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
                 f"The data hold no {name} rows, so there is nothing to run on; prepare a longer "
                 "log and pass its folder as --data."
             )
-    if config.method == "none" and config.budget is not None:
-        raise InputError(
-            "--method none keeps the whole table, so it can't keep to --budget. Leave --budget out "
-            "and choose a smaller --model.dim, or choose a method, such as uniform."
-        )
+    check_flags(config)
     run = Run(config, data, Path(), searched_by)
     check_teachers(run)
     if selector := run.selector:

@@ -99,7 +99,7 @@ class AdaFS(Selector):
     @property
     def recipe(self) -> Recipe:
         """Bi-level search, whose model is the outcome."""
-        return Recipe(gate_batches="validation", serves_searched=True)
+        return Recipe(gate_batches="validation")
 
     def init(self, key: Array) -> Weights:
         """The controller as gates, and the batch norm of the embeddings as a layer."""

@@ -58,7 +58,6 @@ class Recipe:
         embeddings of the search, all initial weights of the search, or its rewound weights.
       stop_at_share: share of kept coordinates at which the search ends.
       stopping_split: split that decides when retraining stops.
-      serves_searched: whether the searched model is the outcome, so that nothing is retrained.
     """
 
     gate_batches: Literal["validation", "training", "never"]
@@ -70,7 +69,6 @@ class Recipe:
     )
     stop_at_share: float | None = None
     stopping_split: Literal["valid", "test"] = "valid"
-    serves_searched: bool = False
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is none of those that the field may have."""

@@ -168,6 +168,19 @@ def build_bernoulli(config: Config, model: Model, epoch_steps: int) -> Bernoulli
     return BernoulliGates(gates, spec.coordinates, config.of(ClusterConfig), costs)
 
 
+def idle_in_gates(config: Config) -> dict[str, str]:
+    """The options of iHAS that would have no effect; see `Method.idle`."""
+    found: dict[str, str] = {}
+    if not config.of(GateConfig).instance_wise:
+        why = "--gates.no-instance-wise has gates that read no embeddings. Choose one of the two"
+        names = ("inputs", "gradient_to_tables", "matmul")
+        found |= {f"gates.{name}": why for name in names}
+    if config.budget is None:
+        why = "a majority of rows chooses coordinates where there is no budget. Choose a --budget"
+        found |= {"cluster.cut": why, "cluster.axes": why}
+    return found
+
+
 def field_costs(sizes: tuple[int, ...], power: float) -> tuple[float, ...]:
     """A power of each field's number of values, divided by the mean over the fields."""
     costs = np.array(sizes, float) ** power

@@ -39,7 +39,7 @@ from ihas_jax.selectors.adafs import build_adafs_hard, build_adafs_soft
 from ihas_jax.selectors.autodim import build_autodim
 from ihas_jax.selectors.autofield import build_autofield
 from ihas_jax.selectors.base import Selector
-from ihas_jax.selectors.bernoulli import build_bernoulli
+from ihas_jax.selectors.bernoulli import build_bernoulli, idle_in_gates
 from ihas_jax.selectors.budget import require_room
 from ihas_jax.selectors.dimreg import build_dimreg
 from ihas_jax.selectors.magnitude import build_magnitude
@@ -48,7 +48,7 @@ from ihas_jax.selectors.optembed import build_optembed
 from ihas_jax.selectors.optfs import build_optfs
 from ihas_jax.selectors.pep import build_pep
 from ihas_jax.selectors.random_choice import build_random
-from ihas_jax.selectors.spectral import build_spectral
+from ihas_jax.selectors.spectral import build_spectral, idle_in_spectral
 from ihas_jax.selectors.sseds import build_sseds
 from ihas_jax.selectors.uniform import build_uniform
 
@@ -66,6 +66,9 @@ class Method:
       options: the classes of the choices of the method, if it has any.
       search: pretraining and gate steps of the published code.
       small: values of `search` that differ for logs of up to a few million rows.
+      serves_searched: whether the searched model is the outcome, so that nothing is retrained.
+      idle: the flags that would have no effect under a config, with a clause that says why and what
+        to do; a run with another value of theirs is refused.
     """
 
     title: str
@@ -73,6 +76,8 @@ class Method:
     options: tuple[type[MethodConfig], ...] = ()
     search: SearchConfig = field(default_factory=SearchConfig)
     small: Mapping[str, Any] = field(default_factory=dict)
+    serves_searched: bool = False
+    idle: Callable[[Config], Mapping[str, str]] = lambda config: {}
 
 
 # the searched model is the outcome of these methods: few validation rows can't both fit and judge
@@ -92,18 +97,27 @@ METHODS: Registry[Method] = Registry(
             "AutoField", build_autofield, (AutoFieldConfig,), SearchConfig(0, 10), _FASTER
         ),
         "optembed": Method("OptEmbed", build_optembed, (OptEmbedConfig,), _AT_ONCE),
-        "adafs_soft": Method("AdaFS-soft", build_adafs_soft, (AdaFSConfig,), _BILEVEL, _SEARCHED),
-        "adafs_hard": Method("AdaFS-hard", build_adafs_hard, (AdaFSConfig,), _BILEVEL, _SEARCHED),
+        "adafs_soft": Method(
+            *("AdaFS-soft", build_adafs_soft, (AdaFSConfig,), _BILEVEL, _SEARCHED),
+            serves_searched=True,
+        ),
+        "adafs_hard": Method(
+            *("AdaFS-hard", build_adafs_hard, (AdaFSConfig,), _BILEVEL, _SEARCHED),
+            serves_searched=True,
+        ),
         "optfs": Method("OptFS", build_optfs, (OptFSConfig,), _AT_ONCE),
         "autodim": Method("AutoDim", build_autodim, (AutoDimConfig,), _BILEVEL, _FASTER),
         "sseds": Method("SSEDS", build_sseds, (SsedsConfig,), _AT_ONCE),
         "dimreg": Method("DimReg", build_dimreg, (DimRegConfig,), SearchConfig(0, 1)),
-        "spectral": Method("Spectral", build_spectral, (SpectralConfig, ClusterConfig), _AT_ONCE),
+        "spectral": Method(
+            *("Spectral", build_spectral, (SpectralConfig, ClusterConfig), _AT_ONCE),
+            idle=idle_in_spectral,
+        ),
         "uniform": Method("Uniform size", build_uniform, (UniformConfig,), _AT_ONCE),
         "mixed": Method("Mixed sizes", build_mixed, (MixedConfig,), _AT_ONCE),
         "magnitude": Method("Magnitude", build_magnitude, (MagnitudeConfig,), _AT_ONCE),
         "random": Method("Random", build_random, (RandomConfig,), _AT_ONCE),
-        "ihas": Method("iHAS", build_bernoulli, (GateConfig, ClusterConfig)),
+        "ihas": Method("iHAS", build_bernoulli, (GateConfig, ClusterConfig), idle=idle_in_gates),
     },
     reserved=("none",),
 )
@@ -186,10 +200,11 @@ def build_selector(config: Config, model: Model, epoch_steps: int) -> Selector:
       InputError: there is no such selector, the model can't carry it, or it can't keep to the
         budget.
     """
-    selector = METHODS.find(config.method).build(config, model, epoch_steps)
+    method = METHODS.find(config.method)
+    selector = method.build(config, model, epoch_steps)
     if config.budget is None:
         return selector
-    if selector.recipe.serves_searched:
+    if method.serves_searched:
         raise InputError(
             f"--method {config.method} serves its searched model, whose table is whole, so it "
             "can't keep to --budget. Leave --budget out and choose a smaller --model.dim."

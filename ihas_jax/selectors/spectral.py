@@ -73,6 +73,15 @@ class Spectral(Selector):
             check_clusters("spectral.clusters", self.cluster, train_rows)
 
 
+def idle_in_spectral(config: Config) -> dict[str, str]:
+    """The options of clustering that those of the method take the place of."""
+    return {
+        "cluster.clusters": "--spectral.clusters is the number of clusters. Choose that",
+        "cluster.cut": "--spectral.cut says what is kept. Choose that",
+        "cluster.axes": "each cluster has its own axes with --spectral.clusters. Choose that",
+    }
+
+
 def build_spectral(config: Config, model: Model, epoch_steps: int) -> Spectral:
     """Builds the choice among principal axes.
 

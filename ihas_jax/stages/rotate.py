@@ -23,13 +23,16 @@ _FILE = "axes.json"
 
 
 def check_rotation(run: Run) -> None:
-    """Checks that the search of a run can begin on principal axes, if it is to.
+    """Checks that the search of a run can begin, or its clusters can choose, on principal axes.
 
     Raises:
-      InputError: nothing is pretrained, the model's embeddings can't be turned, the method has
-        layers that read raw coordinates, or it retrains from weights of before the rotation.
+      InputError: either is wanted and the model's embeddings can't be turned; or the search is to
+        begin there, and nothing is pretrained, the method has layers that read raw coordinates, or
+        it retrains from weights of before the rotation.
     """
     config, selector = run.config, run.selector
+    if run.own_axes:
+        check_free(run.searched_model)
     if not config.search.rotate or selector is None:
         return
     if not config.search.pretrain_epochs:

@@ -75,11 +75,14 @@ class Run:
         if self.selector is None:
             return "fresh"
         own = self.selector.recipe.initial_weights
-        clusters = self.config.of(ClusterConfig)
-        turned = self.config.search.rotate or (
-            self.config.method == "ihas" and self.config.budget and clusters.axes == "own"
-        )
+        turned = self.config.search.rotate or self.own_axes
         return self.config.retrain.start or ("searched" if turned and own == "fresh" else own)
+
+    @property
+    def own_axes(self) -> bool:
+        """Whether iHAS chooses on the principal axes of each cluster."""
+        budget, axes = self.config.budget, self.config.of(ClusterConfig).axes
+        return self.config.method == "ihas" and budget is not None and axes == "own"
 
     def expert_model(self, expert: Expert) -> Model:
         """The compact click model of an expert; see `retrain.carried` for the selection."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from ihas_jax import checksums
 from ihas_jax.errors import InputError
+from ihas_jax.selectors.registry import METHODS
 from ihas_jax.stages.base import fresh_state, model_task, train_runs
 from ihas_jax.stages.lessons import (
     FOLDER,
@@ -75,7 +76,7 @@ def check_teachers(run: Run) -> None:
     if not teach_after_search(run.config) or run.selector is None:
         return
     recipe, method = run.selector.recipe, run.config.method
-    if recipe.serves_searched:
+    if METHODS.find(method).serves_searched:
         raise InputError(
             f"--method {method} serves its searched model, which is not retrained, so that model "
             "can't be a teacher. Leave search out of --retrain.teachers."

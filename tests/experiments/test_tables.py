@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ihas_jax.config import Config, RetrainConfig
+from ihas_jax.config import ClusterConfig, Config, GateConfig, RetrainConfig, SearchConfig
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
-from ihas_jax.flags import config_to_json
+from ihas_jax.flags import config_to_json, replaced
+from ihas_jax.pipeline.idle import check_flags
 from ihas_jax.pipeline.parts import require_parts
 from ihas_jax.reporting.comparison import paired_gain, spread
 
@@ -243,6 +244,48 @@ def test_scores_read_back_are_those_that_were_written(record, tmp_path):
     assert "NaN" not in (tmp_path / "table.json").read_text()
     value, other = record({"trials": 2}).logs["x"]
     assert math.isnan(value) and other == 0.5
+
+
+def test_methods_of_a_table_share_the_flags_that_mean_something_to_them(record):
+    """--search.rotate is for --method alone, a budget and a start for all that can have them."""
+    config = Config().having(ClusterConfig(clusters=3, min_rows=50))
+    for flag, value in (("search.rotate", True), ("retrain.start", "searched"), ("budget", 0.5)):
+        config = replaced(config, flag, value)
+    arguments = record(config=config).arguments
+    assert arguments.config_of("ihas") == config
+    for method in ("none", "pep", "adafs_soft", "spectral"):
+        check_flags(found := arguments.config_of(method))
+        plain = method in ("none", "adafs_soft")
+        assert found.retrain.start == (None if plain else "searched"), method
+        assert found.budget == (None if method == "none" else 0.5)
+        clusters = 2 if method == "spectral" else 3
+        assert found.of(ClusterConfig) == ClusterConfig(clusters=clusters, min_rows=50)
+
+
+def test_the_ablation_without_instances_has_no_flags_of_what_its_gates_see(script):
+    config = replaced(Config(), "gates.inputs", "unit")
+    rows = {row.name: row.config for row in script("table4_ablation").ablations(config)}
+    for row in rows.values():
+        check_flags(row)
+    assert rows["ihas_4"].of(GateConfig) == GateConfig(instance_wise=False)
+    assert rows["ihas_3"].of(GateConfig) == GateConfig(inputs="unit", polarization=False)
+
+
+def test_the_transfer_table_has_adafs_without_a_start_of_retraining(script, record, monkeypatch):
+    table, seen = script("table3_transfer"), []
+    found = {"base": {}, "adafs_soft": {}, "ihas": {}}
+
+    def run(config, *_):
+        seen.append(config)
+        return found
+
+    monkeypatch.setattr(table, "run_by_search", run)
+    monkeypatch.setattr(table, "run_alone", run)
+    record = record(config=replaced(Config(), "retrain.start", "tables"), seeds=1)
+    table.score_model(record.arguments, None, "log", "fm", SearchConfig(2, 10))
+    assert [(c.method, c.retrain.start) for c in seen] == [("ihas", "tables"), ("adafs_soft", None)]
+    for config in seen:
+        check_flags(config)
 
 
 def test_a_table_aligns_numbers_right(script):

@@ -234,6 +234,19 @@ def test_a_search_that_can_not_begin_on_axes_is_refused(
         check_rotation(Run(config, log, tmp_path))
 
 
+@pytest.mark.parametrize(("model", "free"), [("dnn", True), ("gdcn", False)])
+def test_own_axes_of_clusters_need_a_model_that_can_be_turned(log, tmp_path, model, free):
+    config = replaced(dataclasses.replace(PLAIN, budget=0.5), "search.rotate", False)
+    config = replaced(config, "model.name", model)
+    check_rotation(Run(config, log, tmp_path))
+    run = Run(replaced(config, "cluster.axes", "own"), log, tmp_path)
+    if free:
+        check_rotation(run)
+    else:
+        with pytest.raises(InputError, match="embeddings of this click model can't be turned"):
+            check_rotation(run)
+
+
 @pytest.mark.parametrize(
     ("changes", "start"),
     [

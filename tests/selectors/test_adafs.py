@@ -262,7 +262,6 @@ def test_the_selectors_are_those_of_the_config(tiny):
     assert build(build_adafs_soft, fields=9) == AdaFS(AdaFSConfig(fields=9), spec)
     assert build(build_adafs_hard) == AdaFS(AdaFSConfig(), spec, fields=1)
     assert build(build_adafs_hard, fields=3).fields == 3
-    served = Recipe(gate_batches="validation", serves_searched=True)
-    assert build(build_adafs_soft).recipe == served
+    assert build(build_adafs_soft).recipe == Recipe(gate_batches="validation")
     with pytest.raises(InputError, match=r"--adafs\.fields 4 .* 3\. Choose fewer"):
         build(build_adafs_hard, fields=4)
