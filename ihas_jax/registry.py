@@ -28,15 +28,22 @@ class Registry(Mapping[str, Entry]):
     Attributes:
       kind: what an entry is, for messages.
       flag: the flag that names one.
+      others: what else the flag may name.
+      reserved: names that no entry may have, with the reason.
     """
 
     def __init__(
-        self, kind: str, flag: str, entries: Mapping[str, Entry], reserved: tuple[str, ...] = ()
+        self,
+        kind: str,
+        flag: str,
+        entries: Mapping[str, Entry],
+        *,
+        others: tuple[str, ...] = (),
+        reserved: Mapping[str, str] | None = None,
     ) -> None:
-        self.kind, self.flag = kind, flag
+        self.kind, self.flag, self.others, self.reserved = kind, flag, others, reserved or {}
         self._entries = dict(entries)
-        self._reserved = reserved
-        self._taken = {*entries, *reserved}
+        self._taken = {*entries, *others}
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]
@@ -56,7 +63,7 @@ class Registry(Mapping[str, Entry]):
         if name not in self._entries:
             near = get_close_matches(name, self._entries, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            names = ", ".join([*self._reserved, *self._entries])
+            names = ", ".join([*self.others, *self._entries])
             raise InputError(
                 f"--{self.flag} {name} names no {self.kind}.{hint} The {self.kind}s are {names}; "
                 "one of your own must be registered first, on a command line by --plugins."
@@ -67,9 +74,15 @@ class Registry(Mapping[str, Entry]):
         """Adds an entry, or replaces one that was added before.
 
         Raises:
-          InputError: the name is not made of small letters, digits and _, or is the package's.
+          InputError: the name is not made of small letters, digits and _, is reserved, or is
+            that of an entry of the package.
         """
         require_name(name, f"the name of a {self.kind}")
+        if name in self.reserved:
+            raise InputError(
+                f"{name!r} can't be the name of a {self.kind}, since {self.reserved[name]}; choose "
+                "another name."
+            )
         if name in self._taken:
             raise InputError(f"ihas_jax has a {self.kind} {name!r} already; choose another name.")
         self._entries[name] = entry

@@ -122,6 +122,7 @@ MODELS: Registry[ClickModel] = Registry(
             "logit = w [x_L, MLP(x_0)] + b, with x <- x_0 * (W x + b) * sigmoid(G x) + x",
         ),
     },
+    reserved=dict.fromkeys(("base", "search"), "it names a teacher that a run trains anyway"),
 )
 """The click models by name; the docstring of a network says more than the equation."""
 
@@ -136,7 +137,7 @@ def register_model(name: str, model: ClickModel) -> None:
       model: the click model.
 
     Raises:
-      InputError: the name is not a name, or is taken.
+      InputError: the name is not a name, is taken, or is that of a teacher (base, search).
     """
     MODELS.register(name, model)
 

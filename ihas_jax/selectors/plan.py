@@ -10,10 +10,17 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.data.dataset import Split
+from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.nn.axes import Axes
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.selection import Selection
+
+ENTRIES = (
+    *("base", "search", "teacher", "student", "clusters", "selection", "gates"),
+    *("method", "models", "seconds"),
+)
+"""The entries of metrics.json beside that of the method and the facts of its plan."""
 
 
 class SearchResult(NamedTuple):
@@ -73,7 +80,7 @@ class Plan:
       reasons: for each cluster, why the model of all rows serves it, or None.
       centroids: `[C, K]` float32, in the space of masked embeddings; None without clusters.
       shares: share of the training rows in each cluster.
-      facts: what to report of the choice, JSON-ready.
+      facts: what to report of the choice, JSON-ready; entries of metrics.json.
     """
 
     experts: tuple[Expert, ...]
@@ -82,6 +89,14 @@ class Plan:
     centroids: np.ndarray | None = None
     shares: tuple[float, ...] = (1.0,)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises: InputError: a fact has the name of another entry of metrics.json."""
+        if taken := [name for name in ENTRIES if name in self.facts]:
+            raise InputError(
+                f"Plan.facts can't have the entry {taken[0]!r}, which metrics.json has for every "
+                "method; choose another name."
+            )
 
     def parameters(self, spec: EmbeddingSpec) -> int:
         """Numbers of a table that all experts keep together; `spec` is the searched table."""

@@ -47,6 +47,7 @@ from ihas_jax.selectors.mixed import build_mixed
 from ihas_jax.selectors.optembed import build_optembed
 from ihas_jax.selectors.optfs import build_optfs
 from ihas_jax.selectors.pep import build_pep
+from ihas_jax.selectors.plan import ENTRIES
 from ihas_jax.selectors.random_choice import build_random
 from ihas_jax.selectors.spectral import build_spectral, idle_in_spectral
 from ihas_jax.selectors.sseds import build_sseds
@@ -119,7 +120,8 @@ METHODS: Registry[Method] = Registry(
         "random": Method("Random", build_random, (RandomConfig,), _AT_ONCE),
         "ihas": Method("iHAS", build_bernoulli, (GateConfig, ClusterConfig), idle=idle_in_gates),
     },
-    reserved=("none",),
+    others=("none",),
+    reserved=dict.fromkeys(ENTRIES, "metrics.json has an entry of that name"),
 )
 """The selection methods by name, in the order of Table 2: others', the baselines, iHAS."""
 
@@ -131,12 +133,14 @@ def register_method(name: str, method: Method) -> None:
 
     Args:
       name: small letters, digits and _; a name that was registered before gets the new method.
+        Names of other entries of metrics.json are reserved.
       method: the method, whose options have defaults for all fields; a class of options that was
         defined anew, as in a notebook, replaces the one before.
 
     Raises:
-      InputError: the name or the flag of options is not a name or is taken, options are not a tuple
-        of classes, a field of options has no default, or options can't be stored as JSON.
+      InputError: the name or the flag of options is not a name, is taken or is reserved, options
+        are not a tuple of classes, a field of options has no default, options can't be stored as
+        JSON, or `choice` names what is no option of the method.
     """
     if not isinstance(method.options, tuple):
         raise InputError(

@@ -32,7 +32,7 @@ from ihas_jax.models.cut import cut_network
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.pipeline.reuse import reuse_stages
-from ihas_jax.selectors.plan import Expert, Plan
+from ihas_jax.selectors.plan import ENTRIES, Expert, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages import choose, retrain
@@ -146,6 +146,12 @@ def test_magnitude_reports_what_it_trained_before_it_chose(runs):
     metrics = runs("magnitude").metrics
     assert metrics["search"]["parameters"] == metrics["base"]["parameters"]
     assert metrics["selection"]["kept"] == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("method", ["none", "adafs_soft", "spectral", "uniform"])
+def test_entries_of_the_metrics_are_known(runs, method):
+    """Those of clusters and of teachers are in test_rotation.py and test_teaching.py."""
+    assert set(runs(method).metrics) <= {*ENTRIES, method, "worth"}
 
 
 def test_uniform_has_the_parameters_of_the_formula(log, tmp_path):

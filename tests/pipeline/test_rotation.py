@@ -27,6 +27,7 @@ from ihas_jax.flags import replaced
 from ihas_jax.nn.axes import Axes
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.selectors.axes import turn
+from ihas_jax.selectors.plan import ENTRIES
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages import rotate
 from ihas_jax.stages.choose import choose
@@ -74,6 +75,7 @@ def test_what_is_scored_is_what_is_served(rotated, log):
     shares = [cluster["kept"] for cluster in result.metrics["clusters"]]
     assert max(shares) < 0.6  # numbers, not the columns that have some
     assert result.metrics["ihas"]["table_share"] == pytest.approx(0.5, abs=0.01)
+    assert set(result.metrics) <= {*ENTRIES, "ihas", "kmeans"}
 
 
 def test_a_router_keeps_the_statistics_of_its_gates(rotated, log):

@@ -26,6 +26,7 @@ from ihas_jax.flags import replaced
 from ihas_jax.pipeline import stages
 from ihas_jax.pipeline.fit import fit, fit_seeds
 from ihas_jax.pipeline.reuse import reuse_stages
+from ihas_jax.selectors.plan import ENTRIES
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.base import fresh_state, model_task, train_base
 from ihas_jax.stages.run import Run
@@ -95,6 +96,7 @@ def test_metrics_have_base_teachers_and_student(student, log):
     result = student[1]
     metrics = json.loads((result.workdir / "metrics.json").read_text())
     assert list(metrics["seconds"]) == ["base", "teach", "retrain", "evaluate"]
+    assert set(metrics) <= {*ENTRIES}
     mean = np.mean([loaded(result, f"{n}.test") for n in ("dnn_0", "dnn_1", "base")], axis=0)
     assert metrics["teacher"]["auc"] == pytest.approx(score(log.test.labels, mean).auc)
     assert metrics["teacher"]["parameters"] == 3 * metrics["base"]["parameters"]

@@ -16,7 +16,9 @@ from ihas_jax.models import MODELS, ClickModel, build_model, register_model
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.presets import preset
 from ihas_jax.selectors import Recipe
+from ihas_jax.selectors.plan import ENTRIES, Plan
 from ihas_jax.selectors.registry import METHODS, Method, build_selector, register_method
+from ihas_jax.stages.teachers import BASE, SEARCH
 
 # class, epochs of pretraining, batches between gate steps where there are any
 EXPECTED = {
@@ -77,6 +79,22 @@ def test_a_name_that_is_taken_or_none_is_refused(name):
     with pytest.raises(InputError, match=r"already|can't be the name of a method"):
         register_method(name, Method("Own", lambda *_: None))
     assert METHODS.get(name) is None or METHODS[name].title != "Own"
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_entries_of_the_metrics_are_no_names_of_methods_nor_of_facts(name):
+    with pytest.raises(InputError, match=rf"'{name}' can't be .* metrics\.json has an entry"):
+        register_method(name, Method("Own", lambda *_: None))
+    assert name not in METHODS
+    with pytest.raises(InputError, match=rf"Plan\.facts can't have the entry '{name}'"):
+        Plan((), facts={"worth": 0.5, name: 1})
+
+
+@pytest.mark.parametrize("name", [BASE, SEARCH])
+def test_teachers_of_every_run_are_no_names_of_click_models(name):
+    with pytest.raises(InputError, match=f"'{name}' can't be .* names a teacher that a run trains"):
+        register_model(name, MODELS["fm"])
+    assert name not in MODELS
 
 
 def options(flag):
