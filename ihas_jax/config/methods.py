@@ -38,9 +38,12 @@ class MethodConfig:
 
     Attributes:
       flag: what stands before the fields in flags and in JSON, such as `pep` in `--pep.kept`.
+      choice: the fields that matter to `Selector.choose` alone; runs that differ in them have the
+        same search.
     """
 
     flag: ClassVar[str]
+    choice: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
@@ -90,6 +93,10 @@ class ClusterConfig(MethodConfig):
     """Clustering, the choice of iHAS (Algorithm 1, lines 9 to 13)."""
 
     flag = "cluster"
+    choice = (
+        *("clusters", "batch_rows", "starts", "segment_rows", "max_passes", "tolerance"),
+        *("majority", "min_rows", "cut", "axes"),
+    )
 
     clusters: Positive[int] = 2
     """The number of clusters C; 1 is one compact model for all rows (ablation iHAS-2)."""
@@ -120,6 +127,7 @@ class AutoFieldConfig(MethodConfig):
     """AutoField (Wang et al., WWW 2022)."""
 
     flag = "autofield"
+    choice = ("fields",)
 
     weights: Literal["softmax", "gumbel"] = "gumbel"
     """The field weights in the search: with Gumbel noise, as in the paper, or plain softmax.
@@ -226,6 +234,7 @@ class OptEmbedConfig(MethodConfig):
     """OptEmbed (Lyu et al., CIKM 2022)."""
 
     flag = "optembed"
+    choice = ("generations", "mutants", "children", "parents", "mutation")
 
     weight: NotNegative[float] = 1e-3
     """The weight of the sum of exp(-threshold) over fields in the loss."""
@@ -251,6 +260,7 @@ class SsedsConfig(MethodConfig):
     """SSEDS (Qu et al., SIGIR 2022)."""
 
     flag = "sseds"
+    choice = ("kept",)
 
     kept: Share[float] = 0.5
     """The share of the K coordinates to keep (0.1 in published ports)."""
@@ -275,6 +285,7 @@ class SpectralConfig(MethodConfig):
     """Principal axes of a trained model, cut by what they are worth."""
 
     flag = "spectral"
+    choice = ("kept", "cut", "clusters", "by")
 
     kept: Positive[Share[float]] = 0.25
     """The share of the embedding table's numbers to keep."""
@@ -297,6 +308,7 @@ class UniformConfig(MethodConfig):
     """The baseline of a smaller size for all fields alike."""
 
     flag = "uniform"
+    choice = ("dim",)
 
     dim: Positive[int | None] = None
     """The embedding size of every field; a quarter of the model's by default."""
@@ -307,6 +319,7 @@ class MixedConfig(MethodConfig):
     """The baseline of sizes by a field's number of values (Ginart et al., ISIT 2021)."""
 
     flag = "mixed"
+    choice = ("alpha", "kept")
 
     alpha: NotNegative[float] = 0.3
     """The size of a field is proportional to its number of values to the power of minus alpha."""
@@ -319,6 +332,7 @@ class MagnitudeConfig(MethodConfig):
     """The baseline of pruning a trained table by magnitude."""
 
     flag = "magnitude"
+    choice = ("kept", "structured")
 
     kept: Positive[Share[float]] = 0.25
     """The share of the embedding table's numbers to keep."""
@@ -331,6 +345,7 @@ class RandomConfig(MethodConfig):
     """The baseline of random coordinates."""
 
     flag = "random"
+    choice = ("kept",)
 
     kept: Positive[Share[float]] = 0.25
     """The share of the embedding table's numbers to keep."""

@@ -6,18 +6,14 @@ from dataclasses import replace
 
 from ihas_jax.config import Config, differences
 from ihas_jax.pipeline.workdir import About
+from ihas_jax.selectors.registry import METHODS
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.teachers import BASE, SEARCH, teach_after_search, teachers_of
 
 _TRAINING = ("optimizer.", "train.", "seed:")
 _BASE = ("model.", *_TRAINING)
 _TEACHERS = (*_TRAINING, "retrain.teacher_folds")
-_NOT_SEARCH = ("budget:", "cluster.", "retrain.")
-_CHOICE_ALONE = (
-    *("magnitude.kept:", "magnitude.structured:"),
-    *("spectral.kept:", "spectral.cut:", "spectral.by:", "spectral.clusters:"),
-)
-"""Options that a trained model is cut by."""
+_NOT_SEARCH = ("budget:", "retrain.")
 
 
 def same_stages(about: About, run: Run) -> list[str]:
@@ -50,9 +46,7 @@ def _search_alike(about: About, run: Run) -> bool:
     old, new = about.config, run.config
     if about.searched_by is not None or run.selector is None:
         return False
-    # a search that is cut in steps is cut by these options, too
-    free = (*_NOT_SEARCH, *(() if run.selector.recipe.cuts else _CHOICE_ALONE))
-    if not all(line.startswith(free) for line in differences(old, new)):
+    if not all(line.startswith((*_NOT_SEARCH, *_choice(run))) for line in differences(old, new)):
         return False
     if any(c.retrain.teachers and not teach_after_search(c) for c in (old, new)):
         alike = _teach_alike(old, new) and not _differ(old, new, ("retrain.teacher",))
@@ -61,6 +55,17 @@ def _search_alike(about: About, run: Run) -> bool:
     theirs = replace(run, config=old).selector
     # a search may end at a share that the budget names
     return theirs is not None and run.selector.recipe == theirs.recipe
+
+
+def _choice(run: Run) -> list[str]:
+    """The flags of options that matter to the choice of a method alone, as `differences` has them.
+
+    A search that is cut in steps may be cut by such options, too.
+    """
+    if run.selector is None or run.selector.recipe.cuts:
+        return []
+    kinds = METHODS.find(run.config.method).options
+    return [f"{kind.flag}.{name}:" for kind in kinds for name in kind.choice]
 
 
 def _differ(old: Config, new: Config, flags: tuple[str, ...]) -> bool:

@@ -140,7 +140,7 @@ def register_method(name: str, method: Method) -> None:
     Raises:
       InputError: the name or the flag of options is not a name, is taken or is reserved, options
         are not a tuple of classes, a field of options has no default, options can't be stored as
-        JSON, or `choice` names what is no option of the method.
+        JSON, or their `choice` names no fields.
     """
     if not isinstance(method.options, tuple):
         raise InputError(
@@ -170,11 +170,19 @@ def _require_options(kind: Any) -> None:
             f"{kind}."
         )
     require_name(getattr(kind, "flag", ""), f"the flag of {kind.__name__}")
+    names = [f.name for f in dataclasses.fields(kind)]
     for f in dataclasses.fields(kind):
-        if f.name == "flag":
-            raise InputError(f"The flag of {kind.__name__} must have no type, or it is a field.")
+        if f.name in ("flag", "choice"):
+            raise InputError(
+                f"The {f.name} of {kind.__name__} must have no type, or it is a field."
+            )
         if f.default is f.default_factory is dataclasses.MISSING:
             raise InputError(f"The field {f.name!r} of {kind.__name__} needs a default.")
+    if not (isinstance(kind.choice, tuple) and {*kind.choice} <= {*names}):
+        raise InputError(
+            f"The choice of {kind.__name__} must be a tuple of names of its fields, not "
+            f"{kind.choice!r}."
+        )
     default = kind()
     try:
         stored = from_json(kind, to_json(default)) == default

@@ -160,9 +160,28 @@ def test_options_that_are_none_or_cannot_be_stored_are_refused():
     class Typed(MethodConfig):
         flag: str = "typed"
 
+    @dataclass(frozen=True)
+    class Chosen(MethodConfig):
+        flag = "chosen"
+        choice: str = "numbers"
+
+    @dataclass(frozen=True)
+    class Misnamed(MethodConfig):
+        flag = "misnamed"
+        choice = ("kep",)
+        kept: float = 0.5
+
+    @dataclass(frozen=True)
+    class Bare(MethodConfig):
+        flag = "bare"
+        choice = "kept"
+        kept: float = 0.5
+
     wrong = {"stored as JSON": Lettered, "'' can't be the flag of Flagless": Flagless}
     wrong |= {"subclasses of MethodConfig": ModelConfig, "with @dataclass": Undecorated}
     wrong |= {"flag of Typed must have no type": Typed}
+    wrong |= {"choice of Chosen must have no type": Chosen}
+    wrong |= {"choice of Misnamed must be a tuple": Misnamed, "of its fields, not 'kept'": Bare}
     for message, kind in wrong.items():
         with pytest.raises(InputError, match=message):
             register_method("own", Method("Own", lambda *_: None, (kind,)))
