@@ -47,35 +47,45 @@ _SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 """The values that a method may try, in addition to those that all share."""
 _FIELDS: dict[str, str] = {"autofield": "autofield.fields", "adafs_hard": "adafs.fields"}
+_SIZES = ("kept", "fields", "dim")
+"""The options of how much to keep, whose place a budget takes."""
 _FIELD_SHARES = (0.25, 0.5, 0.75)
 """The numbers of fields that such a method may keep, as shares of all fields."""
+_DRAWS = 50
+"""Draws for each wanted config, of which those of a config that was drawn before do not count."""
 _SEED = 10_000
 """A seed that the table does not use."""
 
 
 def best_of(default: Config, data: Dataset, folder: Path, count: int) -> Config:
-    """The best on validation rows of the default config and `count` - 1 random configs.
+    """The best on validation rows of the default config and `count` - 1 other random configs.
 
     Args:
       default: the config of the method without trials.
       data: the log.
       folder: the folder of the trials.
-      count: number of configs; with fewer than two there are no trials.
+      count: number of configs; with fewer than two there are no trials, and with more
+        than the method's values make, all of these are tried.
     """
     fields = len(data.schema.names)
-    trials = [default, *(drawn(default, fields, i) for i in range(1, count))]
+    trials = {default: folder / f"{default.method}_0"}
+    for i in range(1, _DRAWS * count):
+        if len(trials) < count:
+            trials.setdefault(drawn(default, fields, i), folder / f"{default.method}_{i}")
     if len(trials) == 1:
         return default
-    places = [folder / f"{default.method}_{i}" for i in range(count)]
     found = [
         validation_score(dataclasses.replace(trial, seed=_SEED), data, place)
-        for trial, place in zip(trials, places, strict=True)
+        for trial, place in trials.items()
     ]
-    return trials[int(np.argmax(found))]
+    return [*trials][int(np.argmax(found))]
 
 
 def drawn(config: Config, fields: int, trial: int) -> Config:
-    """A config with values drawn from those that its method may try on a log with some fields."""
+    """A config with values drawn from those that its method may try on a log with some fields.
+
+    Under a budget the options of how much to keep have no effect, and stay as they are.
+    """
     rng = np.random.Generator(np.random.Philox(key=[trial, zlib.crc32(config.method.encode())]))
     space = _SHARED | _SPACES.get(config.method, {})
     if config.method in _FIELDS:
@@ -84,5 +94,7 @@ def drawn(config: Config, fields: int, trial: int) -> Config:
         sizes = (round(share * config.model.dim) for share in _KEPT)
         space["uniform.dim"] = tuple(max(1, size) for size in sizes)
     for flag, values in space.items():
+        if config.budget is not None and flag.rpartition(".")[2] in _SIZES:
+            continue
         config = replaced(config, flag, values[rng.integers(len(values))])
     return config
