@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from ihas_jax.training.metrics import DivergedError, Scores
 from ihas_jax.training.parallel import data_mesh, replicate, shard_rows
 from ihas_jax.training.steps import Batch, TrainState
 
+Tree = TypeVar("Tree")
 Event = Callable[[str, dict[str, Any]], None]
 """Records one event: its kind and its JSON-ready facts."""
 RoundStep = Callable[[Any, Batch, Any, Batch, Any, Any], tuple[Any, dict[str, Any]]]
@@ -163,7 +164,8 @@ class Trainer:
             return
         items, facts = found
         self.state = replace(items["state"], params=items["params"])
-        self.best = self.best._replace(constants=self.state.constants, **items["best"])
+        constants = _copy(self.state.constants)
+        self.best = self.best._replace(constants=constants, **items["best"])
         self.progress = Progress(**facts)
         if not self.progress.finished:
             place = {"epoch": self.progress.epoch, "round": self.progress.round}
@@ -332,9 +334,9 @@ def _batch(split: Split) -> Batch:
     return Batch(cast(Any, split.ids), cast(Any, split.labels))
 
 
-def _copy(variables: Variables) -> Variables:
-    """The variables in new arrays, since a round donates those of its state."""
-    return jax.tree.map(jnp.copy, variables)
+def _copy(tree: Tree) -> Tree:
+    """A tree in new arrays, since a round donates those of its state."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 @jax.jit

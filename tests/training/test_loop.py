@@ -320,6 +320,23 @@ def test_a_resumed_task_goes_on_at_its_place_in_the_data(make_task, state):
     assert weight(resumed.state.params) == 15
 
 
+def test_the_best_epoch_before_a_kill_keeps_its_constants(make_task, state):
+    """Rounds after the kill take the arrays of their state, which must not be those of the best."""
+    mask = np.arange(24, dtype=np.float32).reshape(12, 2)
+
+    def masked():
+        return state().replace(constants={"factors": {"width_2": jnp.asarray(mask)}})
+
+    def task(scores):
+        return make_task(counting, scripted(*scores), epochs=2, checkpoint_seconds=0)
+
+    with pytest.raises(IndexError):  # after the second epoch there is nothing left to say
+        train(task([(0.9, 0.5)]), masked(), no_event)
+    resumed = train(task([(0.7, 0.6)]), masked(), no_event)
+    assert weight(resumed.variables.params) == 5
+    np.testing.assert_array_equal(resumed.variables.constants["factors"]["width_2"], mask)
+
+
 def test_a_resumed_task_continues_bit_for_bit(make_task, real):
     round_, evaluate, fresh = real["search"]
     whole = train(
