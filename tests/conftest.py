@@ -63,6 +63,8 @@ settings.load_profile("repeatable")
 # the files that take longest, which workers get first so that none ends with one of them alone
 LONGEST = (
     "tests/experiments/test_kill.py",
+    "tests/experiments/test_kill_teachers.py",
+    "tests/experiments/test_kill_spectral.py",
     "tests/pipeline/test_fit.py",
     "tests/test_planted_truth.py",
     "tests/experiments/test_benchmark.py",

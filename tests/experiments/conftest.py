@@ -3,21 +3,31 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from ihas_jax.data.store import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.progress import console
+from ihas_jax.serving.storage import load_bundle
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+DEADLINE = 240.0
 _FLAGS = (
     *("--model.dim", 4, "--model.hidden", 8, 4, "--optimizer.learning-rate", 0.02),
     *("--train.batch-size", 100, "--train.round-batches", 4, "--train.max-epochs", 2),
@@ -45,6 +55,53 @@ def _store(path: Path, seed: int) -> Path:
     config = SyntheticConfig(rows=2000, own=2, noise=2, values=30, seed=seed)
     save_dataset(synthetic(config), path)
     return path
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a run has written to its folder so far."""
+
+    path: Path
+
+    def newest(self, stage: str) -> Path:
+        """The newest checkpoint of a training."""
+        numbers = [int(p.name) for p in (self.path / stage).glob("*") if p.name.isdigit()]
+        return self.path / stage / str(max(numbers, default=0))
+
+    def facts(self, stage: str) -> dict[str, Any] | None:
+        """Facts of the newest complete checkpoint."""
+        try:
+            return json.loads((self.newest(stage) / "facts" / "metadata").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def item(self, stage: str, name: str) -> Any:
+        """A tree of arrays of the newest checkpoint."""
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            return checkpointer.restore(self.newest(stage) / name)
+
+    def in_epoch(self, stage: str, epoch: int) -> bool:
+        """Whether the newest checkpoint lies within that epoch or a later one, not at its end."""
+        facts = self.facts(stage)
+        return facts is not None and facts["epoch"] >= epoch and facts["round"] > 0
+
+    def begins(self, stage: str) -> bool:
+        """Whether the last event is the start of a stage."""
+        log = self.path / "log.jsonl"
+        events = log.read_text().splitlines() if log.exists() else []
+        return bool(events) and f'"stage": "{stage}", "state": "starts"' in events[-1]
+
+    def metrics(self) -> dict[str, Any]:
+        """The metrics apart from seconds, of which the stages are left."""
+        metrics = json.loads((self.path / "metrics.json").read_text())
+        return metrics | {"seconds": list(metrics["seconds"])}
+
+    def served(self) -> Any:
+        """All that the bundle predicts by, as one tree of arrays."""
+        bundle = load_bundle(self.path)
+        router = bundle.router and (bundle.router.variables, bundle.router.centroids)
+        kept = (bundle.kept, bundle.routes)
+        return jax.tree.map(np.asarray, ([m.variables for m in bundle.models], router, kept))
 
 
 @dataclass(frozen=True)
@@ -91,6 +148,34 @@ class Command:
             process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
+    def ended(
+        self,
+        there: Callable[[Written], bool],
+        *flags: object,
+        output: Path,
+        by: signal.Signals = signal.SIGKILL,
+    ) -> subprocess.CompletedProcess[str]:
+        """Starts a run, or resumes it, and ends its process where it is `there`."""
+        before = output.with_name(f"{output.name} before")
+        for _ in range(3):  # a stalled poll may miss a short stage
+            shutil.rmtree(before, ignore_errors=True)
+            if output.exists():
+                shutil.copytree(output, before)
+            process = self.start(*flags, output=output)
+            try:
+                inside = _end_inside(process, lambda: there(Written(output)), by)
+                said = process.communicate(timeout=DEADLINE)
+            finally:
+                process.kill()
+                process.wait()
+            if inside:
+                return subprocess.CompletedProcess(process.args, process.returncode, *said)
+            assert process.returncode == 0, said[1]
+            shutil.rmtree(output)
+            if before.exists():
+                before.rename(output)
+        raise AssertionError("the process always ended before the signal")
+
     def inside(
         self, *flags: object, output: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
@@ -116,6 +201,55 @@ class Command:
         signal.signal(signal.SIGINT, handler)
         said, complained = stdout.getvalue(), stderr.getvalue()
         return subprocess.CompletedProcess(arguments, code, said, complained)
+
+
+def _end_inside(
+    process: subprocess.Popen[str], inside: Callable[[], bool], by: signal.Signals
+) -> bool:
+    """Ends a process while it is `inside`: stops it, looks again, and only then ends it.
+
+    Returns False where it finished before.
+    """
+    deadline = time.monotonic() + DEADLINE
+    while process.poll() is None:
+        assert time.monotonic() < deadline, "never got there"
+        if not inside():
+            time.sleep(0.001)
+            continue
+        process.send_signal(signal.SIGSTOP)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            break
+        there = inside()
+        if there:
+            process.send_signal(by)
+        process.send_signal(signal.SIGCONT)
+        if there:
+            return True
+    return False
+
+
+@pytest.fixture(scope="session")
+def written():
+    """What a run has written: `written(folder)`."""
+    return Written
+
+
+@pytest.fixture(scope="session")
+def assert_equal_trees():
+    """Compares trees of arrays, and of keys, bit for bit."""
+
+    def compare(a, b):
+        def bits(leaf):
+            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                leaf = jax.random.key_data(leaf)
+            return np.asarray(leaf)
+
+        assert jax.tree.structure(a) == jax.tree.structure(b)
+        assert jax.tree.leaves(a)
+        jax.tree.map(lambda x, y: np.testing.assert_array_equal(bits(x), bits(y)), a, b)
+
+    return compare
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,64 @@
+"""Teachers killed in their training and while their predictions are written, and resumed."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+
+FLAGS = ("--method", "none", "--retrain.teachers", "gdcn", "dnn", "--train.max-epochs", 3)
+
+
+def writes(run, teacher, split):
+    """Whether the training of a teacher is over and the predictions of a split are half done."""
+    folder = run.path / "teach"
+    return (folder / f".{teacher}.{split}.npy.partial").exists()
+
+
+ENDS = {
+    "gdcn, trained": lambda run: run.in_epoch("teach/gdcn_0", 1),
+    "gdcn, training rows": lambda run: writes(run, "gdcn_0", "train"),
+    "gdcn, test rows": lambda run: writes(run, "gdcn_0", "test"),
+    "dnn, trained": lambda run: run.in_epoch("teach/dnn_0", 1),
+    "dnn, training rows": lambda run: writes(run, "dnn_0", "train"),
+}
+
+
+@pytest.fixture(scope="module")
+def taught(command, written):
+    """A run that was killed at each of `ENDS`, one in one go, and what the first one's said."""
+    run, whole = (command.folder / name for name in ("taught", "taught_at_once"))
+    said = {name: command.ended(there, *FLAGS, output=run) for name, there in ENDS.items()}
+    said["end"] = command(*FLAGS, output=run)
+    assert command.inside(*FLAGS, output=whole).returncode == 0
+    return written(run), written(whole), said
+
+
+def test_teachers_resume_after_kill_9_bit_for_bit(taught, assert_equal_trees):
+    ours, theirs, _ = taught
+    for name in ("gdcn_0", "dnn_0"):
+        for split in ("train", "test"):
+            file = f"teach/{name}.{split}.npy"
+            np.testing.assert_array_equal(np.load(ours.path / file), np.load(theirs.path / file))
+    assert ours.metrics() == theirs.metrics()
+    assert_equal_trees(ours.served(), theirs.served())
+
+
+def test_only_what_is_missing_is_done_again(taught):
+    *_, said = taught
+    assert {said[name].returncode for name in ENDS} == {-signal.SIGKILL}
+    assert said["end"].returncode == 0, said["end"].stderr
+    assert "[teach/gdcn_0] resumes at epoch" in said["gdcn, training rows"].stdout
+    assert "[teach/dnn_0] resumes at epoch" in said["dnn, training rows"].stdout
+    # trained once, and not trained on after a kill among the predictions
+    for name, teacher in (("gdcn, test rows", "gdcn_0"), ("end", "dnn_0")):
+        assert f"[teach/{teacher}] epoch" not in said[name].stdout
+    for name in ("dnn, training rows", "end"):  # the predictions of the first teacher are there
+        assert "[teach/gdcn_0]" not in said[name].stdout
+
+
+def test_nothing_half_written_is_left(taught):
+    ours, theirs, _ = taught
+    names = [{path.name for path in (run.path / "teach").iterdir()} for run in (ours, theirs)]
+    assert names[0] == names[1]
