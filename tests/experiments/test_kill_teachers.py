@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import numpy as np
 import pytest
 
-FLAGS = ("--method", "none", "--retrain.teachers", "gdcn", "dnn", "--train.max-epochs", 3)
+FLAGS = (
+    *("--method", "none", "--retrain.teachers", "gdcn", "dnn"),
+    *("--retrain.teacher-folds", 2, "--train.max-epochs", 3),
+)
 
 
 def writes(run, teacher, split):
-    """Whether the training of a teacher is over and the predictions of a split are half done."""
-    folder = run.path / "teach"
-    return (folder / f".{teacher}.{split}.npy.partial").exists()
+    """Whether a teacher has written some of its predictions, or some terms of their means."""
+    try:
+        probs = np.load(run.path / "teach" / f".{teacher}.{split}.npy.partial", mmap_mode="r")
+    except (OSError, ValueError):  # there is no file, or it has no header yet
+        return False
+    return bool(probs.any())
 
 
 ENDS = {
-    "gdcn, trained": lambda run: run.in_epoch("teach/gdcn_0", 1),
-    "gdcn, training rows": lambda run: writes(run, "gdcn_0", "train"),
-    "gdcn, test rows": lambda run: writes(run, "gdcn_0", "test"),
-    "dnn, trained": lambda run: run.in_epoch("teach/dnn_0", 1),
-    "dnn, training rows": lambda run: writes(run, "dnn_0", "train"),
+    "gdcn trained": lambda run: run.in_epoch("teach/gdcn_0/fold_1", 1),
+    "gdcn asked for training rows": lambda run: writes(run, "gdcn_0", "train"),
+    "gdcn asked for test rows": lambda run: writes(run, "gdcn_0", "test"),
+    "dnn trained": lambda run: run.in_epoch("teach/dnn_0/fold_0", 1),
+    "dnn asked for training rows": lambda run: writes(run, "dnn_0", "train"),
 }
 
 
@@ -49,13 +56,16 @@ def test_only_what_is_missing_is_done_again(taught):
     *_, said = taught
     assert {said[name].returncode for name in ENDS} == {-signal.SIGKILL}
     assert said["end"].returncode == 0, said["end"].stderr
-    assert "[teach/gdcn_0] resumes at epoch" in said["gdcn, training rows"].stdout
-    assert "[teach/dnn_0] resumes at epoch" in said["dnn, training rows"].stdout
-    # trained once, and not trained on after a kill among the predictions
-    for name, teacher in (("gdcn, test rows", "gdcn_0"), ("end", "dnn_0")):
-        assert f"[teach/{teacher}] epoch" not in said[name].stdout
-    for name in ("dnn, training rows", "end"):  # the predictions of the first teacher are there
-        assert "[teach/gdcn_0]" not in said[name].stdout
+    later = said["gdcn asked for training rows"].stdout
+    assert "[teach/gdcn_0/fold_1] resumes at epoch" in later
+    assert "[teach/gdcn_0/fold_0] epoch" not in later
+    later = said["dnn asked for training rows"].stdout
+    assert "[teach/dnn_0/fold_0] resumes at epoch" in later
+    assert "[teach/gdcn_0" not in later  # its predictions are there
+    # trained once, and not again for a kill among the predictions
+    for name in ("gdcn asked for test rows", "end"):
+        assert not re.search(r"\[teach/gdcn_0/fold_.\] epoch", said[name].stdout)
+    assert "[teach/" not in said["end"].stdout
 
 
 def test_nothing_half_written_is_left(taught):
