@@ -157,7 +157,7 @@ class Command:
     ) -> subprocess.CompletedProcess[str]:
         """Starts a run, or resumes it, and ends its process where it is `there`."""
         before = output.with_name(f"{output.name} before")
-        for _ in range(3):  # a stalled poll may miss a short stage
+        for _ in range(5):  # a stalled poll may miss a short stage
             shutil.rmtree(before, ignore_errors=True)
             if output.exists():
                 shutil.copytree(output, before)

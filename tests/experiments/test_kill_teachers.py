@@ -15,12 +15,14 @@ FLAGS = (
 
 
 def writes(run, teacher, split):
-    """Whether a teacher has written some of its predictions, or some terms of their means."""
+    """Whether a teacher has begun a file, of training rows with what a fold predicts."""
+    path = run.path / "teach" / f".{teacher}.{split}.npy.partial"
+    if split == "test":
+        return path.exists()
     try:
-        probs = np.load(run.path / "teach" / f".{teacher}.{split}.npy.partial", mmap_mode="r")
-    except (OSError, ValueError):  # there is no file, or it has no header yet
+        return bool(np.load(path, mmap_mode="r").any())
+    except (OSError, ValueError, EOFError):  # there is no file, or not all of its header yet
         return False
-    return bool(probs.any())
 
 
 ENDS = {
