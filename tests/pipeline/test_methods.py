@@ -39,7 +39,6 @@ from ihas_jax.stages import choose, retrain
 from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import pretrain_state, search, search_task, split_validation
-from ihas_jax.training.metrics import score
 
 PLAIN = Config(
     method="none",
@@ -61,11 +60,6 @@ SEARCHED = ("adafs_soft", "adafs_hard")
 
 
 @pytest.fixture(scope="module")
-def log():
-    return synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30))
-
-
-@pytest.fixture(scope="module")
 def runs(log, tmp_path_factory):
     """A finished run of each method, made when it is first asked for."""
     folder, done = tmp_path_factory.mktemp("methods"), {}
@@ -84,13 +78,9 @@ def runs(log, tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", ["none", *SEARCHED, *SELECTED])
-def test_the_bundle_predicts_what_the_metrics_say(runs, log, method):
+def test_the_bundle_predicts_what_the_metrics_say(runs, load_served, method):
     result = runs(method)
-    bundle = load_bundle(result.workdir)
-    row = result.metrics["base" if method == "none" else method]
-    found = score(log.test.labels, bundle.predict_ids(log.test.ids))
-    assert found.auc == pytest.approx(row["auc"], abs=1e-6)
-    assert found.logloss == pytest.approx(row["logloss"], abs=1e-6)
+    load_served(result, "base" if method == "none" else method)
     report = (result.workdir / "report.md").read_text()
     assert result.metrics["method"] == method and "## Training" in report
 
@@ -306,49 +296,6 @@ def test_every_expert_is_trained_and_stopped_by_its_own_rows(log, tmp_path, monk
     for name, state, expert in zip((first, second), begun, plan.experts, strict=True):
         expected = fresh_state(run, name, run.expert_model(expert)).params
         jax.tree.map(np.testing.assert_array_equal, state.params, expected)
-
-
-@pytest.mark.parametrize("removed", [None, "values", "mask"])
-def test_a_choice_is_read_back_as_it_was(tmp_path, removed):
-    rng, shape = np.random.default_rng(0), (270, 4)
-    chosen = rng.integers(2, size=shape if removed == "mask" else shape[:1]).astype(bool)
-    kept = ((0, 2), ()) * 4 + ((1,),)
-    selection = Selection(kept, **({removed: chosen} if removed else {}), scale=0.1 + 0.2)
-    choose._save(tmp_path / "choose", Plan((Expert(selection),)), 1.5)
-    plan, seconds = choose._load(tmp_path / "choose")
-    (expert,) = plan.experts
-    found = expert.selection
-    assert (found.kept, found.scale, seconds) == (kept, selection.scale, 1.5)
-    for name in ("values", "mask"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(selection, name))
-    assert (expert.name, expert.rows, expert.valid_rows, plan.centroids) == ("", None, None, None)
-
-
-def test_clusters_are_read_back_as_they_were(tmp_path):
-    rows = [np.array(part, np.int32) for part in ([0, 2], [1], [1, 3, 4], [0, 2])]
-    kept = [((0, 1), (1,)), ((), (0,))]
-    plan = Plan(
-        (
-            Expert(Selection(kept[0]), "cluster_1", *rows[:2]),
-            Expert(Selection(kept[1]), "cluster_2", *rows[2:]),
-            Expert(Selection(kept[0]), "all"),
-        ),
-        routes=(2, 0, 1),
-        reasons=("it is small", None, None),
-        centroids=np.arange(12, dtype=np.float32).reshape(3, 4) / 7,
-        shares=(0.1, 0.2 + 0.1, 0.6),
-        facts={"kmeans": [{"rows": 9, "inertia": 0.1}]},
-    )
-    choose._save(tmp_path / "choose", plan, 2.5)
-    found, seconds = choose._load(tmp_path / "choose")
-    assert seconds == 2.5
-    for name in ("routes", "reasons", "shares", "facts"):
-        assert getattr(found, name) == getattr(plan, name)
-    np.testing.assert_array_equal(found.centroids, plan.centroids)
-    for ours, theirs in zip(found.experts, plan.experts, strict=True):
-        assert (ours.name, ours.selection.kept) == (theirs.name, theirs.selection.kept)
-        np.testing.assert_array_equal(ours.rows, theirs.rows)
-        np.testing.assert_array_equal(ours.valid_rows, theirs.valid_rows)
 
 
 def test_stages_that_a_method_lacks_are_named(log, tmp_path):

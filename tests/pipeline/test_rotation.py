@@ -21,7 +21,6 @@ from ihas_jax.config import (
     TrainConfig,
 )
 from ihas_jax.config.methods import SpectralConfig
-from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
 from ihas_jax.nn.axes import Axes
@@ -34,7 +33,6 @@ from ihas_jax.stages.choose import choose
 from ihas_jax.stages.rotate import check_rotation, turned_state
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import pretrain_state, search
-from ihas_jax.training.metrics import score
 from ihas_jax.training.predict import predictor
 
 PLAIN = Config(
@@ -49,21 +47,14 @@ PLAIN = Config(
 
 
 @pytest.fixture(scope="module")
-def log():
-    return synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30))
-
-
-@pytest.fixture(scope="module")
 def rotated(log, tmp_path_factory):
     config = dataclasses.replace(PLAIN, budget=0.5)
     return config, fit(config, log, tmp_path_factory.mktemp("rotation") / "run")
 
 
-def test_what_is_scored_is_what_is_served(rotated, log):
+def test_what_is_scored_is_what_is_served(rotated, log, load_served):
     config, result = rotated
-    bundle = load_bundle(result.workdir)
-    found = score(log.test.labels, bundle.predict_ids(log.test.ids))
-    assert found.auc == pytest.approx(result.metrics["ihas"]["auc"], abs=1e-6)
+    bundle = load_served(result, "ihas")
     assert set(bundle.assign(log.test.ids)) == {0, 1}
     table = config.model.dim * sum(log.schema.sizes)
     kept = sum(
@@ -148,7 +139,7 @@ def test_cutting_nothing_starts_from_the_searched_model(log, tmp_path, cut):
     assert "| search |" in (result.workdir / "report.md").read_text()
 
 
-def test_a_model_is_cut_in_steps(log, tmp_path):
+def test_a_model_is_cut_in_steps(log, load_served, tmp_path):
     config = spectral(steps=(0.5, 0.3), kept=0.2)
     result = fit(config, log, tmp_path / "run")
     run = Run(config, log, result.workdir)
@@ -166,22 +157,18 @@ def test_a_model_is_cut_in_steps(log, tmp_path):
     assert list(curves) == ["base", "search", *cuts, "retrain"]
     for name, step in zip(cuts, found.steps, strict=True):
         assert curves[name] == step.trained.history and curves[name][0]["epoch"] == -1
-    bundle = load_bundle(result.workdir)
-    score_of = score(log.test.labels, bundle.predict_ids(log.test.ids))
-    assert score_of.auc == pytest.approx(result.metrics["spectral"]["auc"], abs=1e-6)
+    load_served(result, "spectral")
     # stopped after the first step, the second is trained as before
     shutil.rmtree(result.workdir / "search" / "cut_1")
     (again,) = search([run])
     jax.tree.map(np.testing.assert_array_equal, again.variables, found.variables)
 
 
-def test_clusters_without_gates_are_served_and_reported(log, tmp_path):
+def test_clusters_without_gates_are_served_and_reported(log, load_served, tmp_path):
     config = spectral(clusters=2, kept=0.5).having(ClusterConfig(min_rows=100))
     result = fit(config, log, tmp_path / "run")
     assert result.missing == ()
-    bundle = load_bundle(result.workdir)
-    found = score(log.test.labels, bundle.predict_ids(log.test.ids))
-    assert found.auc == pytest.approx(result.metrics["spectral"]["auc"], abs=1e-6)
+    bundle = load_served(result, "spectral")
     assert len(bundle.models) == 2 and set(bundle.assign(log.test.ids)) == {0, 1}
     report = (result.workdir / "report.md").read_text()
     assert "## Clusters" in report and "## Gates" not in report

@@ -20,7 +20,6 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
-from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
 from ihas_jax.pipeline import stages
@@ -49,11 +48,6 @@ PLAIN = Config(
 def taught(*teachers, method="none", **choices):
     retrain = RetrainConfig(teachers=teachers, **choices)
     return dataclasses.replace(PLAIN, method=method, retrain=retrain)
-
-
-@pytest.fixture(scope="module")
-def log():
-    return synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30))
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from ihas_jax.errors import InputError
 from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Plan
 from ihas_jax.selectors.selection import Selection
+from ihas_jax.stages import choose as module
 from ihas_jax.stages.choose import choose
 from ihas_jax.stages.run import Run
 
@@ -107,3 +108,46 @@ def test_a_plan_whose_arrays_are_damaged_is_made_anew(run):
         path.write_bytes(path.read_bytes()[:-9])
     plan, _ = choose(run, SEARCH)
     assert len(run.selector.asked) == 2 and plan is PLAN
+
+
+@pytest.mark.parametrize("removed", [None, "values", "mask"])
+def test_a_choice_is_read_back_as_it_was(tmp_path, removed):
+    rng, shape = np.random.default_rng(0), (270, 4)
+    chosen = rng.integers(2, size=shape if removed == "mask" else shape[:1]).astype(bool)
+    kept = ((0, 2), ()) * 4 + ((1,),)
+    selection = Selection(kept, **({removed: chosen} if removed else {}), scale=0.1 + 0.2)
+    module._save(tmp_path / "choose", Plan((Expert(selection),)), 1.5)
+    plan, seconds = module._load(tmp_path / "choose")
+    (expert,) = plan.experts
+    found = expert.selection
+    assert (found.kept, found.scale, seconds) == (kept, selection.scale, 1.5)
+    for name in ("values", "mask"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(selection, name))
+    assert (expert.name, expert.rows, expert.valid_rows, plan.centroids) == ("", None, None, None)
+
+
+def test_clusters_are_read_back_as_they_were(tmp_path):
+    rows = [np.array(part, np.int32) for part in ([0, 2], [1], [1, 3, 4], [0, 2])]
+    kept = [((0, 1), (1,)), ((), (0,))]
+    plan = Plan(
+        (
+            Expert(Selection(kept[0]), "cluster_1", *rows[:2]),
+            Expert(Selection(kept[1]), "cluster_2", *rows[2:]),
+            Expert(Selection(kept[0]), "all"),
+        ),
+        routes=(2, 0, 1),
+        reasons=("it is small", None, None),
+        centroids=np.arange(12, dtype=np.float32).reshape(3, 4) / 7,
+        shares=(0.1, 0.2 + 0.1, 0.6),
+        facts={"kmeans": [{"rows": 9, "inertia": 0.1}]},
+    )
+    module._save(tmp_path / "choose", plan, 2.5)
+    found, seconds = module._load(tmp_path / "choose")
+    assert seconds == 2.5
+    for name in ("routes", "reasons", "shares", "facts"):
+        assert getattr(found, name) == getattr(plan, name)
+    np.testing.assert_array_equal(found.centroids, plan.centroids)
+    for ours, theirs in zip(found.experts, plan.experts, strict=True):
+        assert (ours.name, ours.selection.kept) == (theirs.name, theirs.selection.kept)
+        np.testing.assert_array_equal(ours.rows, theirs.rows)
+        np.testing.assert_array_equal(ours.valid_rows, theirs.valid_rows)
