@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import null_to_nan, read_json, write_json, write_text
-from ihas_jax.flags import config_from_json, config_to_json
+from ihas_jax.flags import config_from_json, config_to_json, replaced
 from ihas_jax.names import markdown, printable
 from ihas_jax.pipeline.idle import for_method
 from ihas_jax.pipeline.parts import make_parts, require_parts
@@ -74,22 +75,35 @@ class LogComparison(Comparison):
             raise InputError(f"--data names two folders of the same name: {', '.join(names)}.")
         return {name: open_store(path) for name, path in zip(names, self.data, strict=True)}
 
-    def config_of(self, method: str) -> Config:
+    def config_of(
+        self,
+        method: str,
+        budget: float | None = None,
+        flags: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Config:
         """The config of a method with its defaults, and with the flags of the command line.
 
         The flags of --search apply to --method alone, and flags that mean nothing to another method
         are left out there, such as --budget for `none`.
 
+        Args:
+          method: the method.
+          budget: a budget in place of that of the command line.
+          flags: values of a variant of the method, by flag.
+
         Raises:
           InputError: the method is `none`, and the searched model is a teacher.
         """
-        config = dataclasses.replace(self.config, method=method)
         if method == "none":
             return full_size(self.config)
-        if method == self.config.method:
-            return config
-        search = search_of(method, self.preset or "paper")
-        return for_method(dataclasses.replace(config, search=search))
+        own = method == self.config.method
+        search = self.config.search if own else search_of(method, self.preset or "paper")
+        config = dataclasses.replace(
+            self.config, method=method, search=search, budget=budget or self.config.budget
+        )
+        for flag, value in flags.items():
+            config = replaced(config, flag, value)
+        return config if own and not flags else for_method(config)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.synthetic import SyntheticLog
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
-from ihas_jax.pipeline.fit import StageName, fit, fit_seeds
+from ihas_jax.pipeline.fit import StageName, check_choices, fit, fit_seeds
 from ihas_jax.pipeline.reuse import reuse_stages
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.progress import say
@@ -174,7 +174,7 @@ def score_logs(
       variants_of: the variants for a log and its name.
       leave_out: whether a variant that can't run, such as a method that the click model can't
         carry, is left out with a line in the log; otherwise, and for the first variant, with which
-        the others are compared, it is an error.
+        the others are compared, it is an error. What goes wrong in a run is an error always.
 
     Yields:
       The name, rows and variants of each log when its scores are complete.
@@ -187,13 +187,13 @@ def score_logs(
                 continue
             sources = {other.run: None for other in variants[:i] if other.name in scores}
             seeds = record.arguments.seed_range
-            try:
-                found = [score_variant(variant, data, folder, seed, [*sources]) for seed in seeds]
-            except InputError as error:
-                if not leave_out or i == 0:
-                    raise
-                say(f"[{name}] {variant.title} is left out: {error}")
-                continue
+            if leave_out and i > 0:
+                try:
+                    check_choices(variant.config, data)
+                except InputError as error:
+                    say(f"[{name}] {variant.title} is left out: {error}")
+                    continue
+            found = [score_variant(variant, data, folder, seed, [*sources]) for seed in seeds]
             scores[variant.name] = found
             record.save()
         yield name, data, variants

@@ -20,7 +20,7 @@ import common
 from command_line import parse
 from compare import score_logs
 from reference import full_size
-from sizes.rows import VARIANTS, Sizes, kinds_of
+from sizes.rows import Sizes, kinds_of
 from sizes.table import write
 
 from ihas_jax.config import differences
@@ -48,8 +48,9 @@ def main() -> None:
     arguments.require_pairs()
     sizes = sizes_of(arguments)
     variants = sizes.variants(arguments)
-    every = [*kinds_of(METHODS), *VARIANTS]
-    own = {k.name: differences(arguments.config, k.config(arguments)) for k in every}
+    first = sizes.budgets[0]
+    plain = dataclasses.replace(arguments.config, budget=first)
+    own = {k.name: differences(plain, k.config(arguments, first)) for k in kinds_of(METHODS)}
     record = common.Record(arguments, {"own": own})
     logs: list[str] = []
     missing: tuple[str, ...] = ()
@@ -63,12 +64,15 @@ def sizes_of(arguments: Arguments) -> Sizes:
     """What is compared.
 
     Raises:
-      InputError: --budget is given, a budget is out of range or named twice, a method or teacher is
-        unknown, or the searched model is a teacher, which each method has another one of.
+      InputError: --budget or --retrain.start is given, a budget is out of range or named twice, a
+        method or teacher is unknown, or the searched model is a teacher, which each method has
+        another one of.
     """
     config, budgets = arguments.config, arguments.budgets
     if config.budget is not None:
         raise InputError("Every method has each of --budgets; leave --budget out.")
+    if config.retrain.start is not None:
+        raise InputError("Every method has a start of its own; leave --retrain.start out.")
     if not budgets or len(set(budgets)) < len(budgets):
         raise InputError("Name at least one share as --budgets, and none of them twice.")
     for budget in budgets:

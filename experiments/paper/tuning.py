@@ -13,6 +13,7 @@ from compare import validation_score
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.flags import replaced
+from ihas_jax.pipeline.idle import for_method
 
 _SHARED: dict[str, tuple[Any, ...]] = {
     "optimizer.learning_rate": (3e-4, 1e-3, 3e-3),
@@ -47,8 +48,6 @@ _SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 """The values that a method may try, in addition to those that all share."""
 _FIELDS: dict[str, str] = {"autofield": "autofield.fields", "adafs_hard": "adafs.fields"}
-_SIZES = ("kept", "fields", "dim")
-"""The options of how much to keep, whose place a budget takes."""
 _FIELD_SHARES = (0.25, 0.5, 0.75)
 """The numbers of fields that such a method may keep, as shares of all fields."""
 _DRAWS = 50
@@ -84,7 +83,7 @@ def best_of(default: Config, data: Dataset, folder: Path, count: int) -> Config:
 def drawn(config: Config, fields: int, trial: int) -> Config:
     """A config with values drawn from those that its method may try on a log with some fields.
 
-    Under a budget the options of how much to keep have no effect, and stay as they are.
+    Options without an effect, such as how much to keep under a budget, have their defaults.
     """
     rng = np.random.Generator(np.random.Philox(key=[trial, zlib.crc32(config.method.encode())]))
     space = _SHARED | _SPACES.get(config.method, {})
@@ -94,7 +93,5 @@ def drawn(config: Config, fields: int, trial: int) -> Config:
         sizes = (round(share * config.model.dim) for share in _KEPT)
         space["uniform.dim"] = tuple(max(1, size) for size in sizes)
     for flag, values in space.items():
-        if config.budget is not None and flag.rpartition(".")[2] in _SIZES:
-            continue
         config = replaced(config, flag, values[rng.integers(len(values))])
-    return config
+    return for_method(config)

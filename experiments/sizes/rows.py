@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,6 @@ from compare import Scores, Variant
 from reference import BASE, STUDENT, TEACHER
 
 from ihas_jax.config import Config
-from ihas_jax.flags import replaced
 from ihas_jax.reporting.report import titles
 from ihas_jax.selectors.registry import METHODS
 
@@ -35,12 +33,9 @@ class Kind:
     title: str
     flags: Mapping[str, Any] = field(default_factory=dict)
 
-    def config(self, arguments: LogComparison) -> Config:
-        """The config without a budget."""
-        config = arguments.config_of(self.method)
-        for flag, value in self.flags.items():
-            config = replaced(config, flag, value)
-        return config
+    def config(self, arguments: LogComparison, budget: float) -> Config:
+        """The config at a budget."""
+        return arguments.config_of(self.method, budget, self.flags)
 
 
 TURNED = {"search.rotate": True, "retrain.start": "searched"}
@@ -126,8 +121,8 @@ class Sizes:
         rows = [Variant(key, "none", title, plain, key) for key, title in self.whole.items()]
         for budget in self.budgets:
             for kind in self.kinds:
-                config = dataclasses.replace(kind.config(arguments), budget=budget)
                 name, title = row_of(kind, budget), f"{kind.title}, {percent(budget)}"
+                config = kind.config(arguments, budget)
                 rows.append(Variant(name, name, title, config, kind.method))
         return rows
 

@@ -27,11 +27,6 @@ _ASCENDING = Bound(
 )
 
 
-_FALLING = Bound(
-    lambda shares: list(shares) == sorted(set(shares), reverse=True), "must be falling shares, not"
-)
-
-
 @dataclass(frozen=True)
 class MethodConfig:
     """The choices of a method; every field of a subclass has a default.
@@ -40,10 +35,12 @@ class MethodConfig:
       flag: what stands before the fields in flags and in JSON, such as `pep` in `--pep.kept`.
       choice: the fields that matter to `Selector.choose` alone; runs that differ in them have the
         same search.
+      amount: the fields that say how much is kept, whose place a budget takes.
     """
 
     flag: ClassVar[str]
     choice: ClassVar[tuple[str, ...]] = ()
+    amount: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
@@ -97,6 +94,7 @@ class ClusterConfig(MethodConfig):
         *("clusters", "batch_rows", "starts", "segment_rows", "max_passes", "tolerance"),
         *("majority", "min_rows", "cut", "axes"),
     )
+    amount = ("majority",)
 
     clusters: Positive[int] = 2
     """The number of clusters C; 1 is one compact model for all rows (ablation iHAS-2)."""
@@ -128,6 +126,7 @@ class AutoFieldConfig(MethodConfig):
 
     flag = "autofield"
     choice = ("fields",)
+    amount = ("fields",)
 
     weights: Literal["softmax", "gumbel"] = "gumbel"
     """The field weights in the search: with Gumbel noise, as in the paper, or plain softmax.
@@ -180,6 +179,7 @@ class PepConfig(MethodConfig):
     """PEP (Liu et al., ICLR 2021)."""
 
     flag = "pep"
+    amount = ("kept",)
 
     thresholds: Literal[
         "global", "coordinate", "value", "field", "value_coordinate", "field_coordinate"
@@ -261,6 +261,7 @@ class SsedsConfig(MethodConfig):
 
     flag = "sseds"
     choice = ("kept",)
+    amount = ("kept",)
 
     kept: Share[float] = 0.5
     """The share of the K coordinates to keep (0.1 in published ports)."""
@@ -278,74 +279,3 @@ class DimRegConfig(MethodConfig):
     """The factor of the mean gate in the regulariser; a larger factor keeps fewer coordinates."""
     slope: Positive[float] = 5.0
     """The slope of the sigmoid of the gates."""
-
-
-@dataclass(frozen=True)
-class SpectralConfig(MethodConfig):
-    """Principal axes of a trained model, cut by what they are worth."""
-
-    flag = "spectral"
-    choice = ("kept", "cut", "clusters", "by")
-
-    kept: Positive[Share[float]] = 0.25
-    """The share of the embedding table's numbers to keep."""
-    cut: Literal["numbers", "axes"] = "numbers"
-    """What is kept: single numbers of the turned table, or whole axes of fields.
-    Whole axes make the retrained table really smaller; single numbers keep more of the accuracy."""
-    steps: Annotated[tuple[Positive[Share[float]], ...], _FALLING] = ()
-    """Falling shares of the table to which the model is cut, and trained at each, before the last.
-    Every step turns what is left to new axes; by default the model is cut at once."""
-    clusters: Positive[int] = 1
-    """The number of clusters of rows; above 1 each has a model on the principal axes of its rows.
-    The options of --cluster say how they are found."""
-    by: Literal["loss", "weights"] = "loss"
-    """What an axis is worth: the rise of the log loss without it, or the variance that it adds to
-    the first layer of an MLP."""
-
-
-@dataclass(frozen=True)
-class UniformConfig(MethodConfig):
-    """The baseline of a smaller size for all fields alike."""
-
-    flag = "uniform"
-    choice = ("dim",)
-
-    dim: Positive[int | None] = None
-    """The embedding size of every field; a quarter of the model's by default."""
-
-
-@dataclass(frozen=True)
-class MixedConfig(MethodConfig):
-    """The baseline of sizes by a field's number of values (Ginart et al., ISIT 2021)."""
-
-    flag = "mixed"
-    choice = ("alpha", "kept")
-
-    alpha: NotNegative[float] = 0.3
-    """The size of a field is proportional to its number of values to the power of minus alpha."""
-    kept: Positive[Share[float]] = 0.25
-    """The share of the embedding table's numbers to keep."""
-
-
-@dataclass(frozen=True)
-class MagnitudeConfig(MethodConfig):
-    """The baseline of pruning a trained table by magnitude."""
-
-    flag = "magnitude"
-    choice = ("kept", "structured")
-
-    kept: Positive[Share[float]] = 0.25
-    """The share of the embedding table's numbers to keep."""
-    structured: bool = False
-    """Whether whole coordinates of fields are kept, by their norms, instead of single numbers."""
-
-
-@dataclass(frozen=True)
-class RandomConfig(MethodConfig):
-    """The baseline of random coordinates."""
-
-    flag = "random"
-    choice = ("kept",)
-
-    kept: Positive[Share[float]] = 0.25
-    """The share of the embedding table's numbers to keep."""

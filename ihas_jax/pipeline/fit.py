@@ -156,6 +156,13 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
         model can't carry the method, the method can't keep to the budget, or a flag would have no
         effect.
     """
+    check_choices(config, data, searched_by)
+    with track("[Data] check", sum(len(getattr(data, name).labels) for name in SPLITS)) as bar:
+        data.check(bar.advance)
+
+
+def check_choices(config: Config, data: Dataset, searched_by: ModelConfig | None = None) -> None:
+    """Checks the config of a run on some data, as `check_rows` does, without reading the rows."""
     for name in SPLITS:
         if not len(getattr(data, name).labels):
             raise InputError(
@@ -168,8 +175,6 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
     if selector := run.selector:
         selector.check(len(data.train.labels))
         check_rotation(run)
-    with track("[Data] check", sum(len(getattr(data, name).labels) for name in SPLITS)) as bar:
-        data.check(bar.advance)
 
 
 def _describe(data: Dataset) -> str:

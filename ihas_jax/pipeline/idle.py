@@ -58,6 +58,9 @@ def _of_method(config: Config) -> dict[str, str]:
         return dict(_OF_NONE)
     method = METHODS.find(config.method)
     found = dict(method.idle(config))
+    if config.budget is not None:
+        why = "--budget says how much is kept. Choose one of the two"
+        found |= {f"{kind.flag}.{name}": why for kind in method.options for name in kind.amount}
     if method.serves_searched:
         found["retrain.start"] = (
             f"--method {config.method} serves its searched model and retrains nothing. Choose "

@@ -19,8 +19,8 @@ from ihas_jax.pipeline.workdir import (
     open_run,
     read_about,
 )
-from ihas_jax.stages.choose import retrains
 from ihas_jax.stages.lessons import FOLDER as TEACH
+from ihas_jax.stages.plans import retrains
 from ihas_jax.stages.run import Run
 
 _SEARCHED = ("search", "choose")

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.config import Config
-from ihas_jax.config.methods import MagnitudeConfig
+from ihas_jax.config.shares import MagnitudeConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import EMBEDDING, Model, Variables
 from ihas_jax.models.forward import embed

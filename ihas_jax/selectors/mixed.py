@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ihas_jax.config import Config
-from ihas_jax.config.methods import MixedConfig
+from ihas_jax.config.shares import MixedConfig
 from ihas_jax.models.base import Model
 from ihas_jax.selectors.base import UNTRAINED, Recipe, Selector
 from ihas_jax.selectors.budget import fill_in_proportion, numbers_to_keep, require_room

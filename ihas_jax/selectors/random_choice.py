@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from ihas_jax.config import Config
-from ihas_jax.config.methods import RandomConfig
+from ihas_jax.config.shares import RandomConfig
 from ihas_jax.models.base import Model
 from ihas_jax.selectors.base import UNTRAINED, Recipe, Selector
 from ihas_jax.selectors.budget import fill, numbers_to_keep, require_room

@@ -22,14 +22,16 @@ from ihas_jax.config.methods import (
     AutoDimConfig,
     AutoFieldConfig,
     DimRegConfig,
-    MagnitudeConfig,
-    MixedConfig,
     OptEmbedConfig,
     OptFSConfig,
     PepConfig,
+    SsedsConfig,
+)
+from ihas_jax.config.shares import (
+    MagnitudeConfig,
+    MixedConfig,
     RandomConfig,
     SpectralConfig,
-    SsedsConfig,
     UniformConfig,
 )
 from ihas_jax.errors import InputError
@@ -172,17 +174,19 @@ def _require_options(kind: Any) -> None:
     require_name(getattr(kind, "flag", ""), f"the flag of {kind.__name__}")
     names = [f.name for f in dataclasses.fields(kind)]
     for f in dataclasses.fields(kind):
-        if f.name in ("flag", "choice"):
+        if f.name in ("flag", "choice", "amount"):
             raise InputError(
                 f"The {f.name} of {kind.__name__} must have no type, or it is a field."
             )
         if f.default is f.default_factory is dataclasses.MISSING:
             raise InputError(f"The field {f.name!r} of {kind.__name__} needs a default.")
-    if not (isinstance(kind.choice, tuple) and {*kind.choice} <= {*names}):
-        raise InputError(
-            f"The choice of {kind.__name__} must be a tuple of names of its fields, not "
-            f"{kind.choice!r}."
-        )
+    for name in ("choice", "amount"):
+        listed = getattr(kind, name)
+        if not (isinstance(listed, tuple) and {*listed} <= {*names}):
+            raise InputError(
+                f"The {name} of {kind.__name__} must be a tuple of names of its fields, not "
+                f"{listed!r}."
+            )
     default = kind()
     try:
         stored = from_json(kind, to_json(default)) == default

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from ihas_jax.config import ClusterConfig, Config
-from ihas_jax.config.methods import SpectralConfig
+from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model
 from ihas_jax.progress import say
@@ -74,11 +74,19 @@ class Spectral(Selector):
 
 
 def idle_in_spectral(config: Config) -> dict[str, str]:
-    """The options of clustering that those of the method take the place of."""
-    return {
+    """The options of clustering that those of the method take the place of, or that need clusters.
+
+    See `Method.idle`.
+    """
+    found: dict[str, str] = {}
+    if config.of(SpectralConfig).clusters == 1:
+        why = "there is one model for all rows. Choose --spectral.clusters 2 or more"
+        found = {f"cluster.{f.name}": why for f in dataclasses.fields(ClusterConfig)}
+    return found | {
         "cluster.clusters": "--spectral.clusters is the number of clusters. Choose that",
         "cluster.cut": "--spectral.cut says what is kept. Choose that",
         "cluster.axes": "each cluster has its own axes with --spectral.clusters. Choose that",
+        "cluster.majority": "--spectral.kept says how much is kept. Choose that",
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ihas_jax.config import Config
-from ihas_jax.config.methods import UniformConfig
+from ihas_jax.config.shares import UniformConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model
 from ihas_jax.nn.embedding import EmbeddingSpec

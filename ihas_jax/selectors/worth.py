@@ -100,5 +100,7 @@ def axis_gains(importance: np.ndarray, sizes: tuple[int, ...], numbers: int) -> 
     rows = np.array(sizes, np.float64)
     gains = importance * np.sqrt(rows)[:, None]
     if numbers >= rows.sum():
-        gains[np.arange(len(rows)), gains.argmax(axis=1)] += gains.sum() + rows
+        # more than all others together, and more per number than any
+        most = (gains / rows[:, None]).max() or 1.0
+        gains[np.arange(len(rows)), gains.argmax(axis=1)] += gains.sum() + rows * most
     return gains

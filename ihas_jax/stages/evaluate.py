@@ -76,7 +76,8 @@ def evaluate(
     `parameters` of the outcome counts the compact models, without what a mask removes and without
     the row that removed values share. `router_parameters` counts what routing needs in addition.
     `bytes` counts all of it, and the record of which numbers and values are kept. `table_share` is
-    the numbers that all compact models keep of the full-size embedding table, over all of its own.
+    the numbers that all compact models keep of the full-size embedding table, divided by the
+    numbers of that table.
     """
     method, metrics = run.config.method, evaluate_base(run, base).metrics
     if not plan.experts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,9 +13,10 @@ import jax.numpy as jnp
 from ihas_jax.models.base import FACTORS, Variables, fold_factors
 from ihas_jax.selectors.axes import turn
 from ihas_jax.selectors.budget import numbers_of
-from ihas_jax.selectors.plan import Expert, SearchResult
+from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages.base import fresh_state, model_task, require_selector, train_runs
+from ihas_jax.stages.plans import load_plan, save_plan
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Task, Trained
 from ihas_jax.training.steps import TrainState
@@ -59,11 +61,11 @@ def cut_in_steps(runs: Sequence[Run], searched: Sequence[Trained]) -> list[tuple
 
     The weights of a selector stay as the search left them.
     """
-    selector, models = require_selector(runs[0]), [one.variables for one in searched]
+    cuts, models = require_selector(runs[0]).recipe.cuts, [one.variables for one in searched]
     steps: list[tuple[Step, ...]] = [() for _ in runs]
-    for i, share in enumerate(selector.recipe.cuts):
+    for i, share in enumerate(cuts):
         pairs = list(zip(runs, models, strict=True))
-        experts = [selector.narrow(found_by(run, model, share)) for run, model in pairs]
+        experts = [_kept(run, i, found_by(run, model, share)) for run, model in pairs]
         begun = [
             _begin(run, f"search/cut_{i}", model, expert)
             for (run, model), expert in zip(pairs, experts, strict=True)
@@ -79,6 +81,18 @@ def cut_in_steps(runs: Sequence[Run], searched: Sequence[Trained]) -> list[tuple
             for before, expert, one in zip(steps, experts, trained, strict=True)
         ]
     return steps
+
+
+def _kept(run: Run, i: int, found: SearchResult) -> Expert:
+    """What step i keeps, which is chosen once and kept in a folder."""
+    folder = run.workdir / "search" / f"plan_{i}"
+    if (finished := load_plan(folder)) is not None:
+        (expert,) = finished[0].experts
+        return expert
+    start = time.monotonic()
+    expert = require_selector(run).narrow(found)
+    save_plan(folder, Plan((expert,)), time.monotonic() - start)
+    return expert
 
 
 def _begin(run: Run, name: str, variables: Variables, expert: Expert) -> tuple[Task, TrainState]:

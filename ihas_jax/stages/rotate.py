@@ -28,7 +28,7 @@ def check_rotation(run: Run) -> None:
     Raises:
       InputError: either is wanted and the model's embeddings can't be turned; or the search is to
         begin there, and nothing is pretrained, the method has layers that read raw coordinates, or
-        it retrains from weights of before the rotation.
+        it retrains from weights that were made before the rotation.
     """
     config, selector = run.config, run.selector
     if run.own_axes:
@@ -47,9 +47,9 @@ def check_rotation(run: Run) -> None:
         )
     if run.start.startswith("initial"):
         raise InputError(
-            f"--method {config.method} retrains from {run.start.replace('_', ' ')} of before the "
-            "rotation, whose coordinates are others. Choose --retrain.start searched or fresh, or "
-            "leave --search.rotate out."
+            f"--method {config.method} retrains from {run.start.replace('_', ' ')} that were made "
+            "before the rotation, whose coordinates are others. Choose --retrain.start searched or "
+            "fresh, or leave --search.rotate out."
         )
     check_free(run.searched_model)
 

@@ -47,12 +47,17 @@ def teach(runs: Sequence[Run], own: Mapping[str, Sequence[Speaker]]) -> list[Tau
         for name, speakers in own.items():
             if not has_predictions(run, name):
                 write_predictions(run, name, [speakers[i]], [], 0.0)
-    together = jax.default_backend() != "cpu" and runs[0].resident
+    together = _train_side_by_side(runs[0])
     trained = [teacher for teacher in teachers_of(runs[0].config) if teacher.model is not None]
     for _, same in groupby(trained, lambda t: t.model if together else t.name):
         pairs = [(run, teacher) for teacher in same for run in runs]
         _teach_together([(run, t) for run, t in pairs if not has_predictions(run, t.name)])
     return [read_lessons(run) for run in runs]
+
+
+def _train_side_by_side(run: Run) -> bool:
+    """Whether the seeds of a teacher train at once: on a CPU that is no faster."""
+    return jax.default_backend() != "cpu" and run.resident
 
 
 def check_teachers(run: Run) -> None:

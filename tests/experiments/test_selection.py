@@ -11,7 +11,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ihas_jax.config.methods import SpectralConfig
+from ihas_jax.config import ClusterConfig
+from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.errors import InputError
 
 BUDGETS = ("0.25", "0.5")
@@ -172,10 +173,22 @@ def test_rows_are_methods_and_their_variants_at_each_budget(sizes):
     assert cuts == ["numbers", "numbers", "axes", "numbers"] * 2
 
 
+def test_flags_of_the_command_line_apply_where_they_mean_something(sizes):
+    flags = ("--cluster.cut", "axes", "--cluster.min-rows", 77, "--methods", "spectral", "ihas")
+    for method in ("ihas", "spectral"):
+        arguments, found = sizes("--method", method, *flags)
+        cuts = {row.name: row.config.of(ClusterConfig).cut for row in found.variants(arguments)}
+        rows = {row.name: row.config.of(ClusterConfig) for row in found.variants(arguments)}
+        assert {cuts[f"{kind}_0.25"] for kind in IHAS} == {"axes"}
+        assert rows["spectral_two_0.25"].min_rows == 77
+        assert rows["spectral_two_0.25"].cut == "numbers"  # which --spectral.cut says
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (("--budget", 0.5), "leave --budget out"),
+        (("--retrain.start", "tables"), "leave --retrain.start out"),
         (("--budgets",), "at least one share"),
         (("--budgets", 0.5, 0.5), "none of them twice"),
         (("--budgets", 1.5), "--budget"),

@@ -89,24 +89,48 @@ def test_a_refused_method_is_left_out_alone(script, record, monkeypatch):
 
     def score(variant, data, folder, seed, sources):
         begins[variant.name] = list(sources)
-        if variant.name == "refused":
-            raise InputError("This click model can't carry it.")
         return {"auc": seed}
 
+    def check(config, data):
+        if config.method == "pep":
+            raise InputError("This click model can't carry it.")
+
     monkeypatch.setattr(compare, "score_variant", score)
+    monkeypatch.setattr(compare, "check_choices", check)
     monkeypatch.setattr(type(record), "save", lambda own: kept.append(list(own.logs["x"])))
     monkeypatch.setattr(type(record.arguments), "open_logs", lambda own: {"x": None})
-    rows = [compare.Variant(name, name, name, Config()) for name in ("base", "refused", "next")]
+    methods = {"base": "none", "refused": "pep", "next": "ihas"}
+    rows = [compare.Variant(n, n, n, Config(method=m)) for n, m in methods.items()]
     (log,) = compare.score_logs(record, lambda name, data: rows, leave_out=True)
     assert log == ("x", None, rows)
     assert record.logs == {"x": {name: [{"auc": 0}, {"auc": 1}] for name in ("base", "next")}}
     assert kept == [["base"], ["base", "next"]]
     assert begins["next"] == ["base"]
-    record.logs.clear()
-    with pytest.raises(InputError, match="can't carry"):
-        list(compare.score_logs(record, lambda name, data: rows))
-    with pytest.raises(InputError, match="can't carry"):  # without it there is no table
-        list(compare.score_logs(record, lambda name, data: rows[1:], leave_out=True))
+
+
+@pytest.mark.parametrize(
+    ("failing", "start", "leave_out"),
+    [("next", 0, True), ("base", 0, True), ("refused", 0, False), ("refused", 1, True)],
+)
+def test_what_goes_wrong_in_a_run_is_no_refusal(
+    script, record, monkeypatch, failing, start, leave_out
+):
+    """The last case is that of the first row, without which there is no table."""
+    compare = script("compare")
+
+    def score(variant, data, folder, seed, sources):
+        if variant.name == failing:
+            raise InputError("The disk is full.")
+        return {"auc": seed}
+
+    monkeypatch.setattr(compare, "score_variant", score)
+    monkeypatch.setattr(compare, "check_choices", lambda config, data: None)
+    record = record()
+    monkeypatch.setattr(type(record), "save", lambda own: None)
+    monkeypatch.setattr(type(record.arguments), "open_logs", lambda own: {"x": None})
+    rows = [compare.Variant(n, n, n, Config()) for n in ("base", "refused", "next")][start:]
+    with pytest.raises(InputError, match="disk is full"):
+        list(compare.score_logs(record, lambda name, data: rows, leave_out=leave_out))
 
 
 def test_the_table_says_which_methods_are_left_out(script, record, tmp_path):
@@ -258,8 +282,11 @@ def test_methods_of_a_table_share_the_flags_that_mean_something_to_them(record):
         plain = method in ("none", "adafs_soft")
         assert found.retrain.start == (None if plain else "searched"), method
         assert found.budget == (None if method == "none" else 0.5)
-        clusters = 2 if method == "spectral" else 3
-        assert found.of(ClusterConfig) == ClusterConfig(clusters=clusters, min_rows=50)
+        own = ClusterConfig() if method == "spectral" else ClusterConfig(clusters=3, min_rows=50)
+        assert found.of(ClusterConfig) == own
+    clustered = arguments.config_of("spectral", 0.25, {"spectral.clusters": 2})
+    check_flags(clustered)
+    assert clustered.budget == 0.25 and clustered.of(ClusterConfig) == ClusterConfig(min_rows=50)
 
 
 def test_the_ablation_without_instances_has_no_flags_of_what_its_gates_see(script):

@@ -15,7 +15,7 @@ from ihas_jax.pipeline.fit import Result, check_rows, fit, fit_seeds
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.selectors.plan import single
 from ihas_jax.selectors.selection import Selection
-from ihas_jax.stages import choose
+from ihas_jax.stages.plans import save_plan
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_every_seed_is_a_run_in_its_own_folder(config, small, tmp_path, runs):
 def test_the_model_of_another_search_comes_with_its_stages(config, small, tmp_path, runs):
     with open_run(config, small, tmp_path / "source") as source:
         (source.workdir / "search").mkdir()
-        choose._save(source.workdir / "choose", single(Selection(((0,), (), ()))), 2.0)
+        save_plan(source.workdir / "choose", single(Selection(((0,), (), ()))), 2.0)
         write_json(source.workdir / "stages.json", {"search": 1.0, "choose": 2.0})
     model = ModelConfig(name="fm", dim=2)
     other = dataclasses.replace(config, model=model)

@@ -30,6 +30,11 @@ IDLE = [
     ("spectral", {}, "cluster.clusters", 3, "Choose that"),
     ("spectral", {"budget": 0.5}, "cluster.cut", "axes", "Choose that"),
     ("spectral", {"budget": 0.5}, "cluster.axes", "own", "Choose that"),
+    ("spectral", {}, "cluster.min_rows", 7, "one model for all rows"),
+    ("spectral", {"spectral.clusters": 2}, "cluster.majority", 0.9, "Choose that"),
+    ("ihas", {"budget": 0.5}, "cluster.majority", 0.9, "--budget says how much is kept"),
+    ("pep", {"budget": 0.5}, "pep.kept", 0.7, "--budget says how much is kept"),
+    ("uniform", {"budget": 0.5}, "uniform.dim", 3, "--budget says how much is kept"),
     ("ihas", {}, "retrain.teacher_weight", 0.5, "there are no teachers"),
     ("none", {}, "retrain.teacher_mean", "log_odds", "there are no teachers"),
     ("pep", {}, "retrain.teacher_folds", 2, "no teacher is trained in folds"),
@@ -43,7 +48,8 @@ AT_WORK = [
     ("ihas", {"budget": 0.5}, "cluster.axes", "own"),
     ("ihas", {}, "gates.inputs", "unit"),
     ("ihas", {}, "search.rotate", True),
-    ("spectral", {}, "cluster.min_rows", 7),
+    ("spectral", {"spectral.clusters": 2}, "cluster.min_rows", 7),
+    ("ihas", {}, "cluster.majority", 0.9),
     ("pep", {}, "cluster.cut", "axes"),  # an option of another method of a comparison
     ("uniform", {}, "retrain.start", "searched"),
 ]

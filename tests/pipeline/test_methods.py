@@ -17,13 +17,8 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
-from ihas_jax.config.methods import (
-    AutoDimConfig,
-    OptEmbedConfig,
-    OptFSConfig,
-    PepConfig,
-    SpectralConfig,
-)
+from ihas_jax.config.methods import AutoDimConfig, OptEmbedConfig, OptFSConfig, PepConfig
+from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json

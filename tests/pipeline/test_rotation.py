@@ -20,7 +20,8 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
-from ihas_jax.config.methods import SpectralConfig
+from ihas_jax.config.methods import OptFSConfig, PepConfig, SsedsConfig
+from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
 from ihas_jax.nn.axes import Axes
@@ -123,7 +124,7 @@ def test_the_turned_state_computes_what_it_did_before(log, tmp_path):
 
 def spectral(**options):
     config = dataclasses.replace(PLAIN, method="spectral", search=SearchConfig(0))
-    config = dataclasses.replace(config, retrain=RetrainConfig())
+    config = dataclasses.replace(config, retrain=RetrainConfig(), options=())
     return config.having(SpectralConfig(**options))
 
 
@@ -204,7 +205,13 @@ def test_a_plan_with_axes_is_read_back_bit_for_bit(log, tmp_path):
     [
         ("ihas", "dnn", None, 0, "--search.pretrain-epochs is 0"),
         ("adafs_soft", "dnn", None, 1, "--method adafs_soft has layers between tables and network"),
-        ("pep", "dnn", None, 1, "retrains from initial embeddings of before the rotation"),
+        (
+            "pep",
+            "dnn",
+            None,
+            1,
+            "retrains from initial embeddings that were made before the rotation",
+        ),
         ("optembed", "dnn", None, 1, "retrains from initial"),
         ("ihas", "gdcn", None, 1, "embeddings of this click model can't be turned"),
     ],
@@ -260,7 +267,16 @@ def test_what_is_chosen_on_axes_starts_from_the_searched_model(log, tmp_path, ch
 @pytest.mark.parametrize(
     ("method", "start"), [("pep", "searched"), ("sseds", None), ("dimreg", None), ("optfs", None)]
 )
-def test_other_searches_may_begin_on_axes(log, tmp_path, method, start):
+def test_other_searches_may_begin_on_axes(log, load_served, tmp_path, method, start):
     config = dataclasses.replace(PLAIN, method=method, retrain=RetrainConfig(start=start))
-    check_rotation(Run(config, log, tmp_path))
     check_rotation(Run(replaced(config, "search.rotate", False), log, tmp_path))
+    kept = (SsedsConfig(kept=1.0), PepConfig(kept=0.9), OptFSConfig(epochs=2))
+    result = fit(config.having(*kept), log, tmp_path / "run")
+    load_served(result, method)
+    assert (result.workdir / "search" / "axes.json").exists()
+    curves = json.loads((result.workdir / "curves.json").read_text())["histories"]
+    begun = curves["retrain"][0]
+    if method == "sseds":  # all coordinates are kept, so the start is the searched model
+        assert begun["epoch"] == -1
+        best = max(epoch["auc"] for epoch in curves["search"])
+        assert begun["auc"] == pytest.approx(best, abs=1e-5)

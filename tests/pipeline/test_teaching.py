@@ -27,7 +27,8 @@ from ihas_jax.pipeline.fit import fit, fit_seeds
 from ihas_jax.pipeline.reuse import reuse_stages
 from ihas_jax.selectors.plan import ENTRIES
 from ihas_jax.serving.storage import load_bundle
-from ihas_jax.stages.base import fresh_state, model_task, train_base
+from ihas_jax.stages import teach as teach_module
+from ihas_jax.stages.base import fresh_state, model_task, train_base, train_runs
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search, searched_transform
 from ihas_jax.stages.teach import check_teachers, fold_rows
@@ -185,6 +186,31 @@ def test_a_lost_prediction_is_made_again(student, log, tmp_path):
     again = fit(config, log, tmp_path / "run")
     for name in ("base", "teacher", "student"):
         assert again.metrics[name] == result.metrics[name]
+
+
+def test_teachers_trained_side_by_side_say_what_they_say_alone(student, log, tmp_path, monkeypatch):
+    """As on an accelerator, where the seeds of a teacher are one program."""
+    config, alone = student
+    monkeypatch.setattr(teach_module, "_train_side_by_side", lambda run: True)
+    trained = []
+    monkeypatch.setattr(
+        teach_module,
+        "train_runs",
+        lambda runs, tasks, states: (
+            trained.append([task.name for task in tasks]) or train_runs(runs, tasks, states)
+        ),
+    )
+    fit(config, log, tmp_path / "run")
+    assert ["teach/dnn_0", "teach/dnn_1"] in trained
+    for name in ("dnn_0", "dnn_1"):
+        for split in ("train", "test"):
+            ours, theirs = (
+                np.load(folder / "teach" / f"{name}.{split}.npy")
+                for folder in (tmp_path / "run", alone.workdir)
+            )
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    first, second = (np.load(tmp_path / "run" / "teach" / f"dnn_{i}.test.npy") for i in (0, 1))
+    assert np.abs(first - second).max() > 1e-3
 
 
 @pytest.mark.parametrize("method", ["none", "sseds"])

@@ -14,7 +14,7 @@ from ihas_jax.pipeline.reuse import copy_stages, require_search, reuse_stages
 from ihas_jax.pipeline.workdir import fingerprint, open_run
 from ihas_jax.selectors.plan import single
 from ihas_jax.selectors.selection import Selection
-from ihas_jax.stages import choose
+from ihas_jax.stages.plans import save_plan
 
 OTHER = ModelConfig(dim=2, hidden=(3,))
 
@@ -31,7 +31,7 @@ def begin(config, data, path, *stages, searched_by=None):
             (run.workdir / name).mkdir()
             (run.workdir / name / "left").write_text(str(path.name))
         if "choose" in stages:
-            choose._save(run.workdir / "choose", single(Selection(((0,), (), ()))), 1.5)
+            save_plan(run.workdir / "choose", single(Selection(((0,), (), ()))), 1.5)
         write_json(run.workdir / "stages.json", dict.fromkeys(stages, 1.5))
     return path
 

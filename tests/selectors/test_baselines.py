@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ihas_jax.config import ModelConfig
-from ihas_jax.config.methods import MagnitudeConfig, MixedConfig, RandomConfig, UniformConfig
+from ihas_jax.config.shares import MagnitudeConfig, MixedConfig, RandomConfig, UniformConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models import MODELS, build_model

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ihas_jax.config import ClusterConfig, Config, ModelConfig
-from ihas_jax.config.methods import SpectralConfig
+from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model

@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ihas_jax.config import Config, ModelConfig
-from ihas_jax.config.methods import AutoDimConfig, MagnitudeConfig, OptEmbedConfig, PepConfig
+from ihas_jax.config.methods import AutoDimConfig, OptEmbedConfig, PepConfig
+from ihas_jax.config.shares import MagnitudeConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model

@@ -119,6 +119,12 @@ def test_options_may_be_shared_and_need_defaults():
     register_method("second", Method("Second", lambda *_: None, (Own, PepConfig)))
 
     @dataclass(frozen=True)
+    class Miscounted(MethodConfig):
+        flag = "miscounted"
+        amount = ("kep",)
+        kept: float = 0.5
+
+    @dataclass(frozen=True)
     class Bare(MethodConfig):
         flag = "bare"
         kept: float
@@ -172,6 +178,12 @@ def test_options_that_are_none_or_cannot_be_stored_are_refused():
         kept: float = 0.5
 
     @dataclass(frozen=True)
+    class Miscounted(MethodConfig):
+        flag = "miscounted"
+        amount = ("kep",)
+        kept: float = 0.5
+
+    @dataclass(frozen=True)
     class Bare(MethodConfig):
         flag = "bare"
         choice = "kept"
@@ -182,6 +194,7 @@ def test_options_that_are_none_or_cannot_be_stored_are_refused():
     wrong |= {"flag of Typed must have no type": Typed}
     wrong |= {"choice of Chosen must have no type": Chosen}
     wrong |= {"choice of Misnamed must be a tuple": Misnamed, "of its fields, not 'kept'": Bare}
+    wrong |= {"amount of Miscounted must be a tuple": Miscounted}
     for message, kind in wrong.items():
         with pytest.raises(InputError, match=message):
             register_method("own", Method("Own", lambda *_: None, (kind,)))

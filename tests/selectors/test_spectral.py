@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ihas_jax.config import ClusterConfig, Config, ModelConfig
-from ihas_jax.config.methods import SpectralConfig
+from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
@@ -18,6 +18,7 @@ from ihas_jax.models.base import EMBEDDING
 from ihas_jax.models.forward import init_model
 from ihas_jax.nn.axes import moments, single_precision, turn_table, worth_of_numbers
 from ihas_jax.selectors.axes import count_values, find_axes
+from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.selection import select_numbers
 from ihas_jax.selectors.spectral import Spectral, build_spectral
@@ -116,6 +117,20 @@ def test_the_first_axis_of_every_field_goes_first_where_there_is_room(numbers):
         np.testing.assert_allclose(gains[:, 1:], rooted[:, 1:])
         # even per number every first one comes before all others
         assert (gains[:, 0] / SIZES).min() > (gains[:, 1:] / np.array(SIZES)[:, None]).max()
+
+
+@pytest.mark.parametrize(
+    ("importance", "sizes"),
+    [
+        ([[9, 8], [9, 0.1]], (4, 100_000)),
+        ([[9] + [8] * 15, [9] + [0] * 15, [1] + [0] * 15], (7, 6040, 3706)),
+        ([[0, 0], [0, 0]], (3, 9)),
+    ],
+)
+def test_a_small_field_with_good_axes_does_not_take_the_first_one_of_another(importance, sizes):
+    budget = sum(sizes)  # exactly the first axes
+    kept = fill(axis_gains(np.array(importance, float), sizes, budget), sizes, budget)
+    assert kept == ((0,),) * len(sizes)
 
 
 def test_a_model_that_can_not_be_turned_keeps_its_coordinates(found, caplog):

@@ -13,8 +13,8 @@ import pytest
 from ihas_jax.errors import InputError
 from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Plan
 from ihas_jax.selectors.selection import Selection
-from ihas_jax.stages import choose as module
 from ihas_jax.stages.choose import choose
+from ihas_jax.stages.plans import load_plan, save_plan
 from ihas_jax.stages.run import Run
 
 SEARCH = SimpleNamespace(variables="searched")
@@ -102,6 +102,13 @@ def test_a_plan_is_made_once_and_read_back(run):
         np.testing.assert_array_equal(ours.valid_rows, theirs.valid_rows)
 
 
+def test_a_fact_can_not_take_the_place_of_the_scores(run):
+    run.selector.choose = lambda found: dataclasses.replace(PLAN, facts={"ihas": 1.0})
+    with pytest.raises(InputError, match=r"Plan\.facts can't have the entry 'ihas'"):
+        choose(run, SEARCH)
+    assert not (run.workdir / "choose").exists()
+
+
 def test_a_plan_whose_arrays_are_damaged_is_made_anew(run):
     choose(run, SEARCH)
     for path in (run.workdir / "choose" / "arrays").rglob("d/*"):
@@ -116,8 +123,8 @@ def test_a_choice_is_read_back_as_it_was(tmp_path, removed):
     chosen = rng.integers(2, size=shape if removed == "mask" else shape[:1]).astype(bool)
     kept = ((0, 2), ()) * 4 + ((1,),)
     selection = Selection(kept, **({removed: chosen} if removed else {}), scale=0.1 + 0.2)
-    module._save(tmp_path / "choose", Plan((Expert(selection),)), 1.5)
-    plan, seconds = module._load(tmp_path / "choose")
+    save_plan(tmp_path / "choose", Plan((Expert(selection),)), 1.5)
+    plan, seconds = load_plan(tmp_path / "choose")
     (expert,) = plan.experts
     found = expert.selection
     assert (found.kept, found.scale, seconds) == (kept, selection.scale, 1.5)
@@ -141,8 +148,8 @@ def test_clusters_are_read_back_as_they_were(tmp_path):
         shares=(0.1, 0.2 + 0.1, 0.6),
         facts={"kmeans": [{"rows": 9, "inertia": 0.1}]},
     )
-    module._save(tmp_path / "choose", plan, 2.5)
-    found, seconds = module._load(tmp_path / "choose")
+    save_plan(tmp_path / "choose", plan, 2.5)
+    found, seconds = load_plan(tmp_path / "choose")
     assert seconds == 2.5
     for name in ("routes", "reasons", "shares", "facts"):
         assert getattr(found, name) == getattr(plan, name)
