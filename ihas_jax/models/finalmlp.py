@@ -62,7 +62,7 @@ class FinalMLP(Network):
 
     @nn.nowrap
     def readings(self, params: Params) -> np.ndarray:
-        """The weights of both first layers, each behind its gates."""
+        """The weights of both first layers, each after its gates."""
         merged = with_leaves(params[NETWORK], merge_gates(params[NETWORK]))
         layers = [reading(merged, f"{name}/hidden_0", self.embedding) for name in _STREAMS]
         return np.concatenate(layers, axis=2)
