@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from reference import full_size
 
-from ihas_jax.config import Config
+from ihas_jax.config import Config, differences
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError
@@ -24,6 +24,7 @@ from ihas_jax.flags import config_from_json, config_to_json, replaced
 from ihas_jax.names import markdown, printable
 from ihas_jax.pipeline.idle import for_method
 from ihas_jax.pipeline.parts import make_parts, require_parts
+from ihas_jax.pipeline.workdir import fingerprint
 from ihas_jax.presets import search_of
 from ihas_jax.reporting.comparison import Gain, auc_spread, paired_gain, spread
 from ihas_jax.reporting.drawing import FigureNames, save_figure
@@ -113,32 +114,60 @@ class Record:
     Attributes:
       arguments: the flags of the comparison.
       identity: everything else that the scores depend on, by name, as JSON.
-      logs: the scores by log; at first those of the file, or none if flags or `identity` differ
-        from those of the file.
+      logs: the scores by log; at first those of the file.
+      data: what tells the rows of each log from others.
     """
 
     arguments: LogComparison
     identity: Mapping[str, Any] = field(default_factory=dict)
     logs: dict[str, Any] = field(init=False)
+    data: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        path = Path(f"{self.arguments.results}.json")
+        """Raises: InputError: the file holds scores of other flags."""
+        path = self._path
         found = read_json(path) if path.exists() else {}
-        wanted = {"seeds": self.arguments.seeds, **self.identity}
-        same = all(found.get(name) == value for name, value in wanted.items())
-        same = same and config_from_json(found["config"]) == self.arguments.config
-        self.logs = null_to_nan(found["logs"]) if same else {}
+        self.logs, self.data = null_to_nan(found.get("logs", {})), found.get("data", {})
+        if found:
+            wanted = {"seeds": self.arguments.seeds, **self.identity}
+            other = [name for name, value in wanted.items() if found.get(name) != value]
+            other += differences(config_from_json(found["config"]), self.arguments.config)
+            if other:
+                raise InputError(
+                    f"{path} holds scores of another comparison, which differs in "
+                    f"{'; '.join(other)}. Choose another --results, or delete the file."
+                )
+
+    @property
+    def _path(self) -> Path:
+        return Path(f"{self.arguments.results}.json")
+
+    def scores_of(self, name: str, data: Dataset) -> dict[str, Any]:
+        """The scores of a log so far, which may be added to.
+
+        Raises:
+          InputError: the file holds scores of another log of the same name.
+        """
+        own = fingerprint(data)
+        if self.data.setdefault(name, own) != own:
+            raise InputError(
+                f"{self._path} holds scores of another log {name} ({self.data[name]}; this one has "
+                f"{own}). Choose another --results, or delete the file."
+            )
+        scores: dict[str, Any] = self.logs.setdefault(name, {})
+        return scores
 
     @property
     def content(self) -> dict[str, Any]:
         """The content of the file."""
         config = config_to_json(self.arguments.config)
-        return {"logs": self.logs, "seeds": self.arguments.seeds, "config": config, **self.identity}
+        about = {"seeds": self.arguments.seeds, "config": config, "data": self.data}
+        return {"logs": self.logs, **about, **self.identity}
 
     def save(self) -> None:
         """Writes the scores so far."""
         self.arguments.results.parent.mkdir(parents=True, exist_ok=True)
-        write_json(Path(f"{self.arguments.results}.json"), self.content)
+        write_json(self._path, self.content)
 
 
 def write_results(

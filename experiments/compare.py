@@ -180,7 +180,7 @@ def score_logs(
       The name, rows and variants of each log when its scores are complete.
     """
     for name, data in record.arguments.open_logs().items():
-        folder, scores = record.arguments.output / name, record.logs.setdefault(name, {})
+        folder, scores = record.arguments.output / name, record.scores_of(name, data)
         variants = variants_of(name, data)
         for i, variant in enumerate(variants):
             if variant.name in scores:

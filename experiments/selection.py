@@ -13,6 +13,7 @@ if __name__ == "__main__":
     catch_interrupts()  # importing what follows takes seconds
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +21,12 @@ import common
 from command_line import parse
 from compare import score_logs
 from reference import full_size
-from sizes.rows import Sizes, kinds_of
+from sizes.rows import Kind, Sizes, kinds_of
 from sizes.table import write
 
-from ihas_jax.config import differences
+from ihas_jax.config import Config, differences
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.flags import value_of
 from ihas_jax.selectors.registry import METHODS
 
 TEACHERS = ("dnn:2", "gdcn")
@@ -65,8 +67,8 @@ def sizes_of(arguments: Arguments) -> Sizes:
 
     Raises:
       InputError: --budget or --retrain.start is given, a budget is out of range or named twice, a
-        method or teacher is unknown, or the searched model is a teacher, which each method has
-        another one of.
+        flag says how much is kept or makes a row another one, a method or teacher is unknown, or
+        the searched model is a teacher, which each method has another one of.
     """
     config, budgets = arguments.config, arguments.budgets
     if config.budget is not None:
@@ -76,9 +78,30 @@ def sizes_of(arguments: Arguments) -> Sizes:
     if not budgets or len(set(budgets)) < len(budgets):
         raise InputError("Name at least one share as --budgets, and none of them twice.")
     for budget in budgets:
-        dataclasses.replace(config, budget=budget)  # raises an error if it is out of range
+        if not 0 < budget <= 1:
+            raise InputError(f"--budgets {budget} must be a share above 0 and at most 1.")
+    kinds = kinds_of(arguments.methods)
+    _check_rows_differ(arguments, kinds)
     taught = bool(full_size(config).retrain.teachers)
-    return Sizes(kinds_of(arguments.methods), tuple(sorted(budgets)), taught)
+    return Sizes(kinds, tuple(sorted(budgets)), taught)
+
+
+def _check_rows_differ(arguments: Arguments, kinds: Sequence[Kind]) -> None:
+    """Raises: InputError: a flag makes a row another one, or says how much is kept."""
+    for kind in kinds:
+        for option in METHODS.find(kind.method).options:
+            for name in option.amount:
+                flag = f"{option.flag}.{name}"
+                if value_of(arguments.config, flag) != value_of(Config(), flag):
+                    raise InputError(
+                        f"Every row has a budget of its own; leave --{flag.replace('_', '-')} out."
+                    )
+        for flag, value in kind.flags.items():
+            if value_of(arguments.config, flag) == value != value_of(Config(), flag):
+                name = flag.replace("_", "-")
+                raise InputError(
+                    f"--{name} {value} is a row of its own, {kind.title}; leave --{name} out."
+                )
 
 
 if __name__ == "__main__":

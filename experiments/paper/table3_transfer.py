@@ -72,7 +72,7 @@ def main() -> None:
     record = common.Record(arguments, identity)
     missing: tuple[str, ...] = ()
     for name, data in arguments.open_logs().items():
-        models = record.logs.setdefault(name, {})
+        models = record.scores_of(name, data)
         for model in models_of(arguments, data):
             if model not in models:
                 models[model] = score_model(arguments, data, name, model, adafs)

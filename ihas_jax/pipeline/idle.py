@@ -8,7 +8,7 @@ from ihas_jax.config import Config
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced, value_of
 from ihas_jax.selectors.registry import METHODS
-from ihas_jax.stages.teachers import BASE, SEARCH
+from ihas_jax.stages.teachers import BASE, SEARCH, teachers_of
 
 Reasons = Mapping[str, str]
 """Why flags would have no effect, and what to do, by flag."""
@@ -76,6 +76,8 @@ def _of_teachers(config: Config) -> dict[str, str]:
     if not teachers:
         why = "there are no teachers. Name some as --retrain.teachers"
         found |= {"retrain.teacher_weight": why, "retrain.teacher_mean": why}
+    elif len(teachers_of(config)) == 1:
+        found["retrain.teacher_mean"] = "there is one teacher. Name more as --retrain.teachers"
     if {*teachers} <= {BASE, SEARCH}:
         found["retrain.teacher_folds"] = (
             "no teacher is trained in folds. Name a click model as one of --retrain.teachers"

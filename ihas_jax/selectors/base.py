@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from ihas_jax.config import AdamConfig
+from ihas_jax.config import AdamConfig, Config
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Params, Stats, Variables
 from ihas_jax.models.forward import Lookup, Transformed
@@ -72,6 +72,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is none of those that the field may have."""
+        falling = sorted({*self.cuts}, reverse=True)
+        if list(self.cuts) != falling or not all(0 < share <= 1 for share in self.cuts):
+            raise InputError(
+                f"Recipe.cuts must be falling shares above 0 and at most 1, not {self.cuts}."
+            )
         for name, hint in get_type_hints(Recipe).items():
             value, known = getattr(self, name), get_args(hint)
             if get_origin(hint) is Literal and value not in known:
@@ -80,6 +85,18 @@ class Recipe:
 
 UNTRAINED = Recipe(gate_batches="never", epochs=0)
 """The recipe of methods that choose without any training before."""
+
+
+def idle_untrained(config: Config) -> dict[str, str]:
+    """The flags without effect where such a method pretrains nothing; see `Method.idle`."""
+    if config.search.pretrain_epochs:
+        return {}
+    return {
+        "retrain.start": (
+            f"--method {config.method} has no searched model. Choose --search.pretrain-epochs 1 or "
+            "more"
+        )
+    }
 
 
 class Selector(ABC):
@@ -119,9 +136,17 @@ class Selector(ABC):
         """What a step of `recipe.cuts` leaves: a choice for all rows, within `found.budget`.
 
         By default it is the choice of `choose`, where that is one for all rows.
+
+        Raises:
+          InputError: it is not.
         """
-        (expert,) = self.choose(found).experts
-        return expert
+        experts = self.choose(found).experts
+        if len(experts) != 1:
+            raise InputError(
+                f"The choice of {type(self).__name__} has {len(experts)} models, and a step of "
+                "Recipe.cuts needs one for all rows: give the selector a method narrow(found)."
+            )
+        return experts[0]
 
     def pretrain(self, weights: Weights, lookup: Lookup, key: Array | None) -> Transformed:
         """The embeddings before the search, with nothing selected; without a key, for evaluation.

@@ -40,7 +40,7 @@ from ihas_jax.registry import Registry, require_name
 from ihas_jax.selectors.adafs import build_adafs_hard, build_adafs_soft
 from ihas_jax.selectors.autodim import build_autodim
 from ihas_jax.selectors.autofield import build_autofield
-from ihas_jax.selectors.base import Selector
+from ihas_jax.selectors.base import Selector, idle_untrained
 from ihas_jax.selectors.bernoulli import build_bernoulli, idle_in_gates
 from ihas_jax.selectors.budget import require_room
 from ihas_jax.selectors.dimreg import build_dimreg
@@ -116,10 +116,14 @@ METHODS: Registry[Method] = Registry(
             *("Spectral", build_spectral, (SpectralConfig, ClusterConfig), _AT_ONCE),
             idle=idle_in_spectral,
         ),
-        "uniform": Method("Uniform size", build_uniform, (UniformConfig,), _AT_ONCE),
-        "mixed": Method("Mixed sizes", build_mixed, (MixedConfig,), _AT_ONCE),
+        "uniform": Method(
+            *("Uniform size", build_uniform, (UniformConfig,), _AT_ONCE), idle=idle_untrained
+        ),
+        "mixed": Method(
+            *("Mixed sizes", build_mixed, (MixedConfig,), _AT_ONCE), idle=idle_untrained
+        ),
         "magnitude": Method("Magnitude", build_magnitude, (MagnitudeConfig,), _AT_ONCE),
-        "random": Method("Random", build_random, (RandomConfig,), _AT_ONCE),
+        "random": Method(*("Random", build_random, (RandomConfig,), _AT_ONCE), idle=idle_untrained),
         "ihas": Method("iHAS", build_bernoulli, (GateConfig, ClusterConfig), idle=idle_in_gates),
     },
     others=("none",),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ihas_jax.errors import InputError
 from ihas_jax.models.base import FACTORS, Variables, fold_factors
 from ihas_jax.selectors.axes import turn
 from ihas_jax.selectors.budget import numbers_of
@@ -84,13 +85,24 @@ def cut_in_steps(runs: Sequence[Run], searched: Sequence[Trained]) -> list[tuple
 
 
 def _kept(run: Run, i: int, found: SearchResult) -> Expert:
-    """What step i keeps, which is chosen once and kept in a folder."""
+    """What step i keeps, which is chosen once and kept in a folder.
+
+    Raises:
+      InputError: it is more than the share of the step.
+    """
     folder = run.workdir / "search" / f"plan_{i}"
     if (finished := load_plan(folder)) is not None:
         (expert,) = finished[0].experts
         return expert
     start = time.monotonic()
     expert = require_selector(run).narrow(found)
+    kept = expert.selection.parameters(found.model.embedding)
+    if found.budget is not None and kept > found.budget:
+        raise InputError(
+            f"A step of --method {run.config.method} keeps {kept:,} numbers of the embedding "
+            f"table, more than the {found.budget:,} of its share: narrow() must keep no more than "
+            "found.budget."
+        )
     save_plan(folder, Plan((expert,)), time.monotonic() - start)
     return expert
 

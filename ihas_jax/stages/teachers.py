@@ -13,6 +13,7 @@ BASE, SEARCH = "base", "search"
 """Teachers that a run trains anyway: its full-size model and its searched model."""
 _PAIRWISE = ("ffm", "fnfm")
 _PAIRWISE_DIM = 4
+_MOST_SEEDS = 100
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ def teachers_of(config: Config) -> tuple[Teacher, ...]:
                 f"--retrain.teachers {entry} needs a number of seeds after the colon, from 1 on."
             )
         seeds[name] += int(number or 1)
+        if seeds[name] > _MOST_SEEDS:
+            raise InputError(
+                f"--retrain.teachers {entry} makes {seeds[name]} teachers of {name}; choose at "
+                f"most {_MOST_SEEDS}."
+            )
     if twice := [name for name in (BASE, SEARCH) if seeds[name] > 1]:
         raise InputError(f"--retrain.teachers names {twice[0]} twice; a run has only one.")
     if config.method == "none" and seeds[SEARCH]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ihas_jax.config import ClusterConfig, Config, GateConfig, RetrainConfig, SearchConfig
+from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
 from ihas_jax.flags import config_to_json, replaced
@@ -83,7 +84,7 @@ def record(script, tmp_path):
     return make
 
 
-def test_a_refused_method_is_left_out_alone(script, record, monkeypatch):
+def test_a_refused_method_is_left_out_alone(script, record, small, monkeypatch):
     compare, begins, kept = script("compare"), {}, []
     record = record(seeds=2)
 
@@ -98,11 +99,11 @@ def test_a_refused_method_is_left_out_alone(script, record, monkeypatch):
     monkeypatch.setattr(compare, "score_variant", score)
     monkeypatch.setattr(compare, "check_choices", check)
     monkeypatch.setattr(type(record), "save", lambda own: kept.append(list(own.logs["x"])))
-    monkeypatch.setattr(type(record.arguments), "open_logs", lambda own: {"x": None})
+    monkeypatch.setattr(type(record.arguments), "open_logs", lambda own: {"x": small})
     methods = {"base": "none", "refused": "pep", "next": "ihas"}
     rows = [compare.Variant(n, n, n, Config(method=m)) for n, m in methods.items()]
     (log,) = compare.score_logs(record, lambda name, data: rows, leave_out=True)
-    assert log == ("x", None, rows)
+    assert log == ("x", small, rows)
     assert record.logs == {"x": {name: [{"auc": 0}, {"auc": 1}] for name in ("base", "next")}}
     assert kept == [["base"], ["base", "next"]]
     assert begins["next"] == ["base"]
@@ -113,7 +114,7 @@ def test_a_refused_method_is_left_out_alone(script, record, monkeypatch):
     [("next", 0, True), ("base", 0, True), ("refused", 0, False), ("refused", 1, True)],
 )
 def test_what_goes_wrong_in_a_run_is_no_refusal(
-    script, record, monkeypatch, failing, start, leave_out
+    script, record, small, monkeypatch, failing, start, leave_out
 ):
     """The last case is that of the first row, without which there is no table."""
     compare = script("compare")
@@ -127,7 +128,7 @@ def test_what_goes_wrong_in_a_run_is_no_refusal(
     monkeypatch.setattr(compare, "check_choices", lambda config, data: None)
     record = record()
     monkeypatch.setattr(type(record), "save", lambda own: None)
-    monkeypatch.setattr(type(record.arguments), "open_logs", lambda own: {"x": None})
+    monkeypatch.setattr(type(record.arguments), "open_logs", lambda own: {"x": small})
     rows = [compare.Variant(n, n, n, Config()) for n in ("base", "refused", "next")][start:]
     with pytest.raises(InputError, match="disk is full"):
         list(compare.score_logs(record, lambda name, data: rows, leave_out=leave_out))
@@ -143,19 +144,35 @@ def test_the_table_says_which_methods_are_left_out(script, record, tmp_path):
     assert "explains: Refused.\n" in (tmp_path / "table.md").read_text()
 
 
-def test_scores_of_other_defaults_are_no_scores_to_go_on_from(record, tmp_path):
+def test_scores_of_another_comparison_are_neither_used_nor_lost(record, tmp_path):
     content = {
         "seeds": 2,
         "config": config_to_json(Config()),
         "own": {"pep": ["a"]},
         "logs": {"x": {}},
     }
-    (tmp_path / "table.json").write_text(json.dumps(content))
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(content))
     assert record({"own": {"pep": ["a"]}}).logs == record().logs == {"x": {}}
-    assert record({"own": {"pep": ["b"]}}).logs == {}
-    assert record(config=Config(seed=1)).logs == {}
-    assert record(seeds=3).logs == {}
+    for wrong, words in (
+        ({"identity": {"own": {"pep": ["b"]}}}, "differs in own"),
+        ({"config": Config(seed=1)}, "seed: 0 -> 1"),
+        ({"seeds": 3}, "differs in seeds"),
+    ):
+        with pytest.raises(InputError, match=rf"table.json holds .* {words}.* another --results"):
+            record(**wrong)
+    assert json.loads(path.read_text()) == content
     assert record(results=tmp_path / "none").logs == {}
+
+
+def test_scores_of_another_log_of_the_same_name_are_no_scores_of_this_one(record, small):
+    first = record()
+    first.scores_of("x", small)["base"] = [{"auc": 0.5}]
+    first.save()
+    assert record().scores_of("x", small) == {"base": [{"auc": 0.5}]}
+    other = dataclasses.replace(small, valid=Split(small.valid.ids[1:], small.valid.labels[1:]))
+    with pytest.raises(InputError, match=r"scores of another log x .* another --results"):
+        record().scores_of("x", other)
 
 
 def test_a_method_far_below_the_best_leaves_the_others_room(script):

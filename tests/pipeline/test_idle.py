@@ -14,6 +14,7 @@ from ihas_jax.pipeline.idle import check_flags, for_method
 from ihas_jax.selectors.registry import METHODS, Method, register_method
 
 TAUGHT = {"retrain.teachers": ("lr",)}
+AT_ONCE = {"search.pretrain_epochs": 0}
 STEADY = {"gates.instance_wise": False}
 IDLE = [
     ("none", {}, "budget", 0.5, "--method none keeps the whole table"),
@@ -39,6 +40,10 @@ IDLE = [
     ("none", {}, "retrain.teacher_mean", "log_odds", "there are no teachers"),
     ("pep", {}, "retrain.teacher_folds", 2, "no teacher is trained in folds"),
     (*("pep", {"retrain.teachers": ("base",)}), "retrain.teacher_folds", 2, "in folds"),
+    ("none", TAUGHT, "retrain.teacher_mean", "log_odds", "there is one teacher"),
+    ("uniform", AT_ONCE, "retrain.start", "searched", "--method uniform has no searched model"),
+    ("mixed", AT_ONCE, "retrain.start", "tables", "has no searched model"),
+    ("random", AT_ONCE, "retrain.start", "fresh", "has no searched model"),
 ]
 AT_WORK = [
     ("none", TAUGHT, "retrain.teacher_weight", 0.5),

@@ -10,9 +10,10 @@ import pytest
 
 from ihas_jax.config import Config, ModelConfig, SearchConfig, TrainConfig
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
+from ihas_jax.errors import InputError
 from ihas_jax.models.forward import Transformed
 from ihas_jax.selectors.base import Recipe, Selector, Weights, weights_of
-from ihas_jax.selectors.plan import single
+from ihas_jax.selectors.plan import SERVE_SEARCHED, single
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages.choose import choose
 from ihas_jax.stages.run import Run
@@ -76,3 +77,23 @@ def test_gates_stay_as_the_search_left_them(run):
     assert not kept[:, 2:].any() and np.count_nonzero(kept) == table // 2
     assert step.trained.history[0]["epoch"] == -1
     assert np.abs(kept[:, :2] / whole[:, :2] - 2).max() < 1  # the start has the scale
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        (SERVE_SEARCHED, "has 0 models, .* a method narrow"),
+        (single(Selection(((0, 1, 2, 3),) * 4)), "keeps .* more than the .* of its share"),
+    ],
+)
+def test_a_step_needs_one_choice_within_its_share(run, monkeypatch, chosen, words):
+    monkeypatch.setattr(Scaled, "choose", lambda self, found: chosen)
+    with pytest.raises(InputError, match=words):
+        search([run])
+    assert not (run.workdir / "search" / "plan_0").exists()
+
+
+@pytest.mark.parametrize("cuts", [(0.3, 0.5), (1.5,), (0.5, 0.5), (0.5, 0.0)])
+def test_cuts_are_falling_shares(cuts):
+    with pytest.raises(InputError, match=r"Recipe\.cuts must be falling shares"):
+        Recipe("never", cuts=cuts)
