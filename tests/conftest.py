@@ -7,6 +7,11 @@ from importlib.metadata import version
 # workers share the cores already: threads of K-means that wait for each other take them all
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+# and so do XLA's: each worker, and the processes that it starts, has a core to itself
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+if WORKER and hasattr(os, "sched_setaffinity"):
+    CORES = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {CORES[int(WORKER) % len(CORES)]})
 # a tiny program takes longer to compile well than to run, here and in the processes of tests
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
 USERS = {"xla_backend_optimization_level": 3}
