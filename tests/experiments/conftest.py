@@ -21,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from ihas_jax.config import Config
 from ihas_jax.data.store import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.progress import console
@@ -267,3 +268,16 @@ def finished(command):
     done = command(output=output)
     assert done.returncode == 0, done.stderr
     return output, done
+
+
+@pytest.fixture
+def record(script, tmp_path):
+    """Makes the record of a comparison that writes to table.json, .md and .png."""
+
+    def make(identity=(), **changed):
+        common = script("common")
+        places = {"output": tmp_path / "runs", "results": tmp_path / "table"}
+        flags = {"config": Config(), "seeds": 2, **places, **changed}
+        return common.Record(common.LogComparison(**flags), dict(identity))
+
+    return make

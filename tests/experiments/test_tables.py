@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ihas_jax.config import ClusterConfig, Config, GateConfig, RetrainConfig, SearchConfig
-from ihas_jax.data.dataset import Split
-from ihas_jax.errors import InputError
+from ihas_jax.config import Config, RetrainConfig
 from ihas_jax.files import write_json
-from ihas_jax.flags import config_to_json, replaced
-from ihas_jax.pipeline.idle import check_flags
 from ihas_jax.pipeline.parts import require_parts
 from ihas_jax.reporting.comparison import paired_gain, spread
 
@@ -71,69 +66,6 @@ def test_the_table_compares_with_base_and_best_beside_the_papers_numbers(table2)
     assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.fixture
-def record(script, tmp_path):
-    """Makes the record of a comparison that writes to table.json, .md and .png."""
-
-    def make(identity=(), **changed):
-        common = script("common")
-        places = {"output": tmp_path / "runs", "results": tmp_path / "table"}
-        flags = {"config": Config(), "seeds": 2, **places, **changed}
-        return common.Record(common.LogComparison(**flags), dict(identity))
-
-    return make
-
-
-def test_a_refused_method_is_left_out_alone(script, record, small, monkeypatch):
-    compare, begins, kept = script("compare"), {}, []
-    record = record(seeds=2)
-
-    def score(variant, data, folder, seed, sources):
-        begins[variant.name] = list(sources)
-        return {"auc": seed}
-
-    def check(config, data):
-        if config.method == "pep":
-            raise InputError("This click model can't carry it.")
-
-    monkeypatch.setattr(compare, "score_variant", score)
-    monkeypatch.setattr(compare, "check_choices", check)
-    monkeypatch.setattr(type(record), "save", lambda own: kept.append(list(own.logs["x"])))
-    monkeypatch.setattr(type(record.arguments), "open_logs", lambda own: {"x": small})
-    methods = {"base": "none", "refused": "pep", "next": "ihas"}
-    rows = [compare.Variant(n, n, n, Config(method=m)) for n, m in methods.items()]
-    (log,) = compare.score_logs(record, lambda name, data: rows, leave_out=True)
-    assert log == ("x", small, rows)
-    assert record.logs == {"x": {name: [{"auc": 0}, {"auc": 1}] for name in ("base", "next")}}
-    assert kept == [["base"], ["base", "next"]]
-    assert begins["next"] == ["base"]
-
-
-@pytest.mark.parametrize(
-    ("failing", "start", "leave_out"),
-    [("next", 0, True), ("base", 0, True), ("refused", 0, False), ("refused", 1, True)],
-)
-def test_what_goes_wrong_in_a_run_is_no_refusal(
-    script, record, small, monkeypatch, failing, start, leave_out
-):
-    """The last case is that of the first row, without which there is no table."""
-    compare = script("compare")
-
-    def score(variant, data, folder, seed, sources):
-        if variant.name == failing:
-            raise InputError("The disk is full.")
-        return {"auc": seed}
-
-    monkeypatch.setattr(compare, "score_variant", score)
-    monkeypatch.setattr(compare, "check_choices", lambda config, data: None)
-    record = record()
-    monkeypatch.setattr(type(record), "save", lambda own: None)
-    monkeypatch.setattr(type(record.arguments), "open_logs", lambda own: {"x": small})
-    rows = [compare.Variant(n, n, n, Config()) for n in ("base", "refused", "next")][start:]
-    with pytest.raises(InputError, match="disk is full"):
-        list(compare.score_logs(record, lambda name, data: rows, leave_out=leave_out))
-
-
 def test_the_table_says_which_methods_are_left_out(script, record, tmp_path):
     variant, names = script("compare").Variant, ("base", "refused")
     rows = [variant(name, name, name.title(), Config(), name, {}) for name in names]
@@ -142,37 +74,6 @@ def test_the_table_says_which_methods_are_left_out(script, record, tmp_path):
     record.logs["x"] = {"base": [{"auc": auc, "logloss": 0.4, **sizes} for auc in (0.7, 0.8)]}
     script("rendering").write(record, "Table", rows, {"x": {"base": 1.0}}, "")
     assert "explains: Refused.\n" in (tmp_path / "table.md").read_text()
-
-
-def test_scores_of_another_comparison_are_neither_used_nor_lost(record, tmp_path):
-    content = {
-        "seeds": 2,
-        "config": config_to_json(Config()),
-        "own": {"pep": ["a"]},
-        "logs": {"x": {}},
-    }
-    path = tmp_path / "table.json"
-    path.write_text(json.dumps(content))
-    assert record({"own": {"pep": ["a"]}}).logs == record().logs == {"x": {}}
-    for wrong, words in (
-        ({"identity": {"own": {"pep": ["b"]}}}, "differs in own"),
-        ({"config": Config(seed=1)}, "seed: 0 -> 1"),
-        ({"seeds": 3}, "differs in seeds"),
-    ):
-        with pytest.raises(InputError, match=rf"table.json holds .* {words}.* another --results"):
-            record(**wrong)
-    assert json.loads(path.read_text()) == content
-    assert record(results=tmp_path / "none").logs == {}
-
-
-def test_scores_of_another_log_of_the_same_name_are_no_scores_of_this_one(record, small):
-    first = record()
-    first.scores_of("x", small)["base"] = [{"auc": 0.5}]
-    first.save()
-    assert record().scores_of("x", small) == {"base": [{"auc": 0.5}]}
-    other = dataclasses.replace(small, valid=Split(small.valid.ids[1:], small.valid.labels[1:]))
-    with pytest.raises(InputError, match=r"scores of another log x .* another --results"):
-        record().scores_of("x", other)
 
 
 def test_a_method_far_below_the_best_leaves_the_others_room(script):
@@ -276,106 +177,6 @@ def test_the_numbers_of_a_table_outlive_its_form(script, record, tmp_path, monke
         require_parts(missing, "table.json")
     assert "the numbers are in table.json" in str(end.value.code)
     require_parts((), "table.json")
-
-
-def test_scores_read_back_are_those_that_were_written(record, tmp_path):
-    first = record({"trials": 2})
-    first.logs["x"] = [NAN, 0.5]
-    first.save()
-    assert "NaN" not in (tmp_path / "table.json").read_text()
-    value, other = record({"trials": 2}).logs["x"]
-    assert math.isnan(value) and other == 0.5
-
-
-def test_methods_of_a_table_share_the_flags_that_mean_something_to_them(record):
-    """--search.rotate is for --method alone, a budget and a start for all that can have them."""
-    config = Config().having(ClusterConfig(clusters=3, min_rows=50))
-    for flag, value in (("search.rotate", True), ("retrain.start", "searched"), ("budget", 0.5)):
-        config = replaced(config, flag, value)
-    arguments = record(config=config).arguments
-    assert arguments.config_of("ihas") == config
-    for method in ("none", "pep", "adafs_soft", "spectral"):
-        check_flags(found := arguments.config_of(method))
-        plain = method in ("none", "adafs_soft")
-        assert found.retrain.start == (None if plain else "searched"), method
-        assert found.budget == (None if method == "none" else 0.5)
-        own = ClusterConfig() if method == "spectral" else ClusterConfig(clusters=3, min_rows=50)
-        assert found.of(ClusterConfig) == own
-    clustered = arguments.config_of("spectral", 0.25, {"spectral.clusters": 2})
-    check_flags(clustered)
-    assert clustered.budget == 0.25 and clustered.of(ClusterConfig) == ClusterConfig(min_rows=50)
-
-
-def test_the_ablation_without_instances_has_no_flags_of_what_its_gates_see(script):
-    config = replaced(Config(), "gates.inputs", "unit")
-    rows = {row.name: row.config for row in script("table4_ablation").ablations(config)}
-    for row in rows.values():
-        check_flags(row)
-    assert rows["ihas_4"].of(GateConfig) == GateConfig(instance_wise=False)
-    assert rows["ihas_3"].of(GateConfig) == GateConfig(inputs="unit", polarization=False)
-
-
-def test_the_transfer_table_has_adafs_without_a_start_of_retraining(script, record, monkeypatch):
-    table, seen = script("table3_transfer"), []
-    found = {"base": {}, "adafs_soft": {}, "ihas": {}}
-
-    def run(config, *_):
-        seen.append(config)
-        return found
-
-    monkeypatch.setattr(table, "run_by_search", run)
-    monkeypatch.setattr(table, "run_alone", run)
-    record = record(config=replaced(Config(), "retrain.start", "tables"), seeds=1)
-    table.score_model(record.arguments, None, "log", "fm", SearchConfig(2, 10))
-    assert [(c.method, c.retrain.start) for c in seen] == [("ihas", "tables"), ("adafs_soft", None)]
-    for config in seen:
-        check_flags(config)
-
-
-@pytest.fixture
-def tried(script, monkeypatch):
-    """The configs that are tried for a method under some flags; the last one has the best score."""
-    tuning = script("tuning")
-    data = SimpleNamespace(schema=SimpleNamespace(names=("a", "b", "c", "d")))
-
-    def trials(method, count, **flags):
-        config, seen = Config(method=method, **flags), {}
-
-        def score(trial, data, place):
-            seen[place.name] = dataclasses.replace(trial, seed=0)
-            return float(len(seen))
-
-        monkeypatch.setattr(tuning, "validation_score", score)
-        best = tuning.best_of(config, data, Path("trials"), count)
-        assert best == [config, *seen.values()][-1]
-        return seen
-
-    return trials
-
-
-@pytest.mark.parametrize("method", ["uniform", "random", "pep", "spectral", "autofield"])
-def test_under_a_budget_trials_leave_out_how_much_to_keep(tried, method):
-    found = tried(method, 6, budget=0.25)
-    assert len(found) == len({*found.values()}) == 6
-    for config in found.values():
-        for options in config.options:
-            default = type(options)()
-            for name in ("kept", "fields", "dim"):
-                assert getattr(options, name, None) == getattr(default, name, None)
-    free = [config.options for config in tried(method, 6).values()]
-    assert any(
-        getattr(o, name, None) != getattr(type(o)(), name, None)
-        for options in free for o in options for name in ("kept", "fields", "dim")
-    )  # fmt: skip
-
-
-def test_no_config_is_tried_twice(tried):
-    """Three learning rates and four weights of L2 are twelve configs, one of them the default."""
-    for flags in ({}, {"retrain": RetrainConfig(teachers=("lr",))}):
-        found = tried("none", 30, **flags)
-        assert len(found) == len({*found.values()}) == 12
-    assert next(iter(found)) == "none_0" and found["none_0"] == Config(method="none", **flags)
-    assert tried("pep", 1) == tried("pep", 0) == {}
 
 
 def test_a_table_aligns_numbers_right(script):
