@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from bench.common import Side, take_turns
 from common import Record
@@ -196,6 +197,8 @@ def score_logs(
             found = [score_variant(variant, data, folder, seed, [*sources]) for seed in seeds]
             scores[variant.name] = found
             record.save()
+            # compact models differ in shape, and programs of hundreds of runs fill the memory
+            jax.clear_caches()
         yield name, data, variants
 
 
