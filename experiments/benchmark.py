@@ -81,7 +81,7 @@ class Arguments:
     """The shape of the log of 'full', a whole run; without it, 'full' is left out."""
     full_rows: int | None = None
     """The number of rows of the log of 'full'; by default that of the real log."""
-    results: Path = Path("experiments/results/benchmark")
+    results: Path = Path("runs/benchmark")
     """The path of the results, without their endings .md, .json and .png."""
 
 

@@ -44,13 +44,19 @@ class Comparison(TrainingFlags):
     """The number of seeds, from --seed on."""
     output: Path = Path("runs")
     """The folder of the runs, in which each run has a folder."""
-    results: Path = Path("experiments/results")
-    """The path of the results, without their endings .md, .json and .png."""
+    results: Path | None = None
+    """The path of the results, without their endings .md, .json and .png; by default results in the
+    folder of the runs."""
 
     @property
     def seed_range(self) -> range:
         """The seeds."""
         return range(self.config.seed, self.config.seed + self.seeds)
+
+    @property
+    def destination(self) -> Path:
+        """The path of the results."""
+        return self.results or self.output / "results"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +146,7 @@ class Record:
 
     @property
     def _path(self) -> Path:
-        return Path(f"{self.arguments.results}.json")
+        return Path(f"{self.arguments.destination}.json")
 
     def scores_of(self, name: str, data: Dataset) -> dict[str, Any]:
         """The scores of a log so far, which may be added to.
@@ -166,7 +172,7 @@ class Record:
 
     def save(self) -> None:
         """Writes the scores so far."""
-        self.arguments.results.parent.mkdir(parents=True, exist_ok=True)
+        self.arguments.destination.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._path, self.content)
 
 

@@ -183,23 +183,30 @@ def score_logs(
     for name, data in record.arguments.open_logs().items():
         folder, scores = record.arguments.output / name, record.scores_of(name, data)
         variants = variants_of(name, data)
+        left_out = _left_out(name, variants[1:], data) if leave_out else set()
         for i, variant in enumerate(variants):
-            if variant.name in scores:
+            if variant.name in {*scores, *left_out}:
                 continue
             sources = {other.run: None for other in variants[:i] if other.name in scores}
             seeds = record.arguments.seed_range
-            if leave_out and i > 0:
-                try:
-                    check_choices(variant.config, data)
-                except InputError as error:
-                    say(f"[{name}] {variant.title} is left out: {error}")
-                    continue
             found = [score_variant(variant, data, folder, seed, [*sources]) for seed in seeds]
             scores[variant.name] = found
             record.save()
             # compact models differ in shape, and programs of hundreds of runs fill the memory
             jax.clear_caches()
         yield name, data, variants
+
+
+def _left_out(name: str, variants: Sequence[Variant], data: Dataset) -> set[str]:
+    """The names of variants that can't run on a log, with a line in the log for each."""
+    found = set()
+    for variant in variants:
+        try:
+            check_choices(variant.config, data)
+        except InputError as error:
+            say(f"[{name}] {variant.title} is left out: {error}")
+            found.add(variant.name)
+    return found
 
 
 def score_variant(

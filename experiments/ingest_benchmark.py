@@ -50,7 +50,7 @@ class Arguments:
     """The number of turns of ihas_jax and pandas on the first log; the loop has one turn."""
     folder: Path | None = None
     """The folder for logs and stores; a temporary folder by default."""
-    results: Path = Path("experiments/results/ingest")
+    results: Path = Path("runs/ingest")
     """The path of the results, without their endings .md and .json."""
 
 

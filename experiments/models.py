@@ -46,7 +46,6 @@ class Arguments(common.LogComparison):
     models: tuple[str, ...] = ()
     """The click models, by default all; ncf is trained only if the first of its fields is user."""
     output: Path = Path("runs/models")
-    results: Path = Path("experiments/results/models")
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(
         default_factory=lambda: Settings(steps=5, turns=5)
     )
@@ -69,9 +68,9 @@ def main() -> None:
     rows = [measure(config.model, arguments.settings) for config in configs.values()]
     content = record.content | {"models": rows}
     missing = common.write_results(
-        arguments.results, content, lambda: _lines(arguments, rows, record.logs)
+        arguments.destination, content, lambda: _lines(arguments, rows, record.logs)
     )
-    common.print_results(arguments.results, missing)
+    common.print_results(arguments.destination, missing)
 
 
 def _carries(data: Dataset, variant: Variant) -> bool:

@@ -48,7 +48,7 @@ class Job:
     """The folder of the tiny runs; a temporary folder by default."""
     seed: int = 0
     """The seed of random moments, sizes and bytes."""
-    results: Path = Path("experiments/results/robustness")
+    results: Path = Path("runs/robustness")
     """The path of the results, without their endings .md and .json."""
 
 

@@ -50,7 +50,6 @@ class Arguments(common.Comparison):
     data: Path | None = None
     """The folder that prepare.py made; without it, synthetic logs with planted truth are drawn."""
     output: Path = Path("runs/seeds")
-    results: Path = Path("experiments/results/synthetic")
     together: bool = False
     """Whether base and search of all seeds are trained side by side under vmap.
     This needs --data, and memory for the tables of all seeds."""
@@ -81,8 +80,8 @@ def main() -> None:
         "device": jax.devices()[0].device_kind,
         **reference.identity,
     }
-    missing = common.write_results(arguments.results, content, lambda: _lines(arguments, runs))
-    common.print_results(arguments.results, missing)
+    missing = common.write_results(arguments.destination, content, lambda: _lines(arguments, runs))
+    common.print_results(arguments.destination, missing)
 
 
 def run_seeds(arguments: Arguments) -> Metrics:

@@ -41,7 +41,6 @@ class Arguments(common.LogComparison):
     methods: tuple[str, ...] = ("uniform", "mixed", "magnitude", "random", "spectral", "ihas")
     """The methods to compare, with their variants; uniform is always compared first."""
     output: Path = Path("runs/selection")
-    results: Path = Path("experiments/results/selection")
 
 
 def main() -> None:
@@ -59,7 +58,7 @@ def main() -> None:
     for name, _, _ in score_logs(record, lambda name, data: variants, leave_out=True):
         logs.append(name)
         missing = write(record, sizes, logs)
-    common.print_results(arguments.results, missing)
+    common.print_results(arguments.destination, missing)
 
 
 def sizes_of(arguments: Arguments) -> Sizes:

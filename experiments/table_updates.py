@@ -32,7 +32,6 @@ class Arguments(common.LogComparison):
 
     seeds: int = 5
     output: Path = Path("runs/table_updates")
-    results: Path = Path("experiments/results/table_updates")
 
 
 def main() -> None:
@@ -51,8 +50,8 @@ def main() -> None:
         pass
     summary = {name: common.summarize(runs, [*_DIGITS]) for name, runs in record.logs.items()}
     content = record.content | {"summary": summary}
-    missing = common.write_results(arguments.results, content, lambda: _lines(record))
-    common.print_results(arguments.results, missing)
+    missing = common.write_results(arguments.destination, content, lambda: _lines(record))
+    common.print_results(arguments.destination, missing)
 
 
 def _lines(record: common.Record) -> list[str]:

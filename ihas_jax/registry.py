@@ -54,8 +54,12 @@ class Registry(Mapping[str, Entry]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, name: str) -> Entry:
+    def find(self, name: str, flag: str = "") -> Entry:
         """The entry with a name.
+
+        Args:
+          name: the name.
+          flag: another flag that names entries alone, for the message.
 
         Raises:
           InputError: there is none; the message lists the names.
@@ -63,10 +67,11 @@ class Registry(Mapping[str, Entry]):
         if name not in self._entries:
             near = get_close_matches(name, self._entries, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            names = ", ".join([*self.others, *self._entries])
+            names = ", ".join(self._entries if flag else [*self.others, *self._entries])
             raise InputError(
-                f"--{self.flag} {name} names no {self.kind}.{hint} The {self.kind}s are {names}; "
-                "one of your own must be registered first, on a command line by --plugins."
+                f"--{flag or self.flag} {name} names no {self.kind}.{hint} The {self.kind}s are "
+                f"{names}; one of your own must be registered first, on a command line by "
+                "--plugins."
             )
         return self._entries[name]
 

@@ -42,7 +42,7 @@ def tabulate(
         folder, seed = arguments.output / name, arguments.config.seed
         times[name] = time_inference(scored, data, folder, seed)
         missing = write(record, title, variants, times, note())
-    common.print_results(arguments.results, missing)
+    common.print_results(arguments.destination, missing)
 
 
 def write(
@@ -63,7 +63,7 @@ def write(
         return draw_sizes(shown)
 
     return common.write_results(
-        record.arguments.results,
+        record.arguments.destination,
         record.content | {"inference": times},
         lambda: lines_of(record, title, variants, times, note),
         draw_table,
@@ -87,7 +87,7 @@ def lines_of(
             body += [f"Left out, as the command's output explains: {', '.join(refused)}.", ""]
     about = (_ABOUT.format(jax.devices()[0].device_kind), reference.note, note)
     body.append(" ".join(part for part in about if part))
-    figure = f"![Test AUC and size]({link(record.arguments.results.name)}.png)\n\n{_CAPTION}"
+    figure = f"![Test AUC and size]({link(record.arguments.destination.name)}.png)\n\n{_CAPTION}"
     return common.report(title, body, record.arguments.config, figure)
 
 

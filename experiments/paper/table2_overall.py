@@ -58,7 +58,6 @@ class Arguments(common.LogComparison):
     """The number of configs that each method tries on validation rows before its seeds are run.
     With 0 each method has its default values."""
     output: Path = Path("runs/table2")
-    results: Path = Path("experiments/results/table2")
 
 
 def main() -> None:

@@ -55,7 +55,6 @@ class Arguments(common.LogComparison):
     models: tuple[str, ...] = ("fm", "wide_deep", "deepfm")
     """The click models, or all; ncf is among all only if the first of its two fields is user."""
     output: Path = Path("runs/table3")
-    results: Path = Path("experiments/results/table3")
 
 
 def main() -> None:
@@ -77,7 +76,7 @@ def main() -> None:
             if model not in models:
                 models[model] = score_model(arguments, data, name, model, adafs)
             missing = write(record)
-    common.print_results(arguments.results, missing)
+    common.print_results(arguments.destination, missing)
 
 
 def models_of(arguments: Arguments, data: Dataset) -> list[str]:
@@ -116,7 +115,7 @@ def write(record: common.Record) -> tuple[str, ...]:
     """Writes the table as JSON and Markdown, and its figure; returns what could not be made."""
     names = figure_names(list(record.logs), "log")
     return common.write_results(
-        record.arguments.results,
+        record.arguments.destination,
         record.content | {"paper": PAPER},
         lambda: lines_of(record),
         lambda: draw_gains(dict(zip(names.texts, record.logs.values(), strict=True))),
@@ -147,7 +146,7 @@ def lines_of(record: common.Record) -> list[str]:
     title = (
         f"Table 3: other click models with the gates and clusters of a searched {config.model.name}"
     )
-    figure = f"![Gain of iHAS in test AUC]({link(record.arguments.results.name)}.png)"
+    figure = f"![Gain of iHAS in test AUC]({link(record.arguments.destination.name)}.png)"
     return common.report(title, body, config, figure)
 
 

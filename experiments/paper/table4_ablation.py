@@ -55,7 +55,6 @@ class Arguments(common.LogComparison):
     variants: tuple[VariantName, ...] = get_args(VariantName)
     """The rows of the table; base is always included and comes first."""
     output: Path = Path("runs/table4")
-    results: Path = Path("experiments/results/table4")
 
 
 def main() -> None:

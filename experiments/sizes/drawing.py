@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from reference import BASE, STUDENT
 
 from ihas_jax.reporting.comparison import Spread, spread
-from sizes.rows import Found, Kind, Sizes, row_of
+from sizes.rows import UNIFORM, Found, Kind, Sizes, row_of
 
 _COLORS = {
     "uniform": "black",
@@ -30,7 +30,7 @@ _STYLES: tuple[tuple[Any, str], ...] = (
 )
 """Line and marker of a method, and of its variants."""
 _SPAN = 0.015
-"""How far below the best mean AUC a panel reaches if some means are lower."""
+"""How far below the best mean AUC a panel reaches if some means of methods are lower."""
 _APART = 0.012
 """How far apart methods of one budget stand, in decades, so that their bars can be told apart."""
 
@@ -61,16 +61,20 @@ def draw_budgets(sizes: Sizes, logs: Mapping[str, Found]) -> Figure:
 
 
 def _draw(panel: Axes, sizes: Sizes, found: Found) -> None:
-    means = []
+    means: list[float] = []
+    references: list[float] = []  # the sizes and models that others are compared with
     for name, style in ((STUDENT, "--"), (BASE, ":" if sizes.taught else "--")):
         if name in sizes.whole:
-            means.append(_spread(found, name).mean)
-            panel.axhline(means[-1], color="#555555", ls=style, lw=1.1, label=sizes.whole[name])
+            references.append(_spread(found, name).mean)
+            panel.axhline(
+                references[-1], color="#555555", ls=style, lw=1.1, label=sizes.whole[name]
+            )
     for place, (kind, (color, (line, marker))) in enumerate(zip(*_styles(sizes), strict=True)):
         rows = [row for budget in sizes.budgets if (row := row_of(kind, budget)) in found]
         spreads = [_spread(found, row) for row in rows]
         shares = np.array([np.mean([run["table_share"] for run in found[row]]) for row in rows])
         means += [s.mean for s in spreads]
+        references += [s.mean for s in spreads if kind.name == UNIFORM]
         panel.errorbar(
             shares * 10 ** (_APART * (place - (len(sizes.kinds) - 1) / 2)),
             [s.mean for s in spreads],
@@ -88,9 +92,10 @@ def _draw(panel: Axes, sizes: Sizes, found: Found) -> None:
     panel.xaxis.set_major_locator(FixedLocator(sizes.budgets))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
-    near = [mean for mean in means if mean >= max(means) - _SPAN]
-    if len(near) < len(means):
-        panel.set_ylim(bottom=min(near) - 0.1 * (max(near) - min(near)))
+    best = max(means + references)
+    shown = [mean for mean in means if mean >= best - _SPAN] + references
+    if min(means, default=best) < min(shown):
+        panel.set_ylim(bottom=min(shown) - 0.1 * (best - min(shown) or _SPAN))
 
 
 def _styles(sizes: Sizes) -> tuple[list[Kind], list[tuple[str, tuple[str, str]]]]:

@@ -140,7 +140,7 @@ def kinds_of(methods: Iterable[str]) -> tuple[Kind, ...]:
     """
     kinds: list[Kind] = []
     for method in dict.fromkeys((UNIFORM, *methods)):
-        METHODS.find(method)
+        METHODS.find(method, "methods")
         kinds.append(Kind(method, method, titles()[method]))
         kinds += [variant for variant in VARIANTS if variant.method == method]
     return tuple(kinds)

@@ -57,7 +57,7 @@ def write(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> tuple[str
         "clusters": {name: cluster_content(sizes, record.logs[name]) for name in logs},
     }
     return common.write_results(
-        record.arguments.results,
+        record.arguments.destination,
         record.content | content,
         lambda: lines_of(record, sizes, logs),
         draw,
@@ -77,7 +77,7 @@ def lines_of(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> list[s
         if refused := _refused(sizes, found):
             body += [f"Left out, as the command's output explains: {'; '.join(refused)}.", ""]
     body.append(_ABOUT)
-    figure = f"![Test AUC and size]({link(record.arguments.results.name)}.png)\n\n{_CAPTION}"
+    figure = f"![Test AUC and size]({link(record.arguments.destination.name)}.png)\n\n{_CAPTION}"
     return common.report("Selection at equal sizes", body, record.arguments.config, figure)
 
 

@@ -50,9 +50,9 @@ class Config:
     method: str = "ihas"
     """The selection method (see ihas_jax/selectors); none trains the click model alone."""
     budget: Positive[Share[float | None]] = None
-    """The share of the numbers of the full-size embedding table that a method may keep.
-    All models of the outcome count together. The budget takes the place of the method's own options
-    of how much to keep; by default these decide."""
+    """The share of the numbers of the full-size embedding table that a method may keep, such as
+    0.125 for an eighth. All models of the outcome count together. Without a budget the method's own
+    options say how much is kept."""
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

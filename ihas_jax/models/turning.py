@@ -51,7 +51,8 @@ class Freedom:
         if not self.any:
             raise InputError(
                 f"The embeddings of this click model can't be turned to other axes, since "
-                f"{self.why}. Choose another model, or select among the coordinates as they are."
+                f"{self.why}. Choose another --model, or leave --search.rotate and --cluster.axes "
+                "out."
             )
 
 

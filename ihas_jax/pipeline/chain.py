@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +46,7 @@ class Chain:
         Raises:
           InputError: there is no such stage, or an earlier one is missing.
         """
-        wanted = ALIASES.get(wanted, wanted)
-        if wanted not in ("all", *self._stages):
-            method = self._runs[0].config.method
-            raise InputError(
-                f"The method {method} has no --stage {wanted}; it has {', '.join(self._stages)}."
-            )
+        wanted = require_stage(self._runs[0], self._stages, wanted)
         if self._finished(wanted) and wanted != list(self._stages)[-1]:
             say(f"[{wanted}] is already finished")
             return
@@ -82,6 +77,22 @@ class Chain:
                 own[name] = round(seconds, 3)
                 write_seconds(run, own)
                 run.event("stage", {"stage": name, "state": "done", "seconds": seconds})
+
+
+def require_stage(run: Run, stages: Iterable[str], wanted: str) -> str:
+    """The name of a stage that is wanted under this name or another one.
+
+    Raises:
+      InputError: the run has no such stage.
+    """
+    names, found = [*stages], ALIASES.get(wanted, wanted)
+    if found not in ("all", *names):
+        why = " without --retrain.teachers" if found == "teach" else ""
+        raise InputError(
+            f"The method {run.config.method} has no --stage {wanted}{why}; it has "
+            f"{', '.join(names)}."
+        )
+    return found
 
 
 def timed(work: Callable[[], Any], seconds_of: Callable[[Any], float]) -> tuple[Any, float]:

@@ -14,7 +14,7 @@ from ihas_jax.config import Config, ModelConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.split import SPLITS
 from ihas_jax.errors import InputError
-from ihas_jax.pipeline.chain import Chain, read_seconds
+from ihas_jax.pipeline.chain import Chain, read_seconds, require_stage
 from ihas_jax.pipeline.idle import check_flags
 from ihas_jax.pipeline.publish import present, read_published
 from ihas_jax.pipeline.reuse import copy_search, require_search
@@ -71,6 +71,8 @@ def fit(
         NaN, an id or a label is out of range, or the search of the other run can't be used.
     """
     searched = None if searched_by is None else require_search(config, data, searched_by)
+    planned = Run(config, data, Path(), searched)
+    require_stage(planned, Stages([planned]).stages, stage)
     check_rows(config, data, searched)
     with open_run(config, data, workdir, searched) as run:
         say(f"[Data] {_describe(data)}")

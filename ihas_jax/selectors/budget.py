@@ -43,11 +43,18 @@ def require_room(flag: str, share: float, spec: EmbeddingSpec, parts: int = 1) -
     numbers, least = numbers_of(share, spec) // parts, max(min(spec.sizes), spec.dim)
     if numbers < least:
         each = "" if parts == 1 else f" for each of {parts} models"
+        what = "the smallest coordinate of a field" if least > spec.dim else "one value"
+        enough = _rounded_up(least * parts / spec.parameters)
         raise InputError(
-            f"--{flag} {share} is {numbers:,} numbers of the embedding table{each}, and one "
-            f"coordinate of the smallest field, or one value, takes {least:,}. Choose a larger "
-            f"--{flag}."
+            f"--{flag} {share} is {numbers:,} numbers of the embedding table{each}, and {what} "
+            f"takes {least:,}. Choose a --{flag} of at least {enough:g}."
         )
+
+
+def _rounded_up(share: float) -> float:
+    """A share with two digits, not below the given one and at most 1."""
+    unit = 10.0 ** (math.floor(math.log10(share)) - 1)
+    return min(1.0, math.ceil(share / unit) * unit)
 
 
 def fill(gains: np.ndarray, rows: np.ndarray | Sequence[int], budget: int) -> Kept:

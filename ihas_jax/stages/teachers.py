@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from ihas_jax.config import Config, ModelConfig
 from ihas_jax.errors import InputError
@@ -43,10 +44,13 @@ def teachers_of(config: Config) -> tuple[Teacher, ...]:
     for entry in config.retrain.teachers:
         name, colon, number = entry.partition(":")
         if name not in MODELS and entry not in (BASE, SEARCH):
-            names = ", ".join([BASE, SEARCH, *MODELS])
+            known = [BASE, SEARCH, *MODELS]
+            near = get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
             raise InputError(
-                f"--retrain.teachers {entry} names no teacher; the teachers are {names}, and a "
-                "click model may have a number of seeds, such as dnn:4."
+                f"--retrain.teachers {entry} names no teacher.{hint} The teachers are "
+                f"{', '.join(known)}, separated by spaces; a click model may have a number of "
+                "seeds, such as dnn:4."
             )
         if colon and not (number.isascii() and number.isdigit() and int(number)):
             raise InputError(

@@ -67,6 +67,14 @@ def test_what_goes_wrong_in_a_run_is_no_refusal(
         list(compare.score_logs(record, lambda name, data: rows, leave_out=leave_out))
 
 
+def test_results_stand_beside_the_runs_by_default(record, tmp_path):
+    """A comparison of one's own log then leaves the records of the repository alone."""
+    arguments = record().arguments
+    assert arguments.destination == arguments.results
+    unnamed = dataclasses.replace(arguments, results=None, output=tmp_path / "mine")
+    assert unnamed.destination == tmp_path / "mine" / "results"
+
+
 def test_scores_of_another_comparison_are_neither_used_nor_lost(record, tmp_path):
     content = {
         "seeds": 2,

@@ -198,7 +198,8 @@ def test_flags_of_the_command_line_apply_where_they_mean_something(sizes):
         (("--cluster.clusters", 1), "--cluster.clusters 1 is a row of its own, iHAS, one cluster"),
         (("--cluster.axes", "own"), "leave --cluster.axes out"),
         (("--search.rotate",), "leave --search.rotate out"),
-        (("--methods", "spectrum"), "Did you mean spectral"),
+        (("--methods", "spectrum"), "--methods spectrum names no method. Did you mean spectral"),
+        (("--methods", "none"), "--methods none names no method. The methods are pep,"),
         (("--retrain.teachers", "search"), "leave search out"),
         (("--retrain.teachers", "nobody"), "names no teacher"),
     ],
@@ -278,6 +279,19 @@ def test_the_figure_has_a_line_for_each_method_and_the_full_size(script):
     np.testing.assert_allclose(spectral.lines[0].get_xdata(orig=False), [0.25, 0.5], rtol=0.06)
     styles = [(c.lines[0].get_color(), c.lines[0].get_linestyle()) for c in panel.containers]
     assert len(set(styles)) == len(sizes.kinds)
+
+
+@pytest.mark.parametrize("below", [0.02, 0.2])
+def test_what_others_are_compared_with_is_never_cut_off(script, below):
+    rows = script("sizes.rows")
+    sizes = rows.Sizes(rows.kinds_of(["random"]), (0.25, 0.5), taught=False)
+    found = {"base": scores(0.80, 0.80)}
+    for budget in sizes.budgets:
+        found[f"uniform_{budget}"] = scores(0.80 - below, 0.80 - below, share=budget)
+        found[f"random_{budget}"] = scores(0.5, 0.5, share=budget)
+    (panel,) = script("sizes.drawing").draw_budgets(sizes, {"a": found}).axes
+    assert 0.5 < panel.get_ylim()[0] < 0.80 - below
+    assert panel.get_ylim()[1] > 0.80
 
 
 def test_a_panel_of_one_class_says_so(script):

@@ -296,6 +296,9 @@ def test_every_expert_is_trained_and_stopped_by_its_own_rows(log, tmp_path, monk
 def test_stages_that_a_method_lacks_are_named(log, tmp_path):
     with pytest.raises(InputError, match="none has no --stage retrain; it has base, evaluate"):
         fit(PLAIN, log, tmp_path / "run", "retrain")
+    with pytest.raises(InputError, match="no --stage teach without --retrain"):
+        fit(PLAIN, log, tmp_path / "run", "teach")
+    assert not (tmp_path / "run").exists()  # a folder of this config would refuse the remedy
 
 
 def test_pep_may_stop_by_the_test_split(log, runs, tmp_path):

@@ -167,5 +167,9 @@ def test_room_is_required_before_anything_is_trained():
     require_room("budget", 0.1, spec, 2)
     with pytest.raises(InputError, match=r"--budget 0.1 is 13 numbers .* each of 3 models"):
         require_room("budget", 0.1, spec, 3)
-    with pytest.raises(InputError, match=r"--mixed.kept 0.01 is 4 .* takes 20. .* larger --mixed"):
+    words = r"--mixed.kept 0.01 is 4 .* field takes 20. .* --mixed.kept of at least 0.05"
+    with pytest.raises(InputError, match=words):
         require_room("mixed.kept", 0.01, spec)
+    with pytest.raises(InputError, match=r"one value takes 4. .* of at least 0.0045"):
+        require_room("budget", 0.001, EmbeddingSpec((3, 221), 4))
+    require_room("budget", 0.0045, EmbeddingSpec((3, 221), 4))

@@ -44,8 +44,8 @@ def test_the_searched_model_can_only_teach_after_the_search(names, after):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("gdnc",), r"gdnc names no teacher; the teachers are base, search, lr, .*dnn:4"),
-        (("base:2",), "base:2 names no teacher"),
+        (("gdnc",), r"gdnc names no .* mean gdcn\? The teachers are base, search, lr, .*dnn:4"),
+        (("base:2",), "base:2 names no teacher. Did you mean base?"),
         (("dnn:",), "dnn: needs a number of seeds after the colon"),
         (("dnn:0",), "dnn:0 needs a number of seeds"),
         (("dnn:two",), "dnn:two needs a number of seeds"),
