@@ -83,12 +83,8 @@ def find_axes(
         raise ValueError("axes need rows to count values in")
     table = variables.params["tables"][EMBEDDING]
     found = moments(spec, table, count_values(spec.sizes, ids, rows))
-    fields, (vectors, _) = shape(spec)
     network = _network(model)
-    freedom = network.freedom if turned else Freedom()
-    free = network.free_vectors()
-    if not freedom.any:
-        free = np.zeros((fields, vectors), bool)
+    freedom, free = network.freedom if turned else Freedom(), network.free_vectors()
     mean = found.mean * (free[..., None] * freedom.shift)
     second = found.about(mean)
     if by == "weights":
