@@ -203,6 +203,18 @@ def test_paired_maps_keep_inner_products_and_say_what_an_axis_of_them_is_worth(s
     np.testing.assert_allclose((a**2).mean(axis=0)[varies], (b**2).mean(axis=0)[varies], rtol=1e-6)
 
 
+def test_a_vector_that_meets_a_constant_one_has_a_map_of_the_same_length():
+    rng = np.random.default_rng(3)
+    e = rng.normal(size=(30, 4)) @ rng.normal(size=(4, 4))
+    e -= e.mean(axis=0)
+    second = np.zeros((2, 2, 4, 4))
+    second[0, 1] = e.T @ e / 30
+    axes = paired_axes(np.zeros((2, 2, 4)), second, root(second.swapaxes(0, 1)))
+    lengths = np.linalg.norm(axes.forward, axis=-2)
+    np.testing.assert_allclose(lengths[0, 1], lengths[1, 0])
+    assert not axes.importance.any()
+
+
 def test_paired_axes_are_those_that_lose_the_least_of_the_inner_products():
     rng = np.random.default_rng(2)
     a, b = (rng.normal(size=(30, 4)) @ rng.normal(size=(4, 4)) for _ in range(2))

@@ -100,6 +100,8 @@ def test_metrics_have_base_teachers_and_student(student, log):
     assert metrics["student"]["logloss"] == pytest.approx(score(log.test.labels, probs).logloss)
     assert metrics["student"]["parameters"] == metrics["base"]["parameters"]
     assert metrics["student"]["auc"] != metrics["base"]["auc"]
+    curves = json.loads((result.workdir / "curves.json").read_text())
+    assert list(curves["histories"]) == ["base", "student", "teacher dnn_0", "teacher dnn_1"]
     text = (result.workdir / "report.md").read_text()
     assert (
         "| teacher: dnn:2 base |" in text and "| student |" in text and "| teacher dnn_1 |" in text
@@ -216,7 +218,7 @@ def test_teachers_trained_side_by_side_say_what_they_say_alone(student, log, tmp
 @pytest.mark.parametrize("method", ["none", "sseds"])
 def test_seeds_together_are_taught_as_alone(log, tmp_path, method):
     """The second seed, since labels of the first one must not be those of all."""
-    config = taught("lr", method=method)
+    config = taught("lr", "base", method=method)
     alone = fit(replaced(config, "seed", 1), log, tmp_path / "alone").metrics
     first, second = fit_seeds(config, log, {0: tmp_path / "0", 1: tmp_path / "1"})
     for name in {"teacher", "student", "search", method} & alone.keys():

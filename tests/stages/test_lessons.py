@@ -76,6 +76,22 @@ def test_files_have_what_the_models_predict_of_their_rows(run, small, monkeypatc
     assert taught.parameters == size
 
 
+@pytest.mark.parametrize("kind", ["probability", "log_odds"])
+def test_training_and_test_rows_have_the_mean_that_is_asked_for(run, small, kind):
+    retrain = dataclasses.replace(run.config.retrain, teacher_mean=kind, teacher_weight=1.0)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, retrain=retrain))
+    near = init_model(run.key("x"), run.model)
+    far = jax.tree.map(lambda leaf: 9 * leaf, near)
+    for name, variables in (("dnn_0", near), ("dnn_1", far)):
+        write_predictions(run, name, [Speaker(run.model, variables)], [], 0.0)
+    taught, predict = read_lessons(run), predictor(run.model)
+    for split, found in ((small.train, taught.labels), (small.test, taught.test)):
+        probs = [predict(variables, split.ids, title="").probs for variables in (near, far)]
+        np.testing.assert_allclose(found, mean_prediction(probs, kind), rtol=1e-6)
+        other = mean_prediction(probs, "log_odds" if kind == "probability" else "probability")
+        assert np.abs(found - other).max() > 1e-3
+
+
 def _leaves(variables):
     network = variables.params["network"]["mlp"]
     return [
