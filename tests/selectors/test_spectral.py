@@ -22,7 +22,7 @@ from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.selection import select_numbers
 from ihas_jax.selectors.spectral import Spectral, build_spectral
-from ihas_jax.selectors.worth import axis_gains
+from ihas_jax.selectors.worth import axis_gains, best_expert
 
 SIZES = (12, 30, 5)
 MODEL = build_model(ModelConfig(dim=4, hidden=(6,)), SIZES)
@@ -199,6 +199,18 @@ def test_choices_that_can_not_be_kept_are_refused_at_the_start(name, budget, opt
     with pytest.raises(InputError, match=words):
         build_spectral(config.having(SpectralConfig(**options)), model, 1)
     build_spectral(Config(method="spectral").having(SpectralConfig(by="weights")), MODEL, 1)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_gates_count_for_coordinates_of_the_search_and_not_for_own_axes(found, own):
+    found = found._replace(budget=60)
+    opened = np.tile([0.0, 0.0, 1.0, 1.0], len(SIZES))
+    gated, plain = (
+        best_expert(found, "numbers", own=own, opened=shares)[0].selection.mask
+        for shares in (opened, None)
+    )
+    assert np.array_equal(gated, plain) == own
+    assert gated[:, :2].any() == own
 
 
 def test_clusters_are_measured_as_asked(found):
