@@ -48,6 +48,7 @@ IDLE = [
 AT_WORK = [
     ("none", TAUGHT, "retrain.teacher_weight", 0.5),
     ("none", {"retrain.teachers": ("base", "lr")}, "retrain.teacher_folds", 2),
+    ("none", {"retrain.teachers": ("lr:2",)}, "retrain.teacher_mean", "log_odds"),
     ("adafs_soft", TAUGHT, "retrain.teacher_weight", 0.5),  # its search is taught
     ("ihas", {"budget": 0.5}, "cluster.cut", "axes"),
     ("ihas", {"budget": 0.5}, "cluster.axes", "own"),

@@ -14,6 +14,7 @@ from ihas_jax.config import RetrainConfig
 from ihas_jax.config.methods import PepConfig
 from ihas_jax.models.base import Variables
 from ihas_jax.models.forward import init_model
+from ihas_jax.nn.axes import identity
 from ihas_jax.selectors.plan import Expert, Plan, single
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages import retrain
@@ -87,6 +88,18 @@ def test_initial_embeddings_leave_the_network_fresh(begun):
     tables = pretrain_state(run).params["tables"]
     expected = {"tables": tables, "network": network}
     jax.tree.map(np.testing.assert_array_equal, state.params, expected)
+
+
+@pytest.mark.parametrize("start", ["tables", "searched"])
+def test_a_start_from_searched_tables_has_them_on_the_axes_of_the_choice(
+    begun, start, tiny, small, tmp_path
+):
+    raw = identity(Run(tiny.config, small, tmp_path).model.embedding)
+    axes = raw._replace(forward=3 * raw.forward, backward=raw.backward / 3)
+    plan = single(Selection(KEPT))
+    plan = dataclasses.replace(plan, experts=(dataclasses.replace(plan.experts[0], axes=axes),))
+    _, ((_, state),) = begun(plan, retrain=RetrainConfig(start=start))
+    assert all_equal(state.params["tables"], 15.0)
 
 
 @pytest.mark.parametrize("start", [None, "fresh", "tables", "searched"])
