@@ -110,7 +110,8 @@ def test_the_turned_state_computes_what_it_did_before(log, tmp_path):
     state = pretrain_state(run)
     # far from its tiny first embeddings, so that axes differ in what they hold
     params = jax.tree.map(lambda leaf: 30 * leaf, state.params)
-    state = dataclasses.replace(state, params=params)
+    optimizers = jax.tree.map(lambda leaf: leaf + 1, state.optimizers)
+    state = dataclasses.replace(state, params=params, optimizers=optimizers)
     turned = turned_state(run, state)
     (old,), (new,) = (s.params["tables"]["embedding"].values() for s in (state, turned))
     assert not np.allclose(old, new)

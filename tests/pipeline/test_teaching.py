@@ -248,6 +248,11 @@ def test_teachers_that_can_not_teach_are_refused_at_the_start(log, tmp_path, con
         check_teachers(run)
 
 
+def test_a_base_model_that_teaches_is_trained_first(log, tmp_path):
+    with pytest.raises(InputError, match="'base'"):
+        fit(taught("lr", "base"), log, tmp_path / "run", "teach")
+
+
 @pytest.mark.parametrize(
     ("flag", "value", "same"),
     [
