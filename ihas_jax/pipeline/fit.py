@@ -71,9 +71,9 @@ def fit(
         NaN, an id or a label is out of range, or the search of the other run can't be used.
     """
     searched = None if searched_by is None else require_search(config, data, searched_by)
+    check_rows(config, data, searched)
     planned = Run(config, data, Path(), searched)
     require_stage(planned, Stages([planned]).stages, stage)
-    check_rows(config, data, searched)
     with open_run(config, data, workdir, searched) as run:
         say(f"[Data] {_describe(data)}")
         if searched_by is not None:

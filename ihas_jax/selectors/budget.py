@@ -44,10 +44,12 @@ def require_room(flag: str, share: float, spec: EmbeddingSpec, parts: int = 1) -
     if numbers < least:
         each = "" if parts == 1 else f" for each of {parts} models"
         what = "the smallest coordinate of a field" if least > spec.dim else "one value"
-        enough = _rounded_up(least * parts / spec.parameters)
+        remedy = f"Choose a --{flag} of at least {_rounded_up(least * parts / spec.parameters):g}."
+        if least * parts > spec.parameters:
+            remedy = "Choose fewer clusters, since the whole table has no room for these."
         raise InputError(
             f"--{flag} {share} is {numbers:,} numbers of the embedding table{each}, and {what} "
-            f"takes {least:,}. Choose a --{flag} of at least {enough:g}."
+            f"takes {least:,}. {remedy}"
         )
 
 
