@@ -33,6 +33,13 @@ Positive = Annotated[T, Bound(lambda value: value > 0, "must be positive, not")]
 NotNegative = Annotated[T, Bound(lambda value: value >= 0, "must not be negative, but is")]
 Number = Annotated[T, Bound(lambda value: value == value, "must be a number, not")]
 Share = Annotated[T, Bound(lambda value: 0 <= value <= 1, "must lie between 0 and 1, not")]
+Falling = Annotated[
+    T,
+    Bound(
+        lambda shares: list(shares) == sorted(set(shares), reverse=True),
+        "must be falling shares, not",
+    ),
+]
 Widths = Annotated[
     T, Bound(lambda value: all(width > 0 for width in value), "must be positive widths, not")
 ]

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from ihas_jax.config.bounds import Bound, NotNegative, Positive, Share
+from ihas_jax.config.bounds import Falling, NotNegative, Positive, Share
 from ihas_jax.config.methods import MethodConfig
-
-_FALLING = Bound(
-    lambda shares: list(shares) == sorted(set(shares), reverse=True), "must be falling shares, not"
-)
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class SpectralConfig(MethodConfig):
     cut: Literal["numbers", "axes"] = "numbers"
     """What is kept: single numbers of the turned table, or whole axes of fields.
     Whole axes make the retrained table really smaller; single numbers keep more of the accuracy."""
-    steps: Annotated[tuple[Positive[Share[float]], ...], _FALLING] = ()
+    steps: Falling[tuple[Positive[Share[float]], ...]] = ()
     """Falling shares of the table to which the model is cut, and trained at each, before the last.
     Every step turns what is left to new axes; by default the model is cut at once."""
     clusters: Positive[int] = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ihas_jax.config.bounds import Bound, NotNegative, Positive, Share
+from ihas_jax.config.bounds import Bound, Falling, NotNegative, Positive, Share
 
 TableUpdates = Literal["dense", "rowwise"]
 Start = Literal["fresh", "tables", "searched"]
@@ -40,6 +40,10 @@ class TrainConfig:
     """The largest number of epochs of a training."""
     patience: Positive[int] = 2
     """Stop after this number of epochs in which neither validation AUC nor logloss improved."""
+    finish: Falling[tuple[Positive[Share[float]], ...]] = ()
+    """Falling factors of the learning rate by which a training that stopped early goes on.
+    With each factor it goes on from its best epoch until it stops again, so it can't end below it.
+    A search with gates has no finish."""
     round_batches: Positive[int] = 100
     """The number of batches in a jitted round, R; only speed depends on it."""
     device_data_gb: NotNegative[float] = 8.0

@@ -15,10 +15,10 @@ from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform
 from ihas_jax.selectors.base import Selector
 from ihas_jax.stages.run import Run
+from ihas_jax.training.finish import train_to_finish
 from ihas_jax.training.loop import Task, Trained
 from ihas_jax.training.metrics import Scores, score
 from ihas_jax.training.predict import predictor
-from ihas_jax.training.seeds import train_seeds
 from ihas_jax.training.steps import (
     Round,
     TrainState,
@@ -52,7 +52,7 @@ def train_runs(
     if len(runs) > 1:
         labels = [f"seed {run.config.seed}" for run in runs]
         tasks = [replace(task, label=label) for task, label in zip(tasks, labels, strict=True)]
-    return train_seeds(tasks, states, [run.event for run in runs])
+    return train_to_finish(tasks, states, [run.event for run in runs])
 
 
 def fresh_state(run: Run, name: str, model: Model) -> TrainState:
@@ -107,10 +107,18 @@ def model_task(
         config=run.config.train,
         early_stopping=epochs is None,
         start_counts=start_counts,
+        finish=finish_rounds(run, model) if epochs is None and round_ is None else (),
     )
 
 
-@lru_cache(maxsize=8)
+def finish_rounds(run: Run, model: Model) -> tuple[Round, ...]:
+    """The rounds of `train.finish` for a click model that is trained alone."""
+    config = run.config.optimizer
+    rates = [factor * config.learning_rate for factor in run.config.train.finish]
+    return tuple(plain_round(replace(config, learning_rate=rate), model) for rate in rates)
+
+
+@lru_cache(maxsize=16)
 def plain_round(config: OptimizerConfig, model: Model) -> Round:
     """A round of training steps of a click model.
 

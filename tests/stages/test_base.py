@@ -12,7 +12,7 @@ from ihas_jax.stages.run import Run
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_every_seed_has_its_own_label_and_log(tiny, small, tmp_path, monkeypatch, number):
-    monkeypatch.setattr(base, "train_seeds", lambda *given: given)
+    monkeypatch.setattr(base, "train_to_finish", lambda *given: given)
     runs = [
         Run(dataclasses.replace(tiny.config, seed=seed), small, tmp_path / str(seed))
         for seed in range(5, 5 + number)
