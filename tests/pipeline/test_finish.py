@@ -1,0 +1,70 @@
+"""Runs whose trainings go on with smaller steps."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from ihas_jax.config import Config, ModelConfig, OptimizerConfig, RetrainConfig, TrainConfig
+from ihas_jax.config.shares import SpectralConfig
+from ihas_jax.errors import InputError
+from ihas_jax.pipeline.fit import fit
+from ihas_jax.stages.base import finish_rounds, plain_round, train_base
+from ihas_jax.stages.run import Run
+
+PLAIN = Config(
+    method="spectral",
+    model=ModelConfig(dim=4, hidden=(8, 4)),
+    optimizer=OptimizerConfig(learning_rate=0.05),
+    train=TrainConfig(batch_size=100, round_batches=4, max_epochs=5, patience=1),
+    retrain=RetrainConfig(teachers=("lr",)),
+    options=(SpectralConfig(kept=0.5),),
+)
+FINISHED = dataclasses.replace(PLAIN, train=dataclasses.replace(PLAIN.train, finish=(0.2, 0.04)))
+
+
+@pytest.fixture(scope="module")
+def finished(log, tmp_path_factory):
+    return fit(FINISHED, log, tmp_path_factory.mktemp("finish") / "run")
+
+
+def test_base_teachers_and_compact_models_are_finished(finished):
+    for training in ("base", "teach/lr_0", "retrain"):
+        for i in (0, 1):
+            assert (finished.workdir / training / f"finish_{i}").is_dir()
+    assert not list((finished.workdir / "search").glob("**/finish_*"))
+    assert not list((finished.workdir / "search").glob("finish_*"))
+
+
+def test_a_finish_goes_on_from_the_training_as_it_would_end(finished, log, tmp_path):
+    run, plain = Run(FINISHED, log, finished.workdir), Run(PLAIN, log, tmp_path)
+    (after,), (before,) = train_base([run]), train_base([plain])
+    assert after.history[: len(before.history)] == before.history
+    assert [facts["epoch"] for facts in after.history] == list(range(len(after.history)))
+    best = [max(facts["auc"] for facts in trained.history) for trained in (before, after)]
+    assert best[1] > best[0]  # on this log small steps help
+    assert after.seconds > 0
+
+
+def test_rounds_of_a_finish_take_smaller_steps(log, tmp_path):
+    run = Run(FINISHED, log, tmp_path)
+    rates = [0.2 * 0.05, 0.04 * 0.05]
+    expected = tuple(plain_round(OptimizerConfig(learning_rate=rate), run.model) for rate in rates)
+    assert finish_rounds(run, run.model) == expected
+    assert len({plain_round(run.config.optimizer, run.model), *expected}) == 3
+
+
+def test_a_finished_run_is_read_back(finished, log):
+    run = Run(FINISHED, log, finished.workdir)
+    (first,), (second,) = train_base([run]), train_base([run])
+    assert first.history == second.history
+    jax.tree.map(np.testing.assert_array_equal, first.variables, second.variables)
+
+
+@pytest.mark.parametrize("shares", [(0.2, 0.5), (0.2, 0.2), (2.0,), (0.0,)])
+def test_factors_must_be_falling_shares(shares):
+    with pytest.raises(InputError, match=r"--train\.finish|--finish"):
+        dataclasses.replace(FINISHED, train=dataclasses.replace(FINISHED.train, finish=shares))
