@@ -22,6 +22,7 @@ BAD = {
     "train.batch-size": (0,),
     "train.max-epochs": (0,),
     "train.patience": (0,),
+    "train.finish": ((0.5, 0.6), (0.5, 0.5)),
     "train.round-batches": (0,),
     "gates.temperature": (0.0,),
     "gates.bins": (2,),
