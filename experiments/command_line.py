@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 from tyro.extras import literal_type_from_choices
@@ -29,7 +29,8 @@ class TrainingFlags:
     preset: PresetName | None = None
     """The values that the other flags start from.
     small is for logs of up to a few million rows, and the default without --data.
-    paper is the default with --data; reference has the model choices of pytorch-fm's examples."""
+    paper is the default with --data; compact is the recipe that we recommend for a small model.
+    reference has the model choices of pytorch-fm's examples."""
     plugins: tuple[Path, ...] = ()
     """Python files that register selection methods or click models of your own."""
 
@@ -38,7 +39,10 @@ Flags = TypeVar("Flags", bound=TrainingFlags)
 
 
 def parse(
-    kind: type[Flags], about: str | None = None, defaults: Mapping[str, Any] | None = None
+    kind: type[Flags],
+    about: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    hidden: tuple[str, ...] = (),
 ) -> Flags:
     """Reads the command line of a script.
 
@@ -46,15 +50,16 @@ def parse(
       kind: the class of its flags.
       about: the text with which the help begins; by default the docstring of the class.
       defaults: values that flags of the config start from in this script, whatever the preset.
+      hidden: values of the config, and options of methods, that are no flags in this script.
 
     Raises:
       InputError: a plugin is not a file, a method or click model is unknown, or a value is out of
         range.
     """
-    start = _early_preset()
+    start = _early_preset(kind.preset)
     for flag, value in (defaults or {}).items():
         start = replaced(start, flag, value)
-    config = _flags_of(start)
+    config = _flags_of(start, hidden)
     shown = Annotated[type(config), tyro.conf.arg(name="")]  # type: ignore[valid-type]
     extended = make_dataclass(
         kind.__name__, [("config", shown, config)], bases=(kind,), frozen=True, kw_only=True
@@ -70,7 +75,7 @@ def parse_config(flags: Sequence[str], default: Config) -> Config:
     return _config_of(tyro.cli(type(shown := _flags_of(default)), args=flags, default=shown))
 
 
-def _early_preset() -> Config:
+def _early_preset(usual: PresetName | None) -> Config:
     """The preset that the command line names, read first since it sets the defaults of the flags.
 
     Plugins are imported first. Wrong flags are reported when the whole command line is read.
@@ -79,9 +84,9 @@ def _early_preset() -> Config:
     @dataclass(frozen=True)
     class Early:
         data: str | None = None
-        preset: PresetName | None = None
+        preset: PresetName | None = usual
         model: str = "dnn"
-        method: str = "ihas"
+        method: str | None = None
         plugins: tuple[Path, ...] = ()
 
     early, _ = tyro.cli(Early, return_unknown_args=True, add_help=False)
@@ -107,7 +112,7 @@ def _import(path: Path) -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
-def _flags_of(config: Config) -> Config:
+def _flags_of(config: Config, hidden: tuple[str, ...] = ()) -> Config:
     """A config as the command line shows it: with choices of names, and options by flag."""
     own = {f.name: getattr(config, f.name) for f in fields(Config)} | {"options": ()}
     model = {f.name: getattr(config.model, f.name) for f in fields(ModelConfig)}
@@ -119,14 +124,17 @@ def _flags_of(config: Config) -> Config:
         "ModelConfig", [("name", named)], bases=(ModelConfig,), frozen=True
     )
     options = {flag: config.of(kind) for flag, kind in option_kinds().items()}
+    kinds: Any = get_type_hints(Config) | {flag: type(value) for flag, value in options.items()}
+    fields_shown: dict[str, Any] = {
+        "method": methods,
+        "model": shown_model,
+        "options": tyro.conf.Suppress[tuple[MethodConfig, ...]],
+        **{flag: type(value) for flag, value in options.items()},
+        **{name: tyro.conf.Suppress[kinds[name]] for name in hidden},  # type: ignore[misc]
+    }
     shown = make_dataclass(
         "Config",
-        [
-            ("method", methods),
-            ("model", shown_model),
-            ("options", tyro.conf.Suppress[tuple[MethodConfig, ...]]),
-            *((flag, type(value)) for flag, value in options.items()),
-        ],
+        list(fields_shown.items()),
         bases=(Config,),
         frozen=True,
         kw_only=True,

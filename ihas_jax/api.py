@@ -13,6 +13,7 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
+from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.drift import OtherShareWarning
 from ihas_jax.data.open import open_store
@@ -25,6 +26,7 @@ from ihas_jax.models import build_model, register_model
 from ihas_jax.models.base import Model
 from ihas_jax.models.forward import forward, init_model, predict
 from ihas_jax.nn.gates import sample_gates, select_gates
+from ihas_jax.pipeline.compress import compress
 from ihas_jax.pipeline.fit import fit, fit_seeds
 from ihas_jax.presets import preset
 from ihas_jax.selectors.bernoulli import BernoulliGates
@@ -50,6 +52,7 @@ __all__ = [
     "BernoulliGates",
     "Bundle",
     "ClusterConfig",
+    "CompressConfig",
     "Config",
     "Dataset",
     "Field",
@@ -69,6 +72,7 @@ __all__ = [
     "TrainState",
     "auc",
     "build_model",
+    "compress",
     "data_mesh",
     "fit",
     "fit_seeds",

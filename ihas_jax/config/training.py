@@ -43,7 +43,7 @@ class TrainConfig:
     finish: Falling[tuple[Positive[Share[float]], ...]] = ()
     """Falling factors of the learning rate by which a training that stopped early goes on.
     With each factor it goes on from its best epoch until it stops again, so it can't end below it.
-    A search with gates has no finish."""
+    A search that moves gates has no finish."""
     round_batches: Positive[int] = 100
     """The number of batches in a jitted round, R; only speed depends on it."""
     device_data_gb: NotNegative[float] = 8.0

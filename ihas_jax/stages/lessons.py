@@ -129,9 +129,17 @@ def _files(run: Run, name: str) -> tuple[Path, Path, Path]:
     return folder / f"{name}.train.npy", folder / f"{name}.test.npy", folder / f"{name}.json"
 
 
-def read_lessons(run: Run) -> Taught:
-    """The labels of students, and what the teachers of a run are."""
-    names, config = [t.name for t in teachers_of(run.config)], run.config.retrain
+def read_lessons(run: Run, names: Sequence[str] | None = None) -> Taught:
+    """The labels of students, and what the teachers are.
+
+    Args:
+      run: the run.
+      names: the teachers whose predictions count, once for each time that they are named; by
+        default those of the config.
+    """
+    config = run.config.retrain
+    if names is None:
+        names = [teacher.name for teacher in teachers_of(run.config)]
     files = [_files(run, name) for name in names]
     train, test = ([np.load(file[i], mmap_mode="r") for file in files] for i in range(2))
     clicks = run.data.train.labels

@@ -22,7 +22,13 @@ from ihas_jax.selectors.search import (
     make_pretraining_step,
     make_search_round,
 )
-from ihas_jax.stages.base import fresh_state, model_task, require_selector, train_runs
+from ihas_jax.stages.base import (
+    finish_rounds,
+    fresh_state,
+    model_task,
+    require_selector,
+    train_runs,
+)
 from ihas_jax.stages.narrow import Step, cut_in_steps
 from ihas_jax.stages.rotate import turned_state
 from ihas_jax.stages.run import Run
@@ -152,6 +158,9 @@ def search_task(run: Run, name: str = "search", epochs: int | None = None) -> Ta
         return share is not None and facts["kept_of_table"] <= share
 
     gate_every = config.search.gate_every if bilevel else 0
+    stops = epochs is None and recipe.stop_at_share is None
+    # without gates and layers the search trains the click model alone
+    alone = recipe.gate_batches == "never" and not has_layers(selector)
     return Task(
         name=name,
         directory=run.workdir / name,
@@ -159,8 +168,9 @@ def search_task(run: Run, name: str = "search", epochs: int | None = None) -> Ta
         round_=_search_round(replace(config, seed=0), model, selector),
         evaluate=evaluate,
         config=config.train,
-        early_stopping=epochs is None and recipe.stop_at_share is None,
+        early_stopping=stops,
         is_last=is_last,
+        finish=finish_rounds(run, model) if stops and alone else (),
     )
 
 

@@ -67,7 +67,9 @@ def teachers_of(config: Config) -> tuple[Teacher, ...]:
     if config.method == "none" and seeds[SEARCH]:
         raise InputError("--method none has no search; leave search out of --retrain.teachers.")
     return tuple(
-        Teacher(name) if name in (BASE, SEARCH) else Teacher(f"{name}_{i}", _model(config, name))
+        Teacher(name)
+        if name in (BASE, SEARCH)
+        else Teacher(f"{name}_{i}", teacher_model(config, name))
         for name, number in seeds.items()
         for i in range(number)
     )
@@ -78,7 +80,12 @@ def teach_after_search(config: Config) -> bool:
     return SEARCH in config.retrain.teachers
 
 
-def _model(config: Config, name: str) -> ModelConfig:
+def teacher_model(config: Config, name: str) -> ModelConfig:
+    """The click model of a teacher; see `teachers_of`.
+
+    Raises:
+      InputError: the choices of the run do not fit it.
+    """
     dim = min(config.model.dim, _PAIRWISE_DIM) if name in _PAIRWISE else config.model.dim
     try:
         return replace(config.model, name=name, dim=dim)

@@ -114,12 +114,13 @@ class Command:
 
     folder: Path
     script: str = "run.py"
+    tiny: tuple[object, ...] = _FLAGS
 
     def arguments(self, *flags: object, output: Path | None = None) -> list[str]:
         given = () if output is None else ("--data", self.folder / "store", "--output", output)
         return [
             str(EXPERIMENTS / self.script),
-            *map(str, (*given, *(_FLAGS if given else ()), *flags)),
+            *map(str, (*given, *(self.tiny if given else ()), *flags)),
         ]
 
     def start(self, *flags: object, output: Path | None = None) -> subprocess.Popen[str]:

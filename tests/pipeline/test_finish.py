@@ -14,6 +14,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.stages.base import finish_rounds, plain_round, train_base
 from ihas_jax.stages.run import Run
+from ihas_jax.stages.search import search_task
 
 PLAIN = Config(
     method="spectral",
@@ -32,11 +33,16 @@ def finished(log, tmp_path_factory):
 
 
 def test_base_teachers_and_compact_models_are_finished(finished):
-    for training in ("base", "teach/lr_0", "retrain"):
+    for training in ("base", "teach/lr_0", "search", "retrain"):
         for i in (0, 1):
             assert (finished.workdir / training / f"finish_{i}").is_dir()
-    assert not list((finished.workdir / "search").glob("**/finish_*"))
-    assert not list((finished.workdir / "search").glob("finish_*"))
+    assert not (finished.workdir / "search" / "pretrain" / "finish_0").exists()
+
+
+@pytest.mark.parametrize("method", ["ihas", "optfs", "pep", "adafs_soft"])
+def test_a_search_that_moves_gates_has_no_finish(log, tmp_path, method):
+    run = Run(dataclasses.replace(FINISHED, method=method, options=()), log, tmp_path)
+    assert search_task(run).finish == ()
 
 
 def test_a_finish_goes_on_from_the_training_as_it_would_end(finished, log, tmp_path):

@@ -1,0 +1,62 @@
+"""Compresses a click model: the smallest one that is as good as the best, from a prepared log."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from ihas_jax.interrupts import catch_interrupts
+
+    catch_interrupts()  # importing what follows takes seconds
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from command_line import TrainingFlags, parse
+
+from ihas_jax.config.compress import CompressConfig
+from ihas_jax.data.open import open_store
+from ihas_jax.data.synthetic import synthetic
+from ihas_jax.errors import run_cli
+from ihas_jax.flags import option_kinds
+from ihas_jax.names import printable
+from ihas_jax.pipeline.compress import compress
+from ihas_jax.pipeline.parts import require_parts
+from ihas_jax.presets import PresetName
+
+_HIDDEN = ("method", "budget", "search", "retrain")
+"""What compression chooses by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(TrainingFlags):
+    """Makes the smallest click model that is as good as the best one, from a prepared log.
+
+    Base model and teachers are trained on clicks, students learn from the teachers, and each
+    selection cuts them to each budget. Validation rows choose. The same command resumes after an
+    interruption. It writes metrics.json, report.md, figures/ and bundle/ into the output folder.
+    """
+
+    preset: PresetName | None = "compact"
+    """The values that the other flags start from."""
+    data: Path | None = None
+    """The folder that prepare.py made; without it, a synthetic log with planted truth is drawn."""
+    output: Path | None = None
+    """The folder, new or to resume; by default runs/, the name of --data and _compressed."""
+    choices: Annotated[CompressConfig, tyro.conf.arg(name="")] = field(
+        default_factory=CompressConfig
+    )
+
+
+def main() -> None:
+    """Parses the command line and runs."""
+    arguments = parse(Arguments, hidden=(*_HIDDEN, *option_kinds()))
+    data = synthetic() if arguments.data is None else open_store(arguments.data)
+    name = "synthetic" if arguments.data is None else printable(arguments.data.resolve().name)
+    output = arguments.output or Path("runs") / f"{name}_compressed"
+    result = compress(arguments.config, arguments.choices, data, output)
+    require_parts(result.missing, result.workdir / "metrics.json")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,188 @@
+"""The report, figure and table of a compression: how small, how good, how fast, how sure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ihas_jax.config import Config
+from ihas_jax.reporting.report import provenance
+from ihas_jax.reporting.tables import Grid
+from ihas_jax.training.metrics import auc_text
+
+_COLORS = ("#3b6ea5", "#c8553d", "#588b4a", "#8c6bb1", "#b8860b", "#4d9f9f")
+_HEADERS = ("model", "AUC", "logloss", "parameters", "MB", "µs per row", "on the front")
+Metrics = Mapping[str, Any]
+
+
+def front_table(metrics: Metrics) -> Grid:
+    """The table of all candidates for a terminal."""
+    return Grid("Test split", _HEADERS, _rows(metrics))
+
+
+def render_front(config: Config, metrics: Metrics) -> str:
+    """The text of report.md, which shows figures/front.png."""
+    choices, chosen = metrics["choices"], metrics["chosen"]
+    teachers = _counted(metrics["teachers"])
+    lines = [
+        "# The smallest good model",
+        "",
+        _answer(metrics),
+        "",
+        _sureness(metrics),
+        "",
+        "## Sizes and scores",
+        "",
+        f"| {' | '.join(_HEADERS)} |",
+        "|---|---:|---:|---:|---:|---:|---|",
+        *(f"| {' | '.join(row)} |" for row in _rows(metrics)),
+        "",
+        "AUC and logloss are those of the test rows. MB counts float32 parameters and the record "
+        "of which numbers are kept; what spectral removes from a table is a zero in memory so far. "
+        "A model is on the front if no other one is at least as good on validation rows, as small "
+        "and as fast.",
+        "",
+        "![Test AUC against size and time](figures/front.png)",
+        "",
+        "## How it was chosen",
+        "",
+        f"{chosen['name']} is the smallest model whose AUC on the validation rows is within "
+        f"{choices['tolerance']:g} of the best one. The test rows chose nothing.",
+        "",
+        f"The base model is the best of its trials on validation rows: {metrics['base']['trial']}. "
+        + (
+            f"The other models learn from the mean of {teachers}."
+            if teachers
+            else "All models learn from clicks."
+        ),
+        "",
+        "| on clicks | validation AUC | validation logloss |",
+        "|---|---:|---:|",
+        *(
+            f"| {member['name']} | {_auc(member, 'valid_')} | {member['valid_logloss']:.4f} |"
+            for member in metrics["pool"]
+        ),
+        "",
+        "A name has the click model, the coefficient of its L2 term, and the number of its seed "
+        "after the first.",
+        "",
+        "## How it was made",
+        "",
+        *provenance(config),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def draw_front(metrics: Metrics) -> Figure:
+    """Test AUC against parameters, and against microseconds per row, of all candidates."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, (key, label) in zip(
+        panels,
+        (("parameters", "parameters"), ("microseconds", "microseconds per row")),
+        strict=True,
+    ):
+        _draw(panel, metrics, key)
+        panel.set(xscale="log", xlabel=label)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("test AUC")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    return figure
+
+
+def _draw(panel: Axes, metrics: Metrics, key: str) -> None:
+    base, chosen = metrics["base"], metrics["chosen"]
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for facts in metrics["candidates"][1:]:
+        name, _, size = facts["name"].rpartition(", ")
+        groups.setdefault(f"{name}, full size" if size == "full size" else name, []).append(facts)
+    for i, (name, found) in enumerate(groups.items()):
+        points = sorted((facts[key], _number(facts["auc"])) for facts in found)
+        xs, ys = zip(*points, strict=True)
+        marker, color = "s" if len(points) == 1 else "o", _COLORS[i % len(_COLORS)]
+        panel.plot(xs, ys, color=color, marker=marker, label=name)
+    panel.plot([base[key]], [_number(base["auc"])], "k*", ms=11, label="base")
+    panel.plot(
+        [chosen[key]], [_number(chosen["auc"])], "o", ms=14, mfc="none", mec="black", label="chosen"
+    )
+
+
+def _answer(metrics: Metrics) -> str:
+    base, chosen, gain = metrics["base"], metrics["chosen"], metrics["gain"]
+    times = base["parameters"] / chosen["parameters"]
+    speed = base["microseconds"] / chosen["microseconds"]
+    change = chosen["logloss"] - base["logloss"]
+    return (
+        f"**{chosen['name']}** has {chosen['parameters']:,} parameters, "
+        f"{_times(times, 'fewer', 'more')} than the base model ({base['parameters']:,}), and takes "
+        f"{chosen['microseconds']:.2f} µs for a row, {_times(speed, 'less', 'more')} than the base "
+        f"({base['microseconds']:.2f} µs). Its test AUC is {_auc(chosen)}"
+        + (f" ({_signed(gain['auc'])})" if _defined(gain["auc"]) else "")
+        + f", its logloss {chosen['logloss']:.4f} ({_signed(change)})."
+    )
+
+
+def _sureness(metrics: Metrics) -> str:
+    gain = metrics["gain"]
+    if not _defined(gain["low"]):
+        return (
+            "The test rows are too few, or of one class, to say how sure the difference in AUC is."
+        )
+    verdict = "beyond" if gain["low"] > 0 or gain["high"] < 0 else "within"
+    return (
+        f"The difference in AUC from the base model is {verdict} the noise of the test rows: with "
+        f"95 % certainty it lies between {_signed(gain['low'])} and {_signed(gain['high'])} for "
+        "these two models. Models of other seeds would differ, too; --seed trains them."
+    )
+
+
+def _rows(metrics: Metrics) -> list[list[str]]:
+    front = {facts["name"] for facts in metrics["front"]}
+    chosen = metrics["chosen"]["name"]
+    return [
+        [
+            f"{facts['name']} (chosen)" if facts["name"] == chosen else facts["name"],
+            _auc(facts),
+            f"{facts['logloss']:.4f}",
+            f"{facts['parameters']:,}",
+            f"{facts['bytes'] / 1e6:.3f}",
+            f"{facts['microseconds']:.2f}",
+            "yes" if facts["name"] in front else "",
+        ]
+        for facts in metrics["candidates"]
+    ]
+
+
+def _auc(facts: Mapping[str, Any], prefix: str = "") -> str:
+    value = _number(facts[f"{prefix}auc"])
+    return auc_text({"auc": value, "only_label": facts.get(f"{prefix}only_label", "0 or 1")})
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _defined(value: float | None) -> bool:
+    return math.isfinite(_number(value))
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}"
+
+
+def _times(factor: float, less: str, more: str) -> str:
+    """How many times less or more."""
+    return f"{factor:.1f} times {less}" if factor >= 1 else f"{1 / factor:.1f} times {more}"
+
+
+def _counted(names: list[str]) -> str:
+    """Names in their order, with the number of times that each occurs."""
+    counts = {name: names.count(name) for name in names}
+    shown = [name if n == 1 else f"{name} ({n} times)" for name, n in counts.items()]
+    return ", ".join(shown)

@@ -1,0 +1,97 @@
+"""Candidates for the smallest good model: full size, and each selection at each budget."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ihas_jax.data.dataset import Split
+from ihas_jax.models.base import NETWORK, Variables
+from ihas_jax.serving.bundle import Bundle
+from ihas_jax.stages.choose import choose
+from ihas_jax.stages.evaluate import base_bundle, outcome_bundle
+from ihas_jax.stages.retrain import retrain
+from ihas_jax.stages.run import Run
+from ihas_jax.stages.search import SearchRuns, search
+from ihas_jax.training.metrics import score
+from ihas_jax.training.steps import TABLES
+
+_TURNS, _TIMED_ROWS = 5, 100_000
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that could be chosen.
+
+    Attributes:
+      name: what it is called.
+      bundle: the model, ready to be served.
+      budget: the share of the full-size table that it may keep; 1 for a model of full size.
+      facts: its scores on validation and test rows, its size and its speed, as JSON.
+      probs: `[m]`, its click probabilities of the test rows.
+    """
+
+    name: str
+    bundle: Bundle
+    budget: float
+    facts: dict[str, Any]
+    probs: np.ndarray
+
+
+def measure(name: str, bundle: Bundle, budget: float, run: Run) -> Candidate:
+    """A candidate with its scores, size and speed."""
+    data = run.data
+    valid, test = (_predict(bundle, split, name) for split in (data.valid, data.test))
+    scores = score(data.test.labels, test).facts
+    facts = {
+        **scores,
+        **{f"valid_{key}": value for key, value in score(data.valid.labels, valid).facts.items()},
+        "parameters": bundle.parameters,
+        "bytes": bundle.bytes,
+        "microseconds": _microseconds(bundle, data.test),
+    }
+    return Candidate(name, bundle, budget, facts, test)
+
+
+def full_size(run: Run, found: SearchRuns) -> Bundle:
+    """The searched click model of a method that selects nothing in its search."""
+    trained = found.searched
+    params = {part: trained.variables.params[part] for part in (TABLES, NETWORK)}
+    stats = {part: tree for part, tree in trained.variables.stats.items() if part == NETWORK}
+    plain = Variables(params, stats, trained.variables.constants)
+    return base_bundle(run, replace(trained, variables=plain))
+
+
+def compact(run: Run, found: SearchRuns) -> Bundle:
+    """What the method of a run makes of a searched model within the budget of the run."""
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    plan, _ = choose(run, found)
+    return outcome_bundle(run, found, plan, retrain(run, plan, found))
+
+
+def searched(run: Run) -> SearchRuns:
+    """The search of a run."""
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    (found,) = search([run])
+    return found
+
+
+def _predict(bundle: Bundle, split: Split, name: str) -> np.ndarray:
+    ids, title = split.ids, f"[{name}] scores"
+    return bundle.predict_assigned(ids, bundle.assign_checked(ids, title), title)
+
+
+def _microseconds(bundle: Bundle, split: Split) -> float:
+    """Median time of prediction for a row, all that serving does included."""
+    ids = split.ids[:_TIMED_ROWS]
+    bundle.predict_ids(ids)
+
+    def turn() -> float:
+        start = time.perf_counter()
+        bundle.predict_ids(ids)
+        return time.perf_counter() - start
+
+    return 1e6 * float(np.median([turn() for _ in range(_TURNS)])) / len(ids)

@@ -1,0 +1,199 @@
+"""Compression from the trials of the base model to the bundle of the smallest good one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ihas_jax.config import Config, ModelConfig, OptimizerConfig, TrainConfig
+from ihas_jax.config.compress import CompressConfig
+from ihas_jax.errors import InputError
+from ihas_jax.pipeline import compress as module
+from ihas_jax.pipeline.compress import compress
+from ihas_jax.pipeline.fit import fit
+from ihas_jax.serving.storage import load_bundle
+from ihas_jax.training.metrics import score
+
+PLAIN = Config(
+    method="spectral",
+    model=ModelConfig(dim=4, hidden=(8, 4)),
+    optimizer=OptimizerConfig(learning_rate=0.02),
+    train=TrainConfig(batch_size=100, round_batches=4, max_epochs=2, checkpoint_seconds=0),
+)
+CHOICES = CompressConfig(
+    tolerance=0.001,
+    budget=(1.0, 0.5),
+    teachers=("lr",),
+    students=("fm",),
+    l2=(1e-5,),
+)
+
+
+def untimed(content):
+    """Content of metrics.json without what is measured by a clock."""
+    if isinstance(content, dict):
+        return {k: untimed(v) for k, v in content.items() if k not in ("microseconds", "front")}
+    return [untimed(one) for one in content] if isinstance(content, list) else content
+
+
+@pytest.fixture(scope="module")
+def done(log, tmp_path_factory):
+    return compress(PLAIN, CHOICES, log, tmp_path_factory.mktemp("compress") / "run")
+
+
+def test_every_candidate_is_scored_and_the_choice_follows_from_the_scores(done):
+    metrics = done.metrics
+    names = [facts["name"] for facts in metrics["candidates"]]
+    assert names == [
+        "base",
+        "dnn, full size",
+        *(f"dnn, {s}, {b} %" for s in ("spectral", "uniform") for b in (100, 50)),
+        *(f"fm, uniform, {b} %" for b in (100, 50)),
+    ]
+    best = max(facts["valid_auc"] for facts in metrics["candidates"])
+    good = [f for f in metrics["candidates"] if f["valid_auc"] >= best - 0.001]
+    assert metrics["chosen"]["parameters"] == min(facts["parameters"] for facts in good)
+    assert metrics["base"]["trial"].startswith("dnn_1e-05")
+    for facts in metrics["candidates"]:
+        assert {"auc", "logloss", "parameters", "bytes", "microseconds", "budget"} <= set(facts)
+    trials = [member["name"] for member in metrics["pool"]]
+    assert {"dnn_1e-05", "dnn_1e-05_norm", "dnn_1e-05_dropout_0.2", "lr_1e-05"} <= set(trials)
+    assert set(metrics["teachers"]) <= set(trials)
+    assert all(facts in metrics["candidates"] for facts in metrics["front"])
+
+
+def test_the_base_is_the_best_trial(done):
+    trials = {m["name"]: m["valid_auc"] for m in done.metrics["pool"]}
+    own = [n for n in trials if n.startswith("dnn") and not n.endswith("_1")]
+    assert done.metrics["base"]["trial"] == max(own, key=trials.__getitem__)
+    assert done.metrics["base"]["valid_auc"] == max(trials[name] for name in own)
+
+
+def test_the_bundle_is_the_chosen_model(done, log):
+    bundle, chosen = load_bundle(done.workdir), done.metrics["chosen"]
+    found = score(log.test.labels, bundle.predict_ids(log.test.ids))
+    assert found.auc == pytest.approx(chosen["auc"], abs=1e-6)
+    assert found.logloss == pytest.approx(chosen["logloss"], abs=1e-6)
+    assert bundle.parameters == chosen["parameters"]
+
+
+def test_a_budget_of_everything_keeps_what_the_full_size_has(done):
+    found = {facts["name"]: facts for facts in done.metrics["candidates"]}
+    full, whole = found["dnn, full size"], found["dnn, spectral, 100 %"]
+    assert whole["parameters"] == full["parameters"]
+    # the start of its training is the turned full-size model, and a candidate
+    assert whole["valid_auc"] >= full["valid_auc"] - 1e-6
+
+
+def test_report_and_figure_answer_how_small_how_good_how_fast_how_sure(done):
+    text = (done.workdir / "report.md").read_text()
+    chosen = done.metrics["chosen"]
+    assert f"**{chosen['name']}** has {chosen['parameters']:,} parameters" in text
+    assert "test AUC is" in text and "µs for a row" in text and "95 % certainty" in text
+    assert (done.workdir / "figures" / "front.png").stat().st_size > 10_000
+    assert done.missing == ()
+
+
+def test_the_same_call_reads_everything_back(done, log, monkeypatch):
+    def fail(*args):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(module, "_Compression", fail)
+    again = compress(PLAIN, CHOICES, log, done.workdir)
+    assert again.metrics == json.loads((done.workdir / "metrics.json").read_text())
+
+
+def test_a_killed_compression_ends_with_the_same_numbers(done, log, tmp_path, monkeypatch):
+    """Stopped at every second step, and once in the middle of a training."""
+    steps = [0]
+
+    def kill(run, kind, facts):
+        if kind == "step":
+            steps[0] += 1
+            if steps[0] % 2 == 0 and steps[0] < 40:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.Run, "event", kill)
+    for _ in range(40):
+        try:
+            found = compress(PLAIN, CHOICES, log, tmp_path / "run")
+            break
+        except KeyboardInterrupt:
+            steps[0] += 1
+    assert untimed(found.metrics) == untimed(done.metrics)
+    first, second = load_bundle(found.workdir), load_bundle(done.workdir)
+    jax.tree.map(
+        np.testing.assert_array_equal, first.models[0].variables, second.models[0].variables
+    )
+
+
+def test_another_budget_follows_in_the_same_folder(done, log):
+    more = dataclasses.replace(CHOICES, budget=(0.5, 0.25), students=())
+    found = compress(PLAIN, more, log, done.workdir)
+    old = {facts["name"]: facts["auc"] for facts in done.metrics["candidates"]}
+    new = {facts["name"]: facts["auc"] for facts in found.metrics["candidates"]}
+    assert "dnn, spectral, 25 %" in new and "fm, uniform, 50 %" not in new
+    assert all(new[name] == old[name] for name in new if name in old)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"teachers": ("fm",)}, "other --teachers .*'lr'.* there, .*'fm'.* here"),
+        ({"l2": (1e-4,)}, "other --l2"),
+        ({"teacher_seeds": 1}, "other --teacher-seeds"),
+    ],
+)
+def test_what_students_have_learnt_from_can_not_change(done, log, changes, words):
+    with pytest.raises(InputError, match=words):
+        compress(PLAIN, dataclasses.replace(CHOICES, **changes), log, done.workdir)
+
+
+def test_a_run_of_another_kind_is_refused(log, tmp_path):
+    plain = dataclasses.replace(PLAIN, method="none")
+    fit(plain, log, tmp_path / "run")
+    with pytest.raises(InputError, match=r"no compression. Choose another --output"):
+        compress(PLAIN, CHOICES, log, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"teachers": ("gdnc",)}, "gdnc"),
+        ({"students": ("fmm",)}, "Did you mean fm"),
+        ({"budget": (0.0001,)}, "--budget 0.0001 is .* at least"),
+    ],
+)
+def test_wrong_choices_leave_no_folder(log, tmp_path, changes, words):
+    with pytest.raises(InputError, match=words):
+        compress(PLAIN, dataclasses.replace(CHOICES, **changes), log, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"budget": (0.5, 0.5)}, "--budget names 0.5 twice"),
+        ({"budget": ()}, "--budget needs at least one value"),
+        ({"budget": (1.5,)}, r"--budget must lie between 0 and 1, not 1\.5"),
+        ({"selections": ()}, "--selections needs at least one value"),
+        ({"selections": ("random",)}, "--selections must be"),
+        ({"tolerance": -0.1}, "--tolerance must not be negative"),
+        ({"teacher_seeds": 0}, "--teacher-seeds must be positive"),
+    ],
+)
+def test_values_out_of_range_name_their_flag(changes, words):
+    with pytest.raises(InputError, match=words):
+        dataclasses.replace(CHOICES, **changes)
+
+
+def test_without_teachers_all_learn_from_clicks(log, tmp_path):
+    plain = dataclasses.replace(CHOICES, teachers=(), students=(), budget=(0.5,))
+    found = compress(PLAIN, plain, log, tmp_path / "run")
+    assert found.metrics["teachers"] == []
+    assert not (tmp_path / "run" / "teach").exists()
+    assert "All models learn from clicks." in (tmp_path / "run" / "report.md").read_text()

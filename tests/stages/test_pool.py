@@ -1,0 +1,75 @@
+"""The pool of click models: which means teach, and what members are called."""
+
+from __future__ import annotations
+
+from itertools import combinations_with_replacement
+
+import numpy as np
+import pytest
+
+from ihas_jax.config import ModelConfig
+from ihas_jax.stages.pool import best_mean, member_name, train_member, write_lessons
+from ihas_jax.stages.run import Run
+from ihas_jax.training.metrics import logloss, score
+from ihas_jax.training.predict import predictor
+
+
+def test_errors_that_cancel_are_averaged():
+    labels = np.array([1, 0, 1, 0])
+    high, low = np.array([0.9, 0.6, 0.9, 0.6]), np.array([0.4, 0.1, 0.4, 0.1])
+    poor = np.array([0.1, 0.9, 0.1, 0.9])
+    chosen = best_mean(labels, [poor, high, low])
+    assert sorted(chosen[:2]) == [1, 2] and 0 not in chosen
+
+
+def test_one_that_is_best_alone_teaches_alone():
+    labels = np.array([1, 0, 1, 0])
+    assert best_mean(labels, [np.full(4, 0.5), np.array([0.9, 0.1, 0.9, 0.1])]) == (1,)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_greedy_steps_are_those_of_trying_each(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 60)
+    probs = [np.clip(labels * 0.4 + 0.6 * rng.random(60), 0.01, 0.99) for _ in range(5)]
+    chosen = best_mean(labels, probs)
+    loss = logloss(labels, np.mean([probs[i] for i in chosen], axis=0))
+    assert loss <= min(logloss(labels, own) for own in probs)
+    if len(chosen) <= 2:  # two greedy steps of two are hardly ever beaten by any pair
+        pairs = combinations_with_replacement(range(5), 2)
+        assert loss <= 1.02 * min(logloss(labels, (probs[i] + probs[j]) / 2) for i, j in pairs)
+    for i in range(1, len(chosen)):
+        before = [probs[j] for j in chosen[:i]]
+        tried = [logloss(labels, np.mean([*before, own], axis=0)) for own in probs]
+        assert chosen[i] == int(np.argmin(tried))
+
+
+@pytest.mark.parametrize(
+    ("model", "l2", "name"),
+    [
+        (ModelConfig(), 1e-5, "dnn_1e-05"),
+        (ModelConfig("fm", batch_norm=True), 0.0, "fm_0_norm"),
+        (ModelConfig(dropout=0.25), 1e-4, "dnn_0.0001_dropout_0.25"),
+    ],
+)
+def test_names_tell_what_is_tried(model, l2, name):
+    assert member_name(model, l2) == name
+
+
+def test_a_member_has_its_own_seed_and_predicts_once(tiny, small, tmp_path):
+    run = Run(tiny.config, small, tmp_path)
+    first, second = (train_member(run, tiny.config.model, 1e-5, n) for n in (0, 1))
+    assert (first.name, second.name) == ("dnn_1e-05", "dnn_1e-05_1")
+    assert first.run.config.seed != second.run.config.seed
+    assert first.run.config.optimizer.l2 == 1e-5
+    probs = predictor(first.run.model)(first.trained.variables, small.valid.ids, title="x").probs
+    np.testing.assert_array_equal(first.probs, probs)
+    assert first.scores == score(small.valid.labels, probs)
+    (tmp_path / "teach").mkdir()
+    write_lessons(run, first)
+    path = tmp_path / "teach" / "dnn_1e-05.train.npy"
+    expected = predictor(first.run.model)(first.trained.variables, small.train.ids, title="x").probs
+    np.testing.assert_array_equal(np.load(path), expected)
+    written = path.stat().st_mtime_ns
+    write_lessons(run, first)
+    assert path.stat().st_mtime_ns == written
