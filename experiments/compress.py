@@ -21,6 +21,7 @@ from ihas_jax.errors import run_cli
 from ihas_jax.flags import option_kinds
 from ihas_jax.names import printable
 from ihas_jax.pipeline.compress import compress
+from ihas_jax.pipeline.cuts import cut_run
 from ihas_jax.pipeline.parts import require_parts
 from ihas_jax.presets import PresetName
 
@@ -35,6 +36,7 @@ class Arguments(TrainingFlags):
     Base model and teachers are trained on clicks, students learn from the teachers, and each
     selection cuts them to each budget. Validation rows choose. The same command resumes after an
     interruption. It writes metrics.json, report.md, figures/ and bundle/ into the output folder.
+    With --run it cuts a finished run to each budget in seconds, without training.
     """
 
     preset: PresetName | None = "compact"
@@ -43,6 +45,9 @@ class Arguments(TrainingFlags):
     """The folder that prepare.py made; without it, a synthetic log with planted truth is drawn."""
     output: Path | None = None
     """The folder, new or to resume; by default runs/, the name of --data and _compressed."""
+    run: Path | None = None
+    """The folder of a finished run of --method none on --data, to be cut to each budget at once.
+    Nothing is trained then; --output is a new folder for the chosen size, if it is given."""
     choices: Annotated[CompressConfig, tyro.conf.arg(name="")] = field(
         default_factory=CompressConfig
     )
@@ -52,6 +57,10 @@ def main() -> None:
     """Parses the command line and runs."""
     arguments = parse(Arguments, hidden=(*_HIDDEN, *option_kinds()))
     data = synthetic() if arguments.data is None else open_store(arguments.data)
+    if arguments.run is not None:
+        choices = arguments.choices
+        cut_run(arguments.run, data, choices.budget, choices.tolerance, arguments.output)
+        return
     name = "synthetic" if arguments.data is None else printable(arguments.data.resolve().name)
     output = arguments.output or Path("runs") / f"{name}_compressed"
     result = compress(arguments.config, arguments.choices, data, output)

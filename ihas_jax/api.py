@@ -34,6 +34,7 @@ from ihas_jax.selectors.registry import register_method
 from ihas_jax.selectors.search import init_search, make_search_round
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import load_bundle
+from ihas_jax.stages.cut import cut
 from ihas_jax.training.metrics import auc
 from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_rows
 from ihas_jax.training.seeds import over_seeds, stack_seeds
@@ -73,6 +74,7 @@ __all__ = [
     "auc",
     "build_model",
     "compress",
+    "cut",
     "data_mesh",
     "fit",
     "fit_seeds",

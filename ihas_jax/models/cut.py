@@ -1,16 +1,53 @@
-"""The network weights that a compact click model has of a full-size one."""
+"""The weights that a compact click model has of a full-size one."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import Model
+from ihas_jax.models.base import EMBEDDING, NETWORK, Model, Variables
 from ihas_jax.models.parts import Network
+from ihas_jax.nn.compact import slice_table
+
+
+def cut_variables(
+    full: Model,
+    compact: Model,
+    source: Variables,
+    like: Variables,
+    values: np.ndarray | None = None,
+) -> Variables:
+    """The kept part of a full-size model, in new arrays.
+
+    Args:
+      full: the model with all coordinates and values.
+      compact: the model with the kept ones.
+      source: the variables of `full`.
+      like: those of `compact`, or their shapes; its constants are kept.
+      values: `[V]` of bool, the kept values; None for all.
+
+    Raises:
+      InputError: as `cut_network`.
+    """
+    tables = {
+        name: slice_table(
+            full.tables[name],
+            source.params["tables"][name],
+            spec,
+            values if name == EMBEDDING else None,
+        )
+        for name, spec in compact.tables.items()
+    }
+    network = cut_network(full, compact, source.params[NETWORK], like.params[NETWORK])
+    stats = {name: source.stats[name] for name in like.stats}
+    stats = cut_network(full, compact, stats, dict(like.stats))
+    network, stats = jax.tree.map(jnp.copy, (network, stats))
+    return Variables({"tables": tables, NETWORK: network}, stats, like.constants)
 
 
 def cut_network(full: Model, compact: Model, tree: Any, like: Any) -> Any:

@@ -180,7 +180,7 @@ class _Compression:
         pool, bases = self._bases(pool)
         taught, teachers, pool = self._teach(pool)
         base = max(bases, key=lambda member: member.scores.objective)
-        found = [measure("base", base_bundle(base.run, base.trained), 1.0, base.run)]
+        found = [measure("base", base_bundle(base.run, base.trained), 1.0, self.run.data)]
         for name in self.students:
             found += self._sizes(replace(self.run, taught=taught), name)
         with self._walk.step("the choice"):
@@ -249,7 +249,7 @@ class _Compression:
             with self._walk.step(f"{name} of full size"):
                 found[_FIRST] = searched(own)
                 bundle = full_size(own, found[_FIRST])
-                candidates.append(measure(f"{name}, full size", bundle, 1.0, own))
+                candidates.append(measure(f"{name}, full size", bundle, 1.0, run.data))
         for selection in self._selections(name):
             if selection not in found:
                 found[selection] = searched(_student(run, name, selection))
@@ -257,7 +257,7 @@ class _Compression:
                 own = _student(run, name, selection, budget)
                 with self._walk.step(title := f"{name}, {selection}, {100 * budget:g} %"):
                     bundle = compact(own, found[selection])
-                    candidates.append(measure(title, bundle, budget, own))
+                    candidates.append(measure(title, bundle, budget, run.data))
         return candidates
 
     def _describe(

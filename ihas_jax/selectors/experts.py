@@ -56,9 +56,9 @@ def plan_experts(
             kept = majority_coordinates(mean_mask, found.model.embedding.dim, config.majority)
             return Expert(Selection(kept), name, rows, valid_rows)
         part, own = found._replace(budget=found.budget // models), config.axes == "own"
-        best, share = best_expert(part, config.cut, own=own, by=by, rows=rows, opened=mean_mask)
-        say(f"[choose] what is kept has {share:.2%} of what all numbers are worth")
-        return replace(best, name=name, valid_rows=valid_rows)
+        best = best_expert(part, config.cut, own=own, by=by, rows=rows, opened=mean_mask)
+        say(f"[choose] what is kept has {best.share:.2%} of what all numbers are worth")
+        return replace(best.expert, name=name, valid_rows=valid_rows)
 
     experts: list[Expert] = []
     routes: list[int] = []

@@ -16,7 +16,7 @@ from ihas_jax.selectors.budget import numbers_to_keep, require_room
 from ihas_jax.selectors.clusters import check_clusters, fit_clusters
 from ihas_jax.selectors.experts import plan_experts
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
-from ihas_jax.selectors.worth import best_expert
+from ihas_jax.selectors.worth import Best, best_expert
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ class Spectral(Selector):
             plan = plan_experts(found, clusters, self.cluster, self.config.by)
             facts = {"kmeans": [point._asdict() for point in curve]}
             return dataclasses.replace(plan, facts=facts)
-        expert, share = self._best(found)
-        say(f"[choose] what is kept has {share:.2%} of what all numbers are worth")
-        return Plan((expert,), facts={"worth": share})
+        best = self._best(found)
+        say(f"[choose] what is kept has {best.share:.2%} of what all numbers are worth")
+        return Plan((best.expert,), facts={"worth": best.share})
 
     def narrow(self, found: SearchResult) -> Expert:
         """What is worth most within the budget of a step, for all rows."""
-        expert, share = self._best(found)
-        say(f"[search] what is kept has {share:.2%} of what all numbers are worth")
-        return expert
+        best = self._best(found)
+        say(f"[search] what is kept has {best.share:.2%} of what all numbers are worth")
+        return best.expert
 
-    def _best(self, found: SearchResult) -> tuple[Expert, float]:
-        """What is worth most for all rows, and the share of all worth that it keeps."""
+    def _best(self, found: SearchResult) -> Best:
+        """What is worth most for all rows."""
         return best_expert(found, self.config.cut, own=True, by=self.config.by)
 
     def check(self, train_rows: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,20 @@ Cut = Literal["numbers", "axes"]
 """What is kept: single numbers of a table, or whole coordinates of fields."""
 
 
+class Best(NamedTuple):
+    """What is worth most within a budget.
+
+    Attributes:
+      expert: the model that keeps it.
+      share: the share of all worth that it keeps.
+      worth: what all numbers are worth, about twice the rise of the mean log loss without them.
+    """
+
+    expert: Expert
+    share: float
+    worth: float
+
+
 def best_expert(
     found: SearchResult,
     cut: Cut,
@@ -31,7 +45,7 @@ def best_expert(
     by: Measure = "loss",
     rows: np.ndarray | None = None,
     opened: np.ndarray | None = None,
-) -> tuple[Expert, float]:
+) -> Best:
     """The model of some rows that keeps what is worth most within `found.budget`.
 
     Args:
@@ -43,16 +57,14 @@ def best_expert(
       rows: training rows that the model is for; None for all.
       opened: `[N, D]`, the share of the rows whose gates open a coordinate of the search, which
         counts where the table is not turned; None for gates that are all open.
-
-    Returns:
-      The model, and the share of all worth that it keeps.
     """
     assert found.budget is not None
     turned = own and freedom_of(found.model).any
     axes = find_axes(found.model, found.variables, found.train.ids, rows, by=by, turned=turned)
     opened = None if turned else opened
-    selection, share = _select(found, axes, found.budget, cut, rows, opened)
-    return Expert(selection, rows=rows, axes=single_precision(axes) if turned else None), share
+    selection, share, worth = _select(found, axes, found.budget, cut, rows, opened)
+    axes_of = single_precision(axes) if turned else None
+    return Best(Expert(selection, rows=rows, axes=axes_of), share, worth)
 
 
 def _select(
@@ -62,8 +74,8 @@ def _select(
     cut: Cut,
     rows: np.ndarray | None,
     opened: np.ndarray | None,
-) -> tuple[Selection, float]:
-    """The numbers of a turned table, or its axes, that are worth most, and their share of it all.
+) -> tuple[Selection, float, float]:
+    """The numbers of a turned table, or its axes, that are worth most, their share, and all worth.
 
     The worth of an axis is multiplied by the share of the rows that open it.
     """
@@ -80,8 +92,9 @@ def _select(
         selection = Selection(fill(gains, spec.sizes, numbers))
     left = worth if selection.mask is None else worth * selection.mask
     parts = zip(by_field(left, spec), selection.kept, strict=True)
-    share = sum(part[:, list(kept)].sum() for part, kept in parts) / (worth.sum() or 1.0)
-    return selection, float(share)
+    total = float(worth.sum())
+    share = sum(part[:, list(kept)].sum() for part, kept in parts) / (total or 1.0)
+    return selection, float(share), total
 
 
 def axis_gains(importance: np.ndarray, sizes: tuple[int, ...], numbers: int) -> np.ndarray:

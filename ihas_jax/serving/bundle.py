@@ -97,7 +97,7 @@ class Bundle:
         Raises:
           InputError: as `predict_ids`.
         """
-        return self.assign_checked(self._check(ids))
+        return self.assign_checked(self.check(ids))
 
     def assign_checked(self, ids: np.ndarray, title: str = "[predict] router") -> np.ndarray:
         """Cluster `[n]` of each row of ids `[n, N]`, which are not checked."""
@@ -113,7 +113,7 @@ class Bundle:
         """
         if self.router is None:
             raise InputError(f"The method {self.config.method} has no gates per row.")
-        ids = self._check(ids)
+        ids = self.check(ids)
         if not len(ids):
             return np.zeros((0, self.router.model.embedding.coordinates), np.int8)
         return self.router.masks(ids, title="[predict] gates")
@@ -128,7 +128,7 @@ class Bundle:
           InputError: the ids are not integers `[n, N]`, or one is out of range for its field; the
             message names the row and the field.
         """
-        ids = self._check(ids)
+        ids = self.check(ids)
         return self.predict_assigned(ids, self.assign_checked(ids))
 
     def predict_assigned(
@@ -165,5 +165,10 @@ class Bundle:
         """
         return self.predict_ids(self._encoder(rows))
 
-    def _check(self, ids: np.ndarray) -> np.ndarray:
+    def check(self, ids: np.ndarray) -> np.ndarray:
+        """Ids `[n, N]` of any integer dtype, as models take them.
+
+        Raises:
+          InputError: as `predict_ids`.
+        """
         return as_ids(ids, self.schema.sizes, self.schema.names)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ihas_jax.data.dataset import Split
+from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.models.base import NETWORK, Variables
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.stages.choose import choose
@@ -41,9 +41,8 @@ class Candidate:
     probs: np.ndarray
 
 
-def measure(name: str, bundle: Bundle, budget: float, run: Run) -> Candidate:
+def measure(name: str, bundle: Bundle, budget: float, data: Dataset) -> Candidate:
     """A candidate with its scores, size and speed."""
-    data = run.data
     valid, test = (_predict(bundle, split, name) for split in (data.valid, data.test))
     scores = score(data.test.labels, test).facts
     facts = {

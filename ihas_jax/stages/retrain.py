@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from ihas_jax.data.dataset import Split
-from ihas_jax.models.base import EMBEDDING, NETWORK, Model, Variables
-from ihas_jax.models.cut import cut_network
+from ihas_jax.models.base import EMBEDDING, Model, Variables
+from ihas_jax.models.cut import cut_variables
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.progress import say
 from ihas_jax.selectors.axes import turn
@@ -129,16 +129,12 @@ def _inherit(
 ) -> TrainState:
     """A state with the kept part of a full-size model, or of its embedding table alone."""
     source = _turned(run, source, expert)
-    full, tables = run.model, dict(state.params[TABLES])
-    for name in (EMBEDDING,) if tables_alone else full.tables:
-        values = expert.selection.values if name == EMBEDDING else None
-        table = source.params[TABLES][name]
-        tables[name] = slice_table(full.tables[name], table, model.tables[name], values)
-    network, stats = state.params[NETWORK], state.stats
-    if not tables_alone:
-        network = cut_network(full, model, source.params[NETWORK], network)
-        own = {name: source.stats[name] for name in stats}
-        stats = cut_network(full, model, own, stats)
-        # training takes the arrays of its start, which other experts start from, too
-        network, stats = jax.tree.map(jnp.copy, (network, stats))
-    return replace(state, params={TABLES: tables, NETWORK: network}, stats=stats)
+    if tables_alone:
+        tables = dict(state.params[TABLES])
+        table = source.params[TABLES][EMBEDDING]
+        specs = run.model.embedding, model.embedding
+        tables[EMBEDDING] = slice_table(specs[0], table, specs[1], expert.selection.values)
+        return replace(state, params=state.params | {TABLES: tables})
+    own = cut_variables(run.model, model, source, state.variables, expert.selection.values)
+    # training takes the arrays of its start, which other experts start from, too
+    return replace(state, params=own.params, stats=own.stats)

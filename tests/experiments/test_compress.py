@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+from ihas_jax.serving.storage import load_bundle
+
 FLAGS = (
     *("--model.dim", 4, "--model.hidden", 8, 4, "--optimizer.learning-rate", 0.02),
     *("--train.batch-size", 100, "--train.max-epochs", 1, "--train.finish", 0.2),
@@ -74,8 +76,51 @@ def test_a_killed_compression_resumes(
     assert_equal_trees(written(output).served(), written(compressed[0]).served())
 
 
+@pytest.fixture(scope="module")
+def base_run(command):
+    """A finished run of the click model alone."""
+    output = command.folder / "base_run"
+    done = command("--method", "none", "--train.max-epochs", 4, output=output)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def cut(compression, run, *flags):
+    return compression.inside(
+        "--run", run, "--data", compression.folder / "store", "--budget", 1, 0.5, 0.25, *flags
+    )
+
+
+def test_a_finished_run_is_cut_without_training(compression, base_run, tmp_path):
+    before = {path: path.read_bytes() for path in base_run.rglob("*") if path.is_file()}
+    done = cut(compression, base_run, "--output", tmp_path / "cut", "--tolerance", 0.02)
+    assert done.returncode == 0, done.stderr
+    metrics = metrics_of(tmp_path / "cut")
+    names = [facts["name"] for facts in metrics["candidates"]]
+    assert names == ["base", "100 %", "50 %", "25 %"]
+    base, whole, *_ = metrics["candidates"]
+    assert whole["valid_auc"] == pytest.approx(base["valid_auc"], abs=1e-5)
+    assert whole["rise"] == pytest.approx(0, abs=1e-9)
+    said = " ".join(done.stdout.split())
+    assert "rise predicted" in said and "rise measured" in said
+    bundle = load_bundle(tmp_path / "cut")
+    assert bundle.parameters == metrics["chosen"]["parameters"]
+    assert {path: path.read_bytes() for path in base_run.rglob("*") if path.is_file()} == before
+    again = cut(compression, base_run, "--output", tmp_path / "cut")
+    assert again.returncode and "exists already. Choose another --output" in again.stderr
+
+
+def test_what_can_not_be_cut_is_refused(compression, finished, base_run, tmp_path):
+    done = cut(compression, finished[0])
+    assert done.returncode and "run with --method none" in done.stderr
+    done = cut(compression, base_run, "--data", compression.folder / "other")
+    assert done.returncode and "Pass the --data of that run" in done.stderr
+    done = cut(compression, tmp_path)
+    assert done.returncode and "holds no complete bundle" in done.stderr
+
+
 def test_help_has_what_compression_reads_alone(compression):
     done = compression.inside("--help")
     assert "--tolerance" in done.stdout and "--model.dim" in done.stdout
-    for flag in ("--method", "--search.", "--retrain.", "--gates.", "--spectral."):
+    for flag in ("--method {", "--budget {", "--search.", "--retrain.", "--gates.", "--spectral."):
         assert flag not in done.stdout

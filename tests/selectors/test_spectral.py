@@ -204,7 +204,7 @@ def test_choices_that_can_not_be_kept_are_refused_at_the_start(name, budget, opt
 @pytest.mark.parametrize("own", [True, False])
 def test_numbers_are_worth_what_they_are_in_the_rows_of_a_cluster(found, own):
     rows = np.flatnonzero(found.train.ids[:, 1] < 15)
-    expert, _ = best_expert(found._replace(budget=40), "numbers", own=own, rows=rows)
+    expert, *_ = best_expert(found._replace(budget=40), "numbers", own=own, rows=rows)
     occurs = count_values(SIZES, found.train.ids, rows) > 0
     assert occurs.sum() < sum(SIZES) - 10
     assert np.count_nonzero(expert.selection.mask[occurs]) == 40

@@ -1,0 +1,96 @@
+"""A trained full-size model, cut to a share of its table without training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+
+from ihas_jax.config.shares import SpectralConfig
+from ihas_jax.data.dataset import Split
+from ihas_jax.errors import InputError
+from ihas_jax.models import build_model
+from ihas_jax.models.base import Variables, count_parameters, fold_factors
+from ihas_jax.models.cut import cut_variables
+from ihas_jax.models.forward import init_model
+from ihas_jax.selectors.axes import turn
+from ihas_jax.selectors.budget import numbers_of, require_room
+from ihas_jax.selectors.plan import SearchResult
+from ihas_jax.selectors.selection import all_coordinates
+from ihas_jax.selectors.worth import best_expert
+from ihas_jax.serving.bundle import Bundle, Served
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A model that was cut.
+
+    Attributes:
+      bundle: the model, ready to be served.
+      share: the share of all worth that its table keeps.
+      rise: by how much the mean logloss is predicted to rise, from the axes' spectrum.
+    """
+
+    bundle: Bundle
+    share: float
+    rise: float
+
+
+def cut(bundle: Bundle, budget: float, ids: np.ndarray) -> Bundle:
+    """A full-size model, cut to a share of its embedding table without training.
+
+    The table is turned to the principal axes by which the network reads it, where the click model
+    allows it, and keeps the numbers that are worth most; see `ihas_jax.selectors.spectral`.
+
+    Args:
+      bundle: a bundle of one model with all coordinates, such as that of a run without a method.
+      budget: the share of the table's numbers to keep.
+      ids: `[n, N]`, rows like those that the model is to serve, such as the training rows: how
+        often a value occurs says what its numbers are worth.
+
+    Raises:
+      InputError: the bundle has another model, the budget has no room for a coordinate, or the ids
+        do not fit the bundle.
+    """
+    return measure_cut(bundle, budget, ids).bundle
+
+
+def measure_cut(bundle: Bundle, budget: float, ids: np.ndarray) -> Cut:
+    """A cut, and what is known of it beforehand; see `cut`."""
+    served = _whole(bundle)
+    full, spec = served.model, served.model.embedding
+    if not 0 < budget <= 1:
+        raise InputError(f"A budget must be a share above 0 and at most 1, not {budget}.")
+    require_room("budget", budget, spec)
+    ids = bundle.check(ids)
+    rows = Split(ids, np.zeros(len(ids), np.float32))
+    found = SearchResult(
+        full, served.variables, rows, rows, jax.random.key(0), 0, numbers_of(budget, spec)
+    )
+    expert, share, worth = best_expert(found, "numbers", own=True)
+    selection = expert.selection
+    kept = None if selection.kept == all_coordinates(spec) else selection.kept
+    model = build_model(bundle.config.model, bundle.schema.sizes, kept=kept)
+    source = served.variables
+    if expert.axes is not None:
+        source = turn(full, source, expert.axes)
+    like = jax.eval_shape(lambda: init_model(jax.random.key(0), model))
+    own = cut_variables(full, model, source, Variables(like.params, like.stats))
+    own = fold_factors(own._replace(constants=selection.constants(model.embedding)))
+    rest = count_parameters(own.params) - model.embedding.parameters
+    size = rest + selection.parameters(spec), 4 * rest + selection.bytes(spec)
+    config = replace(bundle.config, method="spectral", budget=budget).having(SpectralConfig())
+    made = replace(bundle, config=config, models=(Served(model, own, *size),))
+    return Cut(made, share, worth * (1 - share) / 2)
+
+
+def _whole(bundle: Bundle) -> Served:
+    """Raises: InputError: the bundle is not of one model with all coordinates and values."""
+    (served, *others), spec = bundle.models, bundle.models[0].model.embedding
+    if others or served.transform or spec.kept is not None or spec.stored_values is not None:
+        raise InputError(
+            "Only a bundle of one click model with all coordinates can be cut, such as that of a "
+            "run with --method none; cut that one, or choose a method with a smaller --budget."
+        )
+    return served
