@@ -27,7 +27,14 @@ from ihas_jax.presets import search_of
 from ihas_jax.progress import say
 from ihas_jax.selectors.budget import require_room
 from ihas_jax.serving.storage import save_bundle
-from ihas_jax.stages.candidates import Candidate, compact, full_size, measure, searched
+from ihas_jax.stages.candidates import (
+    Candidate,
+    add_speed,
+    compact,
+    full_size,
+    measure,
+    searched,
+)
 from ihas_jax.stages.evaluate import base_bundle
 from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.lessons import read_lessons
@@ -184,6 +191,7 @@ class _Compression:
         for name in self.students:
             found += self._sizes(replace(self.run, taught=taught), name)
         with self._walk.step("the choice"):
+            add_speed(found, self.run.data.test)
             chosen = choose_smallest([c.facts for c in found], self.choices.tolerance)
             metrics = self._describe(found, chosen, teachers)
             metrics["base"] |= {"trial": base.name}

@@ -13,7 +13,7 @@ from ihas_jax.progress import say, show
 from ihas_jax.reporting.tables import Grid
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import load_bundle, save_bundle
-from ihas_jax.stages.candidates import measure
+from ihas_jax.stages.candidates import add_speed, measure
 from ihas_jax.stages.cut import measure_cut
 from ihas_jax.stages.verdict import choose_smallest, efficient
 from ihas_jax.training.metrics import auc_text
@@ -56,6 +56,7 @@ def cut_run(
         one = measure(f"{100 * budget:g} %", made.bundle, budget, data)
         one.facts.update(worth=made.share, rise=made.rise)
         found.append(one)
+    add_speed(found, data.test)
     facts = [{"name": one.name, "budget": one.budget, **one.facts} for one in found]
     chosen = choose_smallest(facts, tolerance)
     metrics = {

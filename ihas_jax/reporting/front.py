@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ihas_jax.config import Config
 from ihas_jax.reporting.report import provenance
@@ -89,6 +90,9 @@ def draw_front(metrics: Metrics) -> Figure:
     ):
         _draw(panel, metrics, key)
         panel.set(xscale="log", xlabel=label)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        panel.xaxis.set_minor_locator(NullLocator())
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("test AUC")
     handles, labels = panels[0].get_legend_handles_labels()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +31,8 @@ class Candidate:
       name: what it is called.
       bundle: the model, ready to be served.
       budget: the share of the full-size table that it may keep; 1 for a model of full size.
-      facts: its scores on validation and test rows, its size and its speed, as JSON.
+      facts: its scores on validation and test rows, its size and its speed, as JSON; the speed
+        comes by `add_speed`.
       probs: `[m]`, its click probabilities of the test rows.
     """
 
@@ -42,7 +44,7 @@ class Candidate:
 
 
 def measure(name: str, bundle: Bundle, budget: float, data: Dataset) -> Candidate:
-    """A candidate with its scores, size and speed."""
+    """A candidate with its scores and size."""
     valid, test = (_predict(bundle, split, name) for split in (data.valid, data.test))
     scores = score(data.test.labels, test).facts
     facts = {
@@ -50,7 +52,6 @@ def measure(name: str, bundle: Bundle, budget: float, data: Dataset) -> Candidat
         **{f"valid_{key}": value for key, value in score(data.valid.labels, valid).facts.items()},
         "parameters": bundle.parameters,
         "bytes": bundle.bytes,
-        "microseconds": _microseconds(bundle, data.test),
     }
     return Candidate(name, bundle, budget, facts, test)
 
@@ -83,14 +84,18 @@ def _predict(bundle: Bundle, split: Split, name: str) -> np.ndarray:
     return bundle.predict_assigned(ids, bundle.assign_checked(ids, title), title)
 
 
-def _microseconds(bundle: Bundle, split: Split) -> float:
-    """Median time of prediction for a row, all that serving does included."""
+def add_speed(candidates: Sequence[Candidate], split: Split) -> None:
+    """Adds the time of prediction for a row to the facts, all that serving does included.
+
+    The candidates take turns, so that other work on the machine meets all alike; the median counts.
+    """
     ids = split.ids[:_TIMED_ROWS]
-    bundle.predict_ids(ids)
-
-    def turn() -> float:
-        start = time.perf_counter()
-        bundle.predict_ids(ids)
-        return time.perf_counter() - start
-
-    return 1e6 * float(np.median([turn() for _ in range(_TURNS)])) / len(ids)
+    seconds: list[list[float]] = [[] for _ in candidates]
+    for turn in range(1 + _TURNS):
+        for one, taken in zip(candidates, seconds, strict=True):
+            start = time.perf_counter()
+            one.bundle.predict_ids(ids)
+            if turn:  # the first one compiles
+                taken.append(time.perf_counter() - start)
+    for one, taken in zip(candidates, seconds, strict=True):
+        one.facts["microseconds"] = 1e6 * float(np.median(taken)) / len(ids)

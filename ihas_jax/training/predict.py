@@ -25,7 +25,7 @@ class Prediction(NamedTuple):
     kept: Any
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def predictor(model: Model, transform: Transform | None = None) -> Streamed:
     """A program from `(variables, ids [n, N])` to a `Prediction`.
 
