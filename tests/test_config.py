@@ -30,6 +30,7 @@ from ihas_jax.config.methods import DimRegConfig, PepConfig, SsedsConfig
 from ihas_jax.errors import InputError
 from ihas_jax.flags import config_from_json, config_to_json, replaced
 from ihas_jax.models import MODELS, build_model
+from ihas_jax.pipeline.idle import check_flags
 from ihas_jax.presets import preset
 
 OTHER = Config(
@@ -300,3 +301,16 @@ def test_an_unknown_model_lists_the_known_ones():
         InputError, match=r"--model\.ncf-pair 0 2 names a field that the log does not have"
     ):
         build_model(ModelConfig("ncf", ncf_pair=(0, 2)), (3, 4))
+
+
+@pytest.mark.parametrize("method", [None, "ihas", "none", "uniform", "pep", "magnitude"])
+def test_the_compact_preset_has_no_flag_without_effect(method):
+    config = preset("compact", method=method)
+    assert config.method == (method or "spectral")
+    assert config.budget == (None if method == "none" else 0.125)
+    assert config.train.finish == (0.2, 0.04)
+    assert config.search.rotate == (method == "ihas")
+    assert config.retrain.teachers
+    check_flags(config)
+    small = preset("small", method=config.method)
+    assert config.search == dataclasses.replace(small.search, rotate=method == "ihas")
