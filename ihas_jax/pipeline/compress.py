@@ -13,13 +13,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from ihas_jax import checksums
 from ihas_jax.config import Config, ModelConfig
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.files import nan_to_null, read_json, write_json
+from ihas_jax.models import MODELS
+from ihas_jax.models.base import Model
+from ihas_jax.models.forward import init_model
 from ihas_jax.pipeline.fit import check_rows
 from ihas_jax.pipeline.present_front import METRICS, present_front
 from ihas_jax.pipeline.workdir import open_run
@@ -46,6 +51,8 @@ from ihas_jax.stages.verdict import choose_smallest, efficient, gain
 _CHOICES = "compress.json"
 _LABELS = ("teachers", "teacher_seeds", "l2")
 """Choices on which the labels of students depend, so that a folder can't change them."""
+_READ_BACK = 2.0
+"""Seconds within which a step is done whose training is only read back."""
 _FIRST = "spectral"
 """The selection whose search trains the student of full size."""
 
@@ -88,7 +95,7 @@ def compress(
     config = replace(config, method="none", budget=None, retrain=plain)
     check_rows(config, data)
     _check(config, choices, data)
-    with open_run(config, data, workdir) as run:
+    with open_run(config, data, workdir, kind="compression") as run:
         _require_same(run, choices)
         metrics = _published(run, choices) or _Compression(run, choices).metrics()
         return Compressed(metrics, run.workdir, present_front(run, metrics))
@@ -98,18 +105,20 @@ def _check(config: Config, choices: CompressConfig, data: Dataset) -> None:
     """Raises: InputError: a click model can't be built, or a budget has no room."""
     run = Run(config, data, Path())
     for name in choices.teachers:
+        MODELS.find(name, "teachers")
         run.build(teacher_model(config, name))
     for name in dict.fromkeys((config.model.name, *choices.students)):
+        MODELS.find(name, "students")
         spec = run.build(replace(config.model, name=name)).embedding
-        for budget in choices.budget:
-            require_room("budget", budget, spec)
+        # of several budgets the largest must have room; the others are left out with a line
+        require_room("budget", max(choices.budget), spec)
 
 
 def _require_same(run: Run, choices: CompressConfig) -> None:
     """Keeps the choices that labels depend on in the folder.
 
     Raises:
-      InputError: the folder holds a run of another kind, or a compression with other teachers.
+      InputError: the folder holds a compression with other teachers.
     """
     path = run.workdir / _CHOICES
     own = {name: asdict(choices)[name] for name in _LABELS}
@@ -120,43 +129,46 @@ def _require_same(run: Run, choices: CompressConfig) -> None:
             if found.get(name) != own[name]:
                 raise InputError(
                     f"{run.workdir} holds a compression with other --{name.replace('_', '-')} "
-                    f"({found.get(name)} there, {own[name]} here), from which its models have "
-                    "learnt. Use the old values, or choose another --output."
+                    f"({_listed(found.get(name))} there, {_listed(own[name])} here), from which "
+                    "its models have learnt. Use the old values, or choose another --output."
                 )
-    elif (run.workdir / "base").exists():
-        raise InputError(
-            f"{run.workdir} holds a run that is no compression. Choose another --output."
-        )
     else:
         write_json(path, own)
 
 
 def _published(run: Run, choices: CompressConfig) -> dict[str, Any] | None:
     """The metrics of a finished compression with these choices."""
-    path = run.workdir / METRICS
-    if not path.exists() or not (run.workdir / "bundle").exists():
+    path, bundle = run.workdir / METRICS, run.workdir / "bundle"
+    if not path.exists() or not bundle.exists() or checksums.damaged(bundle):
         return None
     metrics: dict[str, Any] = read_json(path)
     return metrics if metrics["choices"] == nan_to_null(asdict(choices)) else None
+
+
+def _listed(values: Any) -> str:
+    return " ".join(map(str, values)) if isinstance(values, list) else str(values)
 
 
 class _Walk:
     """The steps of a compression, which are counted and timed."""
 
     def __init__(self, run: Run, total: int) -> None:
-        self._run, self._total, self._done, self._start = run, total, 0, time.monotonic()
+        self._run, self._total, self._done = run, total, 0
+        self._seconds: list[float] = []
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Says which step begins, and about how long the rest takes."""
-        left = ""
-        if self._done:
-            seconds = (time.monotonic() - self._start) / self._done * (self._total - self._done)
-            left = f", about {_duration(seconds)} left"
+        left, start = "", time.monotonic()
+        if self._seconds:
+            each = sum(self._seconds) / len(self._seconds)
+            left = f", about {_duration(each * (self._total - self._done))} left"
         say(f"[Compress] step {self._done + 1} of {self._total}: {name}{left}")
         self._run.event("step", {"step": name})
         yield
         self._done += 1
+        if (seconds := time.monotonic() - start) > _READ_BACK:
+            self._seconds.append(seconds)
 
     def skip(self, steps: int) -> None:
         """Counts steps that turn out not to be needed."""
@@ -175,7 +187,7 @@ class _Compression:
         self.students = tuple(dict.fromkeys((run.config.model.name, *choices.students)))
         models = len({run.config.model.name, *choices.teachers})
         self._more = choices.teacher_seeds - 1
-        first = models * len(choices.l2) + len(_other_bases(run.config.model))
+        first = models * len(choices.l2) + len(_other_bases(run))
         # how many members of the pool are good enough for more seeds shows later
         self._most = min(first, 4) if choices.teachers else 0
         sizes = 1 + sum(len(self._selections(name)) for name in self.students) * len(choices.budget)
@@ -199,6 +211,8 @@ class _Compression:
                 {"name": member.name, **{f"valid_{k}": v for k, v in member.scores.facts.items()}}
                 for member in pool
             ]
+            # metrics that are there mean that the bundle is theirs
+            (self.run.workdir / METRICS).unlink(missing_ok=True)
             save_bundle(found[chosen].bundle, self.run.workdir / "bundle")
             write_json(self.run.workdir / METRICS, metrics)
         return metrics
@@ -220,7 +234,7 @@ class _Compression:
         """The pool with two more trials of the base model, of the best L2 term, and all trials."""
         own = [member for member in pool if member.run.config.model == self.run.config.model]
         l2 = max(own, key=lambda m: m.scores.objective).run.config.optimizer.l2
-        others = _other_bases(self.run.config.model)
+        others = _other_bases(self.run)
         more = [self._member(model, l2, f", {what}") for what, model in others]
         return [*pool, *more], [*own, *more]
 
@@ -238,6 +252,7 @@ class _Compression:
                 pool.append(self._member(model, l2, f", seed {number + 1}", number))
         chosen = [pool[i] for i in best_mean(labels, [member.probs for member in pool])]
         (self.run.workdir / TEACH).mkdir(exist_ok=True)
+        checksums.start(self.run.workdir / TEACH)
         for member in {member.name: member for member in chosen}.values():
             write_lessons(self.run, member)
         teachers = [member.name for member in chosen]
@@ -262,8 +277,17 @@ class _Compression:
             if selection not in found:
                 found[selection] = searched(_student(run, name, selection))
             for budget in self.choices.budget:
-                own = _student(run, name, selection, budget)
-                with self._walk.step(title := f"{name}, {selection}, {100 * budget:g} %"):
+                own, title = (
+                    _student(run, name, selection, budget),
+                    f"{name}, {selection}, {100 * budget:g} %",
+                )
+                try:
+                    require_room("budget", budget, own.model.embedding)
+                except InputError as error:
+                    say(f"[Compress] {title} is left out: {error}")
+                    self._walk.skip(1)
+                    continue
+                with self._walk.step(title):
                     bundle = compact(own, found[selection])
                     candidates.append(measure(title, bundle, budget, run.data))
         return candidates
@@ -285,14 +309,21 @@ class _Compression:
         }
 
 
-def _other_bases(model: ModelConfig) -> list[tuple[str, ModelConfig]]:
-    """Further trials of a base model: with or without batch norm, with or without dropout."""
+def _other_bases(run: Run) -> list[tuple[str, ModelConfig]]:
+    """Further trials of a base model with an MLP: the other batch norm, and the other dropout."""
+    model = run.config.model
+    if not _has_norm(run.build(replace(model, batch_norm=True))):
+        return []
     norm = replace(model, batch_norm=not model.batch_norm)
     dropout = replace(model, dropout=0.0 if model.dropout else 0.2)
     return [
         ("without batch norm" if model.batch_norm else "with batch norm", norm),
         (f"dropout {dropout.dropout:g}", dropout),
     ]
+
+
+def _has_norm(model: Model) -> bool:
+    return bool(jax.eval_shape(lambda: init_model(jax.random.key(0), model)).stats)
 
 
 def _student(run: Run, name: str, selection: str, budget: float | None = None) -> Run:

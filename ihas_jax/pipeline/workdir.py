@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -32,6 +33,9 @@ _FREE = ("train.checkpoint_seconds", "train.device_data_gb")
 """Values that may differ when a run resumes, since its numbers do not depend on them."""
 
 
+Kind = Literal["run", "compression"]
+
+
 @dataclass(frozen=True)
 class About:
     """The content of a run's `config.json`.
@@ -40,16 +44,23 @@ class About:
       config: every choice of the run.
       data: the fingerprint of the log.
       searched_by: the click model that another run searched, if any.
+      kind: what the folder holds: a run or a compression.
     """
 
     config: Config
     data: str
     searched_by: ModelConfig | None = None
+    kind: Kind = "run"
 
 
 @contextmanager
 def open_run(
-    config: Config, data: Dataset, workdir: str | Path, searched_by: ModelConfig | None = None
+    config: Config,
+    data: Dataset,
+    workdir: str | Path,
+    searched_by: ModelConfig | None = None,
+    *,
+    kind: Kind = "run",
 ) -> Iterator[Run]:
     """Makes the folder of a run, or checks that it holds this config and data; locks it.
 
@@ -58,6 +69,7 @@ def open_run(
       data: the log.
       workdir: the folder.
       searched_by: the click model that another run searched, if any; an existing folder knows it.
+      kind: what the folder is for.
 
     Raises:
       InputError: the name of the folder is not UTF-8; the folder holds something else, or a run of
@@ -66,7 +78,7 @@ def open_run(
     """
     path = Path(workdir).resolve()
     require_utf8(path)
-    about = About(config, fingerprint(data), searched_by)
+    about = About(config, fingerprint(data), searched_by, kind)
     if path.exists() and not (path / _ABOUT).exists() and not _left_by_a_killed_start(path):
         raise InputError(
             f"{path} exists and is not a run: it has no {_ABOUT}. Nothing was changed; choose "
@@ -105,6 +117,7 @@ def read_about(path: Path, remedy: str = "Choose another folder.") -> About:
             config_from_json(found["config"]),
             found["data"],
             None if searched is None else from_json(ModelConfig, searched),
+            found.get("kind", "run"),
         )
     except (InputError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path / _ABOUT} can't be read ({error}). {remedy}") from None
@@ -119,6 +132,7 @@ def _start(path: Path, about: About) -> None:
             "config": config_to_json(about.config),
             "data": about.data,
             "searched_by": None if about.searched_by is None else to_json(about.searched_by),
+            "kind": about.kind,
         }
         write_json(path / _ABOUT, content)
     except OSError as error:
@@ -132,6 +146,8 @@ def _compare(path: Path, new: About) -> ModelConfig | None:
       InputError: the folder is a run of another config or other data.
     """
     old = read_about(path, "Choose another --output.")
+    if old.kind != new.kind:
+        raise InputError(f"{path} holds a {old.kind}, not a {new.kind}. Choose another --output.")
     if changed := differences_that_matter(old.config, new.config):
         message = f"{path} holds a run of another config: {'; '.join(changed)}."
         own = old.searched_by is None and "none" not in (old.config.method, new.config.method)

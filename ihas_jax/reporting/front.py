@@ -16,7 +16,10 @@ from ihas_jax.reporting.tables import Grid
 from ihas_jax.training.metrics import auc_text
 
 _COLORS = ("#3b6ea5", "#c8553d", "#588b4a", "#8c6bb1", "#b8860b", "#4d9f9f")
-_HEADERS = ("model", "AUC", "logloss", "parameters", "MB", "µs per row", "on the front")
+_HEADERS = (
+    *("model", "AUC", "logloss", "validation AUC"),
+    *("parameters", "MB", "µs per row", "on the front"),
+)
 Metrics = Mapping[str, Any]
 
 
@@ -39,20 +42,21 @@ def render_front(config: Config, metrics: Metrics) -> str:
         "## Sizes and scores",
         "",
         f"| {' | '.join(_HEADERS)} |",
-        "|---|---:|---:|---:|---:|---:|---|",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
         *(f"| {' | '.join(row)} |" for row in _rows(metrics)),
         "",
         "AUC and logloss are those of the test rows. MB counts float32 parameters and the record "
         "of which numbers are kept; what spectral removes from a table is a zero in memory so far. "
         "A model is on the front if no other one is at least as good on validation rows, as small "
-        "and as fast.",
+        "and as fast. Times that differ by less than a quarter count as equal.",
         "",
         "![Test AUC against size and time](figures/front.png)",
         "",
         "## How it was chosen",
         "",
-        f"{chosen['name']} is the smallest model whose AUC on the validation rows is within "
-        f"{choices['tolerance']:g} of the best one. The test rows chose nothing.",
+        f"{chosen['name']} is the smallest model of the table whose AUC on the validation rows is "
+        f"within {choices['tolerance']:g} of the best one in the table (minus logloss, where the "
+        "validation rows have one class). The test rows chose nothing.",
         "",
         f"The base model is the best of its trials on validation rows: {metrics['base']['trial']}. "
         + (
@@ -68,8 +72,9 @@ def render_front(config: Config, metrics: Metrics) -> str:
             for member in metrics["pool"]
         ),
         "",
-        "A name has the click model, the coefficient of its L2 term, and the number of its seed "
-        "after the first.",
+        "A name has the click model, the coefficient of its L2 term, batch norm (norm) and dropout "
+        "where they differ from those of the flags' defaults, and the number of its seed after the "
+        "first.",
         "",
         "## How it was made",
         "",
@@ -102,6 +107,9 @@ def draw_front(metrics: Metrics) -> Figure:
 
 def _draw(panel: Axes, metrics: Metrics, key: str) -> None:
     base, chosen = metrics["base"], metrics["chosen"]
+    if not _defined(base["auc"]):
+        panel.text(0.5, 0.5, f"AUC {_auc(base)}", ha="center", transform=panel.transAxes)
+        return
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for facts in metrics["candidates"][1:]:
         name, _, size = facts["name"].rpartition(", ")
@@ -119,6 +127,12 @@ def _draw(panel: Axes, metrics: Metrics, key: str) -> None:
 
 def _answer(metrics: Metrics) -> str:
     base, chosen, gain = metrics["base"], metrics["chosen"], metrics["gain"]
+    if chosen["name"] == base["name"]:
+        return (
+            "**No smaller model is good enough, so the base model is kept**: "
+            f"{base['parameters']:,} parameters, test AUC {_auc(base)}, logloss "
+            f"{base['logloss']:.4f}. A larger --tolerance takes a smaller one of the table below."
+        )
     times = base["parameters"] / chosen["parameters"]
     speed = base["microseconds"] / chosen["microseconds"]
     change = chosen["logloss"] - base["logloss"]
@@ -134,13 +148,16 @@ def _answer(metrics: Metrics) -> str:
 
 def _sureness(metrics: Metrics) -> str:
     gain = metrics["gain"]
+    if metrics["chosen"]["name"] == metrics["base"]["name"]:
+        return "The base model is compared with itself."
     if not _defined(gain["low"]):
         return (
             "The test rows are too few, or of one class, to say how sure the difference in AUC is."
         )
     verdict = "beyond" if gain["low"] > 0 or gain["high"] < 0 else "within"
     return (
-        f"The difference in AUC from the base model is {verdict} the noise of the test rows: with "
+        f"The difference in AUC from the base model, {_signed(gain['auc'])}, is {verdict} the "
+        "noise of the test rows: with "
         f"95 % certainty it lies between {_signed(gain['low'])} and {_signed(gain['high'])} for "
         "these two models. Models of other seeds would differ, too; --seed trains them."
     )
@@ -154,6 +171,7 @@ def _rows(metrics: Metrics) -> list[list[str]]:
             f"{facts['name']} (chosen)" if facts["name"] == chosen else facts["name"],
             _auc(facts),
             f"{facts['logloss']:.4f}",
+            _auc(facts, "valid_"),
             f"{facts['parameters']:,}",
             f"{facts['bytes'] / 1e6:.3f}",
             f"{facts['microseconds']:.2f}",

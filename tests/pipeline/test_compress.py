@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.pipeline import compress as module
 from ihas_jax.pipeline.compress import compress
 from ihas_jax.pipeline.fit import fit
+from ihas_jax.pipeline.workdir import read_about
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.training.metrics import score
 
@@ -143,7 +145,7 @@ def test_another_budget_follows_in_the_same_folder(done, log):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"teachers": ("fm",)}, "other --teachers .*'lr'.* there, .*'fm'.* here"),
+        ({"teachers": ("fm",)}, r"other --teachers \(lr there, fm here\)"),
         ({"l2": (1e-4,)}, "other --l2"),
         ({"teacher_seeds": 1}, "other --teacher-seeds"),
     ],
@@ -156,15 +158,52 @@ def test_what_students_have_learnt_from_can_not_change(done, log, changes, words
 def test_a_run_of_another_kind_is_refused(log, tmp_path):
     plain = dataclasses.replace(PLAIN, method="none")
     fit(plain, log, tmp_path / "run")
-    with pytest.raises(InputError, match=r"no compression. Choose another --output"):
+    with pytest.raises(
+        InputError, match=r"holds a run, not a compression. Choose another --output"
+    ):
         compress(PLAIN, CHOICES, log, tmp_path / "run")
+
+
+def test_a_run_does_not_take_over_a_compression(done, log):
+    before = (done.workdir / "metrics.json").read_bytes()
+    with pytest.raises(InputError, match=r"holds a compression, not a run"):
+        fit(read_about(done.workdir).config, log, done.workdir)
+    assert (done.workdir / "metrics.json").read_bytes() == before
+
+
+def test_budgets_without_room_are_left_out(log, tmp_path, caplog):
+    few = dataclasses.replace(CHOICES, teachers=(), students=(), budget=(0.5, 0.0001))
+    with caplog.at_level("INFO", "ihas_jax"):
+        found = compress(PLAIN, few, log, tmp_path / "run")
+    assert "dnn, uniform, 0.01 % is left out: --budget 0.0001 is" in caplog.text
+    assert all("0.01 %" not in facts["name"] for facts in found.metrics["candidates"])
+
+
+def test_damaged_files_of_a_finished_compression_are_made_again(done, log, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(done.workdir, folder)
+    first = compress(PLAIN, CHOICES, log, folder)
+    for name in ("bundle/bundle.json", f"teach/{first.metrics['teachers'][0]}.train.npy"):
+        path = folder / name
+        path.write_bytes(bytes(reversed(path.read_bytes())))
+    shutil.rmtree(folder / "students")
+    again = compress(PLAIN, CHOICES, log, folder)
+    assert untimed(again.metrics) == untimed(first.metrics)
+    assert load_bundle(folder).parameters == first.metrics["chosen"]["parameters"]
+
+
+def test_a_model_without_an_mlp_has_no_trials_of_one(log, tmp_path):
+    config = dataclasses.replace(PLAIN, model=dataclasses.replace(PLAIN.model, name="fm"))
+    few = dataclasses.replace(CHOICES, teachers=(), students=(), budget=(0.5,))
+    found = compress(config, few, log, tmp_path / "run")
+    assert [member["name"] for member in found.metrics["pool"]] == ["fm_1e-05"]
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"teachers": ("gdnc",)}, "gdnc"),
-        ({"students": ("fmm",)}, "Did you mean fm"),
+        ({"teachers": ("gdnc",)}, "--teachers gdnc names no click model. Did you mean gdcn"),
+        ({"students": ("fmm",)}, "--students fmm names no click model. Did you mean fm"),
         ({"budget": (0.0001,)}, "--budget 0.0001 is .* at least"),
     ],
 )
