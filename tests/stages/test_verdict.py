@@ -44,12 +44,13 @@ def test_the_front_has_what_nothing_else_equals_or_beats():
     found = [
         facts(0.80, 100, 2.0),
         facts(0.80, 100, 3.0),  # slower than the first
+        facts(0.80, 100, 2.1),  # slower by less than a clock can tell
         facts(0.79, 50, 5.0),  # smaller
         facts(0.78, 60, 1.0),  # faster
         facts(0.78, 60, 6.0),  # beaten in all three
         facts(0.78, 60, 1.0),  # equal to another one, which does not beat it
     ]
-    assert efficient(found) == [0, 2, 3, 5]
+    assert efficient(found) == [0, 2, 3, 4, 6]
 
 
 def test_the_interval_is_that_of_blocks_of_the_rows():
