@@ -277,10 +277,8 @@ class _Compression:
             if selection not in found:
                 found[selection] = searched(_student(run, name, selection))
             for budget in self.choices.budget:
-                own, title = (
-                    _student(run, name, selection, budget),
-                    f"{name}, {selection}, {100 * budget:g} %",
-                )
+                own = _student(run, name, selection, budget)
+                title = f"{name}, {selection}, {100 * budget:g} %"
                 try:
                     require_room("budget", budget, own.model.embedding)
                 except InputError as error:
