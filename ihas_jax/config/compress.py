@@ -17,8 +17,9 @@ class CompressConfig:
 
     tolerance: NotNegative[float] = 5e-4
     """The AUC that the chosen model may lose to the best one, on validation rows."""
-    budget: tuple[Positive[Share[float]], ...] = (0.5, 0.25, 0.125, 0.0625, 0.03125)
-    """The shares of the embedding table's numbers to try, such as 0.125 for an eighth."""
+    budget: tuple[Positive[Share[float]], ...] = (0.2, 0.1, 0.05, 0.025)
+    """The shares of the base model's embedding table to try, such as 0.1 for a tenth of its
+    numbers. The best model is sought among them and the base model."""
     teachers: tuple[str, ...] = ("ffm", "dcnv2", "deepfm", "lr")
     """The click models that may become teachers, beside the base model; all learn from clicks.
     The teachers are those whose mean prediction of the validation rows is best. Without a name all
@@ -26,9 +27,13 @@ class CompressConfig:
     teacher_seeds: Positive[int] = 2
     """The number of seeds of each candidate that is among the best after its first seed."""
     students: tuple[str, ...] = ("dcnv2",)
-    """The click models that are tried at a smaller D, beside all selections of the base model."""
+    """The click models that are tried beside the base model, with a smaller D."""
+    student_dim: Positive[int] = 8
+    """The embedding size D from which the sizes of --students are cut."""
+    student_rank: NotNegative[int] = 8
+    """The --model.cross-rank of --students: matrices of full rank take more room than tables."""
     selections: tuple[Selection, ...] = ("spectral", "uniform")
-    """How a size is reached: by principal axes of the base model's student, or by a smaller D."""
+    """How a size is reached: by what the numbers of a table are worth, or by a smaller D."""
     l2: tuple[NotNegative[float], ...] = (1e-5, 1e-4)
     """The coefficients of the L2 term that are tried for the base model and for each teacher.
     Compact models have that of --optimizer.l2."""

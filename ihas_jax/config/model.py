@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ihas_jax.config.bounds import Positive, Share, Widths, at_least, check_fields
+from ihas_jax.config.bounds import NotNegative, Positive, Share, Widths, at_least, check_fields
 from ihas_jax.errors import InputError
 
 InitRule = Literal["balanced", "torch"]
@@ -36,6 +36,8 @@ class ModelConfig:
     """ncf: positions of the fields of user and item, counted from 0."""
     cross_layers: Positive[int] = 3
     """dcn, dcnv2, gdcn: number of layers of the cross network."""
+    cross_rank: NotNegative[int] = 0
+    """dcnv2, gdcn: rank of the matrices of the cross network, 0 for full rank."""
     xdeepfm_cin: Widths[tuple[int, ...]] = (16, 16)
     """xdeepfm: widths of the compressed interaction network."""
     afm_attention: Positive[int] = 16

@@ -1,7 +1,7 @@
 """The three deep & cross networks: a cross network beside an MLP.
 
 * DCN (Wang et al. 2017, arXiv 1708.05123).
-* DCN-v2, its cross network of full rank (Wang et al. 2021, arXiv 2008.13535).
+* DCN-v2, its cross network of full or low rank (Wang et al. 2021, arXiv 2008.13535).
 * GDCN-P, whose crosses have gates (Wang et al. 2023, arXiv 2311.04635).
 """
 
@@ -23,7 +23,7 @@ from ihas_jax.models.turning import (
     with_leaves,
 )
 from ihas_jax.nn.axes import Axes
-from ihas_jax.nn.interactions import cross, cross_gated, cross_matrix
+from ihas_jax.nn.interactions import Factors, cross, cross_gated, cross_matrix
 from ihas_jax.nn.mlp import MLP, to_logit, torch_uniform
 
 Cross = Literal["vector", "matrix", "gated"]
@@ -36,6 +36,8 @@ class Crosses(nn.Module):
     * 'matrix': x <- x_0 * (W x + b) + x
     * 'gated': x <- x_0 * (W x + b) * sigmoid(G x) + x
 
+    With a rank r, W and G are products of a `[K, r]` and an `[r, K]` matrix (DCN-v2, section 5).
+
     Note: with 'vector' a bias makes a coordinate of x that is zero in x_0 other than zero. A
     compact model lacks removed coordinates altogether, so it equals the full model with these
     coordinates masked and their biases at zero, where they start.
@@ -43,24 +45,32 @@ class Crosses(nn.Module):
 
     kind: Cross
     layers: int
+    rank: int = 0
 
     @nn.compact
     def __call__(self, x0: Array) -> Array:
         """Applies the layers."""
         size, x = x0.shape[1], x0
-        shape = (size,) if self.kind == "vector" else (size, size)
         for i in range(self.layers):
-            weight = self.param(f"weight_{i}", torch_uniform(size), shape)
-            if self.kind == "gated":
-                gate = self.param(f"gate_{i}", torch_uniform(size), shape)
+            shape = (size,) if self.kind == "vector" else (size, size)
+            weight = self._factors(f"weight_{i}", shape)
+            gate = self._factors(f"gate_{i}", shape) if self.kind == "gated" else ()
             bias = self.param(f"bias_{i}", nn.initializers.zeros, (size,))
             if self.kind == "vector":
-                x = cross(x0, x, weight, bias)
+                x = cross(x0, x, weight[0], bias)
             elif self.kind == "matrix":
                 x = cross_matrix(x0, x, weight, bias)
             else:
-                x = cross_gated(x0, x, weight, bias, gate)
+                x = cross_gated(x0, x, weight, gate, bias)
         return x
+
+    def _factors(self, name: str, shape: tuple[int, ...]) -> Factors:
+        """A vector or a square matrix, or the two factors of a matrix of lower rank."""
+        size, rank = shape[0], self.rank
+        if not rank or len(shape) == 1:
+            return (self.param(name, torch_uniform(size), shape),)
+        narrow = self.param(f"{name}_in", torch_uniform(size), (size, rank))
+        return narrow, self.param(f"{name}_out", torch_uniform(rank), (rank, size))
 
 
 class CrossDeep(Network):
@@ -123,6 +133,6 @@ def build_gdcn(parts: Parts) -> Model:
 
 def _build(parts: Parts, kind: Cross) -> Model:
     spec = parts.embedding()
-    crosses = Crosses(kind, parts.config.cross_layers)
+    crosses = Crosses(kind, parts.config.cross_layers, parts.config.cross_rank)
     network = DCN if kind == "vector" else CrossDeep
     return Model({EMBEDDING: spec}, network(spec, parts.mlp(output=False), crosses, parts.prior))

@@ -6,10 +6,15 @@ P = N (N - 1) / 2 of them.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.nn import relu, sigmoid
+
+Factors = tuple[Array, ...]
+"""Matrices whose product is the matrix W of an equation; one matrix is W itself."""
 
 
 def pairs(fields: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,14 +114,14 @@ def cross(x0: Array, x: Array, weight: Array, bias: Array) -> Array:
     return x0 * (x @ weight)[:, None] + bias + x
 
 
-def cross_matrix(x0: Array, x: Array, kernel: Array, bias: Array) -> Array:
-    """x0 * (x W + b) + x, `[B, K]` (DCN-v2; Wang et al. 2021, equation 1)."""
-    return x0 * (x @ kernel + bias) + x
+def cross_matrix(x0: Array, x: Array, kernel: Factors, bias: Array) -> Array:
+    """x0 * (x W + b) + x, `[B, K]` (DCN-v2; Wang et al. 2021, equations 1 and 3)."""
+    return x0 * (reduce(jnp.matmul, kernel, x) + bias) + x
 
 
-def cross_gated(x0: Array, x: Array, kernel: Array, bias: Array, gate: Array) -> Array:
+def cross_gated(x0: Array, x: Array, kernel: Factors, gate: Factors, bias: Array) -> Array:
     """x0 * (x W + b) * sigmoid(x G) + x, `[B, K]` (GDCN; Wang et al. 2023)."""
-    return x0 * (x @ kernel + bias) * sigmoid(x @ gate) + x
+    return x0 * (reduce(jnp.matmul, kernel, x) + bias) * sigmoid(reduce(jnp.matmul, gate, x)) + x
 
 
 def logarithmic(e: Array, weight: Array) -> Array:

@@ -32,14 +32,7 @@ from ihas_jax.presets import search_of
 from ihas_jax.progress import say
 from ihas_jax.selectors.budget import require_room
 from ihas_jax.serving.storage import save_bundle
-from ihas_jax.stages.candidates import (
-    Candidate,
-    add_speed,
-    compact,
-    full_size,
-    measure,
-    searched,
-)
+from ihas_jax.stages.candidates import Candidate, add_speed, compact, full_size, measure, searched
 from ihas_jax.stages.evaluate import base_bundle
 from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.lessons import read_lessons
@@ -54,7 +47,7 @@ _LABELS = ("teachers", "teacher_seeds", "l2")
 _READ_BACK = 2.0
 """Seconds within which a step is done whose training is only read back."""
 _FIRST = "spectral"
-"""The selection whose search trains the student of full size."""
+"""The selection whose search trains a student with all of its coordinates."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +100,12 @@ def _check(config: Config, choices: CompressConfig, data: Dataset) -> None:
     for name in choices.teachers:
         MODELS.find(name, "teachers")
         run.build(teacher_model(config, name))
-    for name in dict.fromkeys((config.model.name, *choices.students)):
+    for name in choices.students:
         MODELS.find(name, "students")
-        spec = run.build(replace(config.model, name=name)).embedding
+    for model in _students(config, choices):
         # of several budgets the largest must have room; the others are left out with a line
-        require_room("budget", max(choices.budget), spec)
+        own = run.build(model).embedding
+        require_room("budget", min(1.0, max(choices.budget) * _ratio(run, model)), own)
 
 
 def _require_same(run: Run, choices: CompressConfig) -> None:
@@ -184,13 +178,13 @@ class _Compression:
 
     def __init__(self, run: Run, choices: CompressConfig) -> None:
         self.run, self.choices = run, choices
-        self.students = tuple(dict.fromkeys((run.config.model.name, *choices.students)))
+        self.students = _students(run.config, choices)
         models = len({run.config.model.name, *choices.teachers})
         self._more = choices.teacher_seeds - 1
         first = models * len(choices.l2) + len(_other_bases(run))
         # how many members of the pool are good enough for more seeds shows later
         self._most = min(first, 4) if choices.teachers else 0
-        sizes = 1 + sum(len(self._selections(name)) for name in self.students) * len(choices.budget)
+        sizes = len(self.students) * (1 + len(choices.selections) * len(choices.budget))
         self._walk = _Walk(run, first + self._more * self._most + sizes + 1)
 
     def metrics(self) -> dict[str, Any]:
@@ -200,13 +194,15 @@ class _Compression:
         taught, teachers, pool = self._teach(pool)
         base = max(bases, key=lambda member: member.scores.objective)
         found = [measure("base", base_bundle(base.run, base.trained), 1.0, self.run.data)]
-        for name in self.students:
-            found += self._sizes(replace(self.run, taught=taught), name)
+        students = [self._sizes(replace(self.run, taught=taught), own) for own in self.students]
+        for _, candidates in students:
+            found += candidates
         with self._walk.step("the choice"):
             add_speed(found, self.run.data.test)
             chosen = choose_smallest([c.facts for c in found], self.choices.tolerance)
             metrics = self._describe(found, chosen, teachers)
             metrics["base"] |= {"trial": base.name}
+            metrics["students"] = [{"name": whole.name, **whole.facts} for whole, _ in students]
             metrics["pool"] = [
                 {"name": member.name, **{f"valid_{k}": v for k, v in member.scores.facts.items()}}
                 for member in pool
@@ -259,36 +255,39 @@ class _Compression:
         say(f"[Compress] the teachers are {', '.join(teachers)}")
         return read_lessons(self.run, teachers).labels, teachers, pool
 
-    def _selections(self, name: str) -> list[str]:
-        """How the sizes of a student are reached; only that of the base has a full size."""
-        own = name == self.run.config.model.name
-        return [selection for selection in self.choices.selections if own or selection != _FIRST]
-
-    def _sizes(self, run: Run, name: str) -> list[Candidate]:
-        """The base's student of full size, and what each selection makes of each budget."""
+    def _sizes(self, run: Run, model: ModelConfig) -> tuple[Candidate, list[Candidate]]:
+        """A student with all coordinates, and what each selection makes of each budget."""
         found, candidates = {}, []
-        if name == self.run.config.model.name:
-            own = _student(run, name, _FIRST)
-            with self._walk.step(f"{name} of full size"):
-                found[_FIRST] = searched(own)
-                bundle = full_size(own, found[_FIRST])
-                candidates.append(measure(f"{name}, full size", bundle, 1.0, run.data))
-        for selection in self._selections(name):
+        title = f"{model.name}, D = {model.dim}"
+        with self._walk.step(title):
+            own = _student(run, model, _FIRST)
+            found[_FIRST] = searched(own)
+            whole = measure(title, full_size(own, found[_FIRST]), 1.0, run.data)
+        for selection in self.choices.selections:
             if selection not in found:
-                found[selection] = searched(_student(run, name, selection))
+                found[selection] = searched(_student(run, model, selection))
             for budget in self.choices.budget:
-                own = _student(run, name, selection, budget)
-                title = f"{name}, {selection}, {100 * budget:g} %"
-                try:
-                    require_room("budget", budget, own.model.embedding)
-                except InputError as error:
-                    say(f"[Compress] {title} is left out: {error}")
+                title = f"{model.name}, {selection}, {100 * budget:g} %"
+                if why := self._no_room(model, budget):
+                    say(f"[Compress] {title} is left out: {why}")
                     self._walk.skip(1)
                     continue
                 with self._walk.step(title):
+                    own = _student(run, model, selection, budget * _ratio(run, model))
                     bundle = compact(own, found[selection])
                     candidates.append(measure(title, bundle, budget, run.data))
-        return candidates
+        return whole, candidates
+
+    def _no_room(self, model: ModelConfig, budget: float) -> str:
+        """Why a budget is not one for a student; empty where it is."""
+        share = budget * _ratio(self.run, model)
+        if share > 1:
+            return f"with D = {model.dim} the whole table is smaller."
+        try:
+            require_room("budget", share, self.run.build(model).embedding)
+        except InputError as error:
+            return str(error)
+        return ""
 
     def _describe(
         self, candidates: Sequence[Candidate], chosen: int, teachers: Sequence[str]
@@ -324,15 +323,32 @@ def _has_norm(model: Model) -> bool:
     return bool(jax.eval_shape(lambda: init_model(jax.random.key(0), model)).stats)
 
 
-def _student(run: Run, name: str, selection: str, budget: float | None = None) -> Run:
-    """The run of a student by a selection; the search without a budget serves all budgets."""
+def _students(config: Config, choices: CompressConfig) -> tuple[ModelConfig, ...]:
+    """The click models whose sizes are tried, the base model first."""
+    dim, rank = min(choices.student_dim, config.model.dim), choices.student_rank
+    others = [
+        replace(config.model, name=name, dim=dim, cross_rank=rank)
+        for name in choices.students
+        if name != config.model.name
+    ]
+    return config.model, *others
+
+
+def _ratio(run: Run, model: ModelConfig) -> float:
+    """The numbers of the base model's table over those of a student's."""
+    return run.model.embedding.parameters / run.build(model).embedding.parameters
+
+
+def _student(run: Run, model: ModelConfig, selection: str, share: float | None = None) -> Run:
+    """The run of a student that keeps a share of its table; a search without serves all shares."""
     config = replace(
         run.config,
         method=selection,
-        budget=budget,
-        model=replace(run.config.model, name=name),
+        budget=share,
+        model=model,
         search=search_of(selection, "small"),
     )
-    size = "search" if budget is None else f"{budget:g}"
-    folder = run.workdir / "students" / name / f"{selection}_{size}"
+    size = "search" if share is None else f"{share!r}"
+    student = f"{model.name}_{model.dim}_{model.cross_rank}"
+    folder = run.workdir / "students" / student / f"{selection}_{size}"
     return replace(run, config=config, workdir=folder)

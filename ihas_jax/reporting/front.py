@@ -65,6 +65,14 @@ def render_front(config: Config, metrics: Metrics) -> str:
             else "All models learn from clicks."
         ),
         "",
+        "Before anything is cut, "
+        + "; ".join(
+            f"{student['name']}, has a test AUC of {_auc(student)} and "
+            f"{student['parameters']:,} parameters"
+            for student in metrics["students"]
+        )
+        + ". `spectral` cuts these models.",
+        "",
         "| on clicks | validation AUC | validation logloss |",
         "|---|---:|---:|",
         *(
@@ -112,13 +120,11 @@ def _draw(panel: Axes, metrics: Metrics, key: str) -> None:
         return
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for facts in metrics["candidates"][1:]:
-        name, _, size = facts["name"].rpartition(", ")
-        groups.setdefault(f"{name}, full size" if size == "full size" else name, []).append(facts)
+        groups.setdefault(facts["name"].rpartition(", ")[0], []).append(facts)
     for i, (name, found) in enumerate(groups.items()):
         points = sorted((facts[key], _number(facts["auc"])) for facts in found)
         xs, ys = zip(*points, strict=True)
-        marker, color = "s" if len(points) == 1 else "o", _COLORS[i % len(_COLORS)]
-        panel.plot(xs, ys, color=color, marker=marker, label=name)
+        panel.plot(xs, ys, color=_COLORS[i % len(_COLORS)], marker="o", label=name)
     panel.plot([base[key]], [_number(base["auc"])], "k*", ms=11, label="base")
     panel.plot(
         [chosen[key]], [_number(chosen["auc"])], "o", ms=14, mfc="none", mec="black", label="chosen"

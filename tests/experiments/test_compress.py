@@ -58,7 +58,7 @@ def test_a_compression_leaves_numbers_report_figure_and_bundle(compressed):
 
 PLACES = {
     "a teacher": "pool/lr_1e-05/base",
-    "a compact model": "students/dnn/uniform_0.5/retrain",
+    "a compact model": "students/dnn_4_0/uniform_0.5/retrain",
 }
 
 

@@ -171,6 +171,16 @@ def test_a_compact_model_without_hidden_layers_is_its_masked_twin(name):
         assert_close(draw.compact["evaluated"], draw.full["evaluated"])
 
 
+@pytest.mark.parametrize("name", ["dcnv2", "gdcn"])
+def test_a_compact_model_with_crosses_of_low_rank_is_its_masked_twin(name):
+    config = ModelConfig(name=name, dim=4, hidden=(8,), cross_layers=2, cross_rank=3)
+    made = make_twins(config)
+    crosses = made.shapes["network"]["crosses"]
+    assert crosses["weight_0_in"].shape == (20, 3) and crosses["weight_0_out"].shape == (3, 20)
+    for draw in made.draws:
+        assert_close(draw.compact["evaluated"], draw.full["evaluated"])
+
+
 def test_a_network_whose_axes_do_not_hold_the_coordinates_is_not_cut():
     class Folded(nn.Module):
         """Reads the coordinates in pairs of neighbours."""

@@ -108,8 +108,19 @@ def test_the_three_cross_layers():
             expected["matrix"][b, k] = x0[b, k] * mixed + x[b, k]
             expected["gated"][b, k] = x0[b, k] * mixed * opened + x[b, k]
     assert_same(jax.jit(ours.cross)(x0, x, weight, bias), expected["vector"])
-    assert_same(jax.jit(ours.cross_matrix)(x0, x, kernel, bias), expected["matrix"])
-    assert_same(jax.jit(ours.cross_gated)(x0, x, kernel, bias, gate), expected["gated"])
+    assert_same(jax.jit(ours.cross_matrix)(x0, x, (kernel,), bias), expected["matrix"])
+    assert_same(jax.jit(ours.cross_gated)(x0, x, (kernel,), (gate,), bias), expected["gated"])
+
+
+def test_cross_layers_of_low_rank_are_those_of_the_product():
+    K, R = 4, 2
+    x0, x, bias = draw(B, K), draw(B, K, seed=1), draw(K)
+    kernel, gate = ((draw(K, R, seed=s), draw(R, K, seed=s + 1)) for s in (2, 4))
+    W, G = (np.matmul(*factors) for factors in (kernel, gate))
+    mixed = x0 * (x @ W + bias)
+    assert_same(jax.jit(ours.cross_matrix)(x0, x, kernel, bias), mixed + x)
+    opened = 1 / (1 + np.exp(-x @ G))
+    assert_same(jax.jit(ours.cross_gated)(x0, x, kernel, gate, bias), mixed * opened + x)
 
 
 def test_logarithmic_neurons_are_products_of_powers():

@@ -31,7 +31,9 @@ CHOICES = CompressConfig(
     tolerance=0.001,
     budget=(1.0, 0.5),
     teachers=("lr",),
-    students=("fm",),
+    students=("dcnv2",),
+    student_dim=2,
+    student_rank=1,
     l2=(1e-5,),
 )
 
@@ -53,10 +55,10 @@ def test_every_candidate_is_scored_and_the_choice_follows_from_the_scores(done):
     names = [facts["name"] for facts in metrics["candidates"]]
     assert names == [
         "base",
-        "dnn, full size",
         *(f"dnn, {s}, {b} %" for s in ("spectral", "uniform") for b in (100, 50)),
-        *(f"fm, uniform, {b} %" for b in (100, 50)),
+        *(f"dcnv2, {s}, 50 %" for s in ("spectral", "uniform")),
     ]
+    assert [facts["name"] for facts in metrics["students"]] == ["dnn, D = 4", "dcnv2, D = 2"]
     best = max(facts["valid_auc"] for facts in metrics["candidates"])
     good = [f for f in metrics["candidates"] if f["valid_auc"] >= best - 0.001]
     assert metrics["chosen"]["parameters"] == min(facts["parameters"] for facts in good)
@@ -86,10 +88,20 @@ def test_the_bundle_is_the_chosen_model(done, log):
 
 def test_a_budget_of_everything_keeps_what_the_full_size_has(done):
     found = {facts["name"]: facts for facts in done.metrics["candidates"]}
-    full, whole = found["dnn, full size"], found["dnn, spectral, 100 %"]
+    full, whole = done.metrics["students"][0], found["dnn, spectral, 100 %"]
     assert whole["parameters"] == full["parameters"]
     # the start of its training is the turned full-size model, and a candidate
     assert whole["valid_auc"] >= full["valid_auc"] - 1e-6
+
+
+def test_shares_are_those_of_the_base_models_table(done, log):
+    """Half of the base model's numbers are all numbers of a student of half its D."""
+    found = {facts["name"]: facts for facts in done.metrics["candidates"]}
+    whole = done.metrics["students"][1]
+    assert found["dcnv2, spectral, 50 %"]["parameters"] == whole["parameters"]
+    values = sum(log.schema.sizes)
+    network = 2 * len(log.schema.names) * (8 + 3 * 2 + 3 + 1) + 8 + 8 * 4 + 4 + 4 + 1
+    assert whole["parameters"] == 2 * values + network
 
 
 def test_report_and_figure_answer_how_small_how_good_how_fast_how_sure(done):
@@ -139,7 +151,7 @@ def test_another_budget_follows_in_the_same_folder(done, log):
     found = compress(PLAIN, more, log, done.workdir)
     old = {facts["name"]: facts["auc"] for facts in done.metrics["candidates"]}
     new = {facts["name"]: facts["auc"] for facts in found.metrics["candidates"]}
-    assert "dnn, spectral, 25 %" in new and "fm, uniform, 50 %" not in new
+    assert "dnn, spectral, 25 %" in new and "dcnv2, uniform, 50 %" not in new
     assert all(new[name] == old[name] for name in new if name in old)
 
 
