@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,7 +23,6 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.files import nan_to_null, read_json, write_json
 from ihas_jax.models import MODELS
-from ihas_jax.models.base import Model
 from ihas_jax.models.forward import init_model
 from ihas_jax.pipeline.fit import check_rows
 from ihas_jax.pipeline.present_front import METRICS, present_front
@@ -38,8 +37,9 @@ from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.lessons import read_lessons
 from ihas_jax.stages.pool import Member, best_mean, train_member, write_lessons
 from ihas_jax.stages.run import Run
+from ihas_jax.stages.search import SearchRuns
 from ihas_jax.stages.teachers import teacher_model
-from ihas_jax.stages.verdict import choose_smallest, efficient, gain
+from ihas_jax.stages.verdict import best_of, choose_smallest, efficient, gain
 
 _CHOICES = "compress.json"
 _LABELS = ("teachers", "teacher_seeds", "l2")
@@ -173,6 +173,14 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
+class _Student(NamedTuple):
+    """A student with all of its coordinates, from which its sizes are cut."""
+
+    run: Run
+    found: SearchRuns
+    whole: Candidate
+
+
 class _Compression:
     """The steps of one compression, each of which resumes by itself."""
 
@@ -184,8 +192,9 @@ class _Compression:
         first = models * len(choices.l2) + len(_other_bases(run))
         # how many members of the pool are good enough for more seeds shows later
         self._most = min(first, 4) if choices.teachers else 0
-        sizes = len(self.students) * (1 + len(choices.selections) * len(choices.budget))
-        self._walk = _Walk(run, first + self._more * self._most + sizes + 1)
+        wholes = sum(len(_norms(run, model)) for model in self.students)
+        sizes = len(self.students) * len(choices.selections) * len(choices.budget)
+        self._walk = _Walk(run, first + self._more * self._most + wholes + sizes + 1)
 
     def metrics(self) -> dict[str, Any]:
         """Trains what is missing, chooses, and writes numbers and bundle."""
@@ -194,15 +203,15 @@ class _Compression:
         taught, teachers, pool = self._teach(pool)
         base = max(bases, key=lambda member: member.scores.objective)
         found = [measure("base", base_bundle(base.run, base.trained), 1.0, self.run.data)]
-        students = [self._sizes(replace(self.run, taught=taught), own) for own in self.students]
-        for _, candidates in students:
-            found += candidates
+        students = [self._student(replace(self.run, taught=taught), own) for own in self.students]
+        for student in students:
+            found += self._sizes(student)
         with self._walk.step("the choice"):
             add_speed(found, self.run.data.test)
             chosen = choose_smallest([c.facts for c in found], self.choices.tolerance)
             metrics = self._describe(found, chosen, teachers)
             metrics["base"] |= {"trial": base.name}
-            metrics["students"] = [{"name": whole.name, **whole.facts} for whole, _ in students]
+            metrics["students"] = [{"name": s.whole.name, **s.whole.facts} for s in students]
             metrics["pool"] = [
                 {"name": member.name, **{f"valid_{k}": v for k, v in member.scores.facts.items()}}
                 for member in pool
@@ -255,17 +264,26 @@ class _Compression:
         say(f"[Compress] the teachers are {', '.join(teachers)}")
         return read_lessons(self.run, teachers).labels, teachers, pool
 
-    def _sizes(self, run: Run, model: ModelConfig) -> tuple[Candidate, list[Candidate]]:
-        """A student with all coordinates, and what each selection makes of each budget."""
-        found, candidates = {}, []
-        title = f"{model.name}, D = {model.dim}"
-        with self._walk.step(title):
-            own = _student(run, model, _FIRST)
-            found[_FIRST] = searched(own)
-            whole = measure(title, full_size(own, found[_FIRST]), 1.0, run.data)
+    def _student(self, run: Run, model: ModelConfig) -> _Student:
+        """A student with all of its coordinates, with or without batch norm."""
+        trials = []
+        for own in _norms(run, model):
+            title = f"{own.name}, D = {own.dim}{', batch norm' if own.batch_norm else ''}"
+            with self._walk.step(title):
+                student = _run_of(run, own, _FIRST)
+                found = searched(student)
+                whole = measure(title, full_size(student, found), 1.0, run.data)
+            trials.append(_Student(student, found, whole))
+        return trials[best_of([trial.whole.facts for trial in trials])]
+
+    def _sizes(self, student: _Student) -> list[Candidate]:
+        """What each selection makes of a student for each budget."""
+        run, model, candidates = self.run, student.run.config.model, []
+        run = replace(run, taught=student.run.taught)
         for selection in self.choices.selections:
-            if selection not in found:
-                found[selection] = searched(_student(run, model, selection))
+            found = student.found
+            if selection != _FIRST:
+                found = searched(_run_of(run, model, selection))
             for budget in self.choices.budget:
                 title = f"{model.name}, {selection}, {100 * budget:g} %"
                 if why := self._no_room(model, budget):
@@ -273,10 +291,10 @@ class _Compression:
                     self._walk.skip(1)
                     continue
                 with self._walk.step(title):
-                    own = _student(run, model, selection, budget * _ratio(run, model))
-                    bundle = compact(own, found[selection])
+                    own = _run_of(run, model, selection, budget * _ratio(run, model))
+                    bundle = compact(own, found)
                     candidates.append(measure(title, bundle, budget, run.data))
-        return whole, candidates
+        return candidates
 
     def _no_room(self, model: ModelConfig, budget: float) -> str:
         """Why a budget is not one for a student; empty where it is."""
@@ -309,9 +327,9 @@ class _Compression:
 def _other_bases(run: Run) -> list[tuple[str, ModelConfig]]:
     """Further trials of a base model with an MLP: the other batch norm, and the other dropout."""
     model = run.config.model
-    if not _has_norm(run.build(replace(model, batch_norm=True))):
+    if len(norms := _norms(run, model)) == 1:
         return []
-    norm = replace(model, batch_norm=not model.batch_norm)
+    norm = norms[1]
     dropout = replace(model, dropout=0.0 if model.dropout else 0.2)
     return [
         ("without batch norm" if model.batch_norm else "with batch norm", norm),
@@ -319,8 +337,12 @@ def _other_bases(run: Run) -> list[tuple[str, ModelConfig]]:
     ]
 
 
-def _has_norm(model: Model) -> bool:
-    return bool(jax.eval_shape(lambda: init_model(jax.random.key(0), model)).stats)
+def _norms(run: Run, model: ModelConfig) -> list[ModelConfig]:
+    """A click model as it is, and with the other batch norm if it has an MLP."""
+    other = replace(model, batch_norm=not model.batch_norm)
+    built = run.build(replace(model, batch_norm=True))
+    stats = jax.eval_shape(lambda: init_model(jax.random.key(0), built)).stats
+    return [model, other] if stats else [model]
 
 
 def _students(config: Config, choices: CompressConfig) -> tuple[ModelConfig, ...]:
@@ -339,7 +361,7 @@ def _ratio(run: Run, model: ModelConfig) -> float:
     return run.model.embedding.parameters / run.build(model).embedding.parameters
 
 
-def _student(run: Run, model: ModelConfig, selection: str, share: float | None = None) -> Run:
+def _run_of(run: Run, model: ModelConfig, selection: str, share: float | None = None) -> Run:
     """The run of a student that keeps a share of its table; a search without serves all shares."""
     config = replace(
         run.config,
@@ -349,6 +371,7 @@ def _student(run: Run, model: ModelConfig, selection: str, share: float | None =
         search=search_of(selection, "small"),
     )
     size = "search" if share is None else f"{share!r}"
-    student = f"{model.name}_{model.dim}_{model.cross_rank}"
+    norm = "_norm" if model.batch_norm else ""
+    student = f"{model.name}_{model.dim}_{model.cross_rank}{norm}"
     folder = run.workdir / "students" / student / f"{selection}_{size}"
     return replace(run, config=config, workdir=folder)

@@ -17,6 +17,12 @@ Facts = Mapping[str, Any]
 """The facts of a candidate, as `measure` has them."""
 
 
+def best_of(candidates: Sequence[Facts]) -> int:
+    """The first candidate with the best validation score."""
+    scores = [_objective(facts) for facts in candidates]
+    return scores.index(max(scores))
+
+
 def choose_smallest(candidates: Sequence[Facts], tolerance: float) -> int:
     """The smallest candidate whose validation score is within a tolerance of the best one.
 
