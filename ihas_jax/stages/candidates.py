@@ -1,24 +1,17 @@
-"""Candidates for the smallest good model: full size, and each selection at each budget."""
+"""Candidates for the smallest good model, with their scores, size and speed."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ihas_jax.data.dataset import Dataset, Split
-from ihas_jax.models.base import NETWORK, Variables
 from ihas_jax.serving.bundle import Bundle
-from ihas_jax.stages.choose import choose
-from ihas_jax.stages.evaluate import base_bundle, outcome_bundle
-from ihas_jax.stages.retrain import retrain
-from ihas_jax.stages.run import Run
-from ihas_jax.stages.search import SearchRuns, search
 from ihas_jax.training.metrics import score
-from ihas_jax.training.steps import TABLES
 
 _TURNS, _TIMED_ROWS, _LEAST_ROWS = 5, 100_000, 20_000
 
@@ -54,29 +47,6 @@ def measure(name: str, bundle: Bundle, budget: float, data: Dataset) -> Candidat
         "bytes": bundle.bytes,
     }
     return Candidate(name, bundle, budget, facts, test)
-
-
-def full_size(run: Run, found: SearchRuns) -> Bundle:
-    """The searched click model of a method that selects nothing in its search."""
-    trained = found.searched
-    params = {part: trained.variables.params[part] for part in (TABLES, NETWORK)}
-    stats = {part: tree for part, tree in trained.variables.stats.items() if part == NETWORK}
-    plain = Variables(params, stats, trained.variables.constants)
-    return base_bundle(run, replace(trained, variables=plain))
-
-
-def compact(run: Run, found: SearchRuns) -> Bundle:
-    """What the method of a run makes of a searched model within the budget of the run."""
-    run.workdir.mkdir(parents=True, exist_ok=True)
-    plan, _ = choose(run, found)
-    return outcome_bundle(run, found, plan, retrain(run, plan, found))
-
-
-def searched(run: Run) -> SearchRuns:
-    """The search of a run."""
-    run.workdir.mkdir(parents=True, exist_ok=True)
-    (found,) = search([run])
-    return found
 
 
 def _predict(bundle: Bundle, split: Split, name: str) -> np.ndarray:

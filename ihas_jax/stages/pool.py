@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ihas_jax.config import ModelConfig
+from ihas_jax.config import Config, ModelConfig, OptimizerConfig
 from ihas_jax.stages.base import train_base
 from ihas_jax.stages.lessons import Speaker, has_predictions, write_predictions
 from ihas_jax.stages.run import Run
@@ -22,11 +22,37 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What a click model of a pool is trained with.
+
+    Attributes:
+      model: the click model.
+      optimizer: the choices of its optimiser.
+      number: tells trials from each other that differ in their seed alone.
+    """
+
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    number: int = 0
+
+    def name(self, usual: Config) -> str:
+        """A name from click model and L2 term, and what else differs from the usual choices."""
+        model, rate = self.model, self.optimizer.learning_rate
+        parts = [f"{model.name}_{self.optimizer.l2:g}"]
+        parts += ["norm"] if model.batch_norm else []
+        parts += [f"dropout_{model.dropout:g}"] if model.dropout else []
+        parts += [f"rate_{rate:g}"] if rate != usual.optimizer.learning_rate else []
+        parts += [f"{self.number}"] if self.number else []
+        return "_".join(parts)
+
+
+@dataclass(frozen=True)
 class Member:
     """A click model of a pool.
 
     Attributes:
       name: the name of its folder and of its predictions.
+      trial: what it is trained with.
       run: the run that trained it.
       trained: the result of the training.
       probs: `[m]`, its click probabilities of the validation rows.
@@ -34,28 +60,22 @@ class Member:
     """
 
     name: str
+    trial: Trial
     run: Run
     trained: Trained
     probs: np.ndarray
     scores: Scores
 
 
-def train_member(run: Run, model: ModelConfig, l2: float, number: int = 0) -> Member:
-    """Trains a click model on clicks, with a seed and in a folder of its own.
-
-    Args:
-      run: the run whose pool it is.
-      model: the click model.
-      l2: the coefficient of its L2 term.
-      number: tells members from each other that differ in their seed alone.
-    """
-    name = member_name(model, l2) + (f"_{number}" if number else "")
+def train_member(run: Run, trial: Trial) -> Member:
+    """Trains a click model on clicks for the pool of a run, with a seed and folder of its own."""
+    name = trial.name(run.config)
     config = replace(
         run.config,
         method="none",
         budget=None,
-        model=model,
-        optimizer=replace(run.config.optimizer, l2=l2),
+        model=trial.model,
+        optimizer=trial.optimizer,
         seed=zlib.crc32(f"{name}/{run.config.seed}".encode()),
     )
     own = Run(config, run.data, run.workdir / FOLDER / name)
@@ -63,14 +83,7 @@ def train_member(run: Run, model: ModelConfig, l2: float, number: int = 0) -> Me
     (trained,) = train_base([own])
     ids, labels = run.data.valid
     probs = predictor(own.model)(trained.variables, ids, title=f"[{name}] validation").probs
-    return Member(name, own, trained, probs, score(labels, probs))
-
-
-def member_name(model: ModelConfig, l2: float) -> str:
-    """The name of a click model of a pool, by what pools try."""
-    norm = "_norm" if model.batch_norm else ""
-    dropout = f"_dropout_{model.dropout:g}" if model.dropout else ""
-    return f"{model.name}_{l2:g}{norm}{dropout}"
+    return Member(name, trial, own, trained, probs, score(labels, probs))
 
 
 def write_lessons(run: Run, member: Member) -> None:

@@ -58,7 +58,7 @@ def test_a_compression_leaves_numbers_report_figure_and_bundle(compressed):
 
 PLACES = {
     "a teacher": "pool/lr_1e-05/base",
-    "a compact model": "students/dnn_4_0/uniform_0.5/retrain",
+    "a compact model": "students/*/uniform_0.5/retrain",
 }
 
 
@@ -67,7 +67,7 @@ def test_a_killed_compression_resumes(
     compression, compressed, written, assert_equal_trees, place, tmp_path
 ):
     output = tmp_path / "killed"
-    compression.ended(lambda run: (run.path / PLACES[place]).exists(), output=output)
+    compression.ended(lambda run: any(run.path.glob(PLACES[place])), output=output)
     assert not (output / "metrics.json").exists()
     done = compression(output=output)
     assert done.returncode == 0, done.stderr

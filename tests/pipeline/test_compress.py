@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -250,21 +249,3 @@ def test_without_teachers_all_learn_from_clicks(log, tmp_path):
     assert found.metrics["teachers"] == []
     assert not (tmp_path / "run" / "teach").exists()
     assert "All models learn from clicks." in (tmp_path / "run" / "report.md").read_text()
-
-
-def test_the_time_left_is_that_of_steps_that_train(log, tmp_path, monkeypatch, caplog):
-    """Three steps of 30, 0.1 (read back) and 60 seconds, of five."""
-    clock = iter((0.0, 30.0, 30.0, 30.1, 30.1, 90.1, 90.1, 91.0))
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    walk = module._Walk(SimpleNamespace(event=lambda kind, facts: None), 5)
-    with caplog.at_level("INFO", "ihas_jax"):
-        for name in "abcd":
-            with walk.step(name):
-                pass
-    said = [record.getMessage() for record in caplog.records]
-    assert said == [
-        "[Compress] step 1 of 5: a",
-        "[Compress] step 2 of 5: b, about 2 minutes left",
-        "[Compress] step 3 of 5: c, about 90 s left",
-        "[Compress] step 4 of 5: d, about 90 s left",
-    ]

@@ -15,9 +15,9 @@ from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.serving.storage import load_bundle, save_bundle
-from ihas_jax.stages.candidates import full_size, searched
 from ihas_jax.stages.cut import cut, measure_cut
 from ihas_jax.stages.run import Run
+from ihas_jax.stages.students import searched, whole_bundle
 from ihas_jax.training.metrics import score
 
 PLAIN = Config(
@@ -92,7 +92,7 @@ def _history(folder):
 
 def _searched(config, log, folder):
     run = Run(config, log, folder)
-    return full_size(run, searched(run)).models[0]
+    return whole_bundle(run, searched(run)).models[0]
 
 
 def test_a_cut_bundle_is_saved_and_read_back(whole, log, tmp_path):

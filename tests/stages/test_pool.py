@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from ihas_jax.config import ModelConfig
-from ihas_jax.stages.pool import best_mean, member_name, train_member, write_lessons
+from ihas_jax.config import Config, ModelConfig, OptimizerConfig
+from ihas_jax.stages.pool import Trial, best_mean, train_member, write_lessons
 from ihas_jax.stages.run import Run
 from ihas_jax.training.metrics import logloss, score
 from ihas_jax.training.predict import predictor
@@ -40,20 +42,24 @@ def test_greedy_steps_are_those_of_trying_each(seed):
 
 
 @pytest.mark.parametrize(
-    ("model", "l2", "name"),
+    ("model", "steps", "number", "name"),
     [
-        (ModelConfig(), 1e-5, "dnn_1e-05"),
-        (ModelConfig("fm", batch_norm=True), 0.0, "fm_0_norm"),
-        (ModelConfig(dropout=0.25), 1e-4, "dnn_0.0001_dropout_0.25"),
+        (ModelConfig(), {"l2": 1e-5}, 0, "dnn_1e-05"),
+        (ModelConfig("fm", batch_norm=True), {"l2": 0.0}, 2, "fm_0_norm_2"),
+        (ModelConfig(dropout=0.25), {"l2": 1e-4}, 0, "dnn_0.0001_dropout_0.25"),
+        (ModelConfig(), {"l2": 0.0, "learning_rate": 0.3}, 1, "dnn_0_rate_0.3_1"),
     ],
 )
-def test_names_tell_what_is_tried(model, l2, name):
-    assert member_name(model, l2) == name
+def test_names_tell_what_is_tried(model, steps, number, name):
+    usual = Config()
+    optimizer = OptimizerConfig(**{"learning_rate": usual.optimizer.learning_rate, **steps})
+    assert Trial(model, optimizer, number).name(usual) == name
 
 
 def test_a_member_has_its_own_seed_and_predicts_once(tiny, small, tmp_path):
     run = Run(tiny.config, small, tmp_path)
-    first, second = (train_member(run, tiny.config.model, 1e-5, n) for n in (0, 1))
+    steps = dataclasses.replace(tiny.config.optimizer, l2=1e-5)
+    first, second = (train_member(run, Trial(tiny.config.model, steps, n)) for n in (0, 1))
     assert (first.name, second.name) == ("dnn_1e-05", "dnn_1e-05_1")
     assert first.run.config.seed != second.run.config.seed
     assert first.run.config.optimizer.l2 == 1e-5

@@ -1,0 +1,25 @@
+"""The steps of a long piece of work, counted and timed."""
+
+from __future__ import annotations
+
+from ihas_jax.pipeline import walk as module
+
+
+def test_the_time_left_is_that_of_steps_that_train(monkeypatch, caplog):
+    """Three steps of 30, 0.1 (read back) and 60 seconds, of five."""
+    clock = iter((0.0, 30.0, 30.0, 30.1, 30.1, 90.1, 90.1, 91.0))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    events = []
+    walk = module.Walk("Work", 5, lambda kind, facts: events.append(facts["step"]))
+    with caplog.at_level("INFO", "ihas_jax"):
+        for name in "abcd":
+            with walk.step(name):
+                pass
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "[Work] step 1 of 5: a",
+        "[Work] step 2 of 5: b, about 2 minutes left",
+        "[Work] step 3 of 5: c, about 90 s left",
+        "[Work] step 4 of 5: d, about 90 s left",
+    ]
+    assert events == list("abcd")
