@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from ihas_jax.config.bounds import Bound, Falling, NotNegative, Positive, Share
 
 TableUpdates = Literal["dense", "rowwise"]
-Start = Literal["fresh", "tables", "searched"]
+Start = Literal["fresh", "tables", "searched", "shared"]
 TeacherMean = Literal["probability", "log_odds"]
 
 
@@ -83,7 +83,9 @@ class RetrainConfig:
     start: Start | None = None
     """The weights that retraining starts from, by default those that the method says.
     After a search on principal axes the default is searched.
-    tables and searched are the kept part of the searched tables, or of the whole searched model."""
+    tables and searched are the kept part of the searched tables, or of the whole searched model.
+    With shared, one model of all rows is trained first, and each cluster goes on from its network
+    over its table, and keeps what it learns only if that is better on validation rows."""
     teachers: tuple[str, ...] = ()
     """The click models whose mean prediction is learnt in place of clicks, such as dnn:4 gdcn ffm.
     A number after a colon is a number of seeds; base and search are the models of the run.

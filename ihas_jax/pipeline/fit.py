@@ -23,6 +23,7 @@ from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.progress import say, track
 from ihas_jax.stages.rotate import check_rotation
 from ihas_jax.stages.run import Run
+from ihas_jax.stages.shared import check_shared
 from ihas_jax.stages.teach import check_teachers
 
 StageName = Literal["all", "base", "teach", "search", "choose", "cluster", "retrain", "evaluate"]
@@ -177,6 +178,7 @@ def check_choices(config: Config, data: Dataset, searched_by: ModelConfig | None
     if selector := run.selector:
         selector.check(len(data.train.labels))
         check_rotation(run)
+        check_shared(run, selector.clusters)
 
 
 def _describe(data: Dataset) -> str:

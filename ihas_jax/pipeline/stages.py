@@ -25,6 +25,7 @@ from ihas_jax.stages.lessons import Speaker, Taught
 from ihas_jax.stages.retrain import retrain, train_student
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, search, searched_transform
+from ihas_jax.stages.shared import settle
 from ihas_jax.stages.teach import teach
 from ihas_jax.stages.teachers import BASE, SEARCH, teach_after_search
 from ihas_jax.training.loop import Trained
@@ -110,6 +111,10 @@ class Stages:
             work = [partial(retrain, *found) for found in parts]
         done = [timed(one, lambda models: sum(m.seconds for m in models)) for one in work]
         self.retrained = [models for models, _ in done]
+        if self.plans:
+            settled = [settle(*pair) for pair in zip(self.plans, self.retrained, strict=True)]
+            self.plans = [plan for plan, _ in settled]
+            self.retrained = [models for _, models in settled]
         return [seconds for _, seconds in done]
 
     def _evaluate(self) -> list[float]:

@@ -115,6 +115,11 @@ class Selector(ABC):
         """Fresh weights."""
         return Weights({})
 
+    @property
+    def clusters(self) -> int:
+        """How many clusters of rows get a model each; 1 where one model serves all rows."""
+        return 1
+
     def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """The selection in the search, with its penalty and the new `Weights.stats`."""
         return Transformed(lookup.vectors, stats=weights.stats)

@@ -60,6 +60,11 @@ class BernoulliGates(Selector):
     axis_name: str | None = None
 
     @property
+    def clusters(self) -> int:
+        """C, the number of clusters."""
+        return self.cluster.clusters
+
+    @property
     def recipe(self) -> Recipe:
         """Bi-level search, then clusters (Algorithm 1)."""
         return Recipe(gate_batches="validation")

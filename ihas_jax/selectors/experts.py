@@ -29,6 +29,9 @@ def plan_experts(
     shared in equal parts, and each part filled by expected gain: what a number is worth in the rows
     of the cluster times the share of these rows that open its coordinate.
 
+    With `found.shared` a model of all rows comes first and has the whole budget; the clusters keep
+    what it keeps.
+
     Args:
       found: the searched model, its rows and the budget.
       clusters: the result of clustering.
@@ -60,14 +63,30 @@ def plan_experts(
         say(f"[choose] what is kept has {best.share:.2%} of what all numbers are worth")
         return replace(best.expert, name=name, valid_rows=valid_rows)
 
+    shares = clusters.counts / clusters.counts.sum()
+    if found.shared:
+        models = 1
+        whole = expert("all", shares @ clusters.mean_masks)
+        fit = [c for c, reason in enumerate(reasons) if reason is None]
+        own = [
+            replace(whole, name=f"cluster_{c}", rows=rows[c], valid_rows=valid_rows[c]) for c in fit
+        ]
+        routes = [0 if reason else 1 + fit.index(c) for c, reason in enumerate(reasons)]
+        return Plan(
+            (whole, *own),
+            tuple(routes),
+            reasons,
+            clusters.centroids,
+            tuple(shares.tolist()),
+            shared=True,
+        )
     experts: list[Expert] = []
-    routes: list[int] = []
+    routes = []
     for c, reason in enumerate(reasons):
         routes.append(models - 1 if reason else len(experts))
         if reason is None:
             mean_mask = clusters.mean_masks[c]
             experts.append(expert(f"cluster_{c}", mean_mask, rows[c], valid_rows[c]))
-    shares = clusters.counts / clusters.counts.sum()
     if any(reasons):
         experts.append(expert("all", shares @ clusters.mean_masks))
     return Plan(tuple(experts), tuple(routes), reasons, clusters.centroids, tuple(shares.tolist()))

@@ -35,6 +35,7 @@ class SearchResult(NamedTuple):
       seed: seed of scikit-learn and NumPy.
       budget: how many numbers of the searched table all models of the plan may keep together; None
         where the options of the method decide.
+      shared: whether all clusters are to have the table of one model of all rows.
     """
 
     model: Model
@@ -44,6 +45,7 @@ class SearchResult(NamedTuple):
     key: Array
     seed: int
     budget: int | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,7 @@ class Plan:
       centroids: `[C, K]` float32, in the space of masked embeddings; None without clusters.
       shares: share of the training rows in each cluster.
       facts: what to report of the choice, JSON-ready; entries of metrics.json.
+      shared: whether all experts have the table of the first one, which is that of all rows.
     """
 
     experts: tuple[Expert, ...]
@@ -89,6 +92,7 @@ class Plan:
     centroids: np.ndarray | None = None
     shares: tuple[float, ...] = (1.0,)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    shared: bool = False
 
     def __post_init__(self) -> None:
         """Raises: InputError: a fact has the name of another entry of metrics.json."""
@@ -98,9 +102,14 @@ class Plan:
                 "method; choose another name."
             )
 
+    @property
+    def tables(self) -> tuple[Expert, ...]:
+        """The experts that have a table of their own."""
+        return self.experts[:1] if self.shared else self.experts
+
     def parameters(self, spec: EmbeddingSpec) -> int:
         """Numbers of a table that all experts keep together; `spec` is the searched table."""
-        return sum(expert.selection.parameters(spec) for expert in self.experts)
+        return sum(expert.selection.parameters(spec) for expert in self.tables)
 
 
 def single(selection: Selection) -> Plan:

@@ -38,6 +38,11 @@ class Spectral(Selector):
     cluster: ClusterConfig
 
     @property
+    def clusters(self) -> int:
+        """How many clusters of rows get a model each."""
+        return self.config.clusters
+
+    @property
     def recipe(self) -> Recipe:
         """Training, perhaps cuts in steps, then retraining from what is kept."""
         return Recipe(gate_batches="never", initial_weights="searched", cuts=self.config.steps)

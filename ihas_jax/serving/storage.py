@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ihas_jax.selectors.routing import Router, router_variables
 from ihas_jax.selectors.search import init_search
 from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.training.checkpoint import Checkpoints
+from ihas_jax.training.steps import TABLES
 
 VERSION = 2
 """Format of bundles and of the folders of runs; it changes with the layout of checkpoints."""
@@ -38,7 +40,7 @@ _ANEW = (
 def save_bundle(bundle: Bundle, path: Path) -> None:
     """Writes a bundle to a folder, which appears only once it is complete."""
     arrays: dict[str, Any] = {
-        "models": {str(i): _filled(model.variables) for i, model in enumerate(bundle.models)}
+        "models": {str(i): _filled(_own(bundle.models, i)) for i in range(len(bundle.models))}
     }
     if bundle.router is not None:
         centroids = {"centroids": bundle.router.centroids}
@@ -54,8 +56,9 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
                 "selects": served.transform is not None,
                 "parameters": served.parameters,
                 "bytes": served.bytes,
+                "table_of_first": _shares_table(bundle.models, i),
             }
-            for served in bundle.models
+            for i, served in enumerate(bundle.models)
         ],
         "routes": bundle.routes,
         "routed": bundle.router is not None,
@@ -105,12 +108,20 @@ def load_bundle(path: str | Path) -> Bundle:
     source = build_model(searched, schema.sizes)
     selector = build_selector(config, source, 1) if selects or facts["routed"] else None
     clusters = len(routes) if facts["routed"] else 0
+    over_first = [bool(about.get("table_of_first")) for about in facts["models"]]
     like = jax.eval_shape(lambda: _shapes(config, models, source, selector, selects, clusters))
+    for i, over in enumerate(over_first):
+        if over:
+            del like["models"][str(i)]["params"][TABLES]
+            like["models"][str(i)].pop("constants", None)
     with Checkpoints(path / "arrays", read_only=True) as checkpoints:
         found = checkpoints.restore(like)
     if found is None:
         raise InputError(f"{path} holds no undamaged arrays. {_ANEW}")
     arrays = found[0]
+    for i, over in enumerate(over_first):
+        if over:
+            _take_table(arrays["models"][str(i)], arrays["models"]["0"])
     served = tuple(
         Served(
             source if about["selects"] else model,
@@ -138,6 +149,29 @@ def require_version(path: Path, about: dict[str, Any]) -> None:
             f"{VERSION}. Run the same command with a new --output, or use the version that wrote "
             "the folder."
         )
+
+
+def _shares_table(models: tuple[Served, ...], i: int) -> bool:
+    """Whether a model has the very table of the first one."""
+    tables = [models[j].variables.params[TABLES] for j in (0, i)]
+    first, own = map(jax.tree.leaves, tables)
+    return i > 0 and len(own) == len(first) and all(map(operator.is_, own, first))
+
+
+def _own(models: tuple[Served, ...], i: int) -> Variables:
+    """The variables of a model without what the first one has for it."""
+    variables = models[i].variables
+    if not _shares_table(models, i):
+        return variables
+    params = {name: tree for name, tree in variables.params.items() if name != TABLES}
+    return Variables(params, variables.stats)
+
+
+def _take_table(arrays: dict[str, Any], first: dict[str, Any]) -> None:
+    """Gives the arrays of a model the table of the first one, and what belongs to it."""
+    arrays["params"] = arrays["params"] | {TABLES: first["params"][TABLES]}
+    if "constants" in first:
+        arrays["constants"] = first["constants"]
 
 
 def _model(config: Config, schema: Schema, about: dict[str, Any]) -> Model:

@@ -29,6 +29,7 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import DivergedError, score
+from ihas_jax.training.steps import TABLES
 from ihas_jax.training.streaming import Streamed
 
 _SHOWN_ROWS = 1000
@@ -89,7 +90,8 @@ def evaluate(
     bundle = outcome_bundle(run, search, plan, retrained)
     outcome = _score(run, method, bundle)
     experts = carried(run, plan)
-    metrics |= {method: outcome.facts | {"table_share": _share(run, experts)}, **plan.facts}
+    share = _share(run, experts[: len(plan.tables)])
+    metrics |= {method: outcome.facts | {"table_share": share}, **plan.facts}
     if plan.centroids is None:
         metrics["selection"] = _describe_selection(run, experts[0])
         return Evaluation(metrics, bundle, {})
@@ -127,7 +129,12 @@ def outcome_bundle(
 ) -> Bundle:
     """The compact models of a plan, and their router if there are clusters."""
     pairs = zip(carried(run, plan), retrained, strict=True)
-    models = tuple(_compact(run, expert, trained) for expert, trained in pairs)
+    if plan.shared:
+        (expert, trained), *others = pairs
+        first = _compact(run, expert, trained)
+        models = (first, *(_over_table(first, trained) for _, trained in others))
+    else:
+        models = tuple(_compact(run, expert, trained) for expert, trained in pairs)
     if plan.centroids is None:
         return _bundle(run, models)
     router = make_router(
@@ -157,6 +164,15 @@ def _compact(run: Run, expert: Expert, trained: Trained) -> Served:
     model, full, selection = run.expert_model(expert), run.model.embedding, expert.selection
     rest = count_parameters(trained.variables.params) - model.embedding.parameters
     return Served(model, fold_factors(trained.variables), *_size(rest, selection, full))
+
+
+def _over_table(first: Served, trained: Trained) -> Served:
+    """A model with a network of its own over the table of the first one."""
+    params, stats = trained.variables.params, trained.variables.stats
+    network = {name: tree for name, tree in params.items() if name != TABLES}
+    variables = Variables(first.variables.params | network, stats, first.variables.constants)
+    parameters = count_parameters(network)
+    return replace(first, variables=variables, parameters=parameters, bytes=4 * parameters)
 
 
 def _size(rest: int, selection: Selection, spec: EmbeddingSpec) -> tuple[int, int]:

@@ -51,6 +51,7 @@ def save_plan(folder: Path, plan: Plan, seconds: float) -> None:
         "reasons": plan.reasons,
         "shares": plan.shares,
         "facts": plan.facts,
+        "shared": plan.shared,
         "arrays": jax.tree.map(lambda leaf: [str(leaf.dtype), *leaf.shape], arrays),
         "seconds": seconds,
     }
@@ -98,6 +99,7 @@ def load_plan(folder: Path) -> tuple[Plan, float] | None:
         arrays.get("router", {}).get("centroids"),
         tuple(content["shares"]),
         content["facts"],
+        content.get("shared", False),
     )
     return plan, content["seconds"]
 

@@ -19,6 +19,7 @@ from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.stages.base import fresh_state, model_task, require_selector, train_runs
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, pretrain_state
+from ihas_jax.stages.shared import train_network
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.steps import TABLES, TrainState
 
@@ -45,9 +46,16 @@ def retrain(run: Run, plan: Plan, search: SearchRuns) -> list[Trained]:
     `retrain.start` or else the recipe of the method names the initial weights: fresh ones, or the
     kept part of the searched model, of its tables, or of initial or rewound weights of the search.
     A start from trained weights is a candidate of early stopping.
+
+    In a plan with one table for all, only the first expert is trained that way, and the others go
+    on from it; see `ihas_jax.stages.shared`.
     """
     start = _start(run, search)
-    return [_train(run, expert, start) for expert in carried(run, plan)]
+    experts = carried(run, plan)
+    if not plan.shared:
+        return [_train(run, expert, start) for expert in experts]
+    first = _train(run, experts[0], start)
+    return [first, *(train_network(run, expert, experts[0], first) for expert in experts[1:])]
 
 
 def train_student(run: Run) -> Trained:

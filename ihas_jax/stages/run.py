@@ -74,9 +74,15 @@ class Run:
         """
         if self.selector is None:
             return "fresh"
-        own = self.selector.recipe.initial_weights
+        own, asked = self.selector.recipe.initial_weights, self.config.retrain.start
         turned = self.config.search.rotate or self.own_axes
-        return self.config.retrain.start or ("searched" if turned and own == "fresh" else own)
+        by_default = "searched" if turned and own == "fresh" else own
+        return by_default if asked is None or asked == "shared" else asked
+
+    @property
+    def shared(self) -> bool:
+        """Whether the models of clusters have one table; see `ihas_jax.stages.shared`."""
+        return self.config.retrain.start == "shared"
 
     @property
     def own_axes(self) -> bool:

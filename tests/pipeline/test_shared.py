@@ -1,0 +1,178 @@
+"""Clusters that go on from one model, on planted logs where specialising must and must not pay."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ihas_jax.config import (
+    ClusterConfig,
+    Config,
+    ModelConfig,
+    OptimizerConfig,
+    SearchConfig,
+    TrainConfig,
+)
+from ihas_jax.config.shares import SpectralConfig
+from ihas_jax.data.dataset import Dataset, Split
+from ihas_jax.data.schema import Field, Schema
+from ihas_jax.errors import InputError
+from ihas_jax.pipeline.fit import fit
+from ihas_jax.serving.storage import load_bundle
+from ihas_jax.stages.run import Run
+from ihas_jax.training.metrics import score
+
+VALUES = 12
+CONFIG = Config(
+    method="spectral",
+    budget=0.75,
+    # without a hidden layer the effects of fields add up
+    model=ModelConfig(dim=4, hidden=()),
+    optimizer=OptimizerConfig(learning_rate=0.02),
+    train=TrainConfig(batch_size=100, max_epochs=6, checkpoint_seconds=0),
+    options=(SpectralConfig(clusters=2), ClusterConfig(min_rows=100, batch_rows=2048)),
+)
+SHARED = dataclasses.replace(CONFIG, retrain=dataclasses.replace(CONFIG.retrain, start="shared"))
+
+
+def planted(opposite):
+    """Two groups of rows in which the values of a field have opposite effects, or the same ones."""
+    rng = np.random.default_rng(0)
+    effects = np.where(np.arange(VALUES) % 2, 2.0, -2.0)
+    ids = np.stack([rng.integers(size, size=6000) for size in (2, VALUES)], axis=1)
+    group = 2 * ids[:, 0] - 1
+    logits = 1.5 * group + effects[ids[:, 1]] * (group if opposite else 1)
+    labels = (rng.random(6000) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
+    ids = (ids + 1).astype(np.int32)  # id 0 is a value that was never seen
+    parts = [Split(ids[a:b], labels[a:b]) for a, b in ((0, 4000), (4000, 5000), (5000, 6000))]
+    names = [tuple(f"v{i}" for i in range(size)) for size in (2, VALUES)]
+    fields = tuple(Field(name, values) for name, values in zip("gx", names, strict=True))
+    return Dataset(Schema("label", fields), *parts)
+
+
+@pytest.fixture(scope="module")
+def opposite(tmp_path_factory):
+    log = planted(opposite=True)
+    return log, fit(SHARED, log, tmp_path_factory.mktemp("opposite") / "run")
+
+
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory):
+    log = planted(opposite=False)
+    return log, fit(SHARED, log, tmp_path_factory.mktemp("alike") / "run")
+
+
+def test_specialising_wins_where_groups_differ(opposite):
+    log, result = opposite
+    assert result.metrics["spectral"]["auc"] > result.metrics["base"]["auc"] + 0.05
+    assert [cluster["fallback"] for cluster in result.metrics["clusters"]] == [None, None]
+    bundle = load_bundle(result.workdir)
+    groups = bundle.assign(log.test.ids)
+    assert (np.abs(np.corrcoef(groups, log.test.ids[:, 0])) > 0.999).all()
+
+
+def test_clusters_have_one_table_in_memory_and_on_disk(opposite):
+    log, result = opposite
+    bundle = load_bundle(result.workdir)
+    first, *others = (served.variables for served in bundle.models)
+    assert len(others) == 2
+    for own in others:
+        pairs = zip(*(jax.tree.leaves(v.params["tables"]) for v in (first, own)), strict=True)
+        assert all(a is b for a, b in pairs)
+        assert jax.tree.leaves(own.params["network"])[0] is not None
+    network = 2 * 4 + 1  # the weights of all kept coordinates and the bias, at most
+    assert all(served.parameters <= network for served in bundle.models[1:])
+    table = bundle.models[0].parameters - bundle.models[1].parameters
+    assert table <= 0.75 * (VALUES + 4) * 4
+    facts = json.loads((result.workdir / "bundle" / "bundle.json").read_text())
+    assert [about["table_of_first"] for about in facts["models"]] == [False, True, True]
+    found = score(log.test.labels, bundle.predict_ids(log.test.ids))
+    assert found.auc == pytest.approx(result.metrics["spectral"]["auc"], abs=1e-6)
+
+
+def test_specialising_keeps_one_model_where_groups_are_alike(alike):
+    _, result = alike
+    bundle = load_bundle(result.workdir)
+    reasons = [cluster["fallback"] for cluster in result.metrics["clusters"]]
+    assert len(bundle.models) == 1 + reasons.count(None)
+    events = _events(result, "shared")
+    assert [event["own"] < event["all"] for event in events] == [why is None for why in reasons]
+
+
+def test_a_cluster_is_never_worse_than_the_model_of_all_rows_on_validation(opposite, alike):
+    for log, result in (opposite, alike):
+        bundle = load_bundle(result.workdir)
+        ids, labels = log.valid
+        whole = dataclasses.replace(bundle, models=bundle.models[:1], routes=(0,), router=None)
+        ours, theirs = (score(labels, b.predict_ids(ids)) for b in (bundle, whole))
+        assert ours.logloss <= theirs.logloss + 1e-7
+
+
+def _events(result, kind):
+    lines = (result.workdir / "log.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, lines) if line["event"] == kind]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"method": "uniform", "options": ()}, "needs two clusters or more"),
+        ({"options": ()}, "needs two clusters or more"),
+        ({"method": "ihas", "options": ()}, "Choose --search.stopping-share 0.5"),
+    ],
+)
+def test_what_can_not_be_shared_is_refused(changes, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        fit(dataclasses.replace(SHARED, **changes), planted(opposite=True), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_killed_specialisation_ends_with_the_same_numbers(opposite, tmp_path, monkeypatch):
+    """Stopped after every epoch of a cluster's network, and at every verdict."""
+    log, result = opposite
+    seen, event = set(), Run.event
+
+    def kill(run, kind, facts):
+        event(run, kind, facts)
+        place = facts.get("stage", facts.get("expert", "")), facts.get("epoch")
+        if "cluster" in place[0] and place not in seen:
+            seen.add(place)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "event", kill)
+    for _ in range(100):
+        try:
+            again = fit(SHARED, log, tmp_path / "run")
+            break
+        except KeyboardInterrupt:
+            continue
+    assert len(seen) > 8
+    for entry in ("base", "spectral", "clusters"):
+        assert again.metrics[entry] == result.metrics[entry]
+    bundles = [load_bundle(folder) for folder in (result.workdir, again.workdir)]
+    for ours, theirs in zip(*(bundle.models for bundle in bundles), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, ours.variables, theirs.variables)
+
+
+def test_ihas_goes_on_from_one_model_of_its_gates(log, tmp_path):
+    search = SearchConfig(pretrain_epochs=1, gate_every=2, stopping_share=0.5)
+    config = dataclasses.replace(
+        SHARED,
+        method="ihas",
+        budget=None,
+        model=ModelConfig(dim=4, hidden=(8, 4)),
+        search=search,
+        options=(ClusterConfig(min_rows=100, batch_rows=2048),),
+    )
+    result = fit(config, log, tmp_path / "run")
+    bundle = load_bundle(result.workdir)
+    kept = {served.model.embedding.kept for served in bundle.models}
+    assert len(kept) == 1
+    share = bundle.models[0].model.embedding.parameters / (4 * sum(log.schema.sizes))
+    assert result.metrics["ihas"]["table_share"] == pytest.approx(share)
+    found = score(log.test.labels, bundle.predict_ids(log.test.ids))
+    assert found.auc == pytest.approx(result.metrics["ihas"]["auc"], abs=1e-6)
