@@ -23,6 +23,7 @@ from ihas_jax.data.open import open_store
 from ihas_jax.data.store import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.presets import preset
+from ihas_jax.selectors.routing import Router
 from ihas_jax.serving.storage import load_bundle
 
 _FLAGS = (
@@ -154,7 +155,11 @@ def bundle_digest(run: Path) -> str:
     shapes = [served.model.embedding for served in bundle.models]
     digest = hashlib.sha256(repr((shapes, bundle.routes, bundle.schema.names)).encode())
     digest.update(repr([tuple(field.values) for field in bundle.schema.fields]).encode())
-    router = bundle.router and (bundle.router.variables, bundle.router.centroids)
+    router: Any = bundle.router
+    if isinstance(router, Router):
+        router = router.variables, router.centroids
+    elif router is not None:
+        router = router.field, router.of_value
     arrays = (router, [served.variables for served in bundle.models])
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())

@@ -9,6 +9,7 @@ from ihas_jax.config.bounds import Bound, Falling, NotNegative, Positive, Share
 
 TableUpdates = Literal["dense", "rowwise"]
 Start = Literal["fresh", "tables", "searched", "shared"]
+_FEW = Bound(lambda number: 2 <= number <= 8, "must be 2 to 8, not")
 TeacherMean = Literal["probability", "log_odds"]
 
 
@@ -86,6 +87,12 @@ class RetrainConfig:
     tables and searched are the kept part of the searched tables, or of the whole searched model.
     With shared, one model of all rows is trained first, and each cluster goes on from its network
     over its table, and keeps what it learns only if that is better on validation rows."""
+    group_by: str | None = None
+    """The name of a field whose values are clustered, in place of rows, by which network answers
+    them best. It needs --retrain.start shared and a method without other clusters."""
+    groups: Annotated[int | None, _FEW] = None
+    """The number of clusters of --retrain.group-by; by default as many as take a quarter more
+    memory than one model, up to 8."""
     teachers: tuple[str, ...] = ()
     """The click models whose mean prediction is learnt in place of clicks, such as dnn:4 gdcn ffm.
     A number after a colon is a number of seeds; base and search are the models of the run.

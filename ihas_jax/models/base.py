@@ -32,6 +32,10 @@ factor of 0 removes a coordinate or a whole row; gradients at looked-up vectors 
 VALUES = "values"
 """Name of constants that say which values have rows in the embedding table, where not all do: a
 subset of the values of each width group. All other values share row 0."""
+GROUPS = "groups"
+"""Name of constants that say which group a row belongs to: `field`, and the group `of_value` of
+each value of that field, `[V_n]` int32. Networks that know groups see the groups `[B]` as vectors
+of that name."""
 _NONE: dict[str, Any] = {}
 
 

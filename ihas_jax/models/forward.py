@@ -17,6 +17,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import (
     EMBEDDING,
     FACTORS,
+    GROUPS,
     NETWORK,
     VALUES,
     Model,
@@ -160,6 +161,10 @@ def embed(
         factors = lookup(variables.constants[FACTORS], index[EMBEDDING])
         scaled = {name: part * factors[name] for name, part in vectors[EMBEDDING].items()}
         vectors = vectors | {EMBEDDING: scaled}
+    if GROUPS in variables.constants:
+        groups = variables.constants[GROUPS]
+        group = groups["of_value"][jnp.take(ids, groups["field"], axis=1)]
+        vectors = vectors | {GROUPS: cast(Any, group)}
     if transform is None:
         return vectors, None
     ((group, embeddings),) = vectors[EMBEDDING].items()

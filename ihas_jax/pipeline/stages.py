@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,7 +25,6 @@ from ihas_jax.stages.lessons import Speaker, Taught
 from ihas_jax.stages.retrain import retrain, train_student
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, search, searched_transform
-from ihas_jax.stages.shared import settle
 from ihas_jax.stages.teach import teach
 from ihas_jax.stages.teachers import BASE, SEARCH, teach_after_search
 from ihas_jax.training.loop import Trained
@@ -104,17 +103,15 @@ class Stages:
         return [seconds for _, seconds in chosen]
 
     def _retrain(self) -> list[float]:
+        work: list[Callable[[], tuple[Plan | None, list[Trained]]]]
         if self.runs[0].selector is None:
-            work = [partial(lambda run: [train_student(run)], run) for run in self.runs]
+            work = [partial(lambda run: (None, [train_student(run)]), run) for run in self.runs]
         else:
             parts = zip(self.runs, self.plans, self.search, strict=True)
             work = [partial(retrain, *found) for found in parts]
-        done = [timed(one, lambda models: sum(m.seconds for m in models)) for one in work]
-        self.retrained = [models for models, _ in done]
-        if self.plans:
-            settled = [settle(*pair) for pair in zip(self.plans, self.retrained, strict=True)]
-            self.plans = [plan for plan, _ in settled]
-            self.retrained = [models for _, models in settled]
+        done = [timed(one, lambda pair: sum(m.seconds for m in pair[1])) for one in work]
+        self.plans = [plan for (plan, _), _ in done if plan is not None]
+        self.retrained = [models for (_, models), _ in done]
         return [seconds for _, seconds in done]
 
     def _evaluate(self) -> list[float]:

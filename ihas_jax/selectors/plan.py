@@ -23,6 +23,18 @@ ENTRIES = (
 """The entries of metrics.json beside that of the method and the facts of its plan."""
 
 
+class Groups(NamedTuple):
+    """Clusters of the values of a field, which are clusters of rows, too.
+
+    Attributes:
+      field: the position of the field.
+      of_value: `[V_n]` int32, the cluster of each of its values.
+    """
+
+    field: int
+    of_value: np.ndarray
+
+
 class SearchResult(NamedTuple):
     """A searched model, and the rows to choose by.
 
@@ -83,7 +95,8 @@ class Plan:
       centroids: `[C, K]` float32, in the space of masked embeddings; None without clusters.
       shares: share of the training rows in each cluster.
       facts: what to report of the choice, JSON-ready; entries of metrics.json.
-      shared: whether all experts have the table of the first one, which is that of all rows.
+      shared: whether all experts have the table of the first one.
+      groups: the clusters of a field's values; None without, or with centroids.
     """
 
     experts: tuple[Expert, ...]
@@ -93,6 +106,7 @@ class Plan:
     shares: tuple[float, ...] = (1.0,)
     facts: Mapping[str, Any] = field(default_factory=dict)
     shared: bool = False
+    groups: Groups | None = None
 
     def __post_init__(self) -> None:
         """Raises: InputError: a fact has the name of another entry of metrics.json."""
@@ -101,6 +115,11 @@ class Plan:
                 f"Plan.facts can't have the entry {taken[0]!r}, which metrics.json has for every "
                 "method; choose another name."
             )
+
+    @property
+    def clustered(self) -> bool:
+        """Whether rows are routed to clusters."""
+        return self.centroids is not None or self.groups is not None
 
     @property
     def tables(self) -> tuple[Expert, ...]:

@@ -69,6 +69,11 @@ class Router:
         """Number of parameters that routing needs."""
         return count_parameters((self.variables.params, self.centroids))
 
+    @property
+    def bytes(self) -> int:
+        """Size of what routing needs."""
+        return 4 * self.parameters
+
     def assign(self, ids: np.ndarray, *, title: str) -> np.ndarray:
         """Cluster `[n]` of each row of ids `[n, N]`."""
         return _assign(self.model, self.selector)(
@@ -78,6 +83,38 @@ class Router:
     def masks(self, ids: np.ndarray, *, title: str) -> np.ndarray:
         """Open gates `[n, K]` of each row of ids `[n, N]`, int8."""
         return _masks(self.model, self.selector)(self.variables, ids, title=title)
+
+
+@dataclass(frozen=True, eq=False)
+class ValueRouter:
+    """Routes a row to the cluster of its value of a field.
+
+    Attributes:
+      field: the position of the field.
+      of_value: `[V_n]` int32, the cluster of each value.
+    """
+
+    field: int
+    of_value: np.ndarray
+
+    @property
+    def parameters(self) -> int:
+        """Number of clusters of values that routing looks up."""
+        return int(self.of_value.size)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the clusters of values, as many bits each as tell them apart."""
+        bits = int(self.of_value.max(initial=0)).bit_length()
+        return -(-bits * self.of_value.size // 8)
+
+    def assign(self, ids: np.ndarray, *, title: str) -> np.ndarray:
+        """Cluster `[n]` of each row of ids `[n, N]`."""
+        found: np.ndarray = self.of_value[ids[:, self.field]]
+        return found
+
+
+AnyRouter = Router | ValueRouter
 
 
 def make_router(

@@ -15,7 +15,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform
 from ihas_jax.nn.embedding import Kept
-from ihas_jax.selectors.routing import Router
+from ihas_jax.selectors.routing import AnyRouter, Router
 from ihas_jax.training.predict import Prediction, predictor
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Bundle:
     schema: Schema
     models: tuple[Served, ...]
     routes: tuple[int, ...] = (0,)
-    router: Router | None = None
+    router: AnyRouter | None = None
 
     @property
     def kept(self) -> tuple[Kept | None, ...]:
@@ -83,7 +83,8 @@ class Bundle:
     @property
     def bytes(self) -> int:
         """Size of models and router."""
-        return sum(served.bytes for served in self.models) + 4 * self.router_parameters
+        router = self.router.bytes if self.router and len(self.models) > 1 else 0
+        return sum(served.bytes for served in self.models) + router
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -111,7 +112,7 @@ class Bundle:
         Raises:
           InputError: as `predict_ids`; or the method has no gates per row.
         """
-        if self.router is None:
+        if not isinstance(self.router, Router):
             raise InputError(f"The method {self.config.method} has no gates per row.")
         ids = self.check(ids)
         if not len(ids):

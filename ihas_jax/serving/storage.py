@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ihas_jax import checksums
 from ihas_jax.config import Config, ModelConfig, from_json, to_json
@@ -23,7 +24,7 @@ from ihas_jax.models.forward import init_model
 from ihas_jax.nn.embedding import init_table
 from ihas_jax.selectors.base import Selecting, Selector
 from ihas_jax.selectors.registry import build_selector
-from ihas_jax.selectors.routing import Router, router_variables
+from ihas_jax.selectors.routing import AnyRouter, Router, ValueRouter, router_variables
 from ihas_jax.selectors.search import init_search
 from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.training.checkpoint import Checkpoints
@@ -42,7 +43,9 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     arrays: dict[str, Any] = {
         "models": {str(i): _filled(_own(bundle.models, i)) for i in range(len(bundle.models))}
     }
-    if bundle.router is not None:
+    if isinstance(bundle.router, ValueRouter):
+        arrays["router"] = {"of_value": bundle.router.of_value}
+    elif bundle.router is not None:
         centroids = {"centroids": bundle.router.centroids}
         arrays["router"] = _filled(bundle.router.variables) | centroids
     facts = {
@@ -61,7 +64,8 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
             for i, served in enumerate(bundle.models)
         ],
         "routes": bundle.routes,
-        "routed": bundle.router is not None,
+        "routed": isinstance(bundle.router, Router),
+        "grouped_by": _group_field(bundle),
     }
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -108,12 +112,15 @@ def load_bundle(path: str | Path) -> Bundle:
     source = build_model(searched, schema.sizes)
     selector = build_selector(config, source, 1) if selects or facts["routed"] else None
     clusters = len(routes) if facts["routed"] else 0
+    field = facts.get("grouped_by")
     over_first = [bool(about.get("table_of_first")) for about in facts["models"]]
     like = jax.eval_shape(lambda: _shapes(config, models, source, selector, selects, clusters))
     for i, over in enumerate(over_first):
         if over:
             del like["models"][str(i)]["params"][TABLES]
             like["models"][str(i)].pop("constants", None)
+    if field is not None:
+        like["router"] = {"of_value": jax.ShapeDtypeStruct((schema.sizes[field],), jnp.int32)}
     with Checkpoints(path / "arrays", read_only=True) as checkpoints:
         found = checkpoints.restore(like)
     if found is None:
@@ -132,7 +139,9 @@ def load_bundle(path: str | Path) -> Bundle:
         )
         for i, (model, about) in enumerate(zip(models, facts["models"], strict=True))
     )
-    router = None
+    router: AnyRouter | None = None
+    if field is not None:
+        router = ValueRouter(field, np.asarray(arrays["router"]["of_value"]))
     if facts["routed"] and selector is not None:
         kept = arrays["router"]
         variables = Variables(kept["params"], kept.get("stats", {}))
@@ -149,6 +158,11 @@ def require_version(path: Path, about: dict[str, Any]) -> None:
             f"{VERSION}. Run the same command with a new --output, or use the version that wrote "
             "the folder."
         )
+
+
+def _group_field(bundle: Bundle) -> int | None:
+    """The position of the field by whose values rows are routed, if they are."""
+    return bundle.router.field if isinstance(bundle.router, ValueRouter) else None
 
 
 def _shares_table(models: tuple[Served, ...], i: int) -> bool:

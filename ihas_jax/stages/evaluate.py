@@ -19,7 +19,7 @@ from ihas_jax.models.forward import Transform, embed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Selecting
 from ihas_jax.selectors.plan import Expert, Plan
-from ihas_jax.selectors.routing import Router, make_router
+from ihas_jax.selectors.routing import AnyRouter, ValueRouter, make_router
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.stages.base import require_selector
@@ -85,14 +85,14 @@ def evaluate(
         searched = search_bundle(run, search)
         scores = _score(run, "search", searched).facts
         return Evaluation(metrics | {method: scores}, searched, {})
-    if plan.centroids is not None or _was_trained(search):
+    if plan.clustered or _was_trained(search):
         metrics |= {"search": _score(run, "search", search_bundle(run, search)).facts}
     bundle = outcome_bundle(run, search, plan, retrained)
     outcome = _score(run, method, bundle)
     experts = carried(run, plan)
     share = _share(run, experts[: len(plan.tables)])
     metrics |= {method: outcome.facts | {"table_share": share}, **plan.facts}
-    if plan.centroids is None:
+    if not plan.clustered:
         metrics["selection"] = _describe_selection(run, experts[0])
         return Evaluation(metrics, bundle, {})
     metrics[method] |= {"router_parameters": bundle.router_parameters}
@@ -135,6 +135,8 @@ def outcome_bundle(
         models = (first, *(_over_table(first, trained) for _, trained in others))
     else:
         models = tuple(_compact(run, expert, trained) for expert, trained in pairs)
+    if plan.groups is not None:
+        return _bundle(run, models, plan.routes, ValueRouter(*plan.groups))
     if plan.centroids is None:
         return _bundle(run, models)
     router = make_router(
@@ -147,7 +149,7 @@ def _bundle(
     run: Run,
     models: tuple[Served, ...],
     routes: tuple[int, ...] = (0,),
-    router: Router | None = None,
+    router: AnyRouter | None = None,
 ) -> Bundle:
     searched = run.searched_by or run.config.model
     return Bundle(run.config, searched, with_shares(run.data), models, routes, router)

@@ -17,9 +17,10 @@ from ihas_jax.progress import say
 from ihas_jax.selectors.axes import turn
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.stages.base import fresh_state, model_task, require_selector, train_runs
+from ihas_jax.stages.groups import train_groups
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, pretrain_state
-from ihas_jax.stages.shared import train_network
+from ihas_jax.stages.shared import settle, train_network
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.steps import TABLES, TrainState
 
@@ -40,22 +41,28 @@ def carried(run: Run, plan: Plan) -> tuple[Expert, ...]:
     )
 
 
-def retrain(run: Run, plan: Plan, search: SearchRuns) -> list[Trained]:
+def retrain(run: Run, plan: Plan, search: SearchRuns) -> tuple[Plan, list[Trained]]:
     """Trains every expert of a plan on its training rows, with early stopping on its valid rows.
 
     `retrain.start` or else the recipe of the method names the initial weights: fresh ones, or the
     kept part of the searched model, of its tables, or of initial or rewound weights of the search.
     A start from trained weights is a candidate of early stopping.
 
-    In a plan with one table for all, only the first expert is trained that way, and the others go
-    on from it; see `ihas_jax.stages.shared`.
+    With `retrain.start` shared, only the model of all rows is trained that way, and clusters go on
+    from it; see `ihas_jax.stages.shared` and `ihas_jax.stages.groups`.
+
+    Returns:
+      The plan of the models that are worth it, and their trainings.
     """
-    start = _start(run, search)
-    experts = carried(run, plan)
+    start, experts = _start(run, search), carried(run, plan)
+    if run.config.retrain.group_by is not None:
+        (whole,) = experts
+        return train_groups(run, plan, whole, _train(run, whole, start))
     if not plan.shared:
-        return [_train(run, expert, start) for expert in experts]
-    first = _train(run, experts[0], start)
-    return [first, *(train_network(run, expert, experts[0], first) for expert in experts[1:])]
+        return plan, [_train(run, expert, start) for expert in experts]
+    whole, *others = experts
+    first = _train(run, whole, start)
+    return settle(plan, [first, *(train_network(run, own, whole, first) for own in others)])
 
 
 def train_student(run: Run) -> Trained:

@@ -25,7 +25,7 @@ from ihas_jax.training.optimizers import l2_adam
 from ihas_jax.training.predict import predictor
 from ihas_jax.training.steps import TABLES, TRAINING, Round, make_round, make_step
 
-_RATES = (0.2, 0.04)
+RATES = (0.2, 0.04)
 """Learning rates of a cluster's network, as multiples of that of the model of all rows."""
 _WORSE = "its own network was no better on validation rows than that of all rows"
 
@@ -38,15 +38,31 @@ def check_shared(run: Run, clusters: int) -> None:
       clusters: how many clusters its method makes.
 
     Raises:
-      InputError: the method has no clusters, or all validation rows move gates.
+      InputError: there are no clusters, or two kinds of them; or all validation rows move gates.
     """
-    config = run.config
+    config, names = run.config, run.data.schema.names
+    field = config.retrain.group_by
     if not run.shared:
+        if field is not None or config.retrain.groups is not None:
+            raise InputError(
+                "--retrain.group-by and --retrain.groups need models that go on from one. Choose "
+                "--retrain.start shared, too."
+            )
         return
-    if clusters < 2:
+    if field is None and (clusters < 2 or config.retrain.groups is not None):
         raise InputError(
-            "--retrain.start shared needs two clusters or more, which go on from one model. Choose "
-            "--method ihas --cluster.clusters 2, or --method spectral --spectral.clusters 2."
+            "--retrain.start shared needs clusters that go on from one model. Name a field whose "
+            "values are clustered, as --retrain.group-by, or choose --method ihas "
+            "--cluster.clusters 2, or --method spectral --spectral.clusters 2."
+        )
+    if field is not None and clusters > 1:
+        raise InputError(
+            f"--retrain.group-by {field} clusters values, and --method {config.method} clusters "
+            f"rows. Choose one of the two, such as 1 cluster of rows."
+        )
+    if field is not None and field not in names:
+        raise InputError(
+            f"--retrain.group-by {field} is no field of the log; its fields are {', '.join(names)}."
         )
     moves = require_selector(run).recipe.gate_batches == "validation"
     if moves and not config.search.stopping_share:
@@ -72,11 +88,11 @@ def train_network(run: Run, expert: Expert, whole: Expert, first: Trained) -> Tr
       the own one has no smaller logloss on the cluster's validation rows that moved no gate.
     """
     name, model = f"retrain/{expert.name}", run.expert_model(whole)
-    rows = _deciding_rows(run, expert)
+    rows = deciding_rows(run, expert.valid_rows)
     if not len(rows):
         return first
     valid = Split(*(part[rows] for part in run.data.valid))
-    rounds = [network_round(_slower(run.config, rate), model) for rate in _RATES]
+    rounds = [network_round(slower(run.config, rate), model) for rate in RATES]
     task = model_task(
         run, name, model, rows=expert.rows, valid=valid, round_=rounds[0], start_counts=True
     )
@@ -109,33 +125,33 @@ def train_network(run: Run, expert: Expert, whole: Expert, first: Trained) -> Tr
 
 
 def settle(plan: Plan, retrained: Sequence[Trained]) -> tuple[Plan, list[Trained]]:
-    """A plan without the experts that share the model of all rows, and what is left of the models.
-
-    Without any expert of its own the plan is that of one model.
-    """
+    """A plan without the experts that share the model of all rows, and the models that it needs."""
     if not plan.shared:
         return plan, list(retrained)
-    kept = [i for i, one in enumerate(retrained) if i == 0 or one is not retrained[0]]
-    routes = tuple(kept.index(i) if i in kept else 0 for i in plan.routes)
+    first = retrained[0]
+    routed = [0 if retrained[i] is first else i for i in plan.routes]
+    kept = sorted({*routed})  # where no cluster shares it, the network of all rows is not needed
+    routes = tuple(kept.index(i) for i in routed)
     reasons = tuple(
-        _WORSE if reason is None and route == 0 else reason
-        for reason, route in zip(plan.reasons, routes, strict=True)
+        _WORSE if reason is None and i == 0 else reason
+        for reason, i in zip(plan.reasons, routed, strict=True)
     )
     experts = tuple(plan.experts[i] for i in kept)
     plan = replace(plan, experts=experts, routes=routes, reasons=reasons)
     return plan, [retrained[i] for i in kept]
 
 
-def _deciding_rows(run: Run, expert: Expert) -> np.ndarray:
-    """The validation rows of a cluster that moved no gate."""
-    assert expert.valid_rows is not None
-    moved = None
-    if require_selector(run).recipe.gate_batches == "validation":
-        moved, _ = split_validation(run)
-    return expert.valid_rows if moved is None else np.setdiff1d(expert.valid_rows, moved)
+def deciding_rows(run: Run, rows: np.ndarray | None = None) -> np.ndarray:
+    """Those of some validation rows, or of all, that moved no gate."""
+    rows = np.arange(len(run.data.valid.labels)) if rows is None else rows
+    if require_selector(run).recipe.gate_batches != "validation":
+        return rows
+    moved, _ = split_validation(run)
+    return rows if moved is None else np.setdiff1d(rows, moved)
 
 
-def _slower(config: Config, rate: float) -> OptimizerConfig:
+def slower(config: Config, rate: float) -> OptimizerConfig:
+    """The optimiser of a click model with a share of its learning rate."""
     return replace(config.optimizer, learning_rate=rate * config.optimizer.learning_rate)
 
 

@@ -90,7 +90,7 @@ def cut_student(student: Student, selection: str, budget: float) -> Bundle:
     own = _run_of(run, model, selection, share_of(run, model, budget))
     own.workdir.mkdir(parents=True, exist_ok=True)
     plan, _ = choose(own, found)
-    return outcome_bundle(own, found, plan, retrain(own, plan, found))
+    return outcome_bundle(own, found, *retrain(own, plan, found))
 
 
 def share_of(run: Run, model: ModelConfig, budget: float) -> float:

@@ -109,8 +109,13 @@ def logloss(labels: np.ndarray, probs: np.ndarray) -> float:
             f"The probability in row {row} is {probs[row]}, not within 0 and 1; the probability of "
             "log-odds x is 1 / (1 + exp(-x))."
         )
+    return float(np.mean(row_losses(labels, probs)))
+
+
+def row_losses(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """The binary cross-entropy `[n]` of each row, in nats; see `logloss`."""
     clipped = np.clip(probs.astype(np.float64), 1e-7, 1 - 1e-7)
-    return float(-np.mean(np.where(labels == 1, np.log(clipped), np.log1p(-clipped))))
+    return np.asarray(-np.where(labels == 1, np.log(clipped), np.log1p(-clipped)))
 
 
 def _checked(labels: Any, probs: Any) -> tuple[np.ndarray, np.ndarray]:

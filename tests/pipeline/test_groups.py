@@ -1,0 +1,163 @@
+"""Groups of a field's values with networks over one table, on planted logs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ihas_jax.config import Config, ModelConfig, OptimizerConfig, RetrainConfig, TrainConfig
+from ihas_jax.data.dataset import Dataset, Split
+from ihas_jax.data.schema import Field, Schema
+from ihas_jax.errors import InputError
+from ihas_jax.pipeline.fit import fit
+from ihas_jax.serving.storage import load_bundle
+from ihas_jax.stages.run import Run
+from ihas_jax.training.metrics import score
+
+USERS, ITEMS = 40, 12
+CONFIG = Config(
+    method="spectral",
+    budget=0.75,
+    # without a hidden layer the effects of fields add up
+    model=ModelConfig(dim=4, hidden=()),
+    optimizer=OptimizerConfig(learning_rate=0.02),
+    train=TrainConfig(batch_size=100, max_epochs=4, checkpoint_seconds=0),
+    retrain=RetrainConfig(start="shared", group_by="user", groups=2),
+)
+
+
+def planted(opposite):
+    """Users of two kinds, to whom items mean the opposite, or the same."""
+    rng = np.random.default_rng(0)
+    effects = np.where(np.arange(ITEMS) % 2, 2.0, -2.0)
+    ids = np.stack([rng.integers(size, size=6000) for size in (USERS, ITEMS)], axis=1)
+    kind = np.where(ids[:, 0] % 2 if opposite else True, 1, -1)
+    logits = effects[ids[:, 1]] * kind
+    labels = (rng.random(6000) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
+    ids = (ids + 1).astype(np.int32)  # id 0 is a value that was never seen
+    parts = [Split(ids[a:b], labels[a:b]) for a, b in ((0, 4000), (4000, 5000), (5000, 6000))]
+    names = [tuple(f"v{i}" for i in range(size)) for size in (USERS, ITEMS)]
+    fields = [Field(name, values) for name, values in zip(("user", "item"), names, strict=True)]
+    return Dataset(Schema("label", tuple(fields)), *parts)
+
+
+@pytest.fixture(scope="module")
+def opposite(tmp_path_factory):
+    log = planted(opposite=True)
+    return log, fit(CONFIG, log, tmp_path_factory.mktemp("opposite") / "run")
+
+
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory):
+    log = planted(opposite=False)
+    return log, fit(CONFIG, log, tmp_path_factory.mktemp("alike") / "run")
+
+
+def test_the_kinds_of_users_are_found_and_answered(opposite):
+    _, result = opposite
+    assert result.metrics["base"]["auc"] < 0.6
+    assert result.metrics["spectral"]["auc"] > 0.85
+    router = load_bundle(result.workdir).router
+    assert router.field == 0
+    groups = router.of_value[1:]
+    assert len({*groups[0::2]}) == len({*groups[1::2]}) == 1 and groups[0] != groups[1]
+
+
+def test_the_bundle_has_one_table_and_a_record_of_the_values(opposite):
+    log, result = opposite
+    bundle = load_bundle(result.workdir)
+    first, second = (served.variables.params["tables"]["embedding"] for served in bundle.models)
+    assert all(first[name] is second[name] for name in first)
+    network = bundle.models[1].parameters
+    assert bundle.parameters <= 0.75 * 4 * (USERS + ITEMS + 2) + 2 * network
+    assert bundle.router.bytes == -(-(USERS + 1) // 8)
+    assert bundle.bytes == sum(s.bytes for s in bundle.models) + bundle.router.bytes
+    found = score(log.test.labels, bundle.predict_ids(log.test.ids))
+    assert found.auc == pytest.approx(result.metrics["spectral"]["auc"], abs=1e-6)
+    np.testing.assert_array_equal(
+        bundle.assign(log.test.ids), bundle.router.of_value[log.test.ids[:, 0]]
+    )
+    shares = [cluster["share"] for cluster in result.metrics["clusters"]]
+    members = bundle.router.of_value[log.train.ids[:, 0]]
+    assert shares == pytest.approx([(members == g).mean() for g in (0, 1)])
+
+
+def test_users_alike_keep_what_is_no_worse_on_validation(alike):
+    log, result = alike
+    bundle = load_bundle(result.workdir)
+    (event,) = _events(result, "groups")
+    start = [e for e in _events(result, "epoch") if e["stage"].startswith("retrain")]
+    alone = [e for e in start if "groups" not in e["stage"] and "all" not in e["stage"]]
+    best = max(alone, key=lambda facts: facts["auc"])
+    found = score(log.valid.labels, bundle.predict_ids(log.valid.ids))
+    assert found.logloss <= best["logloss"] + 1e-6
+    assert found.logloss == pytest.approx(min(event["all"], event["groups"]), abs=1e-6)
+    if event["groups"] >= event["all"]:
+        assert len(bundle.models) == 1 and bundle.router is None
+
+
+def test_killed_groups_end_with_the_same_numbers(opposite, tmp_path, monkeypatch):
+    """Stopped after every epoch of the networks."""
+    log, result = opposite
+    seen, event = set(), Run.event
+
+    def kill(run, kind, facts):
+        event(run, kind, facts)
+        place = facts.get("stage", ""), facts.get("epoch")
+        if place[0].startswith("retrain/") and place not in seen:
+            seen.add(place)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "event", kill)
+    for _ in range(100):
+        try:
+            again = fit(CONFIG, log, tmp_path / "run")
+            break
+        except KeyboardInterrupt:
+            continue
+    assert len(seen) > 12
+    for entry in ("base", "spectral", "clusters"):
+        assert again.metrics[entry] == result.metrics[entry]
+    bundles = [load_bundle(folder) for folder in (result.workdir, again.workdir)]
+    np.testing.assert_array_equal(*(bundle.router.of_value for bundle in bundles))
+    for ours, theirs in zip(*(bundle.models for bundle in bundles), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, ours.variables, theirs.variables)
+
+
+def _events(result, kind):
+    lines = (result.workdir / "log.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, lines) if line["event"] == kind]
+
+
+def test_without_room_one_model_serves_all(tmp_path, caplog):
+    """A network of the small table's size is more than a quarter more memory."""
+    retrain = dataclasses.replace(CONFIG.retrain, groups=None)
+    config = dataclasses.replace(CONFIG, retrain=retrain, model=ModelConfig(dim=4, hidden=(64, 32)))
+    with caplog.at_level("INFO", "ihas_jax"):
+        result = fit(config, planted(opposite=True), tmp_path / "run")
+    assert "networks of groups would take too much memory" in caplog.text
+    assert len(load_bundle(result.workdir).models) == 1
+
+
+@pytest.mark.parametrize(
+    ("retrain", "words"),
+    [
+        ({"group_by": "usr"}, r"--retrain.group-by usr is no field of the log; .* user, item"),
+        ({"start": None}, "need models that go on from one. Choose --retrain.start shared"),
+        ({"group_by": None}, "Name a field whose values are clustered"),
+    ],
+)
+def test_wrong_choices_name_their_flag(retrain, words, tmp_path):
+    config = dataclasses.replace(CONFIG, retrain=dataclasses.replace(CONFIG.retrain, **retrain))
+    with pytest.raises(InputError, match=words):
+        fit(config, planted(opposite=True), tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [1, 9])
+def test_the_number_of_groups_is_bounded(number):
+    with pytest.raises(InputError, match=r"--retrain.groups must be 2 to 8"):
+        dataclasses.replace(CONFIG, retrain=RetrainConfig(groups=number))
