@@ -38,7 +38,7 @@ def table4(command, table2):
     """Table 4 in the same folder of runs, where what Table 2 has run is not run again."""
     table = dataclasses.replace(command, script="paper/table4_ablation.py")
     results = command.folder / "table4"
-    flags = ("--variants", "ihas_1", "ihas_2", "--seeds", 2, "--results", results)
+    flags = ("--variants", "ihas_1", "ihas_2", "ihas_shared", "--seeds", 2, "--results", results)
     done = table.inside(*flags, "--train.max-epochs", 1, output=table2[1])
     assert done.returncode == 0, done.stderr
     return results, done
@@ -107,7 +107,7 @@ def test_the_ablations_have_their_scores(table4):
     results, done = table4
     content = json.loads(results.with_suffix(".json").read_text())
     scores = content["logs"]["store"]
-    assert list(scores) == ["base", "ihas_1", "ihas_2"]
+    assert list(scores) == ["base", "ihas_1", "ihas_2", "ihas_shared"]
     parameters = {name: runs[0]["parameters"] for name, runs in scores.items()}
     assert parameters["ihas_2"] < parameters["base"] < parameters["ihas_1"]
     assert set(content["inference"]["store"]) == set(scores)
