@@ -87,7 +87,7 @@ def compress(
       InputError: the folder holds something else, a click model can't be built for the log, or a
         budget has no room for a coordinate.
     """
-    plain = replace(config.retrain, teachers=(), start=None)
+    plain = replace(config.retrain, teachers=(), start=None, group_by=None, groups=None)
     config = replace(config, method="none", budget=None, retrain=plain)
     check_rows(config, data)
     _check(config, choices, data)

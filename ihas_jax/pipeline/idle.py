@@ -22,6 +22,8 @@ _OF_NONE: Reasons = {
         "--method none has no searched model to start from, and a student starts from fresh "
         "weights. Choose a method, such as magnitude"
     ),
+    "retrain.group_by": "--method none retrains nothing. Choose a method, such as spectral",
+    "retrain.groups": "--method none retrains nothing. Choose a method, such as spectral",
 }
 
 
@@ -62,10 +64,11 @@ def _of_method(config: Config) -> dict[str, str]:
         why = "--budget says how much is kept. Choose one of the two"
         found |= {f"{kind.flag}.{name}": why for kind in method.options for name in kind.amount}
     if method.serves_searched:
-        found["retrain.start"] = (
+        why = (
             f"--method {config.method} serves its searched model and retrains nothing. Choose "
             "another method"
         )
+        found |= dict.fromkeys(("retrain.start", "retrain.group_by", "retrain.groups"), why)
     return found
 
 

@@ -84,6 +84,7 @@ def train_groups(run: Run, plan: Plan, whole: Expert, first: Trained) -> tuple[P
         routes=tuple(range(1, 1 + number)),
         reasons=(None,) * number,
         shares=tuple(shares.tolist()),
+        centroids=None,
         shared=True,
         groups=groups,
     )

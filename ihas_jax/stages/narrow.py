@@ -54,7 +54,7 @@ def found_by(run: Run, variables: Variables, share: float | None) -> SearchResul
         key=run.key("choose"),
         seed=run.seed("cluster"),
         budget=None if share is None else numbers_of(share, spec),
-        shared=run.shared,
+        shared=run.shared and run.config.retrain.group_by is None,
     )
 
 

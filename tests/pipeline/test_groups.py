@@ -9,7 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from ihas_jax.config import Config, ModelConfig, OptimizerConfig, RetrainConfig, TrainConfig
+from ihas_jax.config import (
+    ClusterConfig,
+    Config,
+    ModelConfig,
+    OptimizerConfig,
+    RetrainConfig,
+    SearchConfig,
+    TrainConfig,
+)
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.errors import InputError
@@ -131,6 +139,21 @@ def test_killed_groups_end_with_the_same_numbers(opposite, tmp_path, monkeypatch
 def _events(result, kind):
     lines = (result.workdir / "log.jsonl").read_text().splitlines()
     return [line for line in map(json.loads, lines) if line["event"] == kind]
+
+
+@pytest.mark.parametrize("method", ["uniform", "pep", "optfs", "ihas"])
+def test_any_method_with_one_model_has_groups(method, tmp_path):
+    """Of masks, of removed values, of gates, and of whole coordinates."""
+    options = (ClusterConfig(clusters=1, batch_rows=2048),) if method == "ihas" else ()
+    search = SearchConfig(stopping_share=0.5, gate_every=2, pretrain_epochs=1)
+    search = search if method == "ihas" else CONFIG.search
+    config = dataclasses.replace(CONFIG, method=method, options=options, search=search)
+    log = planted(opposite=True)
+    result = fit(config, log, tmp_path / "run")
+    assert result.metrics[method]["auc"] > result.metrics["base"]["auc"] + 0.1
+    bundle = load_bundle(result.workdir)
+    found = score(log.test.labels, bundle.predict_ids(log.test.ids))
+    assert found.auc == pytest.approx(result.metrics[method]["auc"], abs=1e-6)
 
 
 def test_without_room_one_model_serves_all(tmp_path, caplog):
