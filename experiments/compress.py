@@ -17,7 +17,7 @@ from command_line import TrainingFlags, parse
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import synthetic
-from ihas_jax.errors import run_cli
+from ihas_jax.errors import InputError, run_cli
 from ihas_jax.flags import option_kinds
 from ihas_jax.names import printable
 from ihas_jax.pipeline.compress import compress
@@ -36,7 +36,8 @@ class Arguments(TrainingFlags):
     Base model and teachers are trained on clicks, students learn from the teachers, and each
     selection cuts them to each budget. Validation rows choose. The same command resumes after an
     interruption. It writes metrics.json, report.md, figures/ and bundle/ into the output folder.
-    With --run it cuts a finished run to each budget in seconds, without training.
+    With --run it cuts a finished run to each budget in seconds, without training; with --retrain,
+    too, each size is trained on from there.
     """
 
     preset: PresetName | None = "compact"
@@ -47,7 +48,9 @@ class Arguments(TrainingFlags):
     """The folder, new or to resume; by default runs/, the name of --data and _compressed."""
     run: Path | None = None
     """The folder of a finished run of --method none on --data, to be cut to each budget at once.
-    Nothing is trained then; --output is a new folder for the chosen size, if it is given."""
+    Nothing is trained then, and --output is a folder for the chosen size, if it is given."""
+    retrain: bool = False
+    """Whether each size of --run is trained on from there, in --output."""
     choices: Annotated[CompressConfig, tyro.conf.arg(name="")] = field(
         default_factory=CompressConfig
     )
@@ -59,8 +62,17 @@ def main() -> None:
     data = synthetic() if arguments.data is None else open_store(arguments.data)
     if arguments.run is not None:
         choices = arguments.choices
-        cut_run(arguments.run, data, choices.budget, choices.tolerance, arguments.output)
+        cut_run(
+            arguments.run,
+            data,
+            choices.budget,
+            choices.tolerance,
+            arguments.output,
+            retrain=arguments.retrain,
+        )
         return
+    if arguments.retrain:
+        raise InputError("--retrain trains the sizes of a finished run. Name the run as --run.")
     name = "synthetic" if arguments.data is None else printable(arguments.data.resolve().name)
     output = arguments.output or Path("runs") / f"{name}_compressed"
     result = compress(arguments.config, arguments.choices, data, output)

@@ -1,21 +1,36 @@
-"""A finished run, cut to several sizes without training, and what each size costs."""
+"""A finished run, cut to several sizes, perhaps trained on, and what each size costs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
+from ihas_jax.pipeline.workdir import open_run
+from ihas_jax.presets import search_of
 from ihas_jax.progress import say, show
 from ihas_jax.reporting.tables import Grid
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import load_bundle, save_bundle
+from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.candidates import add_speed, measure
+from ihas_jax.stages.choose import choose
 from ihas_jax.stages.cut import measure_cut
+from ihas_jax.stages.evaluate import outcome_bundle
+from ihas_jax.stages.lessons import has_predictions, read_lessons
+from ihas_jax.stages.retrain import retrain as retrain_plan
+from ihas_jax.stages.run import Run
+from ihas_jax.stages.search import SearchRuns
+from ihas_jax.stages.teachers import teachers_of
 from ihas_jax.stages.verdict import choose_smallest, efficient
+from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import auc_text
 
 _HEADERS = ("table", "parameters", "worth", "rise predicted", "rise measured", "AUC", "µs per row")
@@ -27,33 +42,61 @@ def cut_run(
     budgets: Sequence[float],
     tolerance: float,
     output: str | Path | None = None,
+    *,
+    retrain: bool = False,
 ) -> dict[str, Any]:
     """Cuts the bundle of a finished run to several shares of its table, and shows what they cost.
 
-    Nothing is trained; the rises of the logloss and the AUC are those of the validation rows.
+    The rises of the logloss and the AUC are those of the validation rows.
 
     Args:
       run: the folder of a finished run of one full-size model, or that of its bundle.
       data: the log of the run.
       budgets: shares of the table's numbers.
       tolerance: the AUC that the chosen size may lose to the best one, on validation rows.
-      output: a new folder for metrics.json and the bundle of the chosen size; None for neither.
+      output: the folder for metrics.json and the bundle of the chosen size, new or that of an
+        earlier cut of the same run; None for neither.
+      retrain: whether each size is trained on, from the cut model, on what the run has learnt from;
+        the output is then needed, and the same call resumes after an interruption.
 
     Returns:
       `base`, `chosen`, `front` and `candidates`, as the metrics of a compression.
 
     Raises:
       InputError: the run has no bundle, or none of one full-size model, or is of another log; a
-        budget has no room for a coordinate; or the output exists.
+        budget has no room for a coordinate; the output holds something else; or there is none for
+        what is trained.
     """
     bundle = load_bundle(run)
     _require_log(bundle, data)
-    if output is not None and Path(output).exists():
-        raise InputError(f"{output} exists already. Choose another --output.")
+    if output is None:
+        if retrain:
+            raise InputError("--retrain needs a folder for what is trained. Name it as --output.")
+        return _cut(bundle, data, budgets, tolerance)
+    taught = _lessons(Path(run), bundle, data) if retrain else None
+    with open_run(bundle.config, data, output, kind="cut") as own:
+        own = replace(own, taught=taught)
+        return _cut(bundle, data, budgets, tolerance, own, retrain=retrain)
+
+
+def _cut(
+    bundle: Bundle,
+    data: Dataset,
+    budgets: Sequence[float],
+    tolerance: float,
+    own: Run | None = None,
+    *,
+    retrain: bool = False,
+) -> dict[str, Any]:
+    """Cuts, measures and chooses; writes into the folder of a run, if there is one."""
     found = [measure("base", bundle, 1.0, data)]
     for budget in sorted(budgets, reverse=True):
         made = measure_cut(bundle, budget, data.train.ids)
-        one = measure(f"{100 * budget:g} %", made.bundle, budget, data)
+        small = made.bundle
+        if retrain and own is not None:
+            say(f"[cut] trains {100 * budget:g} % of the table")
+            small = _trained_on(own, bundle, budget)
+        one = measure(f"{100 * budget:g} %", small, budget, data)
         one.facts.update(worth=made.share, rise=made.rise)
         found.append(one)
     add_speed(found, data.test)
@@ -65,18 +108,55 @@ def cut_run(
         "front": [facts[i] for i in efficient(facts)],
         "candidates": facts,
     }
-    show(Grid("Cut without training", _HEADERS, [_row(one, facts[0]) for one in facts], ()))
+    title = "Cut, and trained on" if retrain else "Cut without training"
+    show(Grid(title, _HEADERS, [_row(one, facts[0]) for one in facts], ()))
     say(
         f"The smallest one whose AUC is within {tolerance:g} of the best, on validation rows: "
         f"{facts[chosen]['name']}"
     )
-    if output is not None:
-        path = Path(output)
-        path.mkdir(parents=True)
-        save_bundle(found[chosen].bundle, path / "bundle")
-        write_json(path / "metrics.json", metrics)
-        say(f"Bundle: {path / 'bundle'}")
+    if own is not None:
+        # metrics that are there mean that the bundle is theirs
+        (own.workdir / "metrics.json").unlink(missing_ok=True)
+        save_bundle(found[chosen].bundle, own.workdir / "bundle")
+        write_json(own.workdir / "metrics.json", metrics)
+        say(f"Bundle: {own.workdir / 'bundle'}")
     return metrics
+
+
+def _lessons(path: Path, bundle: Bundle, data: Dataset) -> np.ndarray | None:
+    """What a run has learnt of the training rows in place of clicks, if anything.
+
+    Raises:
+      InputError: it had teachers, and what they say is not there.
+    """
+    names = [teacher.name for teacher in teachers_of(bundle.config)]
+    if not names:
+        return None
+    run = Run(bundle.config, data, path)
+    if not all(has_predictions(run, name) for name in names):
+        teachers = " ".join(bundle.config.retrain.teachers)
+        raise InputError(
+            f"{path} does not hold what the teachers {teachers} say, from which its model has "
+            "learnt. Pass the folder of the finished run as --run."
+        )
+    return read_lessons(run, names).labels
+
+
+def _trained_on(own: Run, bundle: Bundle, budget: float) -> Bundle:
+    """The whole model of a bundle, cut to a share of its table and trained on."""
+    config = replace(
+        bundle.config,
+        method="spectral",
+        budget=budget,
+        search=search_of("spectral", "small"),
+        retrain=replace(bundle.config.retrain, teachers=()),
+    ).having(SpectralConfig())
+    run = replace(own, config=config, workdir=own.workdir / "sizes" / repr(budget))
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    whole = Trained(bundle.models[0].variables, fresh_state(run, "search", run.model), [], 0.0)
+    found = SearchRuns(whole, None, whole)
+    plan, _ = choose(run, found)
+    return outcome_bundle(run, found, *retrain_plan(run, plan, found))
 
 
 def _require_log(bundle: Bundle, data: Dataset) -> None:

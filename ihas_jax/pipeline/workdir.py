@@ -33,7 +33,7 @@ _FREE = ("train.checkpoint_seconds", "train.device_data_gb")
 """Values that may differ when a run resumes, since its numbers do not depend on them."""
 
 
-Kind = Literal["run", "compression"]
+Kind = Literal["run", "compression", "cut"]
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,69 @@ def test_a_finished_run_is_cut_without_training(compression, base_run, tmp_path)
     bundle = load_bundle(tmp_path / "cut")
     assert bundle.parameters == metrics["chosen"]["parameters"]
     assert {path: path.read_bytes() for path in base_run.rglob("*") if path.is_file()} == before
-    again = cut(compression, base_run, "--output", tmp_path / "cut")
-    assert again.returncode and "exists already. Choose another --output" in again.stderr
+    again = cut(compression, base_run, "--output", tmp_path / "cut", "--tolerance", 0.02)
+    assert again.returncode == 0
+    assert untimed(metrics_of(tmp_path / "cut")) == untimed(metrics)
+    other = cut(compression, base_run, "--output", base_run)
+    assert other.returncode and "holds a run, not a cut" in other.stderr
+
+
+@pytest.fixture(scope="module")
+def trained_on(compression, base_run):
+    """The sizes of a finished run, trained on in one go."""
+    output = compression.folder / "trained_on"
+    done = compression(*trained_flags(compression, base_run), output=output)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def trained_flags(compression, run):
+    store = compression.folder / "store"
+    return "--run", run, "--data", store, "--budget", 0.5, 0.25, "--retrain", "--tolerance", 0.02
+
+
+def test_sizes_of_a_run_are_trained_on_from_the_cut(compression, base_run, trained_on):
+    """The cut is a candidate of early stopping, so its validation score is a lower bound."""
+    metrics = metrics_of(trained_on)
+    plain = compression.folder / "plain"
+    assert cut(compression, base_run, "--output", plain).returncode == 0
+    before = {facts["name"]: facts for facts in metrics_of(plain)["candidates"]}
+    for facts in metrics["candidates"][1:]:
+        start = before[facts["name"]]
+        assert facts["parameters"] == start["parameters"]
+        assert facts["valid_auc"] >= start["valid_auc"] - 1e-6
+        assert (facts["worth"], facts["rise"]) == (start["worth"], start["rise"])
+    assert any(f["auc"] != before[f["name"]]["auc"] for f in metrics["candidates"][1:])
+    assert load_bundle(trained_on).parameters == metrics["chosen"]["parameters"]
+
+
+def test_a_killed_training_of_sizes_resumes(
+    compression, base_run, trained_on, written, assert_equal_trees, tmp_path
+):
+    output, flags = tmp_path / "killed", trained_flags(compression, base_run)
+    place = "sizes/0.25/retrain"
+    compression.ended(lambda run: (run.path / place).exists(), *flags, output=output)
+    resumed = compression(*flags, output=output)
+    assert resumed.returncode == 0, resumed.stderr
+    assert untimed(metrics_of(output)) == untimed(metrics_of(trained_on))
+    assert_equal_trees(written(output).served(), written(trained_on).served())
+
+
+def test_sizes_learn_what_their_run_has_learnt(compression, command, tmp_path):
+    run = command.folder / "taught_run"
+    flags = ("--method", "none", "--train.max-epochs", 2, "--retrain.teachers", "lr")
+    assert command(*flags, output=run).returncode == 0
+    done = cut(compression, run, "--retrain", "--output", tmp_path / "cut")
+    assert done.returncode == 0, done.stderr
+    alone = cut(compression, run / "bundle", "--retrain", "--output", tmp_path / "alone")
+    assert alone.returncode and "what the teachers lr say" in alone.stderr
+
+
+def test_training_needs_a_run_and_a_folder(compression, base_run):
+    done = cut(compression, base_run, "--retrain")
+    assert done.returncode and "Name it as --output" in done.stderr
+    done = compression.inside("--retrain")
+    assert done.returncode and "Name the run as --run" in done.stderr
 
 
 def test_what_can_not_be_cut_is_refused(compression, finished, base_run, tmp_path):
