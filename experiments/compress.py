@@ -25,7 +25,7 @@ from ihas_jax.pipeline.cuts import cut_run
 from ihas_jax.pipeline.parts import require_parts
 from ihas_jax.presets import PresetName
 
-_HIDDEN = ("method", "budget", "search", "retrain")
+HIDDEN = ("method", "budget", "search", "retrain")
 """What compression chooses by itself."""
 
 
@@ -58,7 +58,7 @@ class Arguments(TrainingFlags):
 
 def main() -> None:
     """Parses the command line and runs."""
-    arguments = parse(Arguments, hidden=(*_HIDDEN, *option_kinds()))
+    arguments = parse(Arguments, hidden=(*HIDDEN, *option_kinds()))
     data = synthetic() if arguments.data is None else open_store(arguments.data)
     if arguments.run is not None:
         choices = arguments.choices

@@ -1,0 +1,181 @@
+"""What compression leaves on each log, over several seeds: the smallest good model beside its base.
+
+The same student on clicks, and the base model of full size with the teachers, tell what is owed to
+the teachers. The same command resumes after an interruption.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from ihas_jax.interrupts import catch_interrupts
+
+    catch_interrupts()  # importing what follows takes seconds
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import common
+import tyro
+from command_line import parse
+from compress import HIDDEN
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from ihas_jax.config.compress import CompressConfig
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.errors import run_cli
+from ihas_jax.files import null_to_nan
+from ihas_jax.flags import option_kinds
+from ihas_jax.pipeline.compress import compress
+from ihas_jax.presets import PresetName
+from ihas_jax.progress import say
+from ihas_jax.reporting.comparison import spread
+
+_HEADERS = (
+    *("log", "base AUC", "smaller by", "chosen", "p", "chosen, logloss", "p"),
+    *("student on clicks", "base, taught", "time"),
+)
+_ABOUT = (
+    "Means over the seeds with standard deviations. The base AUC is that of the base model's best "
+    "trial on validation rows; 'smaller by' is its number of parameters over that of the chosen "
+    "model, with the least of all seeds in brackets; 'time' is the time of prediction for a row "
+    "over that of the base. The other columns are differences from the base of the same seed in "
+    "test AUC or logloss, and p is that of a paired t-test. The student on clicks is the chosen "
+    "model without teachers; the taught base has all of its parameters."
+)
+_SHOWN = ("auc", "logloss", "parameters", "bytes", "microseconds")
+Scores = dict[str, list[dict[str, Any]]]
+"""Facts by seed: of base, chosen model, taught base, and the chosen student on clicks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(common.LogComparison):
+    """The flags."""
+
+    preset: PresetName | None = "compact"
+    """The values that the other flags start from."""
+    output: Path = Path("runs/smallest")
+    choices: Annotated[CompressConfig, tyro.conf.arg(name="")] = field(
+        default_factory=CompressConfig
+    )
+
+
+def main() -> None:
+    """Parses the command line, runs what is missing, writes the table after each seed."""
+    arguments = parse(Arguments, __doc__, hidden=(*HIDDEN, *option_kinds()))
+    arguments.require_pairs()
+    record = common.Record(arguments, {"choices": _listed(asdict(arguments.choices))})
+    missing: tuple[str, ...] = ()
+    for name, data in arguments.open_logs().items():
+        scores = record.scores_of(name, data)
+        for i, seed in enumerate(arguments.seed_range):
+            if len(scores.get("base", ())) > i:
+                continue
+            say(f"[{name}, seed {seed}]")
+            for kind, facts in score(arguments, data, f"{name}_{seed}", seed).items():
+                scores.setdefault(kind, []).append(facts)
+            record.save()
+        missing = _write(record)
+    common.print_results(arguments.destination, missing)
+
+
+def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str, dict[str, Any]]:
+    """Facts of one compression, and of the chosen student without teachers."""
+    config, choices = replace(arguments.config, seed=seed), arguments.choices
+    metrics = null_to_nan(compress(config, choices, data, arguments.output / name).metrics)
+    base, chosen = metrics["base"], metrics["chosen"]
+    found = {"base": base, "chosen": chosen, "taught": metrics["students"][0], "clicks": base}
+    if chosen["name"] != base["name"] and choices.teachers:
+        student, selection, _ = chosen["name"].split(", ")
+        alone = replace(
+            choices,
+            teachers=(),
+            students=() if student == config.model.name else (student,),
+            selections=(selection,),
+            budget=(chosen["budget"],),
+        )
+        folder = arguments.output / f"{name}_clicks"
+        candidates = null_to_nan(compress(config, alone, data, folder).metrics)["candidates"]
+        found["clicks"] = next(one for one in candidates if one["name"] == chosen["name"])
+    facts = {
+        kind: {key: one[key] for key in ("name", *_SHOWN) if key in one}
+        for kind, one in found.items()
+    }
+    facts["chosen"]["front"] = [
+        {key: one[key] for key in ("name", *_SHOWN)} for one in metrics["candidates"]
+    ]
+    return facts
+
+
+def row_of(name: str, scores: Scores) -> list[str]:
+    """The row of a log."""
+    base, chosen = scores["base"], scores["chosen"]
+    times = _ratios(base, chosen, "parameters")
+    cells = [name, common.spread_cell(base, "auc"), f"{spread(times):.1f} ({min(times):.1f})"]
+    for metric in ("auc", "logloss"):
+        cells += common.gain_cells(base, chosen, metric)
+    for other in ("clicks", "taught"):
+        cells.append(f"{common.gain_over(base, scores[other], 'auc').spread:+.4f}")
+    return [*cells, f"{spread(_ratios(chosen, base, 'microseconds')):.2f}"]
+
+
+def _ratios(over: common.Runs, under: common.Runs, metric: str) -> list[float]:
+    return [a[metric] / b[metric] for a, b in zip(over, under, strict=True)]
+
+
+def _write(record: common.Record) -> tuple[str, ...]:
+    arguments = record.arguments
+    logs: dict[str, Scores] = record.logs
+
+    def lines() -> list[str]:
+        table = common.markdown_table(_HEADERS, [row_of(*log) for log in logs.items()])
+        names = [f"- {log}: {_names(scores)}" for log, scores in logs.items()]
+        figure = f"![Test AUC against parameters]({arguments.destination.name}.png)"
+        body = [_ABOUT, "", *table, "", "Chosen models, by seed:", "", *names]
+        return common.report("The smallest good model", body, arguments.config, figure)
+
+    return common.write_results(arguments.destination, record.content, lines, lambda: draw(logs))
+
+
+def _names(scores: Scores) -> str:
+    return "; ".join(one["name"] for one in scores["chosen"])
+
+
+def draw(logs: Mapping[str, Scores]) -> Figure:
+    """Gains in test AUC against parameters: sizes of all seeds, and what was chosen."""
+    figure, axes = common.panels(len(logs), min(len(logs), 2), (9, 3.2 * -(-len(logs) // 2)))
+    for panel, (name, scores) in zip(axes, logs.items(), strict=True):
+        pairs = list(zip(scores["base"], scores["chosen"], strict=True))
+        sizes = [(f, base) for base, chosen in pairs for f in chosen["front"][1:]]
+        _points(panel, sizes, marker=".", color="#b8c4d6", label="sizes that were tried")
+        chosen = [(one, base) for base, one in pairs]
+        _points(panel, chosen, marker="o", color=common.RED, label="chosen, by seed")
+        panel.axhline(0, color="black", lw=0.8)
+        panel.set(xscale="log", title=name, xlabel="parameters, share of the base's")
+        panel.set_ylim(bottom=-0.006)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set_ylabel("test AUC over the base's")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _points(
+    panel: Any, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], **style: str
+) -> None:
+    """Points of models beside the base of their seed."""
+    xs = [one["parameters"] / base["parameters"] for one, base in pairs]
+    panel.plot(xs, [one["auc"] - base["auc"] for one, base in pairs], ls="none", **style)
+
+
+def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as JSON has them."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+if __name__ == "__main__":
+    run_cli(main)
