@@ -34,8 +34,8 @@ VALUES = "values"
 subset of the values of each width group. All other values share row 0."""
 GROUPS = "groups"
 """Name of constants that say which group a row belongs to: `field`, and the group `of_value` of
-each value of that field, `[V_n]` int32. Networks that know groups see the groups `[B]` as vectors
-of that name."""
+each value of that field, `[V_n]` integers. Networks that know groups see the groups `[B]` as
+vectors of that name."""
 _NONE: dict[str, Any] = {}
 
 

@@ -122,12 +122,7 @@ def _clusters(metrics: dict[str, Any]) -> list[str]:
     return [
         f"Parameters of {title} are those of the compact models of its "
         f"{len(metrics['clusters'])} clusters."
-        + (
-            f" Routing an instance needs {routing:,} more: the searched tables, the gates if there "
-            "are any, and the centroids."
-            if routing
-            else ""
-        ),
+        + (f" Routing an instance needs {routing:,} more: {_router(metrics)}." if routing else ""),
         "",
         "## Clusters",
         "",
@@ -135,10 +130,16 @@ def _clusters(metrics: dict[str, Any]) -> list[str]:
         "",
         "![Kept coordinates per field and cluster](figures/widths.png)",
         "",
-        *_kmeans_table(metrics["kmeans"]),
-        "",
+        *([*_kmeans_table(metrics["kmeans"]), ""] if "kmeans" in metrics else []),
         *(_gates(metrics) if metrics.get("gates", True) else []),
     ]
+
+
+def _router(metrics: dict[str, Any]) -> str:
+    """What routing needs: K-means of rows has a curve, and groups of values have none."""
+    if "kmeans" in metrics:
+        return "the searched tables, the gates if there are any, and the centroids"
+    return "the group of each value of a field"
 
 
 def _gates(metrics: dict[str, Any]) -> list[str]:

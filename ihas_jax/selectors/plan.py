@@ -28,7 +28,7 @@ class Groups(NamedTuple):
 
     Attributes:
       field: the position of the field.
-      of_value: `[V_n]` int32, the cluster of each of its values.
+      of_value: `[V_n]` uint8, the cluster of each of its values.
     """
 
     field: int

@@ -91,7 +91,7 @@ class ValueRouter:
 
     Attributes:
       field: the position of the field.
-      of_value: `[V_n]` int32, the cluster of each value.
+      of_value: `[V_n]` uint8, the cluster of each value.
     """
 
     field: int
@@ -104,13 +104,12 @@ class ValueRouter:
 
     @property
     def bytes(self) -> int:
-        """Size of the clusters of values, as many bits each as tell them apart."""
-        bits = int(self.of_value.max(initial=0)).bit_length()
-        return -(-bits * self.of_value.size // 8)
+        """Size of the clusters of values."""
+        return self.of_value.nbytes
 
     def assign(self, ids: np.ndarray, *, title: str) -> np.ndarray:
         """Cluster `[n]` of each row of ids `[n, N]`."""
-        found: np.ndarray = self.of_value[ids[:, self.field]]
+        found: np.ndarray = self.of_value[ids[:, self.field]].astype(np.int32)
         return found
 
 

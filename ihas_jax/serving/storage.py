@@ -120,7 +120,7 @@ def load_bundle(path: str | Path) -> Bundle:
             del like["models"][str(i)]["params"][TABLES]
             like["models"][str(i)].pop("constants", None)
     if field is not None:
-        like["router"] = {"of_value": jax.ShapeDtypeStruct((schema.sizes[field],), jnp.int32)}
+        like["router"] = {"of_value": jax.ShapeDtypeStruct((schema.sizes[field],), jnp.uint8)}
     with Checkpoints(path / "arrays", read_only=True) as checkpoints:
         found = checkpoints.restore(like)
     if found is None:

@@ -44,9 +44,9 @@ def train_groups(run: Run, plan: Plan, whole: Expert, first: Trained) -> tuple[P
     """Clusters of `retrain.group_by`, whose networks go on from a model of all rows.
 
     First all learn together, tables and networks. Then the table stays, and the network of all rows
-    learns to read it; a group keeps its own network only where that has a smaller logloss on the
-    group's validation rows that moved no gate. The whole is kept only if it has a smaller logloss
-    on all of these rows than the model that it went on from.
+    learns to read it; a group keeps its network only where that has a smaller logloss on the
+    group's validation rows that moved no gate. The groups are kept only if they have a smaller
+    logloss on all of these rows than one model, which has as many epochs more as they have.
 
     Args:
       run: the run.
@@ -55,25 +55,31 @@ def train_groups(run: Run, plan: Plan, whole: Expert, first: Trained) -> tuple[P
       first: the training of that model.
 
     Returns:
-      The plan of the groups and their models, or what was given.
+      The plan of the groups and their models, or the plan of one model and the better training.
     """
     model = run.expert_model(whole)
     number = _number(run, model, whole)
     if number < 2:
         say("[retrain] one model serves all rows: networks of groups would take too much memory")
         return plan, [first]
-    together, groups = _learn_together(run, model, number, first)
+    together, groups = _learn_together(run, model, "groups", number, first)
+    alone, _ = _learn_together(run, model, "alone", 1, first)
+    alone = replace(alone, variables=network_of(alone.variables, 0))
+    one = min((first, alone), key=lambda trained: _losses(run, model, trained).mean())
     table = together.variables.params[TABLES]
     params = first.variables.params | {TABLES: table}
     start = replace(first, variables=first.variables._replace(params=params))
     everyone = train_network(run, replace(whole, name="all"), whole, start)
-    own = [replace(together, variables=network_of(together.variables, g)) for g in range(number)]
+    # a network that no value has chosen serves nobody
+    used, of_value = np.unique(groups.of_value, return_inverse=True)
+    groups, number = groups._replace(of_value=of_value.astype(np.uint8)), len(used)
+    own = [replace(together, variables=network_of(together.variables, int(g))) for g in used]
     retrained, losses = _verdicts(run, model, groups, everyone, own)
-    before = _losses(run, model, first)
-    run.event("groups", {"all": float(before.mean()), "groups": float(losses.mean())})
-    if losses.mean() >= before.mean():
+    before = _losses(run, model, one)
+    run.event("groups", {"one": float(before.mean()), "groups": float(losses.mean())})
+    if number < 2 or not losses.mean() < before.mean():
         say("[retrain] one model serves all rows: groups have no smaller validation logloss")
-        return plan, [first]
+        return plan, [one]
     members = groups.of_value[run.data.train.ids[:, groups.field]]
     shares = np.bincount(members, minlength=number) / len(members)
     names = ("all", *(f"group_{g}" for g in range(number)))
@@ -85,6 +91,7 @@ def train_groups(run: Run, plan: Plan, whole: Expert, first: Trained) -> tuple[P
         reasons=(None,) * number,
         shares=tuple(shares.tolist()),
         centroids=None,
+        facts={name: fact for name, fact in plan.facts.items() if name != "kmeans"},
         shared=True,
         groups=groups,
     )
@@ -100,29 +107,37 @@ def _number(run: Run, model: Model, whole: Expert) -> int:
     one = 4 * rest + whole.selection.bytes(run.model.embedding)
     network = 4 * count_parameters(shapes.params[NETWORK])
     values = run.data.schema.sizes[_field(run)]
-    return min(_MOST, 1 + int((_MEMORY * one - values * 3 / 8) // max(network, 1)))
+    return min(_MOST, 1 + int((_MEMORY * one - values) // max(network, 1)))
 
 
 def _field(run: Run) -> int:
     return run.data.schema.names.index(run.config.retrain.group_by or "")
 
 
-def _learn_together(run: Run, model: Model, number: int, first: Trained) -> tuple[Trained, Groups]:
-    """Trains table and networks in turns with the groups, then with smaller steps."""
-    grouped, field = grouped_model(model, number), _field(run)
-    rng = np.random.Generator(np.random.Philox(run.seed("retrain/groups")))
+def _learn_together(
+    run: Run, model: Model, name: str, number: int, first: Trained
+) -> tuple[Trained, Groups]:
+    """Trains table and networks in turns with the groups, then with smaller steps.
+
+    With one network there is nothing to group, and nothing that sets it apart from the first one.
+    """
+    grouped, field, stage = grouped_model(model, number), _field(run), f"retrain/{name}"
+    rng = np.random.Generator(np.random.Philox(run.seed(stage)))
     size = run.data.schema.sizes[field]
-    groups = Groups(field, rng.integers(number, size=size).astype(np.int32))
-    copies = stack_networks(first.variables, number, _NOISE, run.key("retrain/noise"))
-    state = _fresh(run, "retrain/groups", first.state, copies)
+    groups = Groups(field, rng.integers(number, size=size).astype(np.uint8))
+    noise = _NOISE if number > 1 else 0.0
+    copies = stack_networks(first.variables, number, noise, run.key(f"{stage}/noise"))
+    state = _fresh(run, stage, first.state, copies)
     for epoch in range(_EPOCHS):
-        name = f"retrain/groups_{epoch}"
+        part = f"{stage}_{epoch}"
         round_ = plain_round(run.config.optimizer, grouped)
-        task = model_task(run, name, grouped, epochs=1, round_=round_)
+        task = model_task(run, part, grouped, epochs=1, round_=round_)
         (trained,) = train_runs([run], [task], [_with(state, groups)])
-        state, groups = trained.state, _regrouped(run, model, name, trained.variables, groups)
+        state = trained.state
+        if number > 1:
+            groups = _regrouped(run, model, part, trained.variables, groups)
     rounds = [plain_round(slower(run.config, rate), grouped) for rate in RATES]
-    task = model_task(run, "retrain/groups", grouped, round_=rounds[0], start_counts=True)
+    task = model_task(run, stage, grouped, round_=rounds[0], start_counts=True)
     begun = _with(_fresh(run, task.name, state, state.variables), groups)
     (trained,) = train_runs([run], [replace(task, finish=tuple(rounds[1:]))], [begun])
     return trained, groups
@@ -151,11 +166,12 @@ def _with(state: TrainState, groups: Groups) -> TrainState:
 def _regrouped(run: Run, model: Model, name: str, variables: Variables, groups: Groups) -> Groups:
     """Each value with the network that has the least loss on its training rows; kept in a file.
 
-    A value without training rows keeps its group.
+    A value without training rows, such as one that was never seen, goes to the network that has the
+    least loss on all rows, of those that other values have chosen.
     """
     path = run.workdir / name / "groups.json"
     if path.exists():
-        return Groups(groups.field, np.array(read_json(path)["of_value"], np.int32))
+        return Groups(groups.field, np.array(read_json(path)["of_value"], np.uint8))
     ids = run.data.train.ids
     labels = run.data.train.labels if run.taught is None else run.taught
     number = jax.tree.leaves(variables.params[NETWORK])[0].shape[0]
@@ -166,7 +182,9 @@ def _regrouped(run: Run, model: Model, name: str, variables: Variables, groups: 
         for g in range(number):
             sums[:, g] += np.bincount(values, losses[:, g], minlength=len(sums))
     seen = sums.any(axis=1)
-    of_value = np.where(seen, sums.argmin(axis=1), groups.of_value).astype(np.int32)
+    chosen = np.unique(sums[seen].argmin(axis=1))
+    others = chosen[sums.sum(axis=0)[chosen].argmin()]
+    of_value = np.where(seen, sums.argmin(axis=1), others).astype(np.uint8)
     moved = float((of_value != groups.of_value)[ids[:, groups.field]].mean())
     say(f"[{name}] {moved:.1%} of the training rows go to another network")
     checksums.start(path.parent)

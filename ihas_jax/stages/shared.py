@@ -27,7 +27,7 @@ from ihas_jax.training.steps import TABLES, TRAINING, Round, make_round, make_st
 
 RATES = (0.2, 0.04)
 """Learning rates of a cluster's network, as multiples of that of the model of all rows."""
-_WORSE = "its own network was no better on validation rows than that of all rows"
+_WORSE = "a network for it alone has no smaller logloss on validation rows"
 
 
 def check_shared(run: Run, clusters: int) -> None:
