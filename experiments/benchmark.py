@@ -166,9 +166,8 @@ def _write(rows: list[Row], arguments: Arguments) -> tuple[str, ...]:
         "settings": asdict(arguments.settings),
         "rows": [asdict(row) | {"ratios": row.ratios} for row in rows],
     }
-    return write_results(
-        arguments.results, content, lambda: _lines(rows, arguments), lambda: _draw(rows)
-    )
+    figures = {".png": lambda: _draw(rows)}
+    return write_results(arguments.results, content, lambda: _lines(rows, arguments), figures)
 
 
 def _lines(rows: list[Row], arguments: Arguments) -> list[str]:

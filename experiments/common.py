@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -180,16 +181,16 @@ def write_results(
     results: Path,
     content: Mapping[str, Any],
     lines: Callable[[], list[str]],
-    draw: Callable[[], Figure] | None = None,
+    figures: Mapping[str, Callable[[], Figure]] = MappingProxyType({}),
     names: FigureNames | None = None,
 ) -> tuple[str, ...]:
-    """Writes a script's results: JSON first, then Markdown, then a figure.
+    """Writes a script's results: JSON first, then Markdown, then figures.
 
     Args:
-      results: path of the files without .json, .md and .png.
+      results: path of the files without their endings, .json, .md and those of the figures.
       content: the content of the JSON file; nan becomes null.
       lines: makes the lines of the Markdown file.
-      draw: makes the figure, if there is one.
+      figures: makes each figure, by the ending of its file, such as .png.
       names: how the figure shows the names of a user.
 
     Returns:
@@ -197,16 +198,17 @@ def write_results(
     """
     results.parent.mkdir(parents=True, exist_ok=True)
     write_json(Path(f"{results}.json"), content)
-    text, figure = Path(f"{results}.md"), Path(f"{results}.png")
+    text = Path(f"{results}.md")
 
     def write_markdown() -> None:
         note = [names.note(markdown), ""] if names and names.stand_ins else []
         write_text(text, "\n".join([*lines(), *note]))
 
     parts: dict[str, Callable[[], None]] = {str(text): write_markdown}
-    if draw is not None:
-        fonts = names.fonts if names else ()
-        parts[str(figure)] = lambda: save_figure(figure, draw, fonts)
+    fonts = names.fonts if names else ()
+    for ending, draw in figures.items():
+        path = f"{results}{ending}"
+        parts[path] = partial(save_figure, path, draw, fonts)
     return make_parts(parts)
 
 

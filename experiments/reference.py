@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from ihas_jax.config import Config
+from ihas_jax.config import Config, RetrainConfig
 from ihas_jax.pipeline.idle import for_method
 from ihas_jax.stages.teachers import teach_after_search, teachers_of
 
 BASE, TEACHER, STUDENT = "base", "teacher", "student"
 """Models in metrics.json of a run without a method."""
+TEACHERS = ("dnn:2", "gdcn")
+"""The teachers of comparisons in which every model is taught unless the command line says else."""
 CLICKS = "base, clicks"
 """The title of a base model beside models that learn from teachers."""
 
@@ -75,3 +77,11 @@ def full_size(config: Config) -> Config:
     plain = for_method(dataclasses.replace(config, method="none"))
     teachers_of(plain)
     return plain
+
+
+def without_teachers(config: Config) -> Config:
+    """The config of a run that learns from clicks, without the flags of how teachers teach."""
+    usual = RetrainConfig()
+    own = {f.name: getattr(usual, f.name) for f in dataclasses.fields(usual)}
+    teaching = {name: value for name, value in own.items() if name.startswith("teacher")}
+    return dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, **teaching))

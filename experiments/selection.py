@@ -20,7 +20,8 @@ from pathlib import Path
 import common
 from command_line import parse
 from compare import score_logs
-from reference import full_size
+from reference import TEACHERS, full_size
+from sizes.flags import refuse_amounts, sorted_budgets
 from sizes.rows import Kind, Sizes, kinds_of
 from sizes.table import write
 
@@ -28,8 +29,6 @@ from ihas_jax.config import Config, differences
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.flags import value_of
 from ihas_jax.selectors.registry import METHODS
-
-TEACHERS = ("dnn:2", "gdcn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,32 +68,20 @@ def sizes_of(arguments: Arguments) -> Sizes:
         flag says how much is kept or makes a row another one, a method or teacher is unknown, or
         the searched model is a teacher, which each method has another one of.
     """
-    config, budgets = arguments.config, arguments.budgets
-    if config.budget is not None:
-        raise InputError("Every method has each of --budgets; leave --budget out.")
+    config = arguments.config
+    budgets = sorted_budgets(config, arguments.budgets)
     if config.retrain.start is not None:
         raise InputError("Every method has a start of its own; leave --retrain.start out.")
-    if not budgets or len(set(budgets)) < len(budgets):
-        raise InputError("Name at least one share as --budgets, and none of them twice.")
-    for budget in budgets:
-        if not 0 < budget <= 1:
-            raise InputError(f"--budgets {budget} must be a share above 0 and at most 1.")
     kinds = kinds_of(arguments.methods)
+    refuse_amounts(config, (kind.method for kind in kinds))
     _check_rows_differ(arguments, kinds)
     taught = bool(full_size(config).retrain.teachers)
-    return Sizes(kinds, tuple(sorted(budgets)), taught)
+    return Sizes(kinds, budgets, taught)
 
 
 def _check_rows_differ(arguments: Arguments, kinds: Sequence[Kind]) -> None:
-    """Raises: InputError: a flag makes a row another one, or says how much is kept."""
+    """Raises: InputError: a flag makes a row another one."""
     for kind in kinds:
-        for option in METHODS.find(kind.method).options:
-            for name in option.amount:
-                flag = f"{option.flag}.{name}"
-                if value_of(arguments.config, flag) != value_of(Config(), flag):
-                    raise InputError(
-                        f"Every row has a budget of its own; leave --{flag.replace('_', '-')} out."
-                    )
         for flag, value in kind.flags.items():
             if value_of(arguments.config, flag) == value != value_of(Config(), flag):
                 name = flag.replace("_", "-")

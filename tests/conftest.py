@@ -76,6 +76,7 @@ LONGEST = (
     "tests/models/test_training.py",
     "tests/experiments/test_models.py",
     "tests/experiments/test_selection.py",
+    "tests/experiments/test_pareto.py",
     "tests/pipeline/test_methods.py",
     "tests/test_planted_methods.py",
     "tests/experiments/test_tables.py",

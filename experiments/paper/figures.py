@@ -1,4 +1,4 @@
-"""The figures of Tables 2 to 4."""
+"""The figures of Tables 2 to 4, and the axis of sizes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import common
 import numpy as np
 from compare import Scores
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
@@ -56,14 +57,19 @@ def draw_sizes(table: dict[str, dict[str, list[Scores]]]) -> Figure:
             else:
                 panel.plot(sizes, [run["auc"] for run in runs], ".", color=color, alpha=0.6)
                 panel.plot(size, means[title], "D", color=color, markersize=5)
-        panel.set_xscale("log")
-        narrow = np.ptp(np.log10(panel.get_xlim())) < 2
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
-        panel.xaxis.set_major_formatter(EngFormatter())
-        panel.xaxis.set_minor_formatter(NullFormatter())
+        scale_sizes(panel)
     handles = [Line2D([], [], color=colors[t], marker="D", ls="", ms=5, label=t) for t in titles]
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
+
+
+def scale_sizes(panel: Axes) -> None:
+    """Makes the horizontal axis of a panel, which has its points, one of numbers of parameters."""
+    panel.set_xscale("log")
+    narrow = np.ptp(np.log10(panel.get_xlim())) < 2
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    panel.xaxis.set_major_formatter(EngFormatter())
+    panel.xaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_gains(table: dict[str, dict[str, Any]]) -> Figure:

@@ -66,7 +66,7 @@ def write(
         record.arguments.destination,
         record.content | {"inference": times},
         lambda: lines_of(record, title, variants, times, note),
-        draw_table,
+        {".png": draw_table},
         names,
     )
 

@@ -118,7 +118,7 @@ def write(record: common.Record) -> tuple[str, ...]:
         record.arguments.destination,
         record.content | {"paper": PAPER},
         lambda: lines_of(record),
-        lambda: draw_gains(dict(zip(names.texts, record.logs.values(), strict=True))),
+        {".png": lambda: draw_gains(dict(zip(names.texts, record.logs.values(), strict=True)))},
         names,
     )
 

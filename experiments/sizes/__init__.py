@@ -1,1 +1,1 @@
-"""The parts of selection.py: its rows, the verdict on the goal, the table, the figure."""
+"""The parts of selection.py, of which other comparisons of sizes use some."""

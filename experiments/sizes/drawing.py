@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import common
@@ -92,8 +92,19 @@ def _draw(panel: Axes, sizes: Sizes, found: Found) -> None:
     panel.xaxis.set_major_locator(FixedLocator(sizes.budgets))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
-    best = max(means + references)
-    shown = [mean for mean in means if mean >= best - _SPAN] + references
+    leave_room(panel, means, references)
+
+
+def leave_room(panel: Axes, means: Sequence[float], references: Sequence[float]) -> None:
+    """Ends a panel a little below the lowest mean that is near the best one.
+
+    Args:
+      panel: the panel.
+      means: the means of methods, of which those far below the best are cut off.
+      references: means that are never cut off.
+    """
+    best = max([*means, *references])
+    shown = [*references, *(mean for mean in means if mean >= best - _SPAN)]
     if min(means, default=best) < min(shown):
         panel.set_ylim(bottom=min(shown) - 0.1 * (best - min(shown) or _SPAN))
 

@@ -60,7 +60,7 @@ def write(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> tuple[str
         record.arguments.destination,
         record.content | content,
         lambda: lines_of(record, sizes, logs),
-        draw,
+        {".png": draw},
         names,
     )
 

@@ -47,11 +47,23 @@ def efficient(candidates: Sequence[Facts]) -> list[int]:
         ]
     )
 
-    def beaten(i: int) -> bool:
-        no_worse = (points <= points[i]).all(axis=1)
-        return bool((no_worse & (points < points[i]).any(axis=1)).any())
+    return unbeaten(points)
 
-    return [i for i in range(len(candidates)) if not beaten(i)]
+
+def unbeaten(costs: np.ndarray) -> list[int]:
+    """The places of the points that no other one equals or beats in everything.
+
+    Points that are equal do not beat each other.
+
+    Args:
+      costs: `[n, k]` finite numbers, of which less is better.
+    """
+
+    def beaten(own: np.ndarray) -> bool:
+        no_worse = (costs <= own).all(axis=1)
+        return bool((no_worse & (costs < own).any(axis=1)).any())
+
+    return [i for i, own in enumerate(costs) if not beaten(own)]
 
 
 def gain(labels: np.ndarray, probs: np.ndarray, base: np.ndarray, seed: int) -> dict[str, float]:

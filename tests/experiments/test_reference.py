@@ -10,6 +10,7 @@ import pytest
 from ihas_jax.config import Config
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
+from ihas_jax.pipeline.idle import check_flags
 
 PLAIN = replaced(Config(method="ihas"), "budget", 0.25)
 TAUGHT = replaced(PLAIN, "retrain.teachers", ("dnn:2", "base"))
@@ -42,6 +43,17 @@ def test_the_run_of_the_full_size_model_differs_in_method_and_budget_alone(refer
     assert replaced(replaced(plain, "method", "ihas"), "budget", 0.25) == TAUGHT
     with pytest.raises(InputError, match=r"leave search out of --retrain\.teachers"):
         reference.full_size(BY_SEARCH)
+
+
+def test_a_config_without_teachers_has_no_flag_of_theirs(reference):
+    config = TAUGHT
+    for flag, value in (("weight", 0.5), ("mean", "log_odds"), ("folds", 3)):
+        config = replaced(config, f"retrain.teacher_{flag}", value)
+    config = replaced(config, "retrain.start", "tables")
+    check_flags(found := reference.without_teachers(config))
+    assert replaced(found, "retrain.teachers", TAUGHT.retrain.teachers) == replaced(
+        TAUGHT, "retrain.start", "tables"
+    )
 
 
 @pytest.mark.parametrize(

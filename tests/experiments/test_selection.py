@@ -212,7 +212,7 @@ def test_wrong_choices_are_refused_before_anything_runs(sizes, flags, words):
 def test_the_defaults_of_a_script_are_those_of_every_preset(script, sizes):
     for preset in ("small", "paper", "reference"):
         config = sizes("--preset", preset)[0].config
-        assert config.retrain.teachers == script("selection").TEACHERS == ("dnn:2", "gdcn")
+        assert config.retrain.teachers == script("reference").TEACHERS == ("dnn:2", "gdcn")
         assert config.train.patience == (3 if preset == "small" else 2)
 
 

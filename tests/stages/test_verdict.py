@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from ihas_jax.stages.verdict import choose_smallest, efficient, gain
+from ihas_jax.stages.verdict import choose_smallest, efficient, gain, unbeaten
 from ihas_jax.training.metrics import auc
 
 
@@ -51,6 +51,12 @@ def test_the_front_has_what_nothing_else_equals_or_beats():
         facts(0.78, 60, 1.0),  # equal to another one, which does not beat it
     ]
     assert efficient(found) == [0, 2, 3, 4, 6]
+
+
+def test_a_point_is_beaten_by_one_that_is_better_in_one_cost_and_not_worse_in_another():
+    costs = np.array([(1, 9), (2, 5), (2, 6), (3, 5), (4, 1), (4, 1), (9, 2)])
+    assert unbeaten(costs) == [0, 1, 4, 5]
+    assert unbeaten(np.zeros((0, 2))) == []
 
 
 def test_the_interval_is_that_of_blocks_of_the_rows():
