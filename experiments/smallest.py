@@ -136,7 +136,8 @@ def _write(record: common.Record) -> tuple[str, ...]:
         body = [_ABOUT, "", *table, "", "Chosen models, by seed:", "", *names]
         return common.report("The smallest good model", body, arguments.config, figure)
 
-    return common.write_results(arguments.destination, record.content, lines, lambda: draw(logs))
+    figures = {".png": lambda: draw(logs)}
+    return common.write_results(arguments.destination, record.content, lines, figures)
 
 
 def _names(scores: Scores) -> str:

@@ -95,7 +95,7 @@ def cut_student(student: Student, selection: str, budget: float) -> Bundle:
 
 def share_of(run: Run, model: ModelConfig, budget: float) -> float:
     """The share of a student's table that has as many numbers as one of the base model's."""
-    return budget * run.model.embedding.parameters / run.build(model).embedding.parameters
+    return budget * (run.model.embedding.parameters / run.build(model).embedding.parameters)
 
 
 def lacks_room(run: Run, model: ModelConfig, budget: float) -> str:

@@ -129,7 +129,7 @@ def trained_flags(compression, run):
 def test_sizes_of_a_run_are_trained_on_from_the_cut(compression, base_run, trained_on):
     """The cut is a candidate of early stopping, so its validation score is a lower bound."""
     metrics = metrics_of(trained_on)
-    plain = compression.folder / "plain"
+    plain = compression.folder / "plain_cut"
     assert cut(compression, base_run, "--output", plain).returncode == 0
     before = {facts["name"]: facts for facts in metrics_of(plain)["candidates"]}
     for facts in metrics["candidates"][1:]:

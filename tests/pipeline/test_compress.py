@@ -209,7 +209,10 @@ def test_a_model_without_an_mlp_has_no_trials_of_one(log, tmp_path):
     config = dataclasses.replace(PLAIN, model=dataclasses.replace(PLAIN.model, name="fm"))
     few = dataclasses.replace(CHOICES, teachers=(), students=(), budget=(0.5,))
     found = compress(config, few, log, tmp_path / "run")
-    assert [member["name"] for member in found.metrics["pool"]] == ["fm_1e-05"]
+    assert [member["name"] for member in found.metrics["pool"]] == [
+        "fm_1e-05",
+        "fm_1e-05_rate_0.006",
+    ]
 
 
 @pytest.mark.parametrize(

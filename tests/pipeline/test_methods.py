@@ -241,7 +241,7 @@ def test_retraining_starts_from_what_the_recipe_says(runs, log, method, monkeypa
     selection, model = expert.selection, run.expert_model(expert)
     fresh = fresh_state(run, "retrain", model)
     monkeypatch.setattr(retrain, "train_runs", lambda runs, tasks, states: states)
-    (begun,) = retrain.retrain(run, plan, found)
+    _, (begun,) = retrain.retrain(run, plan, found)
     source = {"optfs": found.rewound, "sseds": None}.get(method, pretrain_state(run))
     tables, network = fresh.params["tables"], fresh.params["network"]
     if source is not None:

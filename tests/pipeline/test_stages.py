@@ -38,7 +38,7 @@ def done(tmp_path, monkeypatch):
 
     def retrain(run, plan, search):
         retrained.append((run.workdir.name, plan.facts, search))
-        return [trained("first", 1e3), trained("second", 2e3)]
+        return plan, [trained("first", 1e3), trained("second", 2e3)]
 
     def evaluate(run, base, search, plan, models):
         return Evaluation({"base": {}, "search": {}, "ihas": {}}, f"bundle {run.workdir.name}", {})

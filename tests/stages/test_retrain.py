@@ -34,7 +34,7 @@ def begun(tiny, small, tmp_path, monkeypatch):
         run = Run(config, small, tmp_path)
         monkeypatch.setattr(retrain, "train_runs", lambda runs, tasks, states: [(*tasks, *states)])
         search = SearchRuns(None, weights(run, 7.0), weights(run, 5.0))
-        return run, retrain.retrain(run, plan, search)
+        return run, retrain.retrain(run, plan, search)[1]
 
     return begin
 
