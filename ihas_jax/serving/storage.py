@@ -166,9 +166,9 @@ def _group_field(bundle: Bundle) -> int | None:
 
 
 def _shares_table(models: tuple[Served, ...], i: int) -> bool:
-    """Whether a model has the very table of the first one."""
-    tables = [models[j].variables.params[TABLES] for j in (0, i)]
-    first, own = map(jax.tree.leaves, tables)
+    """Whether a model has the very table of the first one, and the constants that belong to it."""
+    variables = [models[j].variables for j in (0, i)]
+    first, own = (jax.tree.leaves((one.params[TABLES], one.constants)) for one in variables)
     return i > 0 and len(own) == len(first) and all(map(operator.is_, own, first))
 
 

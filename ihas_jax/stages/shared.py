@@ -49,7 +49,12 @@ def check_shared(run: Run, clusters: int) -> None:
                 "--retrain.start shared, too."
             )
         return
-    if field is None and (clusters < 2 or config.retrain.groups is not None):
+    if field is None and config.retrain.groups is not None:
+        raise InputError(
+            "--retrain.groups is the number of clusters of --retrain.group-by. Name a field there, "
+            "or leave --retrain.groups out."
+        )
+    if field is None and clusters < 2:
         raise InputError(
             "--retrain.start shared needs clusters that go on from one model. Name a field whose "
             "values are clustered, as --retrain.group-by, or choose --method ihas "

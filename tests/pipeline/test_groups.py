@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -22,7 +23,9 @@ from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.fit import fit
+from ihas_jax.selectors.plan import Groups
 from ihas_jax.serving.storage import load_bundle
+from ihas_jax.stages import groups as module
 from ihas_jax.stages.run import Run
 from ihas_jax.training.metrics import score
 
@@ -93,6 +96,20 @@ def test_the_bundle_has_one_table_and_a_record_of_the_values(opposite):
     shares = [cluster["share"] for cluster in result.metrics["clusters"]]
     members = bundle.router.of_value[log.train.ids[:, 1]]
     assert shares == pytest.approx([(members == g).mean() for g in (0, 1)])
+
+
+def test_a_group_shares_beside_one_that_does_not(opposite, monkeypatch):
+    """The network of group 1 is worse on its rows, though better on those of group 0."""
+    log, _ = opposite
+    own = [SimpleNamespace(loss=(0.1, 0.9)), SimpleNamespace(loss=(0.0, 0.6))]
+    everyone = SimpleNamespace(loss=(0.5, 0.5))
+    groups = Groups(1, (np.arange(USERS + 1) % 2).astype(np.uint8))
+    member = log.valid.ids[:, 1] % 2
+    monkeypatch.setattr(module, "_losses", lambda run, model, one: np.array(one.loss)[member])
+    run = Run(CONFIG, log, None)
+    retrained, losses = module._verdicts(run, run.model, groups, everyone, own)
+    assert retrained == [everyone, own[0], everyone]
+    np.testing.assert_array_equal(losses, np.where(member == 0, 0.1, 0.5))
 
 
 def test_users_alike_keep_what_is_no_worse_on_validation(alike):
@@ -189,7 +206,8 @@ def test_without_room_one_model_serves_all(tmp_path, caplog):
     [
         ({"group_by": "usr"}, r"--retrain.group-by usr is no field of the log; .* item, user"),
         ({"start": None}, "need models that go on from one. Choose --retrain.start shared"),
-        ({"group_by": None}, "Name a field whose values are clustered"),
+        ({"group_by": None}, "Name a field there, or leave --retrain.groups out"),
+        ({"group_by": None, "groups": None}, "Name a field whose values are clustered"),
     ],
 )
 def test_wrong_choices_name_their_flag(retrain, words, tmp_path):

@@ -24,6 +24,8 @@ from ihas_jax.errors import InputError
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.run import Run
+from ihas_jax.stages.search import split_validation
+from ihas_jax.stages.shared import deciding_rows
 from ihas_jax.training.metrics import score
 
 VALUES = 12
@@ -91,7 +93,7 @@ def test_clusters_have_one_table_in_memory_and_on_disk(opposite):
     assert found.auc == pytest.approx(result.metrics["spectral"]["auc"], abs=1e-6)
 
 
-def test_specialising_keeps_one_model_where_groups_are_alike(alike):
+def test_a_cluster_keeps_its_network_only_where_its_logloss_is_smaller(alike):
     _, result = alike
     bundle = load_bundle(result.workdir)
     reasons = [cluster["fallback"] for cluster in result.metrics["clusters"]]
@@ -110,6 +112,19 @@ def test_a_cluster_is_never_worse_than_the_model_of_all_rows_on_validation(oppos
         shares = [(groups == c).mean() for c in range(2)]
         theirs = sum(share * all_rows[f"cluster_{c}"] for c, share in enumerate(shares))
         assert ours.logloss <= theirs + 1e-6
+
+
+def test_rows_that_moved_gates_decide_nothing(log, tmp_path):
+    search = SearchConfig(stopping_share=0.25)
+    run = Run(dataclasses.replace(SHARED, method="ihas", search=search, options=()), log, tmp_path)
+    moved, stopping = split_validation(run)
+    rows = deciding_rows(run)
+    assert len(rows) == len(stopping.labels) and not np.isin(rows, moved).any()
+    np.testing.assert_array_equal(log.valid.ids[rows], stopping.ids)
+    some = np.array([*moved[:3], *rows[:2]])
+    np.testing.assert_array_equal(deciding_rows(run, some), rows[:2])
+    plain = Run(SHARED, log, tmp_path)
+    np.testing.assert_array_equal(deciding_rows(plain, some), some)
 
 
 def _events(result, kind):
