@@ -14,6 +14,7 @@ from typing import Annotated
 import tyro
 from command_line import TrainingFlags, parse
 
+from ihas_jax.config.bounds import Positive
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import synthetic
@@ -23,6 +24,7 @@ from ihas_jax.names import printable
 from ihas_jax.pipeline.compress import compress
 from ihas_jax.pipeline.cuts import cut_run
 from ihas_jax.pipeline.parts import require_parts
+from ihas_jax.pipeline.workers import usual_workers
 from ihas_jax.presets import PresetName
 
 HIDDEN = ("method", "budget", "search", "retrain")
@@ -51,6 +53,9 @@ class Arguments(TrainingFlags):
     Nothing is trained then, and --output is a folder for the chosen size, if it is given."""
     retrain: bool = False
     """Whether each size of --run is trained on from there, in --output."""
+    workers: Positive[int] | None = None
+    """The number of processes that train beside each other, each on a core of its own; by default
+    one per core up to four, and one where JAX sees an accelerator."""
     choices: Annotated[CompressConfig, tyro.conf.arg(name="")] = field(
         default_factory=CompressConfig
     )
@@ -75,7 +80,8 @@ def main() -> None:
         raise InputError("--retrain trains the sizes of a finished run. Name the run as --run.")
     name = "synthetic" if arguments.data is None else printable(arguments.data.resolve().name)
     output = arguments.output or Path("runs") / f"{name}_compressed"
-    result = compress(arguments.config, arguments.choices, data, output)
+    workers = usual_workers() if arguments.workers is None else arguments.workers
+    result = compress(arguments.config, arguments.choices, data, output, workers=workers)
     require_parts(result.missing, result.workdir / "metrics.json")
 
 

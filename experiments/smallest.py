@@ -23,12 +23,14 @@ from compress import HIDDEN
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from ihas_jax.config.bounds import Positive
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import run_cli
 from ihas_jax.files import null_to_nan
 from ihas_jax.flags import option_kinds
 from ihas_jax.pipeline.compress import compress
+from ihas_jax.pipeline.workers import usual_workers
 from ihas_jax.presets import PresetName
 from ihas_jax.progress import say
 from ihas_jax.reporting.comparison import spread
@@ -57,6 +59,9 @@ class Arguments(common.LogComparison):
     preset: PresetName | None = "compact"
     """The values that the other flags start from."""
     output: Path = Path("runs/smallest")
+    workers: Positive[int] | None = None
+    """The number of processes that train beside each other, each on a core of its own; by default
+    one per core up to four, and one where JAX sees an accelerator."""
     choices: Annotated[CompressConfig, tyro.conf.arg(name="")] = field(
         default_factory=CompressConfig
     )
@@ -84,7 +89,13 @@ def main() -> None:
 def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str, dict[str, Any]]:
     """Facts of one compression, and of the chosen student without teachers."""
     config, choices = replace(arguments.config, seed=seed), arguments.choices
-    metrics = null_to_nan(compress(config, choices, data, arguments.output / name).metrics)
+    workers = usual_workers() if arguments.workers is None else arguments.workers
+
+    def metrics_of(choices: CompressConfig, name: str) -> dict[str, Any]:
+        folder = arguments.output / name
+        return null_to_nan(compress(config, choices, data, folder, workers=workers).metrics)
+
+    metrics = metrics_of(choices, name)
     base, chosen = metrics["base"], metrics["chosen"]
     found = {"base": base, "chosen": chosen, "taught": metrics["students"][0], "clicks": base}
     if chosen["name"] != base["name"] and choices.teachers:
@@ -96,8 +107,7 @@ def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str
             selections=(selection,),
             budget=(chosen["budget"],),
         )
-        folder = arguments.output / f"{name}_clicks"
-        candidates = null_to_nan(compress(config, alone, data, folder).metrics)["candidates"]
+        candidates = metrics_of(alone, f"{name}_clicks")["candidates"]
         found["clicks"] = next(one for one in candidates if one["name"] == chosen["name"])
     facts = {
         kind: {key: one[key] for key in ("name", *_SHOWN) if key in one}

@@ -140,10 +140,26 @@ def check_labels(labels: np.ndarray, of: str = "", first: int = 0) -> None:
 
 def is_mapped(array: np.ndarray) -> bool:
     """Whether an array is a view of a file, so that its rows are read from the disk."""
+    return _map_of(array) is not None
+
+
+def file_of(array: np.ndarray) -> tuple[str, int] | None:
+    """The file that a contiguous array is a view of, and where in it, in bytes; None without."""
+    found = _map_of(array)
+    if found is None or not array.size or not array.flags.c_contiguous:
+        return None
+    start: int = array.ctypes.data - found.ctypes.data
+    return str(found.filename), int(found.offset) + start
+
+
+def _map_of(array: np.ndarray) -> np.memmap[Any, Any] | None:
+    """The whole map that an array is a view of."""
     base: Any = array
-    while base is not None and not isinstance(base, np.memmap):
+    found = None
+    while base is not None:
+        found = base if isinstance(base, np.memmap) else found
         base = getattr(base, "base", None)
-    return base is not None
+    return found
 
 
 def _parts(rows: int) -> Iterator[slice]:

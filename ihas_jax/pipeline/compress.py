@@ -6,6 +6,7 @@ students, which each selection cuts to each budget. Validation rows choose.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from ihas_jax.pipeline.fit import check_rows
 from ihas_jax.pipeline.present_front import METRICS, present_front
 from ihas_jax.pipeline.walk import Walk
 from ihas_jax.pipeline.workdir import open_run
+from ihas_jax.pipeline.workers import Call
 from ihas_jax.progress import say
 from ihas_jax.selectors.budget import require_room
 from ihas_jax.serving.storage import save_bundle
@@ -38,6 +40,7 @@ from ihas_jax.stages.students import (
     cut_student,
     lacks_room,
     norm_trials,
+    search_for,
     share_of,
     student_models,
     student_title,
@@ -69,7 +72,12 @@ class Compressed:
 
 
 def compress(
-    config: Config, choices: CompressConfig, data: Dataset, workdir: str | Path
+    config: Config,
+    choices: CompressConfig,
+    data: Dataset,
+    workdir: str | Path,
+    *,
+    workers: int = 1,
 ) -> Compressed:
     """Makes the smallest click model within a tolerance of the best one, in a folder.
 
@@ -82,6 +90,8 @@ def compress(
       choices: what is tried.
       data: an opened store or a synthetic log.
       workdir: the folder: a new one, or that of a compression with the same config and data.
+      workers: the processes that train beside each other, each on a core of its own. They know
+        nothing of click models and methods that a program has registered.
 
     Raises:
       InputError: the folder holds something else, a click model can't be built for the log, or a
@@ -93,7 +103,7 @@ def compress(
     _check(config, choices, data)
     with open_run(config, data, workdir, kind="compression") as run:
         _require_same(run, choices)
-        metrics = _published(run, choices) or _Compression(run, choices).metrics()
+        metrics = _published(run, choices) or _Compression(run, choices, workers).metrics()
         return Compressed(metrics, run.workdir, present_front(run, metrics))
 
 
@@ -149,7 +159,7 @@ def _listed(values: Any) -> str:
 class _Compression:
     """The steps of one compression, each of which resumes by itself."""
 
-    def __init__(self, run: Run, choices: CompressConfig) -> None:
+    def __init__(self, run: Run, choices: CompressConfig, workers: int) -> None:
         self.run, self.choices = run, choices
         self.students = student_models(run.config, choices)
         models = len({run.config.model.name, *choices.teachers})
@@ -160,18 +170,21 @@ class _Compression:
         wholes = sum(len(norm_trials(run, model)) for model in self.students)
         sizes = len(self.students) * len(choices.selections) * len(choices.budget)
         steps = first + self._more * self._most + wholes + sizes + 1
-        self._walk = Walk("Compress", steps, run.event)
+        self._walk = Walk("Compress", steps, run.event, workers)
 
     def metrics(self) -> dict[str, Any]:
         """Trains what is missing, chooses, and writes numbers and bundle."""
-        bases = self._bases()
+        first = [*self._trials(self.run.config.model), *self._teachers()]
+        usual = len(self.choices.l2)
+        members = self._members(first)
+        best = max(members[:usual], key=_objective).trial.optimizer.l2
+        bases = [*members[:usual], *self._members(self._others(best))]
         base = max(bases, key=_objective)
-        taught, teachers, pool = self._teach([*bases, *self._teachers()])
+        taught, teachers, pool = self._teach([*bases, *members[usual:]])
         found = [measure("base", base_bundle(base.run, base.trained), 1.0, self.run.data)]
         run = replace(self.run, taught=taught)
-        students = [self._student(run, model) for model in self.students]
-        for student in students:
-            found += self._sizes(student)
+        students = self._wholes(run)
+        found += self._sizes(run, students)
         with self._walk.step("the choice"):
             add_speed(found, self.run.data.test)
             chosen = choose_smallest([c.facts for c in found], self.choices.tolerance)
@@ -188,20 +201,18 @@ class _Compression:
             write_json(self.run.workdir / METRICS, metrics)
         return metrics
 
-    def _member(self, trial: Trial) -> Member:
-        with self._walk.step(f"{trial.name(self.run.config)} on clicks"):
-            return train_member(self.run, trial)
+    def _members(self, trials: Sequence[Trial]) -> list[Member]:
+        """Click models, trained on clicks."""
+        run = self.run
+        calls = [
+            (f"{trial.name(run.config)} on clicks", train_member, (run, trial)) for trial in trials
+        ]
+        return self._walk.each(calls, kept=(run.data,))
 
     def _trials(self, model: ModelConfig) -> list[Trial]:
         """A click model with each L2 term."""
         usual = self.run.config.optimizer
         return [Trial(model, replace(usual, l2=l2)) for l2 in self.choices.l2]
-
-    def _bases(self) -> list[Member]:
-        """The base model with each L2 term, and the best of them with other choices."""
-        found = [self._member(trial) for trial in self._trials(self.run.config.model)]
-        best = max(found, key=_objective).trial.optimizer.l2
-        return [*found, *(self._member(trial) for trial in self._others(best))]
 
     def _others(self, l2: float) -> list[Trial]:
         """Trials of the base model with other steps, other batch norm and other dropout."""
@@ -212,12 +223,12 @@ class _Compression:
             trials += [Trial(norms[1], usual), Trial(dropout, usual)]
         return trials
 
-    def _teachers(self) -> list[Member]:
+    def _teachers(self) -> list[Trial]:
         """The other click models that may teach, with each L2 term."""
         config = self.run.config
         names = [name for name in self.choices.teachers if name != config.model.name]
         models = [teacher_model(config, name) for name in names]
-        return [self._member(trial) for model in models for trial in self._trials(model)]
+        return [trial for model in models for trial in self._trials(model)]
 
     def _teach(
         self, pool: Sequence[Member]
@@ -230,7 +241,7 @@ class _Compression:
         self._walk.skip(self._more * (self._most - len(best)))
         numbers = range(1, 1 + self._more)
         more = [replace(pool[i].trial, number=number) for i in best for number in numbers]
-        pool = [*pool, *map(self._member, more)]
+        pool = [*pool, *self._members(more)]
         chosen = [pool[i] for i in best_mean(labels, [member.probs for member in pool])]
         (self.run.workdir / TEACH).mkdir(exist_ok=True)
         checksums.start(self.run.workdir / TEACH)
@@ -240,28 +251,28 @@ class _Compression:
         say(f"[Compress] the teachers are {', '.join(teachers)}")
         return read_lessons(self.run, teachers).labels, teachers, pool
 
-    def _student(self, run: Run, model: ModelConfig) -> Student:
-        """A student with all of its coordinates, with or without batch norm."""
-        trials = []
-        for own in norm_trials(run, model):
-            with self._walk.step(student_title(own)):
-                trials.append(train_whole(run, own))
-        return trials[best_of([trial.whole.facts for trial in trials])]
+    def _wholes(self, run: Run) -> list[Student]:
+        """The students with all of their coordinates, with or without batch norm."""
+        trials = [norm_trials(run, model) for model in self.students]
+        calls = [(student_title(own), train_whole, (run, own)) for each in trials for own in each]
+        done = iter(self._walk.each(calls, kept=(run.data, run.taught)))
+        found = [[next(done) for _ in each] for each in trials]
+        return [each[best_of([one.whole.facts for one in each])] for each in found]
 
-    def _sizes(self, student: Student) -> list[Candidate]:
-        """What each selection makes of a student for each budget."""
-        run, model, candidates = student.run, student.model, []
-        for selection in self.choices.selections:
+    def _sizes(self, run: Run, students: Sequence[Student]) -> list[Candidate]:
+        """What each selection makes of the students for each budget."""
+        calls: list[Call] = []
+        for student, selection in itertools.product(students, self.choices.selections):
+            found = search_for(student, selection)
             for budget in self.choices.budget:
-                title = f"{model.name}, {selection}, {100 * budget:g} %"
-                if why := lacks_room(run, model, budget):
+                title = f"{student.model.name}, {selection}, {100 * budget:g} %"
+                if why := lacks_room(run, student.model, budget):
                     say(f"[Compress] {title} is left out: {why}")
                     self._walk.skip(1)
-                    continue
-                with self._walk.step(title):
-                    bundle = cut_student(student, selection, budget)
-                    candidates.append(measure(title, bundle, budget, run.data))
-        return candidates
+                else:
+                    own = replace(student, found=found)
+                    calls.append((title, cut_student, (title, own, selection, budget)))
+        return self._walk.each(calls, kept=(run.data, run.taught))
 
     def _describe(
         self, candidates: Sequence[Candidate], chosen: int, teachers: Sequence[str]

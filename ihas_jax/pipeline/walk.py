@@ -1,12 +1,13 @@
-"""The steps of a long piece of work, counted and timed."""
+"""The steps of a long piece of work, counted and timed, some of them beside each other."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ihas_jax.pipeline.workers import Call, together
 from ihas_jax.progress import say
 
 _READ_BACK = 2.0
@@ -19,28 +20,74 @@ class Walk:
     Args:
       name: the name of the work in front of each line.
       total: the number of steps.
-      event: records that a step begins.
+      event: records a step.
+      workers: the number of steps beside each other, where their order does not matter.
     """
 
-    def __init__(self, name: str, total: int, event: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        event: Callable[[str, dict[str, Any]], None],
+        workers: int = 1,
+    ) -> None:
         """Starts before the first step."""
-        self._name, self._event = name, event
+        self._name, self._event, self._workers = name, event, workers
         self._total, self._done = total, 0
         self._seconds: list[float] = []
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """A step, from its line to its end."""
-        left, start = "", time.monotonic()
-        if self._seconds:
-            each = sum(self._seconds) / len(self._seconds)
-            left = f", about {_duration(each * (self._total - self._done))} left"
-        say(f"[{self._name}] step {self._done + 1} of {self._total}: {name}{left}")
+        start = time.monotonic()
+        say(f"[{self._name}] step {self._done + 1} of {self._total}: {name}{self._left()}")
         self._event("step", {"step": name})
         yield
+        self._count(time.monotonic() - start)
+
+    def each(self, calls: Sequence[Call], kept: Sequence[Any] = ()) -> list[Any]:
+        """The results of calls, each of which is a step; none needs the result of another.
+
+        See `together` for what is kept.
+        """
+        if self._workers == 1 or len(calls) < 2:
+            return [self._alone(*call) for call in calls]
+        first, last = self._done + 1, self._done + len(calls)
+        beside = min(self._workers, len(calls))
+        say(
+            f"[{self._name}] steps {first} to {last} of {self._total}, {beside} at a time"
+            f"{self._left()}"
+        )
+        results: list[Any] = [None] * len(calls)
+        start = time.monotonic()
+        with together(calls, self._workers, kept) as finished:
+            for place, result in finished:
+                results[place] = result
+                name, now = calls[place][0], time.monotonic()
+                self._event("step", {"step": name})
+                self._count(now - start)
+                start = now
+                say(
+                    f"[{self._name}] {self._done} of {self._total} steps are done, the last one "
+                    f"is {name}{self._left()}"
+                )
+        return results
+
+    def _alone(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        with self.step(name):
+            return function(*arguments)
+
+    def _count(self, seconds: float) -> None:
         self._done += 1
-        if (seconds := time.monotonic() - start) > _READ_BACK:
+        if seconds > _READ_BACK:
             self._seconds.append(seconds)
+
+    def _left(self) -> str:
+        """About how long the rest takes, once a step has been timed."""
+        if not self._seconds:
+            return ""
+        each = sum(self._seconds) / len(self._seconds)
+        return f", about {_duration(each * (self._total - self._done))} left"
 
     def skip(self, steps: int) -> None:
         """Counts steps that turn out not to be needed."""

@@ -83,14 +83,24 @@ def whole_bundle(run: Run, found: SearchRuns) -> Bundle:
     return base_bundle(run, replace(trained, variables=plain))
 
 
-def cut_student(student: Student, selection: str, budget: float) -> Bundle:
-    """What a selection makes of a student within a share of the base model's table, retrained."""
-    run, model = student.run, student.model
-    found = student.found if selection == _WHOLE else searched(_run_of(run, model, selection))
+def search_for(student: Student, selection: str) -> SearchRuns:
+    """The training from which a selection cuts a student."""
+    if selection == _WHOLE:
+        return student.found
+    return searched(_run_of(student.run, student.model, selection))
+
+
+def cut_student(title: str, student: Student, selection: str, budget: float) -> Candidate:
+    """What a selection makes of a student within a share of the base model's table, retrained.
+
+    The training of the student is that of `search_for`.
+    """
+    run, model, found = student.run, student.model, student.found
     own = _run_of(run, model, selection, share_of(run, model, budget))
     own.workdir.mkdir(parents=True, exist_ok=True)
     plan, _ = choose(own, found)
-    return outcome_bundle(own, found, *retrain(own, plan, found))
+    bundle = outcome_bundle(own, found, *retrain(own, plan, found))
+    return measure(title, bundle, budget, run.data)
 
 
 def share_of(run: Run, model: ModelConfig, budget: float) -> float:

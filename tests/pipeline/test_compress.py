@@ -146,6 +146,15 @@ def test_a_killed_compression_ends_with_the_same_numbers(done, log, tmp_path, mo
     )
 
 
+def test_trainings_beside_each_other_have_the_same_numbers(done, log, tmp_path):
+    found = compress(PLAIN, CHOICES, log, tmp_path / "run", workers=2)
+    assert untimed(found.metrics) == untimed(done.metrics)
+    first, second = load_bundle(found.workdir), load_bundle(done.workdir)
+    jax.tree.map(
+        np.testing.assert_array_equal, first.models[0].variables, second.models[0].variables
+    )
+
+
 def test_another_budget_follows_in_the_same_folder(done, log):
     more = dataclasses.replace(CHOICES, budget=(0.5, 0.25), students=())
     found = compress(PLAIN, more, log, done.workdir)

@@ -1,0 +1,155 @@
+"""Calls in other processes: places, messages, errors, what is copied, and how processes end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ihas_jax.data.open import open_store
+from ihas_jax.errors import InputError
+from ihas_jax.pipeline.walk import Walk
+from ihas_jax.pipeline.workers import together
+from ihas_jax.progress import say, warn
+
+
+def results(calls, workers=2, kept=()):
+    with together(calls, workers, kept) as finished:
+        return dict(finished)
+
+
+def first(*values):
+    return values[0]
+
+
+def test_results_have_the_places_of_their_calls():
+    """The first call ends last."""
+    calls = [("a", time.sleep, (0.5,)), *((f"{i}", abs, (-i,)) for i in range(1, 5))]
+    with together(calls, 2) as finished:
+        found = list(finished)
+    assert dict(found) == {0: None, 1: 1, 2: 2, 3: 3, 4: 4}
+    assert [place for place, _ in found][-1] == 0
+
+
+def test_processes_have_a_core_each():
+    calls = [(str(i), os.sched_getaffinity, (0,)) for i in range(6)]
+    calls += [(str(i), os.getpid, ()) for i in range(6)]
+    found = results(calls)
+    cores = [found[i] for i in range(6)]
+    assert all(len(core) == 1 for core in cores)
+    pids = {found[i] for i in range(6, 12)}
+    assert os.getpid() not in pids and len(pids) <= 2
+
+
+def test_messages_of_other_processes_are_logged_here(caplog):
+    with caplog.at_level("INFO", "ihas_jax"):
+        results([("one", say, ("half of it",)), ("two", warn, ("careful",))])
+    said = sorted((record.levelname, record.getMessage()) for record in caplog.records)
+    assert said == [("INFO", "one: half of it"), ("WARNING", "two: careful")]
+
+
+def test_errors_arrive_as_they_were_raised(tmp_path):
+    with pytest.raises(InputError, match="nothing"):
+        results([("store", open_store, (tmp_path / "nothing",))])
+    with pytest.raises(ZeroDivisionError) as caught:
+        results([("division", divmod, (1, 0))])
+    assert "In another process" in caught.value.__notes__[0]
+
+
+def test_a_result_that_can_not_be_copied_is_an_error():
+    with pytest.raises(TypeError, match="pickle"):
+        results([("stream", open, (os.devnull,))])
+
+
+def test_a_process_that_ends_by_itself_names_call_and_remedy():
+    with pytest.raises(InputError, match=r"works at dnn has ended .*code 3.* --workers 1"):
+        results([("dnn", os._exit, (3,)), ("other", time.sleep, (30,))])
+
+
+def test_mapped_arrays_are_opened_anew_and_others_copied(tmp_path):
+    np.save(tmp_path / "rows.npy", np.arange(12, dtype=np.int32).reshape(6, 2))
+    mapped = np.asarray(np.load(tmp_path / "rows.npy", mmap_mode="r"))
+    strided = mapped[:, ::2]
+    for array in (mapped, mapped[2:][1:], mapped[6:], strided, np.arange(3.0)):
+        (found,) = results([("copy", np.asarray, (array,))]).values()
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == array.dtype
+    part = mapped[3:]
+    (found,) = results([("copy", np.asarray, (part,))]).values()
+    base = found.base
+    assert isinstance(base, np.memmap) and Path(base.filename) == tmp_path / "rows.npy"
+    np.testing.assert_array_equal(found, [[6, 7], [8, 9], [10, 11]])
+
+
+def test_kept_objects_are_not_copied_back():
+    data, other = {"rows": np.arange(4)}, {"rows": np.arange(4)}
+    found = results([("kept", dict, ([("a", data), ("b", other)],))], kept=(data,))[0]
+    assert found["a"] is data and found["b"] is not other
+    np.testing.assert_array_equal(found["b"]["rows"], other["rows"])
+
+
+def test_arrays_of_jax_keep_their_values_and_donated_ones_are_none():
+    whole, spent = jnp.arange(3.0), jnp.ones(3)
+    jax.jit(lambda x: x + 1, donate_argnums=0)(spent)
+    found = results([("arrays", dict, ([("whole", whole), ("spent", spent)],))])[0]
+    assert found["spent"] is None
+    np.testing.assert_array_equal(found["whole"], whole)
+
+
+def test_the_processes_end_with_the_block():
+    with together([("pid", os.getpid, ()), ("long", time.sleep, (60,))], 2) as finished:
+        place, pid = next(finished)
+        assert place == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_the_processes_end_with_a_parent_that_is_killed(tmp_path):
+    code = """
+import os, time
+from ihas_jax.pipeline.workers import together
+with together([("pid", os.getpid, ()), ("long", time.sleep, (60,))], 2) as finished:
+    print(next(finished)[1], flush=True)
+    time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    end = time.monotonic() + 30
+    while Path(f"/proc/{worker}").exists():
+        state = Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        if state == "Z":
+            break
+        assert time.monotonic() < end, "a process outlives its parent"
+        time.sleep(0.1)
+
+
+def test_workers_leave_an_interrupt_to_their_parent():
+    with together([("pid", os.getpid, ()), ("long", time.sleep, (1,))], 1) as finished:
+        _, pid = next(finished)
+        os.kill(pid, signal.SIGINT)
+        assert next(finished) == (1, None)
+
+
+def test_steps_beside_each_other_are_counted_and_named(caplog):
+    events = []
+    walk = Walk("Work", 4, lambda kind, facts: events.append(facts["step"]), workers=2)
+    with caplog.at_level("INFO", "ihas_jax"):
+        assert walk.each([("a", abs, (-1,)), ("b", abs, (-2,)), ("c", abs, (-3,))]) == [1, 2, 3]
+        assert walk.each([("d", first, (4,))]) == [4]  # a single call needs no process
+    said = [record.getMessage().split(", about")[0] for record in caplog.records]
+    assert said[0] == "[Work] steps 1 to 3 of 4, 2 at a time"
+    assert sorted(events) == list("abcd")
+    assert [line.rsplit(" ", 1)[0] for line in said[1:4]] == [
+        f"[Work] {done} of 4 steps are done, the last one is" for done in (1, 2, 3)
+    ]
+    assert said[4] == "[Work] step 4 of 4: d"
