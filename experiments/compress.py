@@ -66,15 +66,8 @@ def main() -> None:
     arguments = parse(Arguments, hidden=(*HIDDEN, *option_kinds()))
     data = synthetic() if arguments.data is None else open_store(arguments.data)
     if arguments.run is not None:
-        choices = arguments.choices
-        cut_run(
-            arguments.run,
-            data,
-            choices.budget,
-            choices.tolerance,
-            arguments.output,
-            retrain=arguments.retrain,
-        )
+        choices, output = arguments.choices, arguments.output
+        cut_run(arguments.run, data, choices, output, retrain=arguments.retrain)
         return
     if arguments.retrain:
         raise InputError("--retrain trains the sizes of a finished run. Name the run as --run.")

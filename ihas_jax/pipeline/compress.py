@@ -29,7 +29,7 @@ from ihas_jax.pipeline.workers import Call
 from ihas_jax.progress import say
 from ihas_jax.selectors.budget import require_room
 from ihas_jax.serving.storage import save_bundle
-from ihas_jax.stages.candidates import Candidate, add_speed, measure
+from ihas_jax.stages.candidates import Candidate, add_speed, choose, measure
 from ihas_jax.stages.evaluate import base_bundle
 from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.lessons import read_lessons
@@ -47,7 +47,7 @@ from ihas_jax.stages.students import (
     train_whole,
 )
 from ihas_jax.stages.teachers import teacher_model
-from ihas_jax.stages.verdict import best_of, choose_smallest, efficient, gain
+from ihas_jax.stages.verdict import best_of, efficient, gain
 
 _CHOICES = "compress.json"
 _SLOWER, _DROPOUT = 0.3, 0.2
@@ -79,7 +79,7 @@ def compress(
     *,
     workers: int = 1,
 ) -> Compressed:
-    """Makes the smallest click model within a tolerance of the best one, in a folder.
+    """Makes the smallest click model that is about as good as the best one, in a folder.
 
     The same call resumes after an interruption. Other budgets, selections, students and another
     tolerance may follow in the same folder; what is trained already is not trained again.
@@ -187,7 +187,7 @@ class _Compression:
         found += self._sizes(run, students)
         with self._walk.step("the choice"):
             add_speed(found, self.run.data.test)
-            chosen = choose_smallest([c.facts for c in found], self.choices.tolerance)
+            chosen = choose(found, self.run.data.valid.labels, self.choices)
             metrics = self._describe(found, chosen, teachers)
             metrics["base"] |= {"trial": base.name}
             metrics["students"] = [{"name": s.whole.name, **s.whole.facts} for s in students]
@@ -283,7 +283,7 @@ class _Compression:
         return {
             "base": facts[0],
             "chosen": facts[chosen],
-            "gain": gain(labels, best.probs, base.probs, self.run.seed("blocks")),
+            "gain": gain(labels, best.probs, base.probs),
             "front": [facts[i] for i in efficient(facts)],
             "candidates": facts,
             "teachers": list(teachers),

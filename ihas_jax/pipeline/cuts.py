@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ihas_jax.config.compress import CompressConfig
 from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
@@ -21,6 +21,7 @@ from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import load_bundle, save_bundle
 from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.candidates import add_speed, measure
+from ihas_jax.stages.candidates import choose as choose_candidate
 from ihas_jax.stages.choose import choose
 from ihas_jax.stages.cut import measure_cut
 from ihas_jax.stages.evaluate import outcome_bundle
@@ -29,7 +30,7 @@ from ihas_jax.stages.retrain import retrain as retrain_plan
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns
 from ihas_jax.stages.teachers import teachers_of
-from ihas_jax.stages.verdict import choose_smallest, efficient
+from ihas_jax.stages.verdict import efficient
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import auc_text
 
@@ -39,8 +40,7 @@ _HEADERS = ("table", "parameters", "worth", "rise predicted", "rise measured", "
 def cut_run(
     run: str | Path,
     data: Dataset,
-    budgets: Sequence[float],
-    tolerance: float,
+    choices: CompressConfig,
     output: str | Path | None = None,
     *,
     retrain: bool = False,
@@ -52,8 +52,7 @@ def cut_run(
     Args:
       run: the folder of a finished run of one full-size model, or that of its bundle.
       data: the log of the run.
-      budgets: shares of the table's numbers.
-      tolerance: the AUC that the chosen size may lose to the best one, on validation rows.
+      choices: the budgets, and how far behind the best size the chosen one may be.
       output: the folder for metrics.json and the bundle of the chosen size, new or that of an
         earlier cut of the same run; None for neither.
       retrain: whether each size is trained on, from the cut model, on what the run has learnt from;
@@ -72,25 +71,24 @@ def cut_run(
     if output is None:
         if retrain:
             raise InputError("--retrain needs a folder for what is trained. Name it as --output.")
-        return _cut(bundle, data, budgets, tolerance)
+        return _cut(bundle, data, choices)
     taught = _lessons(Path(run), bundle, data) if retrain else None
     with open_run(bundle.config, data, output, kind="cut") as own:
         own = replace(own, taught=taught)
-        return _cut(bundle, data, budgets, tolerance, own, retrain=retrain)
+        return _cut(bundle, data, choices, own, retrain=retrain)
 
 
 def _cut(
     bundle: Bundle,
     data: Dataset,
-    budgets: Sequence[float],
-    tolerance: float,
+    choices: CompressConfig,
     own: Run | None = None,
     *,
     retrain: bool = False,
 ) -> dict[str, Any]:
     """Cuts, measures and chooses; writes into the folder of a run, if there is one."""
     found = [measure("base", bundle, 1.0, data)]
-    for budget in sorted(budgets, reverse=True):
+    for budget in sorted(choices.budget, reverse=True):
         made = measure_cut(bundle, budget, data.train.ids)
         small = made.bundle
         if retrain and own is not None:
@@ -100,8 +98,8 @@ def _cut(
         one.facts.update(worth=made.share, rise=made.rise)
         found.append(one)
     add_speed(found, data.test)
+    chosen = choose_candidate(found, data.valid.labels, choices)
     facts = [{"name": one.name, "budget": one.budget, **one.facts} for one in found]
-    chosen = choose_smallest(facts, tolerance)
     metrics = {
         "base": facts[0],
         "chosen": facts[chosen],
@@ -111,7 +109,8 @@ def _cut(
     title = "Cut, and trained on" if retrain else "Cut without training"
     show(Grid(title, _HEADERS, [_row(one, facts[0]) for one in facts], ()))
     say(
-        f"The smallest one whose AUC is within {tolerance:g} of the best, on validation rows: "
+        "The smallest one whose AUC on validation rows is within "
+        f"{choices.tolerance + facts[chosen]['valid_doubt']:.2g} of the best: "
         f"{facts[chosen]['name']}"
     )
     if own is not None:

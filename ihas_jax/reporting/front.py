@@ -55,8 +55,10 @@ def render_front(config: Config, metrics: Metrics) -> str:
         "## How it was chosen",
         "",
         f"{chosen['name']} is the smallest model of the table whose AUC on the validation rows is "
-        f"within {choices['tolerance']:g} of the best one in the table (minus logloss, where the "
-        "validation rows have one class). The test rows chose nothing.",
+        f"at most {choices['tolerance']:g} below that of the best one in the table, give or take "
+        f"{choices['standard_errors']:g} standard errors of the difference (for this model "
+        f"{chosen['valid_doubt']:.4f}). Where the validation rows have one class, minus the "
+        "logloss takes the place of the AUC. The test rows chose nothing.",
         "",
         f"The base model is the best of its trials on validation rows: {metrics['base']['trial']}. "
         + (

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.serving.bundle import Bundle
+from ihas_jax.stages.verdict import choose_smallest, doubts_of
 from ihas_jax.training.metrics import score
 
 _TURNS, _TIMED_ROWS, _LEAST_ROWS = 5, 100_000, 20_000
@@ -27,6 +29,7 @@ class Candidate:
       facts: its scores on validation and test rows, its size and its speed, as JSON; the speed
         comes by `add_speed`.
       probs: `[m]`, its click probabilities of the test rows.
+      valid_probs: `[m]`, those of the validation rows.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Candidate:
     budget: float
     facts: dict[str, Any]
     probs: np.ndarray
+    valid_probs: np.ndarray
 
 
 def measure(name: str, bundle: Bundle, budget: float, data: Dataset) -> Candidate:
@@ -46,12 +50,24 @@ def measure(name: str, bundle: Bundle, budget: float, data: Dataset) -> Candidat
         "parameters": bundle.parameters,
         "bytes": bundle.bytes,
     }
-    return Candidate(name, bundle, budget, facts, test)
+    return Candidate(name, bundle, budget, facts, test, valid)
 
 
 def _predict(bundle: Bundle, split: Split, name: str) -> np.ndarray:
     ids, title = split.ids, f"[{name}] scores"
     return bundle.predict_assigned(ids, bundle.assign_checked(ids, title), title)
+
+
+def choose(candidates: Sequence[Candidate], labels: np.ndarray, choices: CompressConfig) -> int:
+    """The smallest candidate that is about as good as the best one on validation rows.
+
+    The facts get `valid_doubt`, the standard errors by which a candidate may be behind.
+    """
+    facts = [one.facts for one in candidates]
+    errors = doubts_of(facts, labels, [one.valid_probs for one in candidates])
+    for own, error in zip(facts, errors, strict=True):
+        own["valid_doubt"] = choices.standard_errors * error
+    return choose_smallest(facts, choices.tolerance, [own["valid_doubt"] for own in facts])
 
 
 def add_speed(candidates: Sequence[Candidate], split: Split) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
+from scipy.stats import norm
 
+from ihas_jax.stages.certainty import auc_error, logloss_error
 from ihas_jax.training.metrics import Scores, auc
 
-_BLOCKS = 20
 _ROUNDING = 1e-12
 Facts = Mapping[str, Any]
 """The facts of a candidate, as `measure` has them."""
@@ -23,16 +23,44 @@ def best_of(candidates: Sequence[Facts]) -> int:
     return scores.index(max(scores))
 
 
-def choose_smallest(candidates: Sequence[Facts], tolerance: float) -> int:
-    """The smallest candidate whose validation score is within a tolerance of the best one.
+def choose_smallest(
+    candidates: Sequence[Facts], tolerance: float, doubts: Sequence[float] | None = None
+) -> int:
+    """The smallest candidate whose validation score is about as good as the best one.
 
-    Of equally small ones the best is taken. The score is the AUC, or minus the logloss where the
+    It is so if it is behind by no more than the tolerance and what is in doubt together. Of
+    equally small ones the best is taken. The score is the AUC, or minus the logloss where the
     validation rows have one class.
+
+    Args:
+      candidates: their facts.
+      tolerance: how far behind the best score a candidate may be.
+      doubts: by how much more each may seem to be behind, such as `doubts_of`; None for nothing.
     """
     scores = [_objective(facts) for facts in candidates]
-    least = max(scores) - tolerance - _ROUNDING
-    good = [i for i, found in enumerate(scores) if found >= least]
+    allowed = [tolerance + doubt for doubt in doubts or [0.0] * len(scores)]
+    best = max(scores) - _ROUNDING
+    good = [i for i, own in enumerate(scores) if own >= best - allowed[i]]
     return min(good, key=lambda i: (candidates[i]["parameters"], -scores[i]))
+
+
+def doubts_of(
+    candidates: Sequence[Facts], labels: np.ndarray, probs: Sequence[np.ndarray]
+) -> list[float]:
+    """The standard errors of how far candidates are behind the best one on validation rows.
+
+    The best of many is the best by luck, too. To take the simplest model within a standard error
+    is a rule of Breiman et al. (Classification and Regression Trees, 1984, section 3.4.3).
+
+    Args:
+      candidates: their facts.
+      labels: `[m]`, 0 or 1, those of the validation rows.
+      probs: click probabilities `[m]` of the validation rows, of each candidate.
+    """
+    best = probs[best_of(candidates)]
+    error = logloss_error if math.isnan(candidates[0]["valid_auc"]) else auc_error
+    errors = [error(labels, own, best) for own in probs]
+    return [0.0 if math.isnan(one) else one for one in errors]
 
 
 def efficient(candidates: Sequence[Facts]) -> list[int]:
@@ -66,27 +94,22 @@ def unbeaten(costs: np.ndarray) -> list[int]:
     return [i for i, own in enumerate(costs) if not beaten(own)]
 
 
-def gain(labels: np.ndarray, probs: np.ndarray, base: np.ndarray, seed: int) -> dict[str, float]:
+def gain(labels: np.ndarray, probs: np.ndarray, base: np.ndarray) -> dict[str, float]:
     """The difference of two models in AUC, with an interval of 95 %.
 
-    The standard error is that of the mean difference over 20 random blocks of the rows. It says how
-    sure the difference is for these two models; other seeds would differ, too.
+    The interval says how sure the difference is for these two models; other seeds would differ,
+    too.
 
     Args:
       labels: `[m]`, 0 or 1.
       probs: click probabilities `[m]`.
       base: those of the model that is compared with.
-      seed: the seed of the blocks.
 
     Returns:
-      `auc`, `low` and `high`; the last two are nan where a block has one class.
+      `auc`, `low` and `high`; the last two are nan with fewer than two rows of a class.
     """
-    order = np.random.Generator(np.random.Philox(seed)).permutation(len(labels))
-    parts = np.array_split(order, min(_BLOCKS, len(labels)))
-    found = np.array([auc(labels[p], probs[p]) - auc(labels[p], base[p]) for p in parts])
     whole = auc(labels, probs) - auc(labels, base)
-    error = float(found.std(ddof=1)) / np.sqrt(len(found)) if len(found) > 1 else float("nan")
-    half = float(t.ppf(0.975, max(len(found) - 1, 1))) * error
+    half = float(norm.ppf(0.975)) * auc_error(labels, probs, base)
     return {"auc": whole, "low": whole - half, "high": whole + half}
 
 

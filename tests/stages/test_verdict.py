@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
 
-from ihas_jax.stages.verdict import choose_smallest, efficient, gain, unbeaten
+from ihas_jax.stages.certainty import auc_error
+from ihas_jax.stages.verdict import choose_smallest, doubts_of, efficient, gain, unbeaten
 from ihas_jax.training.metrics import auc
 
 
@@ -59,27 +59,52 @@ def test_a_point_is_beaten_by_one_that_is_better_in_one_cost_and_not_worse_in_an
     assert unbeaten(np.zeros((0, 2))) == []
 
 
-def test_the_interval_is_that_of_blocks_of_the_rows():
+def models(rows=4000):
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 4000)
-    good = np.clip(0.5 + 0.2 * (labels - 0.5) + 0.3 * rng.normal(size=4000), 0, 1)
-    worse = np.clip(good + 0.2 * rng.normal(size=4000), 0, 1)
-    found = gain(labels, good, worse, 3)
-    whole = auc(labels, good) - auc(labels, worse)
-    order = np.random.Generator(np.random.Philox(3)).permutation(4000).reshape(20, 200)
-    blocks = [auc(labels[b], good[b]) - auc(labels[b], worse[b]) for b in order]
-    interval = ttest_1samp(blocks, 0).confidence_interval(0.95)
-    assert found["auc"] == whole
-    half = (interval.high - interval.low) / 2
-    assert found["high"] - whole == pytest.approx(half)
-    assert whole - found["low"] == pytest.approx(half)
+    labels = rng.integers(0, 2, rows)
+    good = np.clip(0.5 + 0.2 * (labels - 0.5) + 0.3 * rng.normal(size=rows), 0, 1)
+    return labels, good, np.clip(good + 0.2 * rng.normal(size=rows), 0, 1)
+
+
+def test_the_interval_is_two_standard_errors_wide_to_each_side():
+    labels, good, worse = models()
+    found = gain(labels, good, worse)
+    half = 1.959964 * auc_error(labels, good, worse)
+    assert found["auc"] == auc(labels, good) - auc(labels, worse)
+    assert found["high"] - found["auc"] == pytest.approx(half)
+    assert found["auc"] - found["low"] == pytest.approx(half)
     assert found["low"] > 0
 
 
+def test_what_is_in_doubt_may_be_chosen():
+    """The second is behind by .002, the third by .004."""
+    found = [facts(0.800, 900), facts(0.798, 500), facts(0.796, 100)]
+    assert choose_smallest(found, 0.0005) == 0
+    assert choose_smallest(found, 0.0005, [0.0, 0.0016, 0.003]) == 1
+    assert choose_smallest(found, 0.0005, [0.0, 0.0014, 0.003]) == 0
+    assert choose_smallest(found, 0.0011, [0.0, 0.003, 0.003]) == 2
+
+
+def test_doubts_are_standard_errors_of_the_difference_from_the_best():
+    labels, good, worse = models()
+    own = [facts(auc(labels, worse), 5), facts(auc(labels, good), 9)]
+    assert doubts_of(own, labels, [worse, good]) == [auc_error(labels, worse, good), 0.0]
+
+
+def test_doubts_of_one_class_are_those_of_the_logloss():
+    nan, labels = float("nan"), np.zeros(3)
+    found = [facts(nan, 9, valid_logloss=0.3), facts(nan, 5, valid_logloss=0.2)]
+    probs = [np.array([0.5, 0.5, 0.5]), np.array([0.1, 0.2, 0.3])]
+    gaps = np.log([0.9, 0.8, 0.7]) - np.log(0.5)
+    expected = gaps.std(ddof=1) / np.sqrt(3)
+    assert doubts_of(found, labels, probs) == pytest.approx([expected, 0.0])
+    assert doubts_of(found, labels[:1], [p[:1] for p in probs]) == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("rows", [1, 2, 30])
-def test_without_both_classes_in_every_block_there_is_no_interval(rows):
+def test_without_two_rows_of_each_class_there_is_no_interval(rows):
     labels = np.zeros(rows, int)
     labels[-1] = rows > 1
-    found = gain(labels, np.linspace(0, 1, rows), np.full(rows, 0.5), 0)
+    found = gain(labels, np.linspace(0, 1, rows), np.full(rows, 0.5))
     assert np.isnan(found["low"]) and np.isnan(found["high"])
     assert np.isnan(found["auc"]) == (rows == 1)
