@@ -36,7 +36,7 @@ def plan_experts(
       found: the searched model, its rows and the budget.
       clusters: the result of clustering.
       config: the choices of clustering.
-      by: what worth is measured by; see `find_axes`.
+      by: what worth is measured by; see `axes_by`.
 
     Raises:
       InputError: a part of the budget has no room for any coordinate.

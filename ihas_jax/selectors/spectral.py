@@ -10,12 +10,12 @@ from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model
 from ihas_jax.progress import say
-from ihas_jax.selectors.axes import freedom_of, has_readings
 from ihas_jax.selectors.base import Recipe, Selector
 from ihas_jax.selectors.budget import numbers_to_keep, require_room
 from ihas_jax.selectors.clusters import check_clusters, fit_clusters
 from ihas_jax.selectors.experts import plan_experts
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
+from ihas_jax.selectors.turning import freedom_of, has_readings
 from ihas_jax.selectors.worth import Best, best_expert
 
 

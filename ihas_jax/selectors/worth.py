@@ -14,10 +14,12 @@ from ihas_jax.nn.axes import (
     turn_table,
     worth_of_numbers,
 )
-from ihas_jax.selectors.axes import Measure, count_values, find_axes, freedom_of
+from ihas_jax.selectors.axes import Measure, axes_by
 from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.plan import Expert, SearchResult
 from ihas_jax.selectors.selection import Selection, by_field, mark_largest, select_numbers
+from ihas_jax.selectors.turning import freedom_of
+from ihas_jax.selectors.usage import Usage, find_usage
 
 Cut = Literal["numbers", "axes"]
 """What is kept: single numbers of a table, or whole coordinates of fields."""
@@ -45,6 +47,7 @@ def best_expert(
     by: Measure = "loss",
     rows: np.ndarray | None = None,
     opened: np.ndarray | None = None,
+    usage: Usage | None = None,
 ) -> Best:
     """The model of some rows that keeps what is worth most within `found.budget`.
 
@@ -53,16 +56,20 @@ def best_expert(
       cut: what is kept.
       own: whether the table is turned to the principal axes of the rows, where its network allows
         it, or the coordinates are those of the search.
-      by: what worth is measured by; see `find_axes`.
+      by: what worth is measured by; see `axes_by`.
       rows: training rows that the model is for; None for all.
       opened: `[N, D]`, the share of the rows whose gates open a coordinate of the search, which
         counts where the table is not turned; None for gates that are all open.
+      usage: how the rows use the table, if that is known already.
     """
     assert found.budget is not None
-    turned = own and freedom_of(found.model).any
-    axes = find_axes(found.model, found.variables, found.train.ids, rows, by=by, turned=turned)
+    model, variables = found.model, found.variables
+    turned, curved = own and freedom_of(model).any, by == "loss"
+    if usage is None:
+        usage = find_usage(model, variables, found.train.ids, rows, turned=turned, curved=curved)
+    axes = axes_by(model, variables, usage, by=by, turned=turned)
     opened = None if turned else opened
-    selection, share, worth = _select(found, axes, found.budget, cut, rows, opened)
+    selection, share, worth = _select(found, axes, found.budget, cut, usage.counts, opened)
     axes_of = single_precision(axes) if turned else None
     return Best(Expert(selection, rows=rows, axes=axes_of), share, worth)
 
@@ -72,7 +79,7 @@ def _select(
     axes: Axes,
     numbers: int,
     cut: Cut,
-    rows: np.ndarray | None,
+    counts: np.ndarray,
     opened: np.ndarray | None,
 ) -> tuple[Selection, float, float]:
     """The numbers of a turned table, or its axes, that are worth most, their share, and all worth.
@@ -80,7 +87,6 @@ def _select(
     The worth of an axis is multiplied by the share of the rows that open it.
     """
     spec = found.model.embedding
-    counts = count_values(spec.sizes, found.train.ids, rows)
     table = turn_table(spec, found.variables.params["tables"][EMBEDDING], axes)
     if opened is not None:
         axes = axes._replace(importance=axes.importance * opened.reshape(axes.importance.shape))

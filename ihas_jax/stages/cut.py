@@ -14,10 +14,10 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import Variables, count_parameters, fold_factors
 from ihas_jax.models.cut import cut_variables
 from ihas_jax.models.forward import init_model
-from ihas_jax.selectors.axes import turn
 from ihas_jax.selectors.budget import numbers_of, require_room
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.selection import all_coordinates
+from ihas_jax.selectors.turning import turn
 from ihas_jax.selectors.worth import best_expert
 from ihas_jax.serving.bundle import Bundle, Served
 

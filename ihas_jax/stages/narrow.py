@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import FACTORS, Variables, fold_factors
-from ihas_jax.selectors.axes import turn
 from ihas_jax.selectors.budget import numbers_of
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.selectors.selection import Selection
+from ihas_jax.selectors.turning import turn
 from ihas_jax.stages.base import fresh_state, model_task, require_selector, train_runs
 from ihas_jax.stages.plans import load_plan, save_plan
 from ihas_jax.stages.run import Run

@@ -14,8 +14,8 @@ from ihas_jax.models.base import EMBEDDING, Model, Variables
 from ihas_jax.models.cut import cut_variables
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.progress import say
-from ihas_jax.selectors.axes import turn
 from ihas_jax.selectors.plan import Expert, Plan
+from ihas_jax.selectors.turning import turn
 from ihas_jax.stages.base import fresh_state, model_task, require_selector, train_runs
 from ihas_jax.stages.groups import train_groups
 from ihas_jax.stages.run import Run

@@ -14,8 +14,9 @@ from ihas_jax.files import read_json, write_json
 from ihas_jax.models.base import Variables
 from ihas_jax.nn.axes import Axes
 from ihas_jax.progress import say
-from ihas_jax.selectors.axes import check_free, find_axes, turn
+from ihas_jax.selectors.axes import find_axes
 from ihas_jax.selectors.search import has_layers
+from ihas_jax.selectors.turning import check_free, turn
 from ihas_jax.stages.run import Run
 from ihas_jax.training.steps import TrainState, model_optimizers
 

@@ -26,8 +26,8 @@ from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
 from ihas_jax.nn.axes import Axes
 from ihas_jax.pipeline.fit import fit
-from ihas_jax.selectors.axes import turn
 from ihas_jax.selectors.plan import ENTRIES
+from ihas_jax.selectors.turning import turn
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages import rotate
 from ihas_jax.stages.choose import choose

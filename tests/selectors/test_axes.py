@@ -16,7 +16,9 @@ from ihas_jax.models.base import EMBEDDING, FACTORS, Variables
 from ihas_jax.models.cut import cut_network
 from ihas_jax.models.forward import forward, init_model
 from ihas_jax.nn.compact import slice_table
-from ihas_jax.selectors.axes import count_values, find_axes, logit_moments, turn
+from ihas_jax.selectors.axes import find_axes
+from ihas_jax.selectors.turning import turn
+from ihas_jax.selectors.usage import count_values, logit_moments
 
 SIZES, DIM, ROWS = (7, 12, 2, 5), 4, 600
 STARTS = np.array([0, 7, 19, 21])
@@ -67,7 +69,7 @@ def test_values_are_counted_in_all_rows_or_in_some(dnn):
 
 def test_chunks_of_rows_are_added_up(dnn, monkeypatch):
     expected = count_values(SIZES, dnn.ids)
-    monkeypatch.setattr("ihas_jax.selectors.axes._CHUNK", 7)
+    monkeypatch.setattr("ihas_jax.selectors.usage._CHUNK", 7)
     np.testing.assert_array_equal(count_values(SIZES, dnn.ids), expected)
 
 
@@ -175,9 +177,9 @@ def test_a_model_of_inner_products_is_measured_about_the_means():
 
 def test_the_sample_for_the_curvature_is_spread_over_the_rows(dnn, monkeypatch):
     seen = []
-    monkeypatch.setattr("ihas_jax.selectors.axes._SAMPLE", 100)
+    monkeypatch.setattr("ihas_jax.selectors.usage._SAMPLE", 100)
     monkeypatch.setattr(
-        "ihas_jax.selectors.axes.logit_moments",
+        "ihas_jax.selectors.usage.logit_moments",
         lambda model, variables, ids: seen.append(ids) or logit_moments(model, variables, ids),
     )
     find_axes(dnn.model, dnn.variables, dnn.ids)

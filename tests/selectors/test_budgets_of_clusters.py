@@ -25,8 +25,8 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import Variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.nn.axes import shape
-from ihas_jax.selectors import axes as finding
 from ihas_jax.selectors import bernoulli, spectral
+from ihas_jax.selectors import usage as finding
 from ihas_jax.selectors.budget import numbers_of
 from ihas_jax.selectors.clusters import Clusters
 from ihas_jax.selectors.plan import SearchResult

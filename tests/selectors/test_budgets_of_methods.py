@@ -28,6 +28,7 @@ from ihas_jax.selectors.evolution import evolve
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.selectors.selection import select_values
+from ihas_jax.selectors.usage import Usage, count_values
 
 DIM = 4
 CONFIG = Config(
@@ -50,7 +51,10 @@ def scored():
     def saliency(model, variables, split):
         return rng.uniform(size=(len(model.embedding.sizes), model.embedding.dim))
 
-    def find_axes(model, variables, ids, rows, *, by, turned):
+    def find_usage(model, variables, ids, rows, *, turned, curved):
+        return Usage(count_values(model.embedding.sizes, ids, rows), None)
+
+    def axes_by(model, variables, usage, *, by, turned):
         axes = identity(model.embedding)
         return axes._replace(importance=rng.uniform(size=axes.importance.shape))
 
@@ -59,7 +63,8 @@ def scored():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sseds, "saliency", saliency)
-        patch.setattr(worth, "find_axes", find_axes)
+        patch.setattr(worth, "find_usage", find_usage)
+        patch.setattr(worth, "axes_by", axes_by)
         patch.setattr(optembed, "make_population_auc", make_population_auc)
         yield
 

@@ -17,11 +17,12 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import EMBEDDING
 from ihas_jax.models.forward import init_model
 from ihas_jax.nn.axes import moments, single_precision, turn_table, worth_of_numbers
-from ihas_jax.selectors.axes import count_values, find_axes
+from ihas_jax.selectors.axes import find_axes
 from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.selection import select_numbers
 from ihas_jax.selectors.spectral import Spectral, build_spectral
+from ihas_jax.selectors.usage import count_values
 from ihas_jax.selectors.worth import axis_gains, best_expert
 
 SIZES = (12, 30, 5)
