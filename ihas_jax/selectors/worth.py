@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ihas_jax.models.base import EMBEDDING
+from ihas_jax.models.base import EMBEDDING, Model, Variables
 from ihas_jax.nn.axes import (
-    Axes,
     flat_importance,
     single_precision,
     turn_table,
@@ -47,7 +47,6 @@ def best_expert(
     by: Measure = "loss",
     rows: np.ndarray | None = None,
     opened: np.ndarray | None = None,
-    usage: Usage | None = None,
 ) -> Best:
     """The model of some rows that keeps what is worth most within `found.budget`.
 
@@ -60,37 +59,38 @@ def best_expert(
       rows: training rows that the model is for; None for all.
       opened: `[N, D]`, the share of the rows whose gates open a coordinate of the search, which
         counts where the table is not turned; None for gates that are all open.
-      usage: how the rows use the table, if that is known already.
     """
     assert found.budget is not None
     model, variables = found.model, found.variables
     turned, curved = own and freedom_of(model).any, by == "loss"
-    if usage is None:
-        usage = find_usage(model, variables, found.train.ids, rows, turned=turned, curved=curved)
-    axes = axes_by(model, variables, usage, by=by, turned=turned)
-    opened = None if turned else opened
-    selection, share, worth = _select(found, axes, found.budget, cut, usage.counts, opened)
-    axes_of = single_precision(axes) if turned else None
-    return Best(Expert(selection, rows=rows, axes=axes_of), share, worth)
+    usage = find_usage(model, variables, found.train.ids, rows, turned=turned, curved=curved)
+    best = best_by(model, variables, usage, found.budget, cut, own=own, by=by, opened=opened)
+    return best._replace(expert=replace(best.expert, rows=rows))
 
 
-def _select(
-    found: SearchResult,
-    axes: Axes,
+def best_by(
+    model: Model,
+    variables: Variables,
+    usage: Usage,
     numbers: int,
     cut: Cut,
-    counts: np.ndarray,
-    opened: np.ndarray | None,
-) -> tuple[Selection, float, float]:
-    """The numbers of a turned table, or its axes, that are worth most, their share, and all worth.
+    *,
+    own: bool,
+    by: Measure = "loss",
+    opened: np.ndarray | None = None,
+) -> Best:
+    """What is worth most by how some rows use the table; see `best_expert`.
 
     The worth of an axis is multiplied by the share of the rows that open it.
     """
-    spec = found.model.embedding
-    table = turn_table(spec, found.variables.params["tables"][EMBEDDING], axes)
+    spec, turned = model.embedding, own and freedom_of(model).any
+    axes = axes_by(model, variables, usage, by=by, turned=turned)
+    axes_of = single_precision(axes) if turned else None
+    table = turn_table(spec, variables.params["tables"][EMBEDDING], axes)
+    opened = None if turned else opened
     if opened is not None:
         axes = axes._replace(importance=axes.importance * opened.reshape(axes.importance.shape))
-    worth = worth_of_numbers(spec, table, counts, axes)
+    worth = worth_of_numbers(spec, table, usage.counts, axes)
     if cut == "numbers":
         selection = select_numbers(mark_largest(worth, numbers), spec)
     else:
@@ -100,7 +100,7 @@ def _select(
     parts = zip(by_field(left, spec), selection.kept, strict=True)
     total = float(worth.sum())
     share = sum(part[:, list(kept)].sum() for part, kept in parts) / (total or 1.0)
-    return selection, float(share), total
+    return Best(Expert(selection, axes=axes_of), float(share), total)
 
 
 def axis_gains(importance: np.ndarray, sizes: tuple[int, ...], numbers: int) -> np.ndarray:

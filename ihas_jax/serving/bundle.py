@@ -16,6 +16,7 @@ from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform
 from ihas_jax.nn.embedding import Kept
 from ihas_jax.selectors.routing import AnyRouter, Router
+from ihas_jax.selectors.usage import Usage
 from ihas_jax.training.predict import Prediction, predictor
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Bundle:
       models: the models that serve.
       routes: for each cluster, the index of the model that serves it.
       router: routes a row to its cluster; None for one model without clusters.
+      usage: how the training rows use the table of the one model, by which it can be cut; None
+        where that was not counted.
     """
 
     config: Config
@@ -64,6 +67,7 @@ class Bundle:
     models: tuple[Served, ...]
     routes: tuple[int, ...] = (0,)
     router: AnyRouter | None = None
+    usage: Usage | None = None
 
     @property
     def kept(self) -> tuple[Kept | None, ...]:

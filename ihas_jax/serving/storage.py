@@ -26,6 +26,7 @@ from ihas_jax.selectors.base import Selecting, Selector
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.selectors.routing import AnyRouter, Router, ValueRouter, router_variables
 from ihas_jax.selectors.search import init_search
+from ihas_jax.selectors.usage import Usage
 from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.steps import TABLES
@@ -48,6 +49,8 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     elif bundle.router is not None:
         centroids = {"centroids": bundle.router.centroids}
         arrays["router"] = _filled(bundle.router.variables) | centroids
+    if bundle.usage is not None:
+        arrays["usage"] = bundle.usage._asdict()
     facts = {
         "version": VERSION,
         "config": config_to_json(bundle.config),
@@ -66,6 +69,7 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
         "routes": bundle.routes,
         "routed": isinstance(bundle.router, Router),
         "grouped_by": _group_field(bundle),
+        "usage": bundle.usage is not None,
     }
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -121,6 +125,8 @@ def load_bundle(path: str | Path) -> Bundle:
             like["models"][str(i)].pop("constants", None)
     if field is not None:
         like["router"] = {"of_value": jax.ShapeDtypeStruct((schema.sizes[field],), jnp.uint8)}
+    if facts.get("usage"):
+        like["usage"] = _usage_shapes(source)
     with Checkpoints(path / "arrays", read_only=True) as checkpoints:
         found = checkpoints.restore(like)
     if found is None:
@@ -146,7 +152,8 @@ def load_bundle(path: str | Path) -> Bundle:
         kept = arrays["router"]
         variables = Variables(kept["params"], kept.get("stats", {}))
         router = Router(source, selector, variables, kept["centroids"])
-    return Bundle(config, searched, schema, served, routes, router)
+    usage = Usage(**jax.tree.map(np.asarray, arrays["usage"])) if "usage" in arrays else None
+    return Bundle(config, searched, schema, served, routes, router, usage)
 
 
 def require_version(path: Path, about: dict[str, Any]) -> None:
@@ -158,6 +165,17 @@ def require_version(path: Path, about: dict[str, Any]) -> None:
             f"{VERSION}. Run the same command with a new --output, or use the version that wrote "
             "the folder."
         )
+
+
+def _usage_shapes(model: Model) -> dict[str, Any]:
+    """Arrays that have the shapes of those of a usage."""
+    spec = model.embedding
+    vectors, dim = spec.vectors_per_field, spec.dim // spec.vectors_per_field
+    curvature = (len(spec.sizes), vectors, dim, dim)
+    return {
+        "counts": np.zeros(sum(spec.sizes), np.int64),
+        "curvature": np.zeros(curvature, np.float64),
+    }
 
 
 def _group_field(bundle: Bundle) -> int | None:

@@ -8,17 +8,16 @@ import jax
 import numpy as np
 
 from ihas_jax.config.shares import SpectralConfig
-from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
 from ihas_jax.models.base import Variables, count_parameters, fold_factors
 from ihas_jax.models.cut import cut_variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.selectors.budget import numbers_of, require_room
-from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.selection import all_coordinates
-from ihas_jax.selectors.turning import turn
-from ihas_jax.selectors.worth import best_expert
+from ihas_jax.selectors.turning import freedom_of, turn
+from ihas_jax.selectors.usage import find_usage
+from ihas_jax.selectors.worth import best_by
 from ihas_jax.serving.bundle import Bundle, Served
 
 
@@ -37,7 +36,7 @@ class Cut:
     rise: float
 
 
-def cut(bundle: Bundle, budget: float, ids: np.ndarray) -> Bundle:
+def cut(bundle: Bundle, budget: float, ids: np.ndarray | None = None) -> Bundle:
     """A full-size model, cut to a share of its embedding table without training.
 
     The table is turned to the principal axes by which the network reads it, where the click model
@@ -46,29 +45,33 @@ def cut(bundle: Bundle, budget: float, ids: np.ndarray) -> Bundle:
     Args:
       bundle: a bundle of one model with all coordinates, such as that of a run without a method.
       budget: the share of the table's numbers to keep.
-      ids: `[n, N]`, rows like those that the model is to serve, such as the training rows: how
-        often a value occurs says what its numbers are worth.
+      ids: `[n, N]`, rows like those that the model is to serve: how often a value occurs says what
+        its numbers are worth. None for the training rows, which the bundle of a run knows.
 
     Raises:
-      InputError: the bundle has another model, the budget has no room for a coordinate, or the ids
-        do not fit the bundle.
+      InputError: the bundle has another model, or knows of no rows; the budget has no room for a
+        coordinate; or the ids do not fit the bundle.
     """
     return measure_cut(bundle, budget, ids).bundle
 
 
-def measure_cut(bundle: Bundle, budget: float, ids: np.ndarray) -> Cut:
+def measure_cut(bundle: Bundle, budget: float, ids: np.ndarray | None = None) -> Cut:
     """A cut, and what is known of it beforehand; see `cut`."""
     served = _whole(bundle)
     full, spec = served.model, served.model.embedding
     if not 0 < budget <= 1:
         raise InputError(f"A budget must be a share above 0 and at most 1, not {budget}.")
     require_room("budget", budget, spec)
-    ids = bundle.check(ids)
-    rows = Split(ids, np.zeros(len(ids), np.float32))
-    found = SearchResult(
-        full, served.variables, rows, rows, jax.random.key(0), 0, numbers_of(budget, spec)
-    )
-    expert, share, worth = best_expert(found, "numbers", own=True)
+    usage = bundle.usage
+    if ids is not None:
+        turned = freedom_of(full).any
+        usage = find_usage(full, served.variables, bundle.check(ids), turned=turned)
+    if usage is None:
+        raise InputError(
+            "The bundle does not know how often values occur. Give ids, such as the training rows."
+        )
+    numbers = numbers_of(budget, spec)
+    expert, share, worth = best_by(full, served.variables, usage, numbers, "numbers", own=True)
     selection = expert.selection
     kept = None if selection.kept == all_coordinates(spec) else selection.kept
     model = build_model(bundle.config.model, bundle.schema.sizes, kept=kept)
@@ -81,7 +84,7 @@ def measure_cut(bundle: Bundle, budget: float, ids: np.ndarray) -> Cut:
     rest = count_parameters(own.params) - model.embedding.parameters
     size = rest + selection.parameters(spec), 4 * rest + selection.bytes(spec)
     config = replace(bundle.config, method="spectral", budget=budget).having(SpectralConfig())
-    made = replace(bundle, config=config, models=(Served(model, own, *size),))
+    made = replace(bundle, config=config, models=(Served(model, own, *size),), usage=None)
     return Cut(made, share, worth * (1 - share) / 2)
 
 

@@ -21,6 +21,8 @@ from ihas_jax.selectors.base import Selecting
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.routing import AnyRouter, ValueRouter, make_router
 from ihas_jax.selectors.selection import Selection
+from ihas_jax.selectors.turning import freedom_of
+from ihas_jax.selectors.usage import find_usage
 from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.stages.base import require_selector
 from ihas_jax.stages.lessons import Taught
@@ -51,15 +53,15 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_base(run: Run, base: Trained) -> Evaluation:
-    """Scores the base model of a run without a method."""
-    bundle = base_bundle(run, base)
-    return Evaluation({"base": _score(run, "base", bundle).facts}, bundle, {})
+    """Scores the base model of a run without a method, and counts how its table is used."""
+    return Evaluation(_score_base(run, base), _with_usage(run, base_bundle(run, base)), {})
 
 
 def evaluate_student(run: Run, base: Trained, student: Trained) -> Evaluation:
     """Scores the base model of a run without a method, and the model that teachers taught."""
-    metrics, bundle = evaluate_base(run, base).metrics, base_bundle(run, student)
-    return Evaluation(metrics | {"student": _score(run, "student", bundle).facts}, bundle, {})
+    metrics, bundle = _score_base(run, base), base_bundle(run, student)
+    metrics |= {"student": _score(run, "student", bundle).facts}
+    return Evaluation(metrics, _with_usage(run, bundle), {})
 
 
 def score_teachers(run: Run, taught: Taught) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def evaluate(
     the numbers that all compact models keep of the full-size embedding table, divided by the
     numbers of that table.
     """
-    method, metrics = run.config.method, evaluate_base(run, base).metrics
+    method, metrics = run.config.method, _score_base(run, base)
     if not plan.experts:
         searched = search_bundle(run, search)
         scores = _score(run, "search", searched).facts
@@ -101,6 +103,18 @@ def evaluate(
     ]
     shown = _show(run, search)
     return Evaluation(metrics | {"gates": bool(shown)}, bundle, shown)
+
+
+def _score_base(run: Run, base: Trained) -> dict[str, Any]:
+    return {"base": _score(run, "base", base_bundle(run, base)).facts}
+
+
+def _with_usage(run: Run, bundle: Bundle) -> Bundle:
+    """A bundle of one full-size model that can be cut without rows."""
+    (served,) = bundle.models
+    turned = freedom_of(served.model).any
+    usage = find_usage(served.model, served.variables, run.data.train.ids, turned=turned)
+    return replace(bundle, usage=usage)
 
 
 def _was_trained(search: SearchRuns) -> bool:

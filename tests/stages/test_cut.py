@@ -50,6 +50,32 @@ def test_a_cut_to_everything_predicts_as_before(whole, log):
     assert made.parameters == whole.parameters
 
 
+@pytest.mark.parametrize("model", ["dnn", "deepfm", "fm", "autoint", "lr"])
+def test_the_bundle_of_a_run_is_cut_as_by_its_training_rows(log, tmp_path, model):
+    """Models whose axes are shifted, turned, or their own; and one that is read back."""
+    config = dataclasses.replace(PLAIN, model=dataclasses.replace(PLAIN.model, name=model))
+    bundle = load_bundle(fit(config, log, tmp_path / "run").workdir)
+    own, given = cut(bundle, 0.4), cut(bundle, 0.4, log.train.ids)
+    assert own.models[0].model == given.models[0].model
+    jax.tree.map(
+        np.testing.assert_array_equal, own.models[0].variables, given.models[0].variables
+    )
+    assert own.usage is None
+
+
+def test_a_bundle_that_knows_of_no_rows_needs_some(whole):
+    with pytest.raises(InputError, match=r"how often values occur\. Give ids"):
+        cut(dataclasses.replace(whole, usage=None), 0.5)
+
+
+def test_the_usage_is_that_of_the_training_rows(whole, log):
+    counts = [
+        np.bincount(log.train.ids[:, f], minlength=size) for f, size in enumerate(log.schema.sizes)
+    ]
+    np.testing.assert_array_equal(whole.usage.counts, np.concatenate(counts))
+    assert whole.usage.counts.dtype == np.int64 and whole.usage.curvature.dtype == np.float64
+
+
 @pytest.mark.parametrize("budget", [0.5, 0.25, 0.1])
 def test_a_cut_keeps_to_its_budget(whole, log, budget):
     made = cut(whole, budget, log.train.ids)
