@@ -167,6 +167,8 @@ def _histories(found: SearchRuns, plan: Plan, retrained: Sequence[Trained]) -> d
     histories["search"] = found.searched.history
     for share, _, trained in found.steps:
         histories[f"search, cut to {100 * share:g} %"] = trained.history
+    if plan.groups is not None:
+        return histories | {"retrain groups": retrained[0].history}
     for expert, trained in zip(plan.experts, retrained, strict=True):
         histories[f"retrain {expert.name}".strip()] = trained.history
     return histories

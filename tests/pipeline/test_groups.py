@@ -22,10 +22,13 @@ from ihas_jax.config import (
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.errors import InputError
+from ihas_jax.models.forward import init_model
+from ihas_jax.models.grouped import stack_networks
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.selectors.plan import Groups
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages import groups as module
+from ihas_jax.stages import together
 from ihas_jax.stages.run import Run
 from ihas_jax.training.metrics import score
 
@@ -41,29 +44,29 @@ CONFIG = Config(
 )
 
 
-def planted(opposite):
-    """Users of two kinds, to whom items mean the opposite, or the same."""
-    rng = np.random.default_rng(0)
-    effects = np.where(np.arange(ITEMS) % 2, 2.0, -2.0)
-    ids = np.stack([rng.integers(size, size=6000) for size in (ITEMS, USERS)], axis=1)
-    kind = np.where(ids[:, 1] % 2 if opposite else True, 1, -1)
-    logits = effects[ids[:, 0]] * kind
-    labels = (rng.random(6000) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
-    ids = (ids + 1).astype(np.int32)  # id 0 is a value that was never seen
-    parts = [Split(ids[a:b], labels[a:b]) for a, b in ((0, 4000), (4000, 5000), (5000, 6000))]
-    names = [tuple(f"v{i}" for i in range(size)) for size in (ITEMS, USERS)]
-    fields = [Field(name, values) for name, values in zip(("item", "user"), names, strict=True)]
-    return Dataset(Schema("label", tuple(fields)), *parts)
+@pytest.fixture(scope="module")
+def planted(planted_log):
+    """`planted(opposite)`: users of two kinds, to whom items mean the opposite, or the same."""
+
+    def plant(opposite):
+        def logit_of(values):
+            item, user = values.T
+            kind = np.where(user % 2 if opposite else True, 1, -1)
+            return np.where(item % 2, 2.0, -2.0) * kind
+
+        return planted_log({"item": ITEMS, "user": USERS}, logit_of)
+
+    return plant
 
 
 @pytest.fixture(scope="module")
-def opposite(tmp_path_factory):
+def opposite(planted, tmp_path_factory):
     log = planted(opposite=True)
     return log, fit(CONFIG, log, tmp_path_factory.mktemp("opposite") / "run")
 
 
 @pytest.fixture(scope="module")
-def alike(tmp_path_factory):
+def alike(planted, tmp_path_factory):
     log = planted(opposite=False)
     return log, fit(CONFIG, log, tmp_path_factory.mktemp("alike") / "run")
 
@@ -105,11 +108,62 @@ def test_a_group_shares_beside_one_that_does_not(opposite, monkeypatch):
     everyone = SimpleNamespace(loss=(0.5, 0.5))
     groups = Groups(1, (np.arange(USERS + 1) % 2).astype(np.uint8))
     member = log.valid.ids[:, 1] % 2
-    monkeypatch.setattr(module, "_losses", lambda run, model, one: np.array(one.loss)[member])
-    run = Run(CONFIG, log, None)
-    retrained, losses = module._verdicts(run, run.model, groups, everyone, own)
+    monkeypatch.setattr(module, "_losses", lambda model, one, valid: np.array(one.loss)[member])
+    model = Run(CONFIG, log, None).model
+    retrained, losses = module._verdicts(model, log.valid, groups, everyone, own)
     assert retrained == [everyone, own[0], everyone]
     np.testing.assert_array_equal(losses, np.where(member == 0, 0.1, 0.5))
+
+
+def test_one_training_of_the_groups_counts_once(opposite):
+    """The report has one curve for it, and the seconds are those of all trainings."""
+    _, result = opposite
+    curves = json.loads((result.workdir / "curves.json").read_text())["histories"]
+    assert set(curves) == {"base", "search", "retrain groups"}
+    stages = {event["stage"] for event in _events(result, "epoch")}
+    assert {"retrain/groups", "retrain/alone", "retrain/all"} <= stages
+
+
+def grouped_by(log, labels, taught, of_value, tmp_path):
+    """How values are grouped by two networks, the first of which is surer of clicks."""
+    log = Dataset(log.schema, Split(log.train.ids, labels), log.valid, log.test)
+    run = Run(CONFIG, log, tmp_path, taught=taught)
+    (tmp_path / "part").mkdir(parents=True)
+    variables = stack_networks(init_model(jax.random.key(0), run.model), 2, 0.0, jax.random.key(1))
+    network = jax.tree.map(
+        lambda leaf: 0 * leaf + np.array([1.0, -1.0]).reshape(2, *[1] * (leaf.ndim - 1)),
+        variables.params["network"],
+    )
+    tables = jax.tree.map(lambda leaf: 0 * leaf, variables.params["tables"])
+    variables = variables._replace(params={"tables": tables, "network": network})
+    found = together.regrouped(run, run.model, "part", variables, Groups(1, of_value))
+    return found.of_value
+
+
+def test_values_go_to_the_network_with_the_least_loss_on_what_is_learnt(opposite, tmp_path):
+    """Networks that say yes and no; odd users click by their labels, even ones by the teachers."""
+    log, _ = opposite
+    odd = log.train.ids[:, 1] % 2 == 1
+    start = np.zeros(USERS + 1, np.uint8)
+    own = grouped_by(log, odd.astype(np.uint8), None, start, tmp_path / "clicks")
+    assert own[1:].tolist() == [0 if user % 2 else 1 for user in range(1, USERS + 1)]
+    taught = np.where(odd, 0.1, 0.9).astype(np.float32)
+    other = grouped_by(log, odd.astype(np.uint8), taught, start, tmp_path / "taught")
+    assert other[1:].tolist() == [1 if user % 2 else 0 for user in range(1, USERS + 1)]
+
+
+@pytest.mark.parametrize(("clicks", "group"), [(0.8, 0), (0.2, 1)])
+def test_values_without_rows_go_to_the_network_that_is_best_for_all(
+    opposite, tmp_path, clicks, group
+):
+    log, _ = opposite
+    odd = log.train.ids[:, 1] % 2 == 1
+    share = np.where(odd, 0.9, 0.1) + (clicks - 0.5)  # most rows click, or most do not
+    taught = np.clip(share, 0.05, 0.95).astype(np.float32)
+    found = grouped_by(
+        log, log.train.labels, taught, np.full(USERS + 1, 1 - group, np.uint8), tmp_path / "run"
+    )
+    assert {*found[1:]} == {0, 1} and found[0] == group
 
 
 def test_users_alike_keep_what_is_no_worse_on_validation(alike):
@@ -126,26 +180,11 @@ def test_users_alike_keep_what_is_no_worse_on_validation(alike):
         assert len(bundle.models) == 1 and bundle.router is None
 
 
-def test_killed_groups_end_with_the_same_numbers(opposite, tmp_path, monkeypatch):
+def test_killed_groups_end_with_the_same_numbers(opposite, tmp_path, stopped_often):
     """Stopped after every epoch of the networks."""
     log, result = opposite
-    seen, event = set(), Run.event
-
-    def kill(run, kind, facts):
-        event(run, kind, facts)
-        place = facts.get("stage", ""), facts.get("epoch")
-        if place[0].startswith("retrain/") and place not in seen:
-            seen.add(place)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Run, "event", kill)
-    for _ in range(100):
-        try:
-            again = fit(CONFIG, log, tmp_path / "run")
-            break
-        except KeyboardInterrupt:
-            continue
-    assert len(seen) > 12
+    again, stops = stopped_often(lambda: fit(CONFIG, log, tmp_path / "run"), "retrain/")
+    assert stops > 12
     for entry in ("base", "spectral", "clusters"):
         assert again.metrics[entry] == result.metrics[entry]
     bundles = [load_bundle(folder) for folder in (result.workdir, again.workdir)]
@@ -160,7 +199,7 @@ def _events(result, kind):
 
 
 @pytest.mark.parametrize("method", ["uniform", "pep", "optfs", "ihas"])
-def test_any_method_with_one_model_has_groups(method, tmp_path):
+def test_any_method_with_one_model_has_groups(method, planted, tmp_path):
     """Of masks, of removed values, of gates, and of whole coordinates."""
     options = (ClusterConfig(clusters=1, batch_rows=2048),) if method == "ihas" else ()
     search = SearchConfig(stopping_share=0.5, gate_every=2, pretrain_epochs=1)
@@ -174,7 +213,7 @@ def test_any_method_with_one_model_has_groups(method, tmp_path):
     assert found.auc == pytest.approx(result.metrics[method]["auc"], abs=1e-6)
 
 
-def test_a_field_of_one_value_has_no_groups(tmp_path):
+def test_a_field_of_one_value_has_no_groups(planted, tmp_path):
     """More epochs alone would make two networks of one group look better."""
     log = planted(opposite=True)
     field = Field("one", ("v",))
@@ -191,7 +230,7 @@ def test_a_field_of_one_value_has_no_groups(tmp_path):
     assert len(bundle.models) == 1 and bundle.router is None and result.missing == ()
 
 
-def test_without_room_one_model_serves_all(tmp_path, caplog):
+def test_without_room_one_model_serves_all(planted, tmp_path, caplog):
     """A network of the small table's size is more than a quarter more memory."""
     retrain = dataclasses.replace(CONFIG.retrain, groups=None)
     config = dataclasses.replace(CONFIG, retrain=retrain, model=ModelConfig(dim=4, hidden=(64, 32)))
@@ -210,7 +249,7 @@ def test_without_room_one_model_serves_all(tmp_path, caplog):
         ({"group_by": None, "groups": None}, "Name a field whose values are clustered"),
     ],
 )
-def test_wrong_choices_name_their_flag(retrain, words, tmp_path):
+def test_wrong_choices_name_their_flag(planted, retrain, words, tmp_path):
     config = dataclasses.replace(CONFIG, retrain=dataclasses.replace(CONFIG.retrain, **retrain))
     with pytest.raises(InputError, match=words):
         fit(config, planted(opposite=True), tmp_path / "run")

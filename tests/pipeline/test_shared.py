@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -18,15 +19,18 @@ from ihas_jax.config import (
     TrainConfig,
 )
 from ihas_jax.config.shares import SpectralConfig
-from ihas_jax.data.dataset import Dataset, Split
-from ihas_jax.data.schema import Field, Schema
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.fit import fit
+from ihas_jax.selectors.plan import Expert
+from ihas_jax.selectors.selection import Selection, all_coordinates
 from ihas_jax.serving.storage import load_bundle
+from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import split_validation
-from ihas_jax.stages.shared import deciding_rows
+from ihas_jax.stages.shared import deciding_rows, train_network
+from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import score
+from ihas_jax.training.predict import predictor
 
 VALUES = 12
 CONFIG = Config(
@@ -41,29 +45,28 @@ CONFIG = Config(
 SHARED = dataclasses.replace(CONFIG, retrain=dataclasses.replace(CONFIG.retrain, start="shared"))
 
 
-def planted(opposite):
-    """Two groups of rows in which the values of a field have opposite effects, or the same ones."""
-    rng = np.random.default_rng(0)
-    effects = np.where(np.arange(VALUES) % 2, 2.0, -2.0)
-    ids = np.stack([rng.integers(size, size=6000) for size in (2, VALUES)], axis=1)
-    group = 2 * ids[:, 0] - 1
-    logits = 1.5 * group + effects[ids[:, 1]] * (group if opposite else 1)
-    labels = (rng.random(6000) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
-    ids = (ids + 1).astype(np.int32)  # id 0 is a value that was never seen
-    parts = [Split(ids[a:b], labels[a:b]) for a, b in ((0, 4000), (4000, 5000), (5000, 6000))]
-    names = [tuple(f"v{i}" for i in range(size)) for size in (2, VALUES)]
-    fields = tuple(Field(name, values) for name, values in zip("gx", names, strict=True))
-    return Dataset(Schema("label", fields), *parts)
+@pytest.fixture(scope="module")
+def planted(planted_log):
+    """`planted(opposite)`: groups of rows in which values have opposite effects, or the same."""
+
+    def plant(opposite):
+        def logit_of(values):
+            group, effect = 2 * values[:, 0] - 1, np.where(values[:, 1] % 2, 2.0, -2.0)
+            return 1.5 * group + effect * (group if opposite else 1)
+
+        return planted_log({"g": 2, "x": VALUES}, logit_of)
+
+    return plant
 
 
 @pytest.fixture(scope="module")
-def opposite(tmp_path_factory):
+def opposite(planted, tmp_path_factory):
     log = planted(opposite=True)
     return log, fit(SHARED, log, tmp_path_factory.mktemp("opposite") / "run")
 
 
 @pytest.fixture(scope="module")
-def alike(tmp_path_factory):
+def alike(planted, tmp_path_factory):
     log = planted(opposite=False)
     return log, fit(SHARED, log, tmp_path_factory.mktemp("alike") / "run")
 
@@ -127,6 +130,33 @@ def test_rows_that_moved_gates_decide_nothing(log, tmp_path):
     np.testing.assert_array_equal(deciding_rows(plain, some), some)
 
 
+def test_a_cluster_has_its_own_running_means(opposite, tmp_path):
+    """Batch norm's statistics belong to the network, and the table to all."""
+    log, _ = opposite
+    model = ModelConfig(dim=4, hidden=(4,), batch_norm=True)
+    run = Run(dataclasses.replace(SHARED, model=model), log, tmp_path)
+    run.workdir.mkdir(exist_ok=True)
+    whole = Expert(Selection(all_coordinates(run.model.embedding)))
+    start = fresh_state(run, "start", run.expert_model(whole))
+    first = Trained(start.variables, start, [], 0.0)
+    rows, valid_rows = (
+        np.flatnonzero(split.ids[:, 0] == 1).astype(np.int32) for split in (log.train, log.valid)
+    )
+    own = train_network(run, Expert(whole.selection, "cluster_0", rows, valid_rows), whole, first)
+    assert own is not first
+    for part, same in (("tables", True), ("network", False)):
+        pairs = zip(
+            *(jax.tree.leaves(one.variables.params[part]) for one in (own, first)), strict=True
+        )
+        assert all((a is b) is same for a, b in pairs)
+    (event,) = _events(SimpleNamespace(workdir=tmp_path), "shared")
+    ids, labels = (part[valid_rows] for part in log.valid)
+    probs = predictor(run.expert_model(whole))(own.variables, ids, title="test").probs
+    assert score(labels, probs).logloss == pytest.approx(event["own"], abs=1e-6)
+    means = [jax.tree.leaves(one.variables.stats) for one in (own, first)]
+    assert all((a != b).any() for a, b in zip(*means, strict=True))
+
+
 def _events(result, kind):
     lines = (result.workdir / "log.jsonl").read_text().splitlines()
     return [line for line in map(json.loads, lines) if line["event"] == kind]
@@ -140,32 +170,17 @@ def _events(result, kind):
         ({"method": "ihas", "options": ()}, "Choose --search.stopping-share 0.5"),
     ],
 )
-def test_what_can_not_be_shared_is_refused(changes, words, tmp_path):
+def test_what_can_not_be_shared_is_refused(planted, changes, words, tmp_path):
     with pytest.raises(InputError, match=words):
         fit(dataclasses.replace(SHARED, **changes), planted(opposite=True), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_killed_specialisation_ends_with_the_same_numbers(opposite, tmp_path, monkeypatch):
+def test_a_killed_specialisation_ends_with_the_same_numbers(opposite, tmp_path, stopped_often):
     """Stopped after every epoch of a cluster's network, and at every verdict."""
     log, result = opposite
-    seen, event = set(), Run.event
-
-    def kill(run, kind, facts):
-        event(run, kind, facts)
-        place = facts.get("stage", facts.get("expert", "")), facts.get("epoch")
-        if "cluster" in place[0] and place not in seen:
-            seen.add(place)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Run, "event", kill)
-    for _ in range(100):
-        try:
-            again = fit(SHARED, log, tmp_path / "run")
-            break
-        except KeyboardInterrupt:
-            continue
-    assert len(seen) > 8
+    again, stops = stopped_often(lambda: fit(SHARED, log, tmp_path / "run"), "cluster")
+    assert stops > 8
     for entry in ("base", "spectral", "clusters"):
         assert again.metrics[entry] == result.metrics[entry]
     bundles = [load_bundle(folder) for folder in (result.workdir, again.workdir)]

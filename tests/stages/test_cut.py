@@ -57,9 +57,7 @@ def test_the_bundle_of_a_run_is_cut_as_by_its_training_rows(log, tmp_path, model
     bundle = load_bundle(fit(config, log, tmp_path / "run").workdir)
     own, given = cut(bundle, 0.4), cut(bundle, 0.4, log.train.ids)
     assert own.models[0].model == given.models[0].model
-    jax.tree.map(
-        np.testing.assert_array_equal, own.models[0].variables, given.models[0].variables
-    )
+    jax.tree.map(np.testing.assert_array_equal, own.models[0].variables, given.models[0].variables)
     assert own.usage is None
 
 
