@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -53,8 +53,8 @@ def parse(
       hidden: values of the config, and options of methods, that are no flags in this script.
 
     Raises:
-      InputError: a plugin is not a file, a method or click model is unknown, or a value is out of
-        range.
+      InputError: a plugin is not a file, a method or click model is unknown, a flag is one of those
+        that are hidden, or a value is out of range.
     """
     start = _early_preset(kind.preset)
     for flag, value in (defaults or {}).items():
@@ -64,6 +64,7 @@ def parse(
     extended = make_dataclass(
         kind.__name__, [("config", shown, config)], bases=(kind,), frozen=True, kw_only=True
     )
+    _refuse_hidden(kind, hidden)
     text = inspect.cleandoc(about or str(kind.__doc__))
     parsed: Any = tyro.cli(extended, description=text)
     values = {f.name: getattr(parsed, f.name) for f in fields(kind)}
@@ -73,6 +74,23 @@ def parse(
 def parse_config(flags: Sequence[str], default: Config) -> Config:
     """The config that `default` becomes by flags as they stand on a command line."""
     return _config_of(tyro.cli(type(shown := _flags_of(default)), args=flags, default=shown))
+
+
+def _refuse_hidden(kind: type[TrainingFlags], hidden: tuple[str, ...]) -> None:
+    """Raises: InputError: the command line has a flag that other scripts have."""
+    own = {f.name for f in fields(kind)}
+    for f in fields(kind):
+        if is_dataclass(nested := f.default_factory):
+            own |= {inner.name for inner in fields(nested)}
+    for word in sys.argv[1:]:
+        flag = word.split("=")[0].replace("_", "-")
+        group, dot, _ = flag.removeprefix("--").partition(".")
+        name = group.replace("-", "_")
+        if flag.startswith("--") and name in hidden and (dot or name not in own):
+            raise InputError(
+                f"{Path(sys.argv[0]).name} has no {flag}: it chooses methods and their options by "
+                "itself. Leave the flag out, or run experiments/run.py for one method."
+            )
 
 
 def _early_preset(usual: PresetName | None) -> Config:

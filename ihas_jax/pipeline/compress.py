@@ -94,9 +94,11 @@ def compress(
         nothing of click models and methods that a program has registered.
 
     Raises:
-      InputError: the folder holds something else, a click model can't be built for the log, or a
-        budget has no room for a coordinate.
+      InputError: the folder holds something else, a click model can't be built for the log, a
+        budget has no room for a coordinate, or there are no workers.
     """
+    if workers < 1:
+        raise InputError(f"--workers must be positive, not {workers}.")
     plain = replace(config.retrain, teachers=(), start=None, group_by=None, groups=None)
     config = replace(config, method="none", budget=None, retrain=plain)
     check_rows(config, data)

@@ -179,6 +179,16 @@ def test_what_can_not_be_cut_is_refused(compression, finished, base_run, tmp_pat
     assert done.returncode and "holds no complete bundle" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "flags", [("--method", "pep"), ("--search.rotate",), ("--spectral.steps=0.5",)]
+)
+def test_flags_of_methods_are_refused_with_the_script_that_has_them(compression, flags):
+    done = compression.inside(*flags)
+    name = flags[0].split("=")[0]
+    assert done.returncode and f"compress.py has no {name}: it chooses" in done.stderr
+    assert "experiments/run.py" in done.stderr
+
+
 def test_help_has_what_compression_reads_alone(compression):
     done = compression.inside("--help")
     assert "--tolerance" in done.stdout and "--model.dim" in done.stdout

@@ -178,6 +178,11 @@ def test_what_students_have_learnt_from_can_not_change(done, log, changes, words
         compress(PLAIN, dataclasses.replace(CHOICES, **changes), log, done.workdir)
 
 
+def test_without_workers_there_is_no_work(log, tmp_path):
+    with pytest.raises(InputError, match="--workers must be positive, not 0"):
+        compress(PLAIN, CHOICES, log, tmp_path / "run", workers=0)
+
+
 def test_a_run_of_another_kind_is_refused(log, tmp_path):
     plain = dataclasses.replace(PLAIN, method="none")
     fit(plain, log, tmp_path / "run")
