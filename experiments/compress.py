@@ -24,7 +24,6 @@ from ihas_jax.names import printable
 from ihas_jax.pipeline.compress import compress
 from ihas_jax.pipeline.cuts import cut_run
 from ihas_jax.pipeline.parts import require_parts
-from ihas_jax.pipeline.workers import usual_workers
 from ihas_jax.presets import PresetName
 
 HIDDEN = ("method", "budget", "search", "retrain")
@@ -55,7 +54,7 @@ class Arguments(TrainingFlags):
     """Whether each size of --run is trained on from there, in --output."""
     workers: Positive[int] | None = None
     """The number of processes that train beside each other, each on a core of its own; by default
-    one per core up to four, and one where JAX sees an accelerator."""
+    as many as there are cores and memory for, up to four, and one where JAX sees an accelerator."""
     choices: Annotated[CompressConfig, tyro.conf.arg(name="")] = field(
         default_factory=CompressConfig
     )
@@ -73,8 +72,7 @@ def main() -> None:
         raise InputError("--retrain trains the sizes of a finished run. Name the run as --run.")
     name = "synthetic" if arguments.data is None else printable(arguments.data.resolve().name)
     output = arguments.output or Path("runs") / f"{name}_compressed"
-    workers = usual_workers() if arguments.workers is None else arguments.workers
-    result = compress(arguments.config, arguments.choices, data, output, workers=workers)
+    result = compress(arguments.config, arguments.choices, data, output, workers=arguments.workers)
     require_parts(result.missing, result.workdir / "metrics.json")
 
 

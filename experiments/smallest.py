@@ -30,7 +30,6 @@ from ihas_jax.errors import run_cli
 from ihas_jax.files import null_to_nan
 from ihas_jax.flags import option_kinds
 from ihas_jax.pipeline.compress import compress
-from ihas_jax.pipeline.workers import usual_workers
 from ihas_jax.presets import PresetName
 from ihas_jax.progress import say
 from ihas_jax.reporting.comparison import spread
@@ -61,7 +60,7 @@ class Arguments(common.LogComparison):
     output: Path = Path("runs/smallest")
     workers: Positive[int] | None = None
     """The number of processes that train beside each other, each on a core of its own; by default
-    one per core up to four, and one where JAX sees an accelerator."""
+    as many as there are cores and memory for, up to four, and one where JAX sees an accelerator."""
     choices: Annotated[CompressConfig, tyro.conf.arg(name="")] = field(
         default_factory=CompressConfig
     )
@@ -89,11 +88,12 @@ def main() -> None:
 def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str, dict[str, Any]]:
     """Facts of one compression, and of the chosen student without teachers."""
     config, choices = replace(arguments.config, seed=seed), arguments.choices
-    workers = usual_workers() if arguments.workers is None else arguments.workers
 
     def metrics_of(choices: CompressConfig, name: str) -> dict[str, Any]:
         folder = arguments.output / name
-        return null_to_nan(compress(config, choices, data, folder, workers=workers).metrics)
+        return null_to_nan(
+            compress(config, choices, data, folder, workers=arguments.workers).metrics
+        )
 
     metrics = metrics_of(choices, name)
     base, chosen = metrics["base"], metrics["chosen"]

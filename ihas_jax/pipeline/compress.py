@@ -25,7 +25,7 @@ from ihas_jax.pipeline.fit import check_rows
 from ihas_jax.pipeline.present_front import METRICS, present_front
 from ihas_jax.pipeline.walk import Walk
 from ihas_jax.pipeline.workdir import open_run
-from ihas_jax.pipeline.workers import Call
+from ihas_jax.pipeline.workers import Call, usual_workers
 from ihas_jax.progress import say
 from ihas_jax.selectors.budget import require_room
 from ihas_jax.serving.storage import save_bundle
@@ -52,6 +52,8 @@ from ihas_jax.stages.verdict import best_of, efficient, gain
 _CHOICES = "compress.json"
 _SLOWER, _DROPOUT = 0.3, 0.2
 """The learning rate as a multiple of the usual one, and the dropout, that the base model tries."""
+_PROGRAMS, _COPIES = 1.5e9, 8
+"""Bytes of a process with its compiled programs, and how often training holds a table at most."""
 _LABELS = ("teachers", "teacher_seeds", "l2")
 """Choices on which the labels of students depend, so that a folder can't change them."""
 
@@ -77,7 +79,7 @@ def compress(
     data: Dataset,
     workdir: str | Path,
     *,
-    workers: int = 1,
+    workers: int | None = 1,
 ) -> Compressed:
     """Makes the smallest click model that is about as good as the best one, in a folder.
 
@@ -90,19 +92,22 @@ def compress(
       choices: what is tried.
       data: an opened store or a synthetic log.
       workdir: the folder: a new one, or that of a compression with the same config and data.
-      workers: the processes that train beside each other, each on a core of its own. They know
-        nothing of click models and methods that a program has registered.
+      workers: the processes that train beside each other, each on a core of its own; None for as
+        many as there are cores and memory for, up to four. They know nothing of click models that
+        a program has registered.
 
     Raises:
       InputError: the folder holds something else, a click model can't be built for the log, a
         budget has no room for a coordinate, or there are no workers.
     """
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise InputError(f"--workers must be positive, not {workers}.")
     plain = replace(config.retrain, teachers=(), start=None, group_by=None, groups=None)
     config = replace(config, method="none", budget=None, retrain=plain)
     check_rows(config, data)
     _check(config, choices, data)
+    if workers is None:
+        workers = usual_workers(_memory(config, choices, data))
     with open_run(config, data, workdir, kind="compression") as run:
         _require_same(run, choices)
         metrics = _published(run, choices) or _Compression(run, choices, workers).metrics()
@@ -121,6 +126,18 @@ def _check(config: Config, choices: CompressConfig, data: Dataset) -> None:
         # of several budgets the largest must have room; the others are left out with a line
         share = share_of(run, model, max(choices.budget))
         require_room("budget", min(1.0, share), run.build(model).embedding)
+
+
+def _memory(config: Config, choices: CompressConfig, data: Dataset) -> float:
+    """About the bytes that a training needs: programs, rows, and the largest model with Adam's."""
+    run = Run(config, data, Path())
+    models = [
+        *(teacher_model(config, name) for name in choices.teachers),
+        *student_models(config, choices),
+    ]
+    table = max(run.build(model).embedding.parameters for model in models)
+    rows = sum(split.ids.nbytes + split.labels.nbytes for split in (data.train, data.valid))
+    return _PROGRAMS + rows + 4 * _COPIES * table
 
 
 def _require_same(run: Run, choices: CompressConfig) -> None:

@@ -38,9 +38,18 @@ _POLL = 0.2
 """Seconds within which a process notices that its parent is gone."""
 
 
-def usual_workers() -> int:
-    """One process for each core up to four; one alone where JAX sees an accelerator."""
-    return 1 if jax.default_backend() != "cpu" else min(_MOST, len(_cores()))
+def usual_workers(memory: float) -> int:
+    """How many processes a machine has room for: one per core, up to four.
+
+    Half of the machine's memory is left to other programs. With an accelerator there is one.
+
+    Args:
+      memory: the bytes that each process needs.
+    """
+    if jax.default_backend() != "cpu":
+        return 1
+    room = 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / memory
+    return max(1, min(_MOST, len(_cores()), int(room)))
 
 
 @contextmanager

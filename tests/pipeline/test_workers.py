@@ -17,8 +17,29 @@ import pytest
 from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.walk import Walk
-from ihas_jax.pipeline.workers import together
+from ihas_jax.pipeline.workers import together, usual_workers
 from ihas_jax.progress import say, warn
+
+
+@pytest.mark.parametrize(
+    ("cores", "gigabytes", "backend", "workers"),
+    [
+        (1, 1, "cpu", 1),
+        (3, 1, "cpu", 3),
+        (16, 1, "cpu", 4),
+        (16, 3, "cpu", 2),
+        (16, 100, "cpu", 1),
+        (16, 1, "gpu", 1),
+    ],
+)
+def test_the_usual_workers_have_a_core_and_memory_each(
+    monkeypatch, cores, gigabytes, backend, workers
+):
+    """A machine of 16 GB, half of which is left to others."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 16_000_000}.get)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert usual_workers(1e9 * gigabytes) == workers
 
 
 def results(calls, workers=2, kept=()):
@@ -115,7 +136,7 @@ def test_the_processes_end_with_the_block():
 def test_the_processes_end_with_a_parent_that_is_killed(tmp_path):
     code = """
 import os, time
-from ihas_jax.pipeline.workers import together
+from ihas_jax.pipeline.workers import together, usual_workers
 with together([("pid", os.getpid, ()), ("long", time.sleep, (60,))], 2) as finished:
     print(next(finished)[1], flush=True)
     time.sleep(60)
