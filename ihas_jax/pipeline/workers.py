@@ -124,6 +124,7 @@ def serve() -> None:
             if not isinstance(error, InputError):
                 error.add_note(f"In another process:\n{traceback.format_exc()}")
             _send(answers, ("error", error))
+        jax.clear_caches()  # another call seldom needs these programs, and they take memory
 
 
 class _Sender(logging.Handler):
