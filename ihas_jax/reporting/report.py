@@ -27,8 +27,8 @@ _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn"
 def titles() -> dict[str, str]:
     """The titles of the models of `metrics.json`: base, teachers, search, and the methods."""
     methods = {name: method.title for name, method in METHODS.items()}
-    shared = ("base", "teacher", "search", "student")
-    return {**{name: name for name in shared}, "none": "base", **methods}
+    shared = {name: name for name in ("base", "teacher", "search", "student")}
+    return {**shared, "none": "base", "one": "one model, trained as long", **methods}
 
 
 def closing_table(metrics: dict[str, Any]) -> Grid:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.shared import deciding_rows, settle, train_network
 from ihas_jax.stages.together import learn_together
 from ihas_jax.training.loop import Trained
-from ihas_jax.training.metrics import row_losses
+from ihas_jax.training.metrics import row_losses, score
 from ihas_jax.training.predict import predictor
 from ihas_jax.training.steps import TABLES
 
@@ -42,12 +43,13 @@ def train_groups(run: Run, plan: Plan, whole: Expert, first: Trained) -> tuple[P
 
     Returns:
       The plan of the groups and their models, or the plan of one model and the better training.
+      The plan's facts have the test scores of that one model as `one`.
     """
     model, field = run.expert_model(whole), _field(run)
     number = _number(run, model, whole)
     if number < 2:
         say("[retrain] one model serves all rows: networks of groups would take too much memory")
-        return plan, [first]
+        return _beside(plan, _one(run, model, whole, first)), [first]
     rows = deciding_rows(run)
     valid = Split(*(part[rows] for part in run.data.valid))
     together, groups = learn_together(run, model, "groups", number, first, field)
@@ -65,6 +67,7 @@ def train_groups(run: Run, plan: Plan, whole: Expert, first: Trained) -> tuple[P
     retrained, losses = _verdicts(model, valid, groups, everyone, own)
     before = _losses(model, one, valid)
     run.event("groups", {"one": float(before.mean()), "groups": float(losses.mean())})
+    plan = _beside(plan, _one(run, model, whole, one))
     seconds = sum(trained.seconds for trained in (first, together, alone, everyone))
     if number < 2 or not losses.mean() < before.mean():
         say("[retrain] one model serves all rows: groups have no smaller validation logloss")
@@ -94,14 +97,33 @@ def _plan_of(run: Run, plan: Plan, whole: Expert, groups: Groups, number: int) -
     )
 
 
+def _beside(plan: Plan, one: dict[str, Any]) -> Plan:
+    """A plan whose facts have the scores of one model for all rows."""
+    return replace(plan, facts={**plan.facts, "one": one})
+
+
+def _one(run: Run, model: Model, whole: Expert, trained: Trained) -> dict[str, Any]:
+    """The test scores and the size of one model for all rows."""
+    ids, labels = run.data.test
+    probs = predictor(model)(trained.variables, ids, title="[retrain] test").probs
+    parameters, size, _ = _size(run, model, whole)
+    return {**score(labels, probs).facts, "parameters": parameters, "bytes": size}
+
+
+def _size(run: Run, model: Model, whole: Expert) -> tuple[int, int, int]:
+    """The parameters and bytes of one model for all rows, and the bytes of its network."""
+    shapes = jax.eval_shape(lambda: init_model(jax.random.key(0), model))
+    rest, spec = count_parameters(shapes.params) - model.embedding.parameters, run.model.embedding
+    kept = whole.selection
+    network = 4 * count_parameters(shapes.params[NETWORK])
+    return rest + kept.parameters(spec), 4 * rest + kept.bytes(spec), network
+
+
 def _number(run: Run, model: Model, whole: Expert) -> int:
     """How many groups there are."""
     if run.config.retrain.groups is not None:
         return run.config.retrain.groups
-    shapes = jax.eval_shape(lambda: init_model(jax.random.key(0), model))
-    rest = count_parameters(shapes.params) - model.embedding.parameters
-    one = 4 * rest + whole.selection.bytes(run.model.embedding)
-    network = 4 * count_parameters(shapes.params[NETWORK])
+    _, one, network = _size(run, model, whole)
     values = run.data.schema.sizes[_field(run)]
     return min(_MOST, 1 + int((_MEMORY * one - values) // max(network, 1)))
 

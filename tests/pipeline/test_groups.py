@@ -73,7 +73,7 @@ def alike(planted, tmp_path_factory):
 
 def test_the_kinds_of_users_are_found_and_answered(opposite):
     _, result = opposite
-    assert result.metrics["base"]["auc"] < 0.6
+    assert result.metrics["base"]["auc"] < 0.6 and result.metrics["one"]["auc"] < 0.6
     assert result.metrics["spectral"]["auc"] > 0.85
     router = load_bundle(result.workdir).router
     assert router.field == 1
@@ -166,6 +166,13 @@ def test_values_without_rows_go_to_the_network_that_is_best_for_all(
     assert {*found[1:]} == {0, 1} and found[0] == group
 
 
+def assert_one_serves(result):
+    """The model that the groups are compared with is the one that is served."""
+    one, served = (result.metrics[name] for name in ("one", "spectral"))
+    for metric in ("auc", "logloss", "parameters", "bytes"):
+        assert one[metric] == pytest.approx(served[metric])
+
+
 def test_users_alike_keep_what_is_no_worse_on_validation(alike):
     log, result = alike
     bundle = load_bundle(result.workdir)
@@ -178,6 +185,10 @@ def test_users_alike_keep_what_is_no_worse_on_validation(alike):
     assert found.logloss == pytest.approx(min(event["one"], event["groups"]), abs=1e-6)
     if event["groups"] >= event["one"]:
         assert len(bundle.models) == 1 and bundle.router is None
+        for metric in ("auc", "logloss", "parameters", "bytes"):
+            assert result.metrics["one"][metric] == pytest.approx(
+                result.metrics["spectral"][metric]
+            )
 
 
 def test_killed_groups_end_with_the_same_numbers(opposite, tmp_path, stopped_often):
@@ -228,6 +239,8 @@ def test_a_field_of_one_value_has_no_groups(planted, tmp_path):
     result = fit(config, log, tmp_path / "run")
     bundle = load_bundle(result.workdir)
     assert len(bundle.models) == 1 and bundle.router is None and result.missing == ()
+    assert_one_serves(result)
+    assert "one model, trained as long" in (result.workdir / "report.md").read_text()
 
 
 def test_without_room_one_model_serves_all(planted, tmp_path, caplog):
