@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from ihas_jax.config import Config, MethodConfig, ModelConfig
 from ihas_jax.errors import InputError
 from ihas_jax.flags import option_kinds, replaced
 from ihas_jax.models import MODELS
+from ihas_jax.pipeline.plugins import import_file
 from ihas_jax.presets import PresetName, preset
 from ihas_jax.selectors import METHODS
 
@@ -109,25 +109,9 @@ def _early_preset(usual: PresetName | None) -> Config:
 
     early, _ = tyro.cli(Early, return_unknown_args=True, add_help=False)
     for plugin in early.plugins:
-        _import(plugin)
+        import_file(plugin)
     name = early.preset or ("small" if early.data is None else "paper")
     return preset(name, early.model, early.method)
-
-
-def _import(path: Path) -> None:
-    """Imports a Python file as a module, in which its dataclasses find their types.
-
-    Like a script, it may import the files beside it.
-    """
-    if path.suffix != ".py" or not path.is_file():
-        raise InputError(f"--plugins {path} is not a Python file.")
-    name = str(path.resolve())
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    if (folder := str(path.resolve().parent)) not in sys.path:
-        sys.path.append(folder)
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
 
 
 def _flags_of(config: Config, hidden: tuple[str, ...] = ()) -> Config:

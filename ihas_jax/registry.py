@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
@@ -30,6 +31,7 @@ class Registry(Mapping[str, Entry]):
       flag: the flag that names one.
       others: what else the flag may name.
       reserved: names that no entry may have, with the reason.
+      sources: for each entry of a user, the module that registered it.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Registry(Mapping[str, Entry]):
         self.kind, self.flag, self.others, self.reserved = kind, flag, others, reserved or {}
         self._entries = dict(entries)
         self._taken = {*entries, *others}
+        self.sources: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]
@@ -91,3 +94,12 @@ class Registry(Mapping[str, Entry]):
         if name in self._taken:
             raise InputError(f"ihas_jax has a {self.kind} {name!r} already; choose another name.")
         self._entries[name] = entry
+        self.sources[name] = _caller()
+
+
+def _caller() -> str:
+    """The module outside of the package that has called it."""
+    frame, package = sys._getframe(), __name__.partition(".")[0]
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == package:
+        frame = frame.f_back
+    return str(frame.f_globals["__name__"])

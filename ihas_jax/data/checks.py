@@ -144,9 +144,14 @@ def is_mapped(array: np.ndarray) -> bool:
 
 
 def file_of(array: np.ndarray) -> tuple[str, int] | None:
-    """The file that a contiguous array is a view of, and where in it, in bytes; None without."""
+    """The file whose numbers a contiguous array has, and where in it, in bytes; None without.
+
+    A map with mode 'c' (copy on write) may have other numbers than its file.
+    """
     found = _map_of(array)
-    if found is None or not array.size or not array.flags.c_contiguous:
+    if found is None or found.filename is None or found.mode == "c":
+        return None
+    if not array.size or not array.flags.c_contiguous:
         return None
     start: int = array.ctypes.data - found.ctypes.data
     return str(found.filename), int(found.offset) + start
@@ -157,7 +162,8 @@ def _map_of(array: np.ndarray) -> np.memmap[Any, Any] | None:
     base: Any = array
     found = None
     while base is not None:
-        found = base if isinstance(base, np.memmap) else found
+        # a copy of a map has its class, but no file
+        found = base if isinstance(base, np.memmap) and base.base is not None else found
         base = getattr(base, "base", None)
     return found
 

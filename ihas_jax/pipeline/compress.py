@@ -22,6 +22,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.files import nan_to_null, read_json, write_json
 from ihas_jax.models import MODELS
 from ihas_jax.pipeline.fit import check_rows
+from ihas_jax.pipeline.plugins import modules_of
 from ihas_jax.pipeline.present_front import METRICS, present_front
 from ihas_jax.pipeline.walk import Walk
 from ihas_jax.pipeline.workdir import open_run
@@ -93,12 +94,13 @@ def compress(
       data: an opened store or a synthetic log.
       workdir: the folder: a new one, or that of a compression with the same config and data.
       workers: the processes that train beside each other, each on a core of its own; None for as
-        many as there are cores and memory for, up to four. They know nothing of click models that
-        a program has registered.
+        many as there are cores and memory for, up to four. They import the modules in which a
+        program has registered the click models and methods.
 
     Raises:
       InputError: the folder holds something else, a click model can't be built for the log, a
-        budget has no room for a coordinate, or there are no workers.
+        budget has no room for a coordinate, there are no workers, or there are several and the
+        program itself has registered a click model, which they can't import.
     """
     if workers is not None and workers < 1:
         raise InputError(f"--workers must be positive, not {workers}.")
@@ -189,7 +191,9 @@ class _Compression:
         wholes = sum(len(norm_trials(run, model)) for model in self.students)
         sizes = len(self.students) * len(choices.selections) * len(choices.budget)
         steps = first + self._more * self._most + wholes + sizes + 1
-        self._walk = Walk("Compress", steps, run.event, workers)
+        names = run.config.model.name, *choices.teachers, *choices.students
+        modules = modules_of(names, run.config.options) if workers > 1 else ()
+        self._walk = Walk("Compress", steps, run.event, workers, modules)
 
     def metrics(self) -> dict[str, Any]:
         """Trains what is missing, chooses, and writes numbers and bundle."""

@@ -22,6 +22,7 @@ class Walk:
       total: the number of steps.
       event: records a step.
       workers: the number of steps beside each other, where their order does not matter.
+      modules: what their processes import first, see `together`.
     """
 
     def __init__(
@@ -30,9 +31,10 @@ class Walk:
         total: int,
         event: Callable[[str, dict[str, Any]], None],
         workers: int = 1,
+        modules: Sequence[str] = (),
     ) -> None:
         """Starts before the first step."""
-        self._name, self._event, self._workers = name, event, workers
+        self._name, self._event, self._workers, self._modules = name, event, workers, modules
         self._total, self._done = total, 0
         self._seconds: list[float] = []
 
@@ -59,14 +61,12 @@ class Walk:
             f"{self._left()}"
         )
         results: list[Any] = [None] * len(calls)
-        start = time.monotonic()
-        with together(calls, self._workers, kept) as finished:
-            for place, result in finished:
-                results[place] = result
-                name, now = calls[place][0], time.monotonic()
+        timed = [(name, _timed, (function, arguments)) for name, function, arguments in calls]
+        with together(timed, self._workers, kept, self._modules) as finished:
+            for place, (result, seconds) in finished:
+                results[place], name = result, calls[place][0]
                 self._event("step", {"step": name})
-                self._count(now - start)
-                start = now
+                self._count(seconds, beside)
                 say(
                     f"[{self._name}] {self._done} of {self._total} steps are done, the last one "
                     f"is {name}{self._left()}"
@@ -77,10 +77,11 @@ class Walk:
         with self.step(name):
             return function(*arguments)
 
-    def _count(self, seconds: float) -> None:
+    def _count(self, seconds: float, beside: int = 1) -> None:
+        """Counts a step; of several beside each other one ends in a part of its time."""
         self._done += 1
         if seconds > _READ_BACK:
-            self._seconds.append(seconds)
+            self._seconds.append(seconds / beside)
 
     def _left(self) -> str:
         """About how long the rest takes, once a step has been timed."""
@@ -92,6 +93,12 @@ class Walk:
     def skip(self, steps: int) -> None:
         """Counts steps that turn out not to be needed."""
         self._total -= steps
+
+
+def _timed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
+    """The result of a call, and its seconds."""
+    start = time.monotonic()
+    return function(*arguments), time.monotonic() - start
 
 
 def _duration(seconds: float) -> str:

@@ -86,6 +86,18 @@ def test_a_table_compares_a_method_of_a_plugin(command, plugins):
     assert "| Spread |" in results.with_suffix(".md").read_text()
 
 
+def test_processes_of_a_compression_know_the_plugins(command, plugins, tmp_path):
+    one = dataclasses.replace(command, script="compress.py", tiny=())
+    tiny = ("--model.dim", 4, "--train.batch-size", 100, "--train.max-epochs", 1)
+    tiny += ("--teachers", "--students", "cosines", "--l2", 1e-5, "--budget", 0.5)
+    output = tmp_path / "compressed"
+    done = one("--plugins", *plugins, *tiny, "--workers", 2, output=output)
+    assert done.returncode == 0, done.stderr
+    assert "2 at a time" in done.stdout
+    names = [one["name"] for one in json.loads((output / "metrics.json").read_text())["candidates"]]
+    assert any(name.startswith("cosines, spectral") for name in names)
+
+
 def test_without_the_plugins_their_names_are_not_known(ran, monkeypatch):
     output, _, again = ran
     for registry in (METHODS, MODELS):

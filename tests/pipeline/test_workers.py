@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ihas_jax.data.checks import is_mapped
 from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.walk import Walk
@@ -42,8 +45,8 @@ def test_the_usual_workers_have_a_core_and_memory_each(
     assert usual_workers(1e9 * gigabytes) == workers
 
 
-def results(calls, workers=2, kept=()):
-    with together(calls, workers, kept) as finished:
+def results(calls, workers=2, kept=(), modules=()):
+    with together(calls, workers, kept, modules) as finished:
         return dict(finished)
 
 
@@ -85,6 +88,68 @@ def test_errors_arrive_as_they_were_raised(tmp_path):
     assert "In another process" in caught.value.__notes__[0]
 
 
+def test_errors_of_files_and_pipes_are_those_of_the_call():
+    """A process that answers with one has not ended."""
+    for error, call in ((EOFError, (pickle.loads, (b"",))), (BrokenPipeError, (broken, ()))):
+        with pytest.raises(error) as caught:
+            results([("call", *call)], modules=(__file__,))
+        assert "In another process" in caught.value.__notes__[0]
+
+
+def broken():
+    raise BrokenPipeError
+
+
+def test_an_error_that_can_not_be_copied_keeps_its_words():
+    code = """
+class Own(Exception):
+    def __init__(self, *, words): super().__init__(words)
+raise Own(words="no more")
+"""
+    with pytest.raises(RuntimeError, match="Own: no more") as caught:
+        results([("own", exec, (code, {}))])
+    assert "In another process" in caught.value.__notes__[0]
+
+
+def test_what_can_not_be_read_is_an_error(tmp_path):
+    """The objects that are kept are more than a pipe holds."""
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        results([("a", abs, (1,))], kept=(bytes(1 << 20),), modules=("no_such_module",))
+    np.save(tmp_path / "rows.npy", np.arange(12))
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    (tmp_path / "rows.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"rows\.npy"):
+        results([("copy", np.asarray, (mapped,))])
+    with pytest.raises(FileNotFoundError, match=r"rows\.npy"):
+        results([("a", abs, (1,))], kept=(mapped,))
+
+
+def test_modules_are_imported_first(tmp_path):
+    (tmp_path / "own.py").write_text("import sys\n\nsys.own = 3\n")
+    found = results(
+        [("own", eval, ("__import__('sys').own",))], modules=(str(tmp_path / "own.py"),)
+    )
+    assert found == {0: 3}
+
+
+def test_jax_is_configured_as_here():
+    name = "jax_default_matmul_precision"
+    before = getattr(jax.config, name)
+    assert before != "highest"
+    try:
+        jax.config.update(name, "highest")
+        assert results([("jax", eval, (f"__import__('jax').config.{name}",))]) == {0: "highest"}
+    finally:
+        jax.config.update(name, before)
+
+
+def test_files_of_the_working_directory_are_no_modules(tmp_path, monkeypatch):
+    for name in ("queue", "pickle", "jax"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('a file of the user')")
+    monkeypatch.chdir(tmp_path)
+    assert results([("a", abs, (-1,))]) == {0: 1}
+
+
 def test_a_result_that_can_not_be_copied_is_an_error():
     with pytest.raises(TypeError, match="pickle"):
         results([("stream", open, (os.devnull,))])
@@ -108,6 +173,18 @@ def test_mapped_arrays_are_opened_anew_and_others_copied(tmp_path):
     base = found.base
     assert isinstance(base, np.memmap) and Path(base.filename) == tmp_path / "rows.npy"
     np.testing.assert_array_equal(found, [[6, 7], [8, 9], [10, 11]])
+
+
+def test_maps_that_differ_from_their_files_are_copied(tmp_path):
+    np.save(tmp_path / "rows.npy", np.arange(6))
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    changed = np.load(tmp_path / "rows.npy", mmap_mode="c")
+    changed[2] = 20
+    for array in (mapped.copy(), mapped.astype(np.int32), np.asarray(mapped.copy())[1:], changed):
+        (found,) = results([("copy", np.asarray, (array,))]).values()
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == array.dtype
+    assert is_mapped(mapped[1:]) and not is_mapped(mapped.copy())
 
 
 def test_kept_objects_are_not_copied_back():
@@ -159,6 +236,26 @@ def test_workers_leave_an_interrupt_to_their_parent():
         _, pid = next(finished)
         os.kill(pid, signal.SIGINT)
         assert next(finished) == (1, None)
+
+
+def test_workers_ignore_interrupts_before_they_import_what_takes_long(monkeypatch):
+    processes, start = [], subprocess.Popen
+
+    def popen(*arguments, **named):
+        processes.append(start(*arguments, **named))
+        return processes[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    end = time.monotonic() + 30
+    with together([("a", abs, (-1,))], 1) as finished:
+        while True:
+            assert time.monotonic() < end, "a process does not ignore interrupts"
+            status = Path(f"/proc/{processes[0].pid}/status").read_text()
+            ignored = int(re.search(r"SigIgn:\s*(\w+)", status)[1], 16)
+            if ignored >> (signal.SIGINT - 1) & 1:
+                break
+        assert "jaxlib" not in Path(f"/proc/{processes[0].pid}/maps").read_text()
+        assert list(finished) == [(0, 1)]
 
 
 def test_steps_beside_each_other_are_counted_and_named(caplog):
