@@ -118,7 +118,7 @@ def test_the_same_call_reads_everything_back(done, log, monkeypatch):
     def fail(*args):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(module, "_Compression", fail)
+    monkeypatch.setattr(module, "Compression", fail)
     again = compress(PLAIN, CHOICES, log, done.workdir)
     assert again.metrics == json.loads((done.workdir / "metrics.json").read_text())
 

@@ -1,0 +1,183 @@
+"""The steps of a compression: bases and teachers, students, sizes, and the choice among them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from ihas_jax import checksums
+from ihas_jax.config import ModelConfig
+from ihas_jax.config.compress import CompressConfig
+from ihas_jax.files import write_json
+from ihas_jax.pipeline.plugins import modules_of
+from ihas_jax.pipeline.present_front import METRICS
+from ihas_jax.pipeline.walk import Walk
+from ihas_jax.pipeline.workers import Call
+from ihas_jax.progress import say
+from ihas_jax.serving.storage import save_bundle
+from ihas_jax.stages.candidates import Candidate, add_speed, choose, measure
+from ihas_jax.stages.evaluate import base_bundle
+from ihas_jax.stages.lessons import FOLDER as TEACH
+from ihas_jax.stages.lessons import read_lessons
+from ihas_jax.stages.pool import Member, Trial, best_mean, train_member, write_lessons
+from ihas_jax.stages.run import Run
+from ihas_jax.stages.students import (
+    Student,
+    cut_student,
+    lacks_room,
+    norm_trials,
+    search_for,
+    student_models,
+    student_title,
+    train_whole,
+)
+from ihas_jax.stages.teachers import teacher_model
+from ihas_jax.stages.verdict import best_of, efficient, gain
+
+_SLOWER, _DROPOUT = 0.3, 0.2
+"""The learning rate as a multiple of the usual one, and the dropout, that the base model tries."""
+
+
+class Compression:
+    """The steps of one compression, each of which resumes by itself."""
+
+    def __init__(self, run: Run, choices: CompressConfig, workers: int) -> None:
+        self.run, self.choices = run, choices
+        self.students = student_models(run.config, choices)
+        models = len({run.config.model.name, *choices.teachers})
+        self._more = choices.teacher_seeds - 1
+        first = models * len(choices.l2) + len(self._others(0.0))
+        # how many members of the pool are good enough for more seeds shows later
+        self._most = min(first, 4) if choices.teachers else 0
+        wholes = sum(len(norm_trials(run, model)) for model in self.students)
+        sizes = len(self.students) * len(choices.selections) * len(choices.budget)
+        steps = first + self._more * self._most + wholes + sizes + 1
+        names = run.config.model.name, *choices.teachers, *choices.students
+        modules = modules_of(names, run.config.options) if workers > 1 else ()
+        self._walk = Walk("Compress", steps, run.event, workers, modules)
+
+    def metrics(self) -> dict[str, Any]:
+        """Trains what is missing, chooses, and writes numbers and bundle."""
+        first = [*self._trials(self.run.config.model), *self._teachers()]
+        usual = len(self.choices.l2)
+        members = self._members(first)
+        best = max(members[:usual], key=_objective).trial.optimizer.l2
+        bases = [*members[:usual], *self._members(self._others(best))]
+        base = max(bases, key=_objective)
+        taught, teachers, pool = self._teach([*bases, *members[usual:]])
+        found = [measure("base", base_bundle(base.run, base.trained), 1.0, self.run.data)]
+        run = replace(self.run, taught=taught)
+        students = self._wholes(run)
+        found += self._sizes(run, students)
+        with self._walk.step("the choice"):
+            add_speed(found, self.run.data.test)
+            chosen = choose(found, self.run.data.valid.labels, self.choices)
+            metrics = self._describe(found, chosen, teachers)
+            metrics["base"] |= {"trial": base.name}
+            metrics["students"] = [{"name": s.whole.name, **s.whole.facts} for s in students]
+            metrics["pool"] = [
+                {"name": member.name, **{f"valid_{k}": v for k, v in member.scores.facts.items()}}
+                for member in pool
+            ]
+            # metrics that are there mean that the bundle is theirs
+            (self.run.workdir / METRICS).unlink(missing_ok=True)
+            save_bundle(found[chosen].bundle, self.run.workdir / "bundle")
+            write_json(self.run.workdir / METRICS, metrics)
+        return metrics
+
+    def _members(self, trials: Sequence[Trial]) -> list[Member]:
+        """Click models, trained on clicks."""
+        run = self.run
+        calls = [
+            (f"{trial.name(run.config)} on clicks", train_member, (run, trial)) for trial in trials
+        ]
+        return self._walk.each(calls, kept=(run.data,))
+
+    def _trials(self, model: ModelConfig) -> list[Trial]:
+        """A click model with each L2 term."""
+        usual = self.run.config.optimizer
+        return [Trial(model, replace(usual, l2=l2)) for l2 in self.choices.l2]
+
+    def _others(self, l2: float) -> list[Trial]:
+        """Trials of the base model with other steps, other batch norm and other dropout."""
+        model, usual = self.run.config.model, replace(self.run.config.optimizer, l2=l2)
+        trials = [Trial(model, replace(usual, learning_rate=_SLOWER * usual.learning_rate))]
+        if len(norms := norm_trials(self.run, model)) > 1:
+            dropout = replace(model, dropout=0.0 if model.dropout else _DROPOUT)
+            trials += [Trial(norms[1], usual), Trial(dropout, usual)]
+        return trials
+
+    def _teachers(self) -> list[Trial]:
+        """The other click models that may teach, with each L2 term."""
+        config = self.run.config
+        names = [name for name in self.choices.teachers if name != config.model.name]
+        models = [teacher_model(config, name) for name in names]
+        return [trial for model in models for trial in self._trials(model)]
+
+    def _teach(
+        self, pool: Sequence[Member]
+    ) -> tuple[np.ndarray | None, list[str], Sequence[Member]]:
+        """What students learn, the teachers as often as each counts, and the whole pool."""
+        if not self.choices.teachers:
+            return None, [], pool
+        labels = self.run.data.valid.labels
+        best = sorted({*best_mean(labels, [member.probs for member in pool])})
+        self._walk.skip(self._more * (self._most - len(best)))
+        numbers = range(1, 1 + self._more)
+        more = [replace(pool[i].trial, number=number) for i in best for number in numbers]
+        pool = [*pool, *self._members(more)]
+        chosen = [pool[i] for i in best_mean(labels, [member.probs for member in pool])]
+        (self.run.workdir / TEACH).mkdir(exist_ok=True)
+        checksums.start(self.run.workdir / TEACH)
+        for member in {member.name: member for member in chosen}.values():
+            write_lessons(self.run, member)
+        teachers = [member.name for member in chosen]
+        say(f"[Compress] the teachers are {', '.join(teachers)}")
+        return read_lessons(self.run, teachers).labels, teachers, pool
+
+    def _wholes(self, run: Run) -> list[Student]:
+        """The students with all of their coordinates, with or without batch norm."""
+        trials = [norm_trials(run, model) for model in self.students]
+        calls = [(student_title(own), train_whole, (run, own)) for each in trials for own in each]
+        done = iter(self._walk.each(calls, kept=(run.data, run.taught)))
+        found = [[next(done) for _ in each] for each in trials]
+        return [each[best_of([one.whole.facts for one in each])] for each in found]
+
+    def _sizes(self, run: Run, students: Sequence[Student]) -> list[Candidate]:
+        """What each selection makes of the students for each budget."""
+        calls: list[Call] = []
+        for student, selection in itertools.product(students, self.choices.selections):
+            found = search_for(student, selection)
+            for budget in self.choices.budget:
+                title = f"{student.model.name}, {selection}, {100 * budget:g} %"
+                if why := lacks_room(run, student.model, budget):
+                    say(f"[Compress] {title} is left out: {why}")
+                    self._walk.skip(1)
+                else:
+                    own = replace(student, found=found)
+                    calls.append((title, cut_student, (title, own, selection, budget)))
+        return self._walk.each(calls, kept=(run.data, run.taught))
+
+    def _describe(
+        self, candidates: Sequence[Candidate], chosen: int, teachers: Sequence[str]
+    ) -> dict[str, Any]:
+        """The content of metrics.json."""
+        facts = [{"name": c.name, "budget": c.budget, **c.facts} for c in candidates]
+        labels, base, best = self.run.data.test.labels, candidates[0], candidates[chosen]
+        return {
+            "base": facts[0],
+            "chosen": facts[chosen],
+            "gain": gain(labels, best.probs, base.probs),
+            "front": [facts[i] for i in efficient(facts)],
+            "candidates": facts,
+            "teachers": list(teachers),
+            "choices": asdict(self.choices),
+        }
+
+
+def _objective(member: Member) -> float:
+    return member.scores.objective
