@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from types import FrameType
 from typing import TypeVar
 
 from ihas_jax.errors import InputError
@@ -100,6 +101,11 @@ class Registry(Mapping[str, Entry]):
 def _caller() -> str:
     """The module outside of the package that has called it."""
     frame, package = sys._getframe(), __name__.partition(".")[0]
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == package:
+    while frame.f_back and _module(frame).partition(".")[0] == package:
         frame = frame.f_back
-    return str(frame.f_globals["__name__"])
+    return _module(frame)
+
+
+def _module(frame: FrameType) -> str:
+    """The module of a frame; code without one is taken for the program's."""
+    return str(frame.f_globals.get("__name__", "__main__"))

@@ -55,10 +55,11 @@ def render_front(config: Config, metrics: Metrics) -> str:
         "## How it was chosen",
         "",
         f"{chosen['name']} is the smallest model of the table whose AUC on the validation rows is "
-        f"at most {choices['tolerance']:g} below that of the best one in the table, give or take "
-        f"{choices['standard_errors']:g} standard errors of the difference (for this model "
-        f"{chosen['valid_doubt']:.4f}). Where the validation rows have one class, minus the "
-        "logloss takes the place of the AUC. The test rows chose nothing.",
+        "below that of the best one by no more than the tolerance and what is in doubt together. "
+        f"The tolerance is {choices['tolerance']:g}; in doubt is {choices['standard_errors']:g} "
+        f"times the standard error of the difference, for this model {chosen['valid_doubt']:.4f}. "
+        "Where the validation rows have one class, minus the logloss takes the place of the AUC. "
+        "The test rows chose nothing.",
         "",
         f"The base model is the best of its trials on validation rows: {metrics['base']['trial']}. "
         + (

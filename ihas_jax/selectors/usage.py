@@ -61,8 +61,8 @@ def find_usage(
     """
     spec = model.embedding
     check_uniform(model, variables)
-    sample = np.arange(len(ids)) if rows is None else rows
-    if not len(sample):
+    total = len(ids) if rows is None else len(rows)
+    if not total:
         raise ValueError("axes need rows to count values in")
     counts = count_values(spec.sizes, ids, rows)
     if not curved:
@@ -73,8 +73,9 @@ def find_usage(
         found = moments(spec, variables.params["tables"][EMBEDDING], counts)
         mean = free_mean(found.mean, network, freedom)
         variables = turn(model, variables, identity(spec, mean))
-    sample = sample[:: -(-len(sample) // _SAMPLE)]
-    return Usage(counts, logit_moments(model, variables, ids[sample]))
+    every = -(-total // _SAMPLE)
+    sample = np.ascontiguousarray(ids[::every]) if rows is None else ids[rows[::every]]
+    return Usage(counts, logit_moments(model, variables, sample))
 
 
 def free_mean(mean: np.ndarray, network: Network, freedom: Freedom) -> np.ndarray:

@@ -58,8 +58,9 @@ def test_objects_of_a_file_can_be_copied(tmp_path):
     assert pickle.loads(pickle.dumps(own)) == own
 
 
-def test_what_the_program_itself_registers_is_refused_where_it_is_used():
-    exec(CODE, {"__name__": "__main__"})
+@pytest.mark.parametrize("names", [{"__name__": "__main__"}, {}])
+def test_what_the_program_itself_registers_is_refused_where_it_is_used(names):
+    exec(CODE, names)
     with pytest.raises(InputError, match=r"can't import 'own_model' .*workers=1"):
         modules_of(["own_model"], [])
     assert modules_of(["fm"], []) == ()
