@@ -70,7 +70,7 @@ def compress(
       workdir: the folder: a new one, or that of a compression with the same config and data.
       workers: the processes that train beside each other, each on a core of its own; None for as
         many as there are cores and memory for, up to four. They import the modules in which a
-        program has registered the click models and methods.
+        program has registered the click models and methods, and copy a log that is in memory.
 
     Raises:
       InputError: the folder holds something else, a click model can't be built for the log, a

@@ -6,40 +6,31 @@ a core each than one after the other with both. What a process logs, its parent 
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import subprocess
 import sys
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
-from io import BufferedIOBase, BytesIO
+from io import BufferedIOBase
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import jax
-import numpy as np
 
-from ihas_jax.data.checks import file_of
 from ihas_jax.errors import InputError
-from ihas_jax.pipeline.plugins import import_again
+from ihas_jax.pipeline.exchange import dumps, load, send
 from ihas_jax.progress import say, warn
 
 Call = tuple[str, Callable[..., Any], tuple[Any, ...]]
 """A name for messages, a function that other processes can import, and its arguments."""
 _SERVE = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # the parent ends its workers
-    "from ihas_jax.pipeline.workers import serve; serve()"
+    "from ihas_jax.pipeline.worker import serve; serve()"
 )
 _MOST = 4
-_CHUNK = 1 << 20
-_POLL = 0.2
-"""Seconds within which a process notices that its parent is gone."""
 
 
 def usual_workers(memory: float) -> int:
@@ -76,7 +67,7 @@ def together(
       Exception: what else a call has raised.
     """
     cores = _cores()
-    start = _dumps((jax.config.values, tuple(modules))), _dumps(tuple(kept))
+    start = dumps((jax.config.values, tuple(modules))), dumps(tuple(kept))
     processes: list[_Process] = []
     free: SimpleQueue[_Process] = SimpleQueue()
 
@@ -102,122 +93,6 @@ def together(
                 future.cancel()
             for process in processes:
                 process.end()
-
-
-def serve() -> None:
-    """Answers calls of the parent until it ends; the whole of a process that works for it."""
-    core, parent = int(sys.argv[1]), int(sys.argv[2])
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
-    logger = logging.getLogger("ihas_jax")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    logger.addHandler(_Sender(answers))
-    calls = os.fdopen(os.dup(0), "rb")
-    try:
-        values, modules = pickle.load(calls)
-        _configure_jax(values)
-        for module in modules:
-            import_again(module)
-        kept = pickle.load(calls)
-    except Exception as error:
-        _send_error(answers, error)
-        while calls.read(_CHUNK):  # the parent reads once all is sent
-            pass
-    while calls.peek(1):
-        try:
-            function, arguments = _Unpickler(calls, kept).load()
-            _send(answers, ("result", function(*arguments)), kept)
-        except Exception as error:
-            _send_error(answers, error)
-        jax.clear_caches()  # another call seldom needs these programs, and they take memory
-
-
-def _configure_jax(values: Mapping[str, Any]) -> None:
-    """Gives JAX the configuration of the parent."""
-    for name, value in values.items():
-        if jax.config.values.get(name) != value:
-            jax.config.update(name, value)
-
-
-def _send_error(answers: BufferedIOBase, error: Exception) -> None:
-    """Sends an error, or one with its words if it can't be copied."""
-    if not isinstance(error, InputError):
-        error.add_note(f"In another process:\n{traceback.format_exc()}")
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        notes = getattr(error, "__notes__", [])
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-        error.__notes__ = notes
-    _send(answers, ("error", error))
-
-
-class _Sender(logging.Handler):
-    """Sends messages to the parent."""
-
-    def __init__(self, answers: BufferedIOBase) -> None:
-        super().__init__()
-        self._answers = answers
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Sends one message."""
-        kind = "warning" if record.levelno >= logging.WARNING else "message"
-        _send(self._answers, (kind, record.getMessage()))
-
-
-class _Pickler(pickle.Pickler):
-    """Writes mapped arrays as the names of their files, and kept objects as their numbers.
-
-    An array of JAX that was donated to a program has no content, and None is written for it.
-    """
-
-    def __init__(self, stream: BufferedIOBase, kept: Sequence[Any]) -> None:
-        super().__init__(stream, pickle.HIGHEST_PROTOCOL)
-        self._numbers = {id(one): number for number, one in enumerate(kept)}
-
-    def persistent_id(self, value: Any) -> int | None:
-        """The number of a kept object."""
-        return self._numbers.get(id(value))
-
-    def reducer_override(self, value: Any) -> Any:
-        """Says how a mapped array is made again."""
-        if isinstance(value, jax.Array) and value.is_deleted():
-            return type(None), ()
-        if isinstance(value, np.ndarray) and (path := file_of(value)) is not None:
-            return _reopen, (*path, value.dtype, value.shape)
-        return NotImplemented
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads what `_Pickler` has written."""
-
-    def __init__(self, stream: BufferedIOBase, kept: Sequence[Any]) -> None:
-        super().__init__(stream)
-        self._kept = kept
-
-    def persistent_load(self, number: int) -> Any:
-        """A kept object."""
-        return self._kept[number]
-
-
-def _reopen(path: str, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
-    return np.asarray(np.memmap(path, dtype, "r", offset, shape))
-
-
-def _dumps(content: Any, kept: Sequence[Any] = ()) -> memoryview:
-    whole = BytesIO()
-    _Pickler(whole, kept).dump(content)
-    return whole.getbuffer()
-
-
-def _send(stream: BufferedIOBase, content: Any, kept: Sequence[Any] = ()) -> None:
-    whole = _dumps(content, kept)  # what can't be sent must not be sent in part
-    stream.write(whole)
-    stream.flush()
 
 
 def _cores() -> list[int]:
@@ -256,10 +131,10 @@ class _Process:
             for part in self._start:
                 calls.write(part)
             self._start = ()
-            _send(calls, (function, arguments), self._kept)
+            send(calls, (function, arguments), self._kept)
         while True:
             with self._alive(name):
-                kind, content = _Unpickler(answers, self._kept).load()
+                kind, content = load(answers, self._kept)
             if kind == "result":
                 return content
             if kind == "error":
@@ -285,10 +160,3 @@ class _Process:
                 f"{self._process.wait()}), perhaps for want of memory. Run the same command again "
                 "with --workers 1."
             ) from None
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process once its parent is another one."""
-    while os.getppid() == parent:
-        time.sleep(_POLL)
-    os._exit(1)
