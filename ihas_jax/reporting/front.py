@@ -55,9 +55,9 @@ def render_front(config: Config, metrics: Metrics) -> str:
         "## How it was chosen",
         "",
         f"{chosen['name']} is the smallest model of the table whose AUC on the validation rows is "
-        "below that of the best one by no more than the tolerance and what is in doubt together. "
-        f"The tolerance is {choices['tolerance']:g}; in doubt is {choices['standard_errors']:g} "
-        f"times the standard error of the difference, for this model {chosen['valid_doubt']:.4f}. "
+        f"below that of the best one by at most {choices['tolerance']:g} plus "
+        f"{choices['standard_errors']:g} times the standard error of the difference (for this "
+        f"model {chosen['valid_doubt']:.4f} in all), since few rows can't tell models apart. "
         "Where the validation rows have one class, minus the logloss takes the place of the AUC. "
         "The test rows chose nothing.",
         "",
