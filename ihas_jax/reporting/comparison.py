@@ -11,6 +11,8 @@ from scipy.stats import ttest_rel
 
 from ihas_jax.training.metrics import auc_text
 
+_ROUNDING = 1e-9
+
 
 class Spread(NamedTuple):
     """Mean and standard deviation (n - 1) over seeds; the deviation of a single seed is nan."""
@@ -65,5 +67,6 @@ def paired_gain(values: Sequence[float], base: Sequence[float]) -> Gain:
     gains = np.asarray(values, float) - np.asarray(base, float)
     if len(gains) < 2 or np.isnan(gains).any():
         return Gain(spread(gains.tolist()), float("nan"))
-    p = float(ttest_rel(values, base).pvalue) if gains.any() else 1.0
-    return Gain(spread(gains.tolist()), p)
+    if np.ptp(gains) <= _ROUNDING * np.abs(gains).max():  # no deviation to test by
+        return Gain(spread(gains.tolist()), 0.0 if gains.any() else 1.0)
+    return Gain(spread(gains.tolist()), float(ttest_rel(values, base).pvalue))

@@ -34,6 +34,12 @@ def test_where_nothing_differs_nothing_is_shown_to_differ():
     assert (gain.spread.mean, gain.p, gain.p_text) == (0.0, 1.0, "1.000")
 
 
+def test_seeds_that_all_differ_equally_differ_for_sure():
+    """The differences are equal but for their rounding, of which no test can be made."""
+    gain = paired_gain([0.71, 0.72, 0.73], [0.7, 0.71, 0.72])
+    assert gain.spread.mean == pytest.approx(0.01) and (gain.p, gain.p_text) == (0.0, "<0.001")
+
+
 def test_values_that_are_not_defined_have_no_test():
     gain = paired_gain([0.7, math.nan], [0.6, 0.6])
     assert math.isnan(gain.p) and f"{gain.spread:+.4f}" == "not defined"
