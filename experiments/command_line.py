@@ -86,7 +86,8 @@ def _refuse_hidden(kind: type[TrainingFlags], hidden: tuple[str, ...]) -> None:
         flag = word.split("=")[0].replace("_", "-")
         group, dot, _ = flag.removeprefix("--").partition(".")
         name = group.replace("-", "_")
-        if flag.startswith("--") and name in hidden and (dot or name not in own):
+        similar = [one for one in own if one.startswith(name)]  # tyro suggests it
+        if flag.startswith("--") and name in hidden and (dot or not similar):
             raise InputError(
                 f"{Path(sys.argv[0]).name} has no {flag}: it chooses methods and their options by "
                 "itself. Leave the flag out, or run experiments/run.py for one method."

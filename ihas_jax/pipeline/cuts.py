@@ -89,7 +89,7 @@ def _cut(
     """Cuts, measures and chooses; writes into the folder of a run, if there is one."""
     found = [measure("base", bundle, 1.0, data)]
     for budget in sorted(choices.budget, reverse=True):
-        made = measure_cut(bundle, budget, None if bundle.usage else data.train.ids)
+        made = measure_cut(bundle, budget, data.train.ids if bundle.usage is None else None)
         small = made.bundle
         if retrain and own is not None:
             say(f"[cut] trains {100 * budget:g} % of the table")

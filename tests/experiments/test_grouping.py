@@ -60,6 +60,12 @@ def test_a_row_has_differences_from_one_model(script):
     assert row[8:] == ["1.15 ± 0.07", "2.5 ± 0.7", "-0.0150 ± 0.0071"]
 
 
+def test_a_flag_with_another_name_here_is_suggested(grouping):
+    script, _ = grouping
+    done = script.inside("--budget", 0.1, output=script.folder / "none")
+    assert done.returncode and "--budgets" in done.stderr and "run.py for one" not in done.stderr
+
+
 def test_a_field_is_named_for_each_log(grouping):
     script, _ = grouping
     done = script.inside("--seeds", 2, output=script.folder / "none")
