@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
     catch_interrupts()  # importing what follows takes seconds
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from compress import HIDDEN
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from ihas_jax.config import Config
 from ihas_jax.config.bounds import Positive
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset
@@ -33,6 +35,7 @@ from ihas_jax.pipeline.compress import compress
 from ihas_jax.presets import PresetName
 from ihas_jax.progress import say
 from ihas_jax.reporting.comparison import spread
+from ihas_jax.stages.pool import FOLDER as POOL
 
 _HEADERS = (
     *("log", "base AUC", "smaller by", "chosen", "p", "chosen, logloss", "p"),
@@ -107,6 +110,7 @@ def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str
             selections=(selection,),
             budget=(chosen["budget"],),
         )
+        _copy_bases(arguments.output / name, arguments.output / f"{name}_clicks", config)
         candidates = metrics_of(alone, f"{name}_clicks")["candidates"]
         found["clicks"] = next(one for one in candidates if one["name"] == chosen["name"])
     facts = {
@@ -117,6 +121,24 @@ def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str
         {key: one[key] for key in ("name", *_SHOWN)} for one in metrics["candidates"]
     ]
     return facts
+
+
+def _copy_bases(source: Path, target: Path, config: Config) -> None:
+    """Starts a compression of the same config from the base models that another one has trained."""
+    if target.exists():
+        return
+
+    def others(folder: str, names: list[str]) -> set[str]:
+        if Path(folder) == source:
+            return set(names) - {"config.json", POOL}
+        mine = f"{config.model.name}_"
+        at_pool = Path(folder) == source / POOL
+        return {name for name in names if at_pool and not name.startswith(mine)}
+
+    part = target.with_name(f"{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source, part, ignore=others)
+    part.rename(target)
 
 
 def row_of(name: str, scores: Scores) -> list[str]:

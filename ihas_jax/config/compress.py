@@ -17,9 +17,10 @@ class CompressConfig:
 
     tolerance: NotNegative[float] = 5e-4
     """The AUC that the chosen model may lose to the best one, on validation rows."""
-    standard_errors: NotNegative[float] = 1.0
+    standard_errors: NotNegative[float] = 2.0
     """The chosen model may seem to lose more than --tolerance, by as many standard errors of the
-    difference in AUC: few validation rows can't tell which model is the best."""
+    difference in AUC: few validation rows can't tell which model is the best. At 2, the rows do not
+    show (at 95 %) that it loses more."""
     budget: tuple[Positive[Share[float]], ...] = (0.2, 0.1, 0.05, 0.025)
     """The shares of the base model's embedding table to try, such as 0.1 for a tenth of its
     numbers. The best model is sought among them and the base model."""

@@ -56,8 +56,8 @@ def render_front(config: Config, metrics: Metrics) -> str:
         "",
         f"{chosen['name']} is the smallest model of the table whose AUC on the validation rows is "
         f"below that of the best one by at most {choices['tolerance']:g} plus "
-        f"{choices['standard_errors']:g} times the standard error of the difference (for this "
-        f"model {chosen['valid_doubt']:.4f} in all), since few rows can't tell models apart. "
+        f"{choices['standard_errors']:g} standard errors of the difference (for this model "
+        f"{chosen['valid_doubt']:.4f} in all), since few rows can't tell models apart. "
         "Where the validation rows have one class, minus the logloss takes the place of the AUC. "
         "The test rows chose nothing.",
         "",

@@ -45,6 +45,13 @@ def test_each_seed_has_its_base_its_choice_and_the_student_on_clicks(smallest, c
         assert clicks["teachers"] == [] and taught["teachers"]
         own = next(c for c in clicks["candidates"] if c["name"] == chosen["name"])
         assert scores["clicks"][seed]["auc"] == own["auc"] != chosen["auc"]
+        # the base models are those of the first folder, which are not trained again
+        pools = [
+            {path.parent.name: path.read_text() for path in folder.glob("pool/*/log.jsonl")}
+            for folder in folders
+        ]
+        assert len(pools[1]) == len(pools[0]) - 1 > 1 and "lr_1e-05" not in pools[1]
+        assert pools[1].items() <= pools[0].items()
     assert "| store |" in done.stdout and "Chosen models, by seed:" in done.stdout
     assert results.with_suffix(".png").stat().st_size > 10_000
 
