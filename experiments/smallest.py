@@ -62,7 +62,7 @@ class Arguments(common.LogComparison):
     """The values that the other flags start from."""
     output: Path = Path("runs/smallest")
     workers: Positive[int] | None = None
-    """The number of processes that train beside each other, each on a core of its own; by default
+    """The number of processes that train beside each other, each on one core; by default
     as many as there are cores and memory for, up to four, and one where JAX sees an accelerator."""
     choices: Annotated[CompressConfig, tyro.conf.arg(name="")] = field(
         default_factory=CompressConfig
@@ -100,8 +100,8 @@ def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str
 
     metrics = metrics_of(choices, name)
     base, chosen = metrics["base"], metrics["chosen"]
-    found = {"base": base, "chosen": chosen, "taught": metrics["students"][0], "clicks": base}
-    if chosen["name"] != base["name"] and choices.teachers:
+    found = {"base": base, "chosen": chosen, "taught": metrics["students"][0], "clicks": chosen}
+    if ", " in chosen["name"] and choices.teachers:
         student, selection, _ = chosen["name"].split(", ")
         alone = replace(
             choices,

@@ -1,7 +1,8 @@
 """Compression: from a log to the smallest click model that is as good as the best one.
 
 Base models and teachers are trained on clicks. The best mean of teachers teaches full-size
-students, which each selection cuts to each budget. Validation rows choose.
+students, which each selection cuts to each budget. Validation rows choose among the base, what is
+left of the students, and those of the pool that are smaller than the base.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def compress(
       choices: what is tried.
       data: an opened store or a synthetic log.
       workdir: the folder: a new one, or that of a compression with the same config and data.
-      workers: the processes that train beside each other, each on a core of its own; None for as
+      workers: the processes that train beside each other, each on one core; None for as
         many as there are cores and memory for, up to four. They import the modules in which a
         program has registered the click models and methods, and copy a log that is in memory.
 

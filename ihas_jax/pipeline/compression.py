@@ -70,6 +70,7 @@ class Compression:
         base = max(bases, key=_objective)
         taught, teachers, pool = self._teach([*bases, *members[usual:]])
         found = [measure("base", base_bundle(base.run, base.trained), 1.0, self.run.data)]
+        found += self._smaller(pool, found[0])
         run = replace(self.run, taught=taught)
         students = self._wholes(run)
         found += self._sizes(run, students)
@@ -138,6 +139,15 @@ class Compression:
         teachers = [member.name for member in chosen]
         say(f"[Compress] the teachers are {', '.join(teachers)}")
         return read_lessons(self.run, teachers).labels, teachers, pool
+
+    def _smaller(self, pool: Sequence[Member], base: Candidate) -> list[Candidate]:
+        """The models of the pool that are smaller than the base model, such as an LR."""
+        bundles = {f"{one.name} on clicks": base_bundle(one.run, one.trained) for one in pool}
+        return [
+            measure(name, bundle, 1.0, self.run.data)
+            for name, bundle in bundles.items()
+            if bundle.parameters < base.bundle.parameters
+        ]
 
     def _wholes(self, run: Run) -> list[Student]:
         """The students with all of their coordinates, with or without batch norm."""

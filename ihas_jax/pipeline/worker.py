@@ -26,9 +26,7 @@ _POLL = 0.2
 
 def serve() -> None:
     """Answers calls of the parent until it ends; the whole of a process that works for it."""
-    core, parent = int(sys.argv[1]), int(sys.argv[2])
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
+    parent = int(sys.argv[1])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer

@@ -1,7 +1,7 @@
-"""Calls beside each other, in processes with a core of their own.
+"""Calls beside each other, in processes with one thread of XLA each.
 
 XLA's threads bring little at the size of a click model: two trainings on two cores are faster with
-a core each than one after the other with both. What a process logs, its parent logs.
+a thread each than one after the other with both. What a process logs, its parent logs.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _SERVE = (
     "from ihas_jax.pipeline.worker import serve; serve()"
 )
 _MOST = 4
+_ALONE = {"PJRT_NPROC": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""One thread of XLA, and no more of an accelerator than what is used."""
 
 
 def usual_workers(memory: float) -> int:
@@ -44,7 +46,7 @@ def usual_workers(memory: float) -> int:
     if jax.default_backend() != "cpu":
         return 1
     room = 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / memory
-    return max(1, min(_MOST, len(_cores()), int(room)))
+    return max(1, min(_MOST, _cores(), int(room)))
 
 
 @contextmanager
@@ -66,7 +68,6 @@ def together(
       InputError: a call raised it, or a process has ended before its call.
       Exception: what else a call has raised.
     """
-    cores = _cores()
     start = dumps((jax.config.values, tuple(modules))), dumps(tuple(kept))
     processes: list[_Process] = []
     free: SimpleQueue[_Process] = SimpleQueue()
@@ -82,9 +83,9 @@ def together(
     with ThreadPoolExecutor(number) as pool:
         futures: dict[Future[Any], int] = {}
         try:
-            for i in range(number):
-                processes.append(_Process(cores[i % len(cores)], start, kept))
-                free.put(processes[i])
+            for _ in range(number):
+                processes.append(_Process(start, kept))
+                free.put(processes[-1])
             del start  # as large as what is kept
             futures |= {pool.submit(work, call): i for i, call in enumerate(calls)}
             yield ((futures[future], future.result()) for future in as_completed(futures))
@@ -95,31 +96,30 @@ def together(
                 process.end()
 
 
-def _cores() -> list[int]:
-    """The cores that this process may use."""
+def _cores() -> int:
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Process:
     """A process that answers calls, one after the other.
 
     Args:
-      core: the core that it works on.
       start: what it reads first.
       kept: the objects that it gets once.
     """
 
-    def __init__(self, core: int, start: Sequence[memoryview], kept: Sequence[Any]) -> None:
+    def __init__(self, start: Sequence[memoryview], kept: Sequence[Any]) -> None:
         paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path)
         self._start, self._kept = start, kept
         self._process = subprocess.Popen(
             # -P: a module in the working directory is not one of the program
-            [sys.executable, "-P", "-c", _SERVE, str(core), str(os.getpid())],
+            [sys.executable, "-P", "-c", _SERVE, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": paths},
+            env=os.environ | _ALONE | {"PYTHONPATH": paths},
         )
 
     def ask(self, call: Call) -> Any:

@@ -63,7 +63,7 @@ def render_front(config: Config, metrics: Metrics) -> str:
         "",
         f"The base model is the best of its trials on validation rows: {metrics['base']['trial']}. "
         + (
-            f"The other models learn from the mean of {teachers}."
+            f"Models that are not said to learn from clicks learn from the mean of {teachers}."
             if teachers
             else "All models learn from clicks."
         ),
@@ -123,7 +123,8 @@ def _draw(panel: Axes, metrics: Metrics, key: str) -> None:
         return
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for facts in metrics["candidates"][1:]:
-        groups.setdefault(facts["name"].rpartition(", ")[0], []).append(facts)
+        name = facts["name"].rpartition(", ")[0] or facts["name"]
+        groups.setdefault(name, []).append(facts)
     for i, (name, found) in enumerate(groups.items()):
         points = sorted((facts[key], _number(facts["auc"])) for facts in found)
         xs, ys = zip(*points, strict=True)

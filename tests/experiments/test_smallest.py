@@ -10,7 +10,7 @@ import pytest
 TINY = (
     *("--model.dim", 4, "--model.hidden", 8, 4, "--optimizer.learning-rate", 0.02),
     *("--train.batch-size", 100, "--train.max-epochs", 1, "--train.finish", 0.2),
-    *("--teachers", "lr", "--students", "--l2", 1e-5, "--budget", 0.5, "--teacher-seeds", 1),
+    *("--teachers", "deepfm", "--students", "--l2", 1e-5, "--budget", 0.5, "--teacher-seeds", 1),
     *("--tolerance", 1.0),
 )
 
@@ -50,7 +50,7 @@ def test_each_seed_has_its_base_its_choice_and_the_student_on_clicks(smallest, c
             {path.parent.name: path.read_text() for path in folder.glob("pool/*/log.jsonl")}
             for folder in folders
         ]
-        assert len(pools[1]) == len(pools[0]) - 1 > 1 and "lr_1e-05" not in pools[1]
+        assert len(pools[1]) == len(pools[0]) - 1 > 1 and "deepfm_1e-05" not in pools[1]
         assert pools[1].items() <= pools[0].items()
     assert "| store |" in done.stdout and "Chosen models, by seed:" in done.stdout
     assert results.with_suffix(".png").stat().st_size > 10_000

@@ -52,8 +52,10 @@ def done(log, tmp_path_factory):
 def test_every_candidate_is_scored_and_the_choice_follows_from_the_scores(done):
     metrics = done.metrics
     names = [facts["name"] for facts in metrics["candidates"]]
+    small = [m["name"] for m in metrics["pool"] if m["name"].startswith("lr")]
     assert names == [
         "base",
+        *(f"{name} on clicks" for name in small),  # no others of the pool are smaller than the base
         *(f"dnn, {s}, {b} %" for s in ("spectral", "uniform") for b in (100, 50)),
         *(f"dcnv2, {s}, 50 %" for s in ("spectral", "uniform")),
     ]
@@ -85,6 +87,17 @@ def test_the_bundle_is_the_chosen_model(done, log):
     assert found.auc == pytest.approx(chosen["auc"], abs=1e-6)
     assert found.logloss == pytest.approx(chosen["logloss"], abs=1e-6)
     assert bundle.parameters == chosen["parameters"]
+
+
+def test_a_smaller_model_of_the_pool_may_be_chosen(done, log, tmp_path):
+    """Any model is good enough at a tolerance of 1, and an LR is the smallest."""
+    shutil.copytree(done.workdir, tmp_path / "run")
+    found = compress(PLAIN, dataclasses.replace(CHOICES, tolerance=1.0), log, tmp_path / "run")
+    chosen, pool = found.metrics["chosen"], {m["name"]: m for m in found.metrics["pool"]}
+    assert chosen["name"].startswith("lr_1e-05") and chosen["name"].endswith(" on clicks")
+    assert chosen["valid_auc"] == pool[chosen["name"].removesuffix(" on clicks")]["valid_auc"]
+    bundle = load_bundle(found.workdir)
+    assert bundle.parameters == chosen["parameters"] == sum(log.schema.sizes) + 1
 
 
 def test_a_budget_of_everything_keeps_what_the_full_size_has(done):

@@ -63,14 +63,25 @@ def test_results_have_the_places_of_their_calls():
     assert [place for place, _ in found][-1] == 0
 
 
-def test_processes_have_a_core_each():
-    calls = [(str(i), os.sched_getaffinity, (0,)) for i in range(6)]
-    calls += [(str(i), os.getpid, ()) for i in range(6)]
-    found = results(calls)
-    cores = [found[i] for i in range(6)]
-    assert all(len(core) == 1 for core in cores)
-    pids = {found[i] for i in range(6, 12)}
-    assert os.getpid() not in pids and len(pids) <= 2
+def test_processes_are_as_many_as_were_asked_for():
+    found = results([(str(i), os.getpid, ()) for i in range(6)])
+    assert os.getpid() not in found.values() and len(set(found.values())) <= 2
+
+
+THREADS = """[
+    path.read_text().strip()
+    for module in [__import__("jax").jit(lambda x: x + 1)(1.0) and __import__("pathlib")]
+    for path in module.Path("/proc/self/task").glob("*/comm")
+]"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have names on Linux alone")
+def test_a_process_has_one_thread_of_xla():
+    """They may use all cores, so that two programs need not share one."""
+    calls = [(str(i), eval, (THREADS,)) for i in range(2)]
+    found = results([*calls, ("cores", os.sched_getaffinity, (0,))])
+    assert [found[i].count("tf_XLAEigen") for i in range(2)] == [1, 1]
+    assert found[2] == os.sched_getaffinity(0)
 
 
 def test_messages_of_other_processes_are_logged_here(caplog):
