@@ -20,7 +20,8 @@ from ihas_jax.pipeline.workers import Call
 from ihas_jax.progress import say
 from ihas_jax.serving.storage import save_bundle
 from ihas_jax.stages.candidates import Candidate, add_speed, choose, measure
-from ihas_jax.stages.evaluate import base_bundle
+from ihas_jax.stages.cut import can_be_cut
+from ihas_jax.stages.evaluate import base_bundle, with_usage
 from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.lessons import read_lessons
 from ihas_jax.stages.pool import Member, Trial, best_mean, train_member, write_lessons
@@ -86,7 +87,9 @@ class Compression:
             ]
             # metrics that are there mean that the bundle is theirs
             (self.run.workdir / METRICS).unlink(missing_ok=True)
-            save_bundle(found[chosen].bundle, self.run.workdir / "bundle")
+            bundle = found[chosen].bundle
+            bundle = with_usage(self.run, bundle) if can_be_cut(bundle) else bundle
+            save_bundle(bundle, self.run.workdir / "bundle")
             write_json(self.run.workdir / METRICS, metrics)
         return metrics
 
@@ -141,11 +144,12 @@ class Compression:
         return read_lessons(self.run, teachers).labels, teachers, pool
 
     def _smaller(self, pool: Sequence[Member], base: Candidate) -> list[Candidate]:
-        """The models of the pool that are smaller than the base model, such as an LR."""
-        bundles = {f"{one.name} on clicks": base_bundle(one.run, one.trained) for one in pool}
+        """The best of each click model that is smaller than the base model, such as an LR."""
+        best = {one.trial.model.name: one for one in sorted(pool, key=_objective)}
+        bundles = [(one.name, base_bundle(one.run, one.trained)) for one in best.values()]
         return [
-            measure(name, bundle, 1.0, self.run.data)
-            for name, bundle in bundles.items()
+            measure(f"{name} on clicks", bundle, 1.0, self.run.data)
+            for name, bundle in bundles
             if bundle.parameters < base.bundle.parameters
         ]
 

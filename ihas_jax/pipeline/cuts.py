@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,9 @@ def _cut(
     }
     title = "Cut, and trained on" if retrain else "Cut without training"
     show(Grid(title, _HEADERS, [_row(one, facts[0]) for one in facts], ()))
+    scored = "logloss" if math.isnan(facts[0]["valid_auc"]) else "AUC"
     say(
-        "The smallest one whose AUC on validation rows is within "
+        f"The smallest one whose {scored} on validation rows is within "
         f"{choices.tolerance + facts[chosen]['valid_doubt']:.2g} of the best: "
         f"{facts[chosen]['name']}"
     )

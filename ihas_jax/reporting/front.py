@@ -20,6 +20,8 @@ _HEADERS = (
     *("model", "AUC", "logloss", "validation AUC"),
     *("parameters", "MB", "µs per row", "on the front"),
 )
+_SCORES = (("auc", "test AUC"), ("logloss", "test logloss"))
+_COSTS = (("parameters", "parameters"), ("microseconds", "microseconds per row"))
 Metrics = Mapping[str, Any]
 
 
@@ -50,7 +52,7 @@ def render_front(config: Config, metrics: Metrics) -> str:
         "A model is on the front if no other one is at least as good on validation rows, as small "
         "and as fast. Times that differ by less than a quarter count as equal.",
         "",
-        "![Test AUC against size and time](figures/front.png)",
+        "![Test AUC and logloss against size and time](figures/front.png)",
         "",
         "## How it was chosen",
         "",
@@ -96,29 +98,28 @@ def render_front(config: Config, metrics: Metrics) -> str:
 
 
 def draw_front(metrics: Metrics) -> Figure:
-    """Test AUC against parameters, and against microseconds per row, of all candidates."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for panel, (key, label) in zip(
-        panels,
-        (("parameters", "parameters"), ("microseconds", "microseconds per row")),
-        strict=True,
-    ):
-        _draw(panel, metrics, key)
-        panel.set(xscale="log", xlabel=label)
+    """Test AUC and logloss against parameters and microseconds per row, of all candidates."""
+    figure = Figure(figsize=(11.5, 7.2), layout="constrained")
+    panels = figure.subplots(2, 2, sharex="col", sharey="row")
+    for row, (score, title) in zip(panels, _SCORES, strict=True):
+        for panel, (cost, _) in zip(row, _COSTS, strict=True):
+            _draw(panel, metrics, cost, score)
+            panel.spines[["top", "right"]].set_visible(False)
+        row[0].set_ylabel(title)
+    for panel, (_, title) in zip(panels[-1], _COSTS, strict=True):
+        panel.set(xscale="log", xlabel=title)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         panel.xaxis.set_minor_locator(NullLocator())
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("test AUC")
-    handles, labels = panels[0].get_legend_handles_labels()
+    handles, labels = panels[-1][0].get_legend_handles_labels()  # the AUC may not be defined
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     return figure
 
 
-def _draw(panel: Axes, metrics: Metrics, key: str) -> None:
+def _draw(panel: Axes, metrics: Metrics, cost: str, score: str) -> None:
+    """A line for each way to smaller models, from the smallest one on."""
     base, chosen = metrics["base"], metrics["chosen"]
-    if not _defined(base["auc"]):
+    if not _defined(base[score]):
         panel.text(0.5, 0.5, f"AUC {_auc(base)}", ha="center", transform=panel.transAxes)
         return
     groups: dict[str, list[Mapping[str, Any]]] = {}
@@ -126,13 +127,12 @@ def _draw(panel: Axes, metrics: Metrics, key: str) -> None:
         name = facts["name"].rpartition(", ")[0] or facts["name"]
         groups.setdefault(name, []).append(facts)
     for i, (name, found) in enumerate(groups.items()):
-        points = sorted((facts[key], _number(facts["auc"])) for facts in found)
-        xs, ys = zip(*points, strict=True)
-        panel.plot(xs, ys, color=_COLORS[i % len(_COLORS)], marker="o", label=name)
-    panel.plot([base[key]], [_number(base["auc"])], "k*", ms=11, label="base")
-    panel.plot(
-        [chosen[key]], [_number(chosen["auc"])], "o", ms=14, mfc="none", mec="black", label="chosen"
-    )
+        found = sorted(found, key=lambda facts: facts["parameters"])
+        points = [(facts[cost], facts[score]) for facts in found]
+        color = _COLORS[i % len(_COLORS)]
+        panel.plot(*zip(*points, strict=True), color=color, marker="o", label=name)
+    panel.plot([base[cost]], [base[score]], "k*", ms=11, label="base")
+    panel.plot([chosen[cost]], [chosen[score]], "o", ms=14, mfc="none", mec="black", label="chosen")
 
 
 def _answer(metrics: Metrics) -> str:

@@ -88,12 +88,18 @@ def measure_cut(bundle: Bundle, budget: float, ids: np.ndarray | None = None) ->
     return Cut(made, share, worth * (1 - share) / 2)
 
 
+def can_be_cut(bundle: Bundle) -> bool:
+    """Whether a bundle is of one model with all coordinates and values."""
+    served, spec = bundle.models[0], bundle.models[0].model.embedding
+    whole = spec.kept is None and spec.stored_values is None
+    return whole and len(bundle.models) == 1 and not served.transform
+
+
 def _whole(bundle: Bundle) -> Served:
     """Raises: InputError: the bundle is not of one model with all coordinates and values."""
-    (served, *others), spec = bundle.models, bundle.models[0].model.embedding
-    if others or served.transform or spec.kept is not None or spec.stored_values is not None:
+    if not can_be_cut(bundle):
         raise InputError(
             "Only a bundle of one click model with all coordinates can be cut, such as that of a "
             "run with --method none; cut that one, or choose a method with a smaller --budget."
         )
-    return served
+    return bundle.models[0]

@@ -54,14 +54,14 @@ class Evaluation(NamedTuple):
 
 def evaluate_base(run: Run, base: Trained) -> Evaluation:
     """Scores the base model of a run without a method, and counts how its table is used."""
-    return Evaluation(_score_base(run, base), _with_usage(run, base_bundle(run, base)), {})
+    return Evaluation(_score_base(run, base), with_usage(run, base_bundle(run, base)), {})
 
 
 def evaluate_student(run: Run, base: Trained, student: Trained) -> Evaluation:
     """Scores the base model of a run without a method, and the model that teachers taught."""
     metrics, bundle = _score_base(run, base), base_bundle(run, student)
     metrics |= {"student": _score(run, "student", bundle).facts}
-    return Evaluation(metrics, _with_usage(run, bundle), {})
+    return Evaluation(metrics, with_usage(run, bundle), {})
 
 
 def score_teachers(run: Run, taught: Taught) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _score_base(run: Run, base: Trained) -> dict[str, Any]:
     return {"base": _score(run, "base", base_bundle(run, base)).facts}
 
 
-def _with_usage(run: Run, bundle: Bundle) -> Bundle:
+def with_usage(run: Run, bundle: Bundle) -> Bundle:
     """A bundle of one full-size model that can be cut without rows."""
     (served,) = bundle.models
     turned = freedom_of(served.model).any
