@@ -70,6 +70,7 @@ def init_search(
     gates = selector.optimizer(config.search.gate_optimizer).init(weights.gates)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
+        pace=jnp.ones((), jnp.float32),
         keys={TRAINING: train_key, VALIDATION: noise_key},
         params=pretrained.params | {SELECTOR: weights.gates},
         stats=pretrained.stats | ({SELECTOR: stats} if stats else {}),

@@ -31,7 +31,7 @@ from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.steps import TABLES
 
-VERSION = 2
+VERSION = 3
 """Format of bundles and of the folders of runs; it changes with the layout of checkpoints."""
 _ANEW = (
     "Delete that folder and run experiments/run.py again with the same flags: its last stage "

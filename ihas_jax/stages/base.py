@@ -107,15 +107,8 @@ def model_task(
         config=run.config.train,
         early_stopping=epochs is None,
         start_counts=start_counts,
-        finish=finish_rounds(run, model) if epochs is None and round_ is None else (),
+        finish=run.config.train.finish if epochs is None and round_ is None else (),
     )
-
-
-def finish_rounds(run: Run, model: Model) -> tuple[Round, ...]:
-    """The rounds of `train.finish` for a click model that is trained alone."""
-    config = run.config.optimizer
-    rates = [factor * config.learning_rate for factor in run.config.train.finish]
-    return tuple(plain_round(replace(config, learning_rate=rate), model) for rate in rates)
 
 
 @lru_cache(maxsize=16)

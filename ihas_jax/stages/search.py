@@ -23,7 +23,6 @@ from ihas_jax.selectors.search import (
     make_search_round,
 )
 from ihas_jax.stages.base import (
-    finish_rounds,
     fresh_state,
     model_task,
     require_selector,
@@ -170,7 +169,7 @@ def search_task(run: Run, name: str = "search", epochs: int | None = None) -> Ta
         config=config.train,
         early_stopping=stops,
         is_last=is_last,
-        finish=finish_rounds(run, model) if stops and alone else (),
+        finish=config.train.finish if stops and alone else (),
     )
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ihas_jax.config import Config, OptimizerConfig
+from ihas_jax.config import OptimizerConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import NETWORK, Model
@@ -25,8 +25,8 @@ from ihas_jax.training.optimizers import l2_adam
 from ihas_jax.training.predict import predictor
 from ihas_jax.training.steps import TABLES, TRAINING, Round, make_round, make_step
 
-RATES = (0.2, 0.04)
-"""Learning rates of a cluster's network, as multiples of that of the model of all rows."""
+PACES = (0.2, 0.04)
+"""Factors of the learning rates of a cluster's network, which goes on from that of all rows."""
 _WORSE = "a network for it alone has no smaller logloss on validation rows"
 
 
@@ -97,16 +97,17 @@ def train_network(run: Run, expert: Expert, whole: Expert, first: Trained) -> Tr
     if not len(rows):
         return first
     valid = Split(*(part[rows] for part in run.data.valid))
-    rounds = [network_round(slower(run.config, rate), model) for rate in RATES]
+    round_ = network_round(run.config.optimizer, model)
     task = model_task(
-        run, name, model, rows=expert.rows, valid=valid, round_=rounds[0], start_counts=True
+        run, name, model, rows=expert.rows, valid=valid, round_=round_, start_counts=True
     )
-    task = replace(task, finish=tuple(rounds[1:]))
+    task = replace(task, finish=PACES[1:])
     # training takes the arrays of its start
     params, stats, constants = jax.tree.map(jnp.copy, tuple(first.variables))
     state = replace(
         first.state,
         step=jnp.zeros_like(first.state.step),
+        pace=jnp.full_like(first.state.pace, PACES[0]),
         keys={TRAINING: run.key(name)},
         params=params,
         stats=stats,
@@ -153,11 +154,6 @@ def deciding_rows(run: Run, rows: np.ndarray | None = None) -> np.ndarray:
         return rows
     moved, _ = split_validation(run)
     return rows if moved is None else np.setdiff1d(rows, moved)
-
-
-def slower(config: Config, rate: float) -> OptimizerConfig:
-    """The optimiser of a click model with a share of its learning rate."""
-    return replace(config.optimizer, learning_rate=rate * config.optimizer.learning_rate)
 
 
 @lru_cache(maxsize=16)

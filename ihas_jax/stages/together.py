@@ -19,7 +19,7 @@ from ihas_jax.progress import say
 from ihas_jax.selectors.plan import Groups
 from ihas_jax.stages.base import model_task, plain_round, train_runs
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.shared import RATES, slower
+from ihas_jax.stages.shared import PACES
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.steps import TRAINING, TrainState, model_optimizers
 from ihas_jax.training.streaming import Streamed
@@ -57,28 +57,30 @@ def learn_together(
     noise = _NOISE if number > 1 else 0.0
     copies = stack_networks(first.variables, number, noise, run.key(f"{stage}/noise"))
     state = _fresh(run, stage, first.state, copies)
+    round_ = plain_round(run.config.optimizer, grouped)
     for epoch in range(_EPOCHS):
         part = f"{stage}_{epoch}"
-        round_ = plain_round(run.config.optimizer, grouped)
         task = model_task(run, part, grouped, epochs=1, round_=round_)
         (trained,) = train_runs([run], [task], [_with(state, groups)])
         state = trained.state
         if number > 1:
             groups = regrouped(run, model, part, trained.variables, groups)
-    rounds = [plain_round(slower(run.config, rate), grouped) for rate in RATES]
-    task = model_task(run, stage, grouped, round_=rounds[0], start_counts=True)
-    begun = _with(_fresh(run, task.name, state, state.variables), groups)
-    (trained,) = train_runs([run], [replace(task, finish=tuple(rounds[1:]))], [begun])
+    task = model_task(run, stage, grouped, round_=round_, start_counts=True)
+    begun = _with(_fresh(run, task.name, state, state.variables, PACES[0]), groups)
+    (trained,) = train_runs([run], [replace(task, finish=PACES[1:])], [begun])
     return trained, groups
 
 
-def _fresh(run: Run, name: str, state: TrainState, variables: Variables) -> TrainState:
+def _fresh(
+    run: Run, name: str, state: TrainState, variables: Variables, pace: float = 1.0
+) -> TrainState:
     """A state of some variables, in new arrays, as if no step had been taken."""
     params, stats, constants = jax.tree.map(jnp.copy, tuple(variables))
     optimizers = model_optimizers(run.config.optimizer)
     return replace(
         state,
         step=jnp.zeros_like(state.step),
+        pace=jnp.full_like(state.pace, pace),
         keys={TRAINING: run.key(name)},
         params=params,
         stats=stats,

@@ -16,7 +16,7 @@ from ihas_jax.training.steps import TrainState
 def train_to_finish(
     tasks: Sequence[Task], states: Sequence[TrainState], events: Sequence[Event]
 ) -> list[Trained]:
-    """Trains tasks as `train_seeds` does, then each from its best epoch by its `finish` rounds.
+    """Trains tasks as `train_seeds` does, then each from its best epoch at its `finish` paces.
 
     What a finish starts from is a candidate of early stopping, so a finish can't end below it.
     Each finish has new moments of Adam and other noise, and a folder in that of the task, from
@@ -28,7 +28,7 @@ def train_to_finish(
     trained = train_seeds(tasks, states, events)
     for i in range(len(tasks[0].finish)):
         followers = [_follower(task, i) for task in tasks]
-        begun = [_restart(before, i) for before in trained]
+        begun = [_restart(before, i, tasks[0].finish[i]) for before in trained]
         after = train_seeds(followers, begun, events)
         trained = [_joined(*pair) for pair in zip(trained, after, strict=True)]
     return trained
@@ -39,19 +39,19 @@ def _follower(task: Task, i: int) -> Task:
         task,
         name=f"{task.name}/finish_{i}",
         directory=task.directory / f"finish_{i}",
-        round_=task.finish[i],
         start_counts=True,
     )
 
 
-def _restart(trained: Trained, i: int) -> TrainState:
-    """The state of the best epoch, as if no step had been taken."""
+def _restart(trained: Trained, i: int, pace: float) -> TrainState:
+    """The state of the best epoch, as if no step had been taken, with smaller steps."""
     state, best = trained.state, trained.variables
     # training takes the arrays of its start
     params, stats, constants = jax.tree.map(jnp.copy, (best.params, best.stats, best.constants))
     return replace(
         state,
         step=jnp.zeros_like(state.step),
+        pace=jnp.full_like(state.pace, pace),
         keys={name: jax.random.fold_in(key, i) for name, key in state.keys.items()},
         params=params,
         stats=stats,

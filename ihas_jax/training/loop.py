@@ -48,8 +48,8 @@ class Task:
       is_last: whether the facts of an epoch mean that it is the last one.
       start_counts: whether the state that the training starts from is a candidate of early
         stopping, as an epoch -1; a training from trained weights can then not end below them.
-      finish: rounds of smaller steps by which the training goes on from its best epoch, one after
-        the other; see `ihas_jax.training.finish`.
+      finish: the paces, factors of the learning rates, at which the training goes on from its best
+        epoch, one after the other; see `ihas_jax.training.finish`.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Task:
     label: str = ""
     is_last: Callable[[dict[str, float]], bool] = lambda facts: False
     start_counts: bool = False
-    finish: tuple[RoundStep, ...] = ()
+    finish: tuple[float, ...] = ()
 
     @property
     def title(self) -> str:

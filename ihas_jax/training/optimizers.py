@@ -30,12 +30,13 @@ class TableOptimizer(NamedTuple):
 
     Attributes:
       init: tables -> state.
-      update: (tables, state, index of rows, gradients) -> (tables, state). The last two are
-        trees like the tables, with leaves `[B, N_g]` and `[B, N_g, d_g]`.
+      update: (tables, state, index of rows, gradients, pace) -> (tables, state). Index and
+        gradients are trees like the tables, with leaves `[B, N_g]` and `[B, N_g, d_g]`; the pace
+        `[]` is a factor of the learning rate.
     """
 
     init: Callable[[Any], Any]
-    update: Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+    update: Callable[[Any, Any, Any, Any, Array], tuple[Any, Any]]
 
 
 def make_table_optimizer(config: OptimizerConfig, axis_name: str | None = None) -> TableOptimizer:
@@ -58,12 +59,13 @@ def dense_tables(
         return jnp.zeros_like(table).at[index].add(gradients, mode="promise_in_bounds")
 
     def update(
-        tables: Any, state: optax.OptState, index: Any, gradients: Any
+        tables: Any, state: optax.OptState, index: Any, gradients: Any, pace: Array
     ) -> tuple[Any, optax.OptState]:
         dense = jax.tree.map(scatter, tables, index, gradients)
         if axis_name is not None:
             dense = lax.pmean(dense, axis_name)
         updates, state = optimizer.update(dense, state, tables)
+        updates = jax.tree.map(lambda leaf: pace * leaf, updates)
         return optax.apply_updates(tables, updates), state
 
     return TableOptimizer(optimizer.init, update)
@@ -98,18 +100,23 @@ def rowwise_tables(config: OptimizerConfig, axis_name: str | None = None) -> Tab
         return RowwiseState(jnp.zeros((), jnp.int32), *_columns(tree, fresh)[1:])
 
     def update(
-        tables: Any, state: RowwiseState, index: Any, gradients: Any
+        tables: Any, state: RowwiseState, index: Any, gradients: Any, pace: Array
     ) -> tuple[Any, RowwiseState]:
         if axis_name is not None:
             index, gradients = lax.all_gather((index, gradients), axis_name, tiled=True)
             devices = lax.psum(1, axis_name)
             gradients = jax.tree.map(lambda leaf: leaf / devices, gradients)
-        steps = state.steps + 1
+        steps, rate = state.steps + 1, pace * config.learning_rate
         tree = jax.tree.structure(tables)
         parts = (tables, state.mean, state.square, state.scratch, index, gradients)
         updated = [
             update_rows(
-                RowAdam(*leaves), leaf_index.reshape(-1), g.reshape(-1, g.shape[-1]), steps, config
+                RowAdam(*leaves),
+                leaf_index.reshape(-1),
+                g.reshape(-1, g.shape[-1]),
+                steps,
+                rate,
+                config.l2,
             )
             for *leaves, leaf_index, g in zip(*map(jax.tree.leaves, parts), strict=True)
         ]

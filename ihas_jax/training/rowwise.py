@@ -15,8 +15,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
-from ihas_jax.config import OptimizerConfig
-
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 _CHUNK_ROWS = 4096
 
@@ -44,7 +42,12 @@ def init_row_adam(table: Array) -> RowAdam:
 
 
 def update_rows(
-    state: RowAdam, index: Array, gradients: Array, count: Array, config: OptimizerConfig
+    state: RowAdam,
+    index: Array,
+    gradients: Array,
+    count: Array,
+    learning_rate: Array | float,
+    l2: float,
 ) -> RowAdam:
     """One step of Adam on the rows that occur in a batch.
 
@@ -57,13 +60,14 @@ def update_rows(
       index: `[P]` int32, the rows of a batch, each in 0..V-1.
       gradients: `[P, d]` gradient at each position.
       count: `[]` number of this step, from 1 on, for the bias correction.
-      config: learning rate and L2.
+      learning_rate: `[]`, the learning rate.
+      l2: the coefficient of the L2 term.
     """
     bias = jnp.sqrt(1 - BETA2 ** count.astype(gradients.dtype))
-    rate = config.learning_rate * bias / (1 - BETA1 ** count.astype(gradients.dtype))
+    rate = learning_rate * bias / (1 - BETA1 ** count.astype(gradients.dtype))
     # dividing bias through: m / c1 / (sqrt(v) / bias + eps) = m * (bias / c1) / (sqrt(v) + ...)
     scales = jnp.stack([rate, EPSILON * bias])[None]
-    return RowAdam(*_update(config.l2)(*state, index, gradients, scales))
+    return RowAdam(*_update(l2)(*state, index, gradients, scales))
 
 
 def _update(l2: float) -> custom_vmap:

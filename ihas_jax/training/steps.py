@@ -55,6 +55,8 @@ class TrainState:
 
     Attributes:
       step: `[]` int32, training batches seen.
+      pace: `[]` float32, a factor of all learning rates; a part of the state, so that trainings
+        with smaller steps share one program.
       keys: base PRNG keys; step t draws from `fold_in(keys["training"], t)`, and a step on a
         validation batch after it from `fold_in(keys["validation"], t)`.
       params: subtrees `tables` and `network`; a search adds `selector`, and `layers` if its
@@ -65,6 +67,7 @@ class TrainState:
     """
 
     step: Array
+    pace: Array
     keys: dict[str, Array]
     params: Params
     stats: Stats
@@ -93,6 +96,7 @@ def init_train(key: Array, model: Model, config: OptimizerConfig) -> TrainState:
     params, stats, constants = init_model(weights_key, model)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
+        pace=jnp.ones((), jnp.float32),
         keys={TRAINING: noise_key},
         params=params,
         stats=stats,
@@ -173,7 +177,7 @@ def make_step(
             params, optimizers = state.params, state.optimizers
             if TABLES in learns:
                 tables, table_state = cast(TableOptimizer, learns[TABLES]).update(
-                    params[TABLES], optimizers[TABLES], index, grads[1]
+                    params[TABLES], optimizers[TABLES], index, grads[1], state.pace
                 )
                 params = params | {TABLES: tables}
                 optimizers = optimizers | {TABLES: table_state}
@@ -181,6 +185,7 @@ def make_step(
                 updates, own_state = cast(Any, learns[name]).update(
                     grads[0][name], optimizers[name], tree
                 )
+                updates = jax.tree.map(lambda leaf: state.pace * leaf, updates)
                 params = params | {name: optax.apply_updates(tree, updates)}
                 optimizers = optimizers | {name: own_state}
         state = dataclasses.replace(state, params=params, optimizers=optimizers)

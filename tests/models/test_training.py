@@ -71,6 +71,7 @@ def setting(small):
     assert shapes.params.keys() == shapes.optimizers.keys() == {"tables", "network", "selector"}
     state = TrainState(
         step=jnp.int32(0),
+        pace=jnp.float32(1),
         keys={"training": jax.random.key(2), "validation": jax.random.key(3)},
         params=params,
         stats={},

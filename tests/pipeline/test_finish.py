@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from ihas_jax.config import Config, ModelConfig, OptimizerConfig, RetrainConfig,
 from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.fit import fit
-from ihas_jax.stages.base import finish_rounds, plain_round, train_base
+from ihas_jax.stages.base import train_base
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search_task
 
@@ -55,12 +56,17 @@ def test_a_finish_goes_on_from_the_training_as_it_would_end(finished, log, tmp_p
     assert after.seconds > 0
 
 
-def test_rounds_of_a_finish_take_smaller_steps(log, tmp_path):
-    run = Run(FINISHED, log, tmp_path)
-    rates = [0.2 * 0.05, 0.04 * 0.05]
-    expected = tuple(plain_round(OptimizerConfig(learning_rate=rate), run.model) for rate in rates)
-    assert finish_rounds(run, run.model) == expected
-    assert len({plain_round(run.config.optimizer, run.model), *expected}) == 3
+def test_a_finish_takes_smaller_steps_with_the_program_of_the_training(
+    log, tmp_path, caplog, monkeypatch
+):
+    """A model of its own, so that no other test has compiled it."""
+    config = dataclasses.replace(FINISHED, model=ModelConfig(dim=3, hidden=(7,)))
+    monkeypatch.setattr(logging.getLogger("jax"), "propagate", True)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        (trained,) = train_base([Run(config, log, tmp_path)])
+    compiled = [r.message for r in caplog.records if "XLA compilation" in r.message]
+    assert sum("jit(round_)" in message for message in compiled) == 1
+    assert float(trained.state.pace) == pytest.approx(0.04)
 
 
 def test_a_finished_run_is_read_back(finished, log):

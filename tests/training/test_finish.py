@@ -16,10 +16,10 @@ from ihas_jax.training.steps import init_train
 
 
 def adding(number):
-    """A round that adds a number to every weight and moment, for each of its batches."""
+    """A round that adds a number to every weight at a pace of 1, and one to every moment."""
 
     def round_(state, data, rows, gate_data, gate_rows, count):
-        params = jax.tree.map(lambda leaf: leaf + number * count, state.params)
+        params = jax.tree.map(lambda leaf: leaf + number * state.pace * count, state.params)
         optimizers = jax.tree.map(lambda leaf: leaf + 1, state.optimizers)
         state = state.replace(step=state.step + count, params=params, optimizers=optimizers)
         return state, {"loss": jnp.float32(0.5)}
@@ -57,10 +57,10 @@ def no_event(kind, facts):
     pass
 
 
-def test_a_finish_goes_on_from_the_best_epoch_with_its_own_rounds(make_task, begin):
+def test_a_finish_goes_on_from_the_best_epoch_at_its_own_pace(make_task, begin):
     """Epochs of five batches: 5, 10 (the best, nearest to 12), 15, 20; then 11, 12, 13, 14."""
     task = make_task(adding(1.0), peaked(12), patience=2)
-    task = replace(task, finish=(adding(0.2),))
+    task = replace(task, finish=(0.2,))
     (found,) = train_to_finish([task], [begin()], [no_event])
     assert weight(found.variables.params) == pytest.approx(12)
     assert weight(found.state.params) == pytest.approx(14)
@@ -72,7 +72,7 @@ def test_a_finish_goes_on_from_the_best_epoch_with_its_own_rounds(make_task, beg
 
 
 def test_a_finish_that_does_not_help_keeps_the_best_epoch(make_task, begin):
-    task = replace(make_task(adding(1.0), peaked(10)), finish=(adding(3.0), adding(-3.0)))
+    task = replace(make_task(adding(1.0), peaked(10)), finish=(3.0, -3.0))
     (found,) = train_to_finish([task], [begin()], [no_event])
     assert weight(found.variables.params) == 10
     plain = train(replace(task, directory=task.directory.with_name("plain")), begin(), no_event)
@@ -87,7 +87,7 @@ def test_noise_of_a_finish_is_new(make_task, begin):
                            jax.random.key_data(state.keys["training"]))  # fmt: skip
         return adding(1.0)(state, *args)
 
-    task = replace(make_task(round_, peaked(5), patience=1), finish=(round_, round_))
+    task = replace(make_task(round_, peaked(5), patience=1), finish=(1.0, 1.0))
     train_to_finish([task], [begin()], [no_event])
     assert len({tuple(key) for key in seen}) == 3
 
@@ -95,7 +95,7 @@ def test_noise_of_a_finish_is_new(make_task, begin):
 def test_a_killed_finish_resumes(make_task, begin):
     def task(name):
         made = make_task(adding(1.0), peaked(12), name=name, patience=2, checkpoint_seconds=0)
-        return replace(made, finish=(adding(0.2), adding(0.1)))
+        return replace(made, finish=(0.2, 0.1))
 
     def kill(kind, facts):
         if facts.get("stage", "").endswith("finish_0") and facts["epoch"] == 2:
@@ -111,7 +111,7 @@ def test_a_killed_finish_resumes(make_task, begin):
 
 def test_seeds_that_stop_at_different_epochs_finish_side_by_side(make_task, begin):
     tasks = [
-        replace(make_task(adding(1.0), peaked(best), name=f"seed_{best}"), finish=(adding(0.2),))
+        replace(make_task(adding(1.0), peaked(best), name=f"seed_{best}"), finish=(0.2,))
         for best in (7, 17)
     ]
     found = train_to_finish(tasks, [begin(), begin()], [no_event] * 2)

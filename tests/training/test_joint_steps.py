@@ -79,6 +79,7 @@ def steps_of(tiny, **model):
         tables = jax.tree.map(lambda table: 3 * table, state.params["tables"])
         return TrainState(
             step=state.step,
+            pace=state.pace,
             keys=state.keys | {VALIDATION: jax.random.key(9)},
             params=state.params | {"tables": tables, SELECTOR: weights.gates},
             stats=state.stats | {SELECTOR: weights.stats},

@@ -102,7 +102,7 @@ def test_dense_tables_are_the_optimiser_on_the_gradient_of_the_whole_table():
 
     @jax.jit
     def step(table, state):
-        return ours.update(table, state, places, jax.grad(loss)(lookup(table, places)))
+        return ours.update(table, state, places, jax.grad(loss)(lookup(table, places)), 1.0)
 
     @jax.jit
     def whole(table, state):
@@ -127,7 +127,7 @@ def test_gradients_of_a_value_seen_twice_add_up():
         {"width_1": jnp.array([[1], [1], [0]])},
         jnp.array([[[1.0]], [[2.0]], [[4.0]]]),
     )
-    moved, _ = ours.update(table, ours.init(table), rows, {"width_1": gradients})
+    moved, _ = ours.update(table, ours.init(table), rows, {"width_1": gradients}, 1.0)
     np.testing.assert_array_equal(moved["width_1"], [[-4], [-3], [0]])
 
 
@@ -136,12 +136,12 @@ def test_rows_outside_the_batch_move_by_l2_and_by_momentum():
     hit, missed = {"width_1": jnp.array([[0]])}, {"width_1": jnp.array([[1]])}
     gradient = {"width_1": jnp.array([[[1.0]]])}
     decayed = dense_tables(l2_adam(OptimizerConfig(learning_rate=0.1, l2=0.5)))
-    moved, _ = decayed.update(table, decayed.init(table), hit, gradient)
+    moved, _ = decayed.update(table, decayed.init(table), hit, gradient, 1.0)
     np.testing.assert_allclose(moved["width_1"], [[0.9], [-1.9]], rtol=2e-8)
     plain = dense_tables(l2_adam(OptimizerConfig(learning_rate=0.1, l2=0.0)))
-    first, state = plain.update(table, plain.init(table), hit, gradient)
+    first, state = plain.update(table, plain.init(table), hit, gradient, 1.0)
     np.testing.assert_array_equal(first["width_1"][1], table["width_1"][1])
-    second, _ = plain.update(first, state, missed, gradient)
+    second, _ = plain.update(first, state, missed, gradient, 1.0)
     expected = torch_adam([1.0], [np.ones(1), np.zeros(1)], 0.1, 0.0)[-1]
     np.testing.assert_allclose(second["width_1"][0], expected, rtol=1e-12)
     assert second["width_1"][0, 0] < first["width_1"][0, 0]

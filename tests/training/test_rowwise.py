@@ -53,7 +53,7 @@ def run(table, batches, scratch=None):
     state = init_row_adam(jnp.asarray(table))
     if scratch is not None:
         state = state._replace(scratch=jnp.asarray(scratch, jnp.int32))
-    update = jax.jit(lambda *arguments: update_rows(*arguments, CONFIG))
+    update = jax.jit(lambda *of: update_rows(*of, CONFIG.learning_rate, CONFIG.l2))
     for t, (rows, gradients) in enumerate(batches, start=1):
         state = update(state, jnp.asarray(rows), jnp.asarray(gradients), jnp.int32(t))
     return state
@@ -70,9 +70,8 @@ def test_it_is_adam_on_each_row_of_the_batch(chunk, seed):
 def test_the_first_step_is_what_one_computes_by_hand():
     # two equal gradients count as their sum; the step is lr * sign, but for epsilon
     state = init_row_adam(jnp.ones((3, 1)))
-    config = OptimizerConfig(learning_rate=0.1, l2=0.0)
     gradients = jnp.array([[0.5], [0.5], [-1e-8]])
-    moved = update_rows(state, jnp.array([2, 2, 0], jnp.int32), gradients, jnp.int32(1), config)
+    moved = update_rows(state, jnp.array([2, 2, 0], jnp.int32), gradients, jnp.int32(1), 0.1, 0.0)
     np.testing.assert_allclose(moved.table, [[1.05], [1.0], [0.9]], rtol=2e-8)
     np.testing.assert_allclose(moved.mean, [[-1e-9], [0.0], [0.1]], rtol=1e-12)
     np.testing.assert_allclose(moved.square, [[1e-19], [0.0], [0.001]], rtol=1e-12)
@@ -103,13 +102,13 @@ def test_what_lies_in_the_scratch_vector_does_not_matter(chunk):
 @pytest.fixture(scope="module")
 def sums():
     """Sum of 1, 2, ..., 13 over the positions of each row, compiled once with chunks of 4."""
-    config = OptimizerConfig(l2=0.0)
     gradients = np.arange(1.0, 14)[:, None]
 
     @jax.jit
     def step(rows):
         state = init_row_adam(jnp.zeros((V, 1)))
-        return update_rows(state, rows, jnp.asarray(gradients), jnp.int32(1), config).mean[:, 0]
+        arguments = rows, jnp.asarray(gradients), jnp.int32(1)
+        return update_rows(state, *arguments, learning_rate=0.1, l2=0.0).mean[:, 0]
 
     with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
         patch.setattr(rowwise, "_CHUNK_ROWS", 4)
@@ -140,8 +139,8 @@ def test_where_every_row_is_in_every_batch_it_is_the_dense_update():
             places,
             tables,
         )
-        found = jax.jit(ours.update)(*found, places, gradients)
-        expected = jax.jit(dense.update)(*expected, places, gradients)
+        found = jax.jit(ours.update)(*found, places, gradients, 0.7)
+        expected = jax.jit(dense.update)(*expected, places, gradients, 0.7)
     assert int(found[1].steps) == 3
     for a, b in zip(jax.tree.leaves(found[0]), jax.tree.leaves(expected[0]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-11)
@@ -155,10 +154,11 @@ def test_parts_of_a_batch_on_a_mapped_axis_are_the_mean_over_the_whole(chunk):
     single, parts = make_table_optimizer(CONFIG), make_table_optimizer(CONFIG, "data")
     merged = jax.tree.map(lambda leaf: leaf.reshape(8, *leaf.shape[2:]), (rows, gradients))
     expected = jax.jit(single.update)(
-        tables, single.init(tables), merged[0], merged[1]["width_1"] / 2
+        tables, single.init(tables), merged[0], merged[1]["width_1"] / 2, 1.0
     )
-    mapped = jax.jit(jax.vmap(parts.update, in_axes=(None, None, 0, 0), axis_name="data"))
-    found = mapped(tables, parts.init(tables), rows, gradients)
+    axes = (None, None, 0, 0, None)
+    mapped = jax.jit(jax.vmap(parts.update, in_axes=axes, axis_name="data"))
+    found = mapped(tables, parts.init(tables), rows, gradients, 1.0)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         if not jnp.issubdtype(b.dtype, jnp.integer):
             for device in range(2):
@@ -177,7 +177,8 @@ def test_several_tables_under_vmap_are_updated_as_one_by_one(chunk, shared_rows)
     states = jax.vmap(init_row_adam)(tables)
 
     def update(state, rows, gradients, count):
-        return update_rows(RowAdam(*state), rows, gradients, count, CONFIG)
+        rate, l2 = CONFIG.learning_rate, CONFIG.l2
+        return update_rows(RowAdam(*state), rows, gradients, count, rate, l2)
 
     found = jax.jit(jax.vmap(update, in_axes=(0, None if shared_rows else 0, 0, 0)))(
         states, rows[0] if shared_rows else rows, gradients, counts
@@ -197,7 +198,7 @@ def test_only_the_rows_of_the_batch_are_computed(chunk):
         rows = jax.ShapeDtypeStruct((64,), jnp.int32)
         gradients = jax.ShapeDtypeStruct((64, 8), jnp.float32)
         count = jax.ShapeDtypeStruct((), jnp.int32)
-        step = jax.jit(lambda *arguments: update_rows(*arguments, CONFIG), donate_argnums=0)
+        step = jax.jit(lambda *of: update_rows(*of, CONFIG.learning_rate, 0.3), donate_argnums=0)
         return step.lower(state, rows, gradients, count).compile().cost_analysis()["flops"]
 
     assert flops(100_000) < 1.1 * flops(1_000)

@@ -157,6 +157,25 @@ def test_labels_of_any_dtype_give_the_same_step(float64, plain, data):
     assert_same(found, expected, rtol=0)
 
 
+@pytest.mark.parametrize("tables", ["dense", "rowwise"])
+def test_a_pace_is_a_factor_of_all_learning_rates(data, tables):
+    model = build_model(ModelConfig(dim=2, hidden=(4,)), SIZES)
+
+    def after(pace, rate):
+        optimizer = OptimizerConfig(learning_rate=rate, l2=0.02, tables=tables)
+        step = jax.jit(make_step(model, model_optimizers(optimizer)))
+        state = jax.jit(lambda key: init_train(key, model, optimizer))(jax.random.key(0))
+        state = dataclasses.replace(state, pace=jnp.float32(pace))
+        for _ in range(3):
+            state, _ = step(state, data)
+        return state.params
+
+    found, expected, other = after(0.2, 0.5), after(1.0, 0.1), after(1.0, 0.5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(other), strict=True):
+        assert not np.allclose(a, b)
+
+
 def test_dropout_draws_anew_in_every_step_and_repeats_with_the_key(data):
     model = build_model(ModelConfig(dim=2, hidden=(50,), dropout=0.5), SIZES)
     frozen = OptimizerConfig(learning_rate=1e-30, l2=0.0)
