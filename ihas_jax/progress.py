@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
@@ -120,6 +120,29 @@ class Tracker:
             say(f"{self._description}: {share}, {rate:,.0f} {self._unit}/s{left}")
 
 
+def _has_bars() -> bool:
+    return console.is_terminal and _at_command_line()
+
+
+@contextmanager
+def bar_of_steps(description: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Shows a bar of a few long steps while the block runs, on a terminal alone.
+
+    Bars of the steps themselves may stand below it.
+
+    Yields:
+      `move(done, total, note)`, which moves the bar; the note stands behind it.
+    """
+    if not _has_bars():
+        yield lambda done, total, note: None
+        return
+    count = TextColumn("{task.completed} of {task.total}{task.fields[note]}", markup=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), count)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(printable(description), total=None, note="")
+        yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
+
+
 @contextmanager
 def track(description: str, total: int, unit: str = "rows", *, done: int = 0) -> Iterator[Tracker]:
     """Shows the progress of work of `total` units (0: unknown) while the block runs.
@@ -129,7 +152,7 @@ def track(description: str, total: int, unit: str = "rows", *, done: int = 0) ->
     A command line on a terminal shows a bar with units per second and the time left. Elsewhere a
     line is logged every ten seconds.
     """
-    if not (console.is_terminal and _at_command_line()):
+    if not _has_bars():
         yield Tracker(description, total, unit, None, done)
         return
     columns = (

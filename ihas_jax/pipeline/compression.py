@@ -63,6 +63,10 @@ class Compression:
 
     def metrics(self) -> dict[str, Any]:
         """Trains what is missing, chooses, and writes numbers and bundle."""
+        with self._walk.shown():
+            return self._found()
+
+    def _found(self) -> dict[str, Any]:
         first = [*self._trials(self.run.config.model), *self._teachers()]
         usual = len(self.choices.l2)
         members = self._members(first)

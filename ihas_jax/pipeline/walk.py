@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ihas_jax.pipeline.workers import Call, together
-from ihas_jax.progress import say
+from ihas_jax.progress import bar_of_steps, say
 
 _READ_BACK = 2.0
 """Seconds within which a step is done whose training is only read back."""
@@ -37,6 +37,14 @@ class Walk:
         self._name, self._event, self._workers, self._modules = name, event, workers, modules
         self._total, self._done = total, 0
         self._seconds: list[float] = []
+        self._move: Callable[[int, int, str], None] = lambda done, total, note: None
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Shows a bar of all steps while the block runs, on a terminal."""
+        with bar_of_steps(self._name) as self._move:
+            self._move(self._done, self._total, "")
+            yield
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -82,6 +90,7 @@ class Walk:
         self._done += 1
         if seconds > _READ_BACK:
             self._seconds.append(seconds / beside)
+        self._move(self._done, self._total, self._left())
 
     def _left(self) -> str:
         """About how long the rest takes, once a step has been timed."""
@@ -93,6 +102,7 @@ class Walk:
     def skip(self, steps: int) -> None:
         """Counts steps that turn out not to be needed."""
         self._total -= steps
+        self._move(self._done, self._total, self._left())
 
 
 def _timed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from io import StringIO
+from itertools import pairwise
 
+from rich.console import Console
+from rich.text import Text
+
+from ihas_jax import progress
 from ihas_jax.pipeline import walk as module
 
 
@@ -47,3 +53,29 @@ def test_steps_beside_each_other_share_their_time(monkeypatch, caplog):
         "about 2 minutes left",
         "about 90 s left",
     ]
+
+
+def test_a_terminal_has_a_bar_of_all_steps_above_that_of_one(monkeypatch):
+    screen = StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, soft_wrap=True)
+    monkeypatch.setattr(progress, "console", console)
+    walk = module.Walk("Work", 3, lambda kind, facts: None)
+    with progress.command_line(), walk.shown():
+        with walk.step("a"):
+            pass
+        walk.skip(1)
+        with walk.step("b"), progress.track("inner", 4) as tracker:
+            tracker.advance(2)
+            console._live_stack[0].refresh()
+    lines = [Text.from_ansi(line).plain for line in screen.getvalue().splitlines()]
+    bars = [(line, below) for line, below in pairwise(lines) if line.startswith("Work ")]
+    assert any("1 of 2" in line and below.startswith("inner ") for line, below in bars)
+    assert any("1 of 2" in line and "50%" in below for line, below in bars)
+    assert any("2 of 2" in line for line, _ in bars)
+
+
+def test_there_is_no_bar_elsewhere(capsys):
+    walk = module.Walk("Work", 1, lambda kind, facts: None)
+    with progress.command_line(), walk.shown(), walk.step("a"):
+        pass
+    assert capsys.readouterr().out == "[Work] step 1 of 1: a\n"
