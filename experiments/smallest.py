@@ -182,18 +182,19 @@ def draw(logs: Mapping[str, Scores]) -> Figure:
     for panel, (name, scores) in zip(axes, logs.items(), strict=True):
         pairs = list(zip(scores["base"], scores["chosen"], strict=True))
         sizes = [(f, base) for base, chosen in pairs for f in chosen["front"][1:]]
-        _points(panel, sizes, marker=".", color="#b8c4d6", label="sizes that were tried")
+        _points(panel, sizes, marker=".", color="#b8c4d6", label="smaller models")
         chosen = [(one, base) for base, one in pairs]
         _points(panel, chosen, marker="o", color=common.RED, label="chosen, by seed")
         panel.axhline(0, color="black", lw=0.8)
-        panel.set(xscale="log", title=name, xlabel="parameters, share of the base's")
+        panel.plot(1, 0, "k*", ms=11, label="base model")
+        panel.set(xscale="log", title=name, xlabel="parameters, share of the base model's")
         panel.set_ylim(bottom=-0.006)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_ylabel("test AUC over the base's")
+        panel.set_ylabel("test AUC minus the base's")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
