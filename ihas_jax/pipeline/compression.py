@@ -19,12 +19,12 @@ from ihas_jax.pipeline.walk import Walk
 from ihas_jax.pipeline.workers import Call
 from ihas_jax.progress import say
 from ihas_jax.serving.storage import save_bundle
-from ihas_jax.stages.candidates import Candidate, add_speed, choose, measure
+from ihas_jax.stages.candidates import Candidate, add_speed, choose, measure, valid_facts
 from ihas_jax.stages.cut import can_be_cut
 from ihas_jax.stages.evaluate import base_bundle, with_usage
 from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.lessons import read_lessons
-from ihas_jax.stages.pool import Member, Trial, best_mean, train_member, write_lessons
+from ihas_jax.stages.pool import Member, Trial, best_mean, mean_facts, train_member, write_lessons
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.students import (
     Student,
@@ -73,22 +73,23 @@ class Compression:
         best = max(members[:usual], key=_objective).trial.optimizer.l2
         bases = [*members[:usual], *self._members(self._others(best))]
         base = max(bases, key=_objective)
-        taught, teachers, pool = self._teach([*bases, *members[usual:]])
+        teachers, pool = self._teach([*bases, *members[usual:]])
+        taught = read_lessons(self.run, [one.name for one in teachers]) if teachers else None
         found = [measure("base", base_bundle(base.run, base.trained), 1.0, self.run.data)]
         found += self._smaller(pool, found[0])
-        run = replace(self.run, taught=taught)
+        run = replace(self.run, taught=None if taught is None else taught.labels)
         students = self._wholes(run)
         found += self._sizes(run, students)
         with self._walk.step("the choice"):
             add_speed(found, self.run.data.test)
             chosen = choose(found, self.run.data.valid.labels, self.choices)
-            metrics = self._describe(found, chosen, teachers)
+            metrics = self._describe(found, chosen)
             metrics["base"] |= {"trial": base.name}
             metrics["students"] = [{"name": s.whole.name, **s.whole.facts} for s in students]
-            metrics["pool"] = [
-                {"name": member.name, **{f"valid_{k}": v for k, v in member.scores.facts.items()}}
-                for member in pool
-            ]
+            metrics["teachers"] = [one.name for one in teachers]
+            if taught is not None:
+                metrics["teacher"] = mean_facts(run.data, teachers, taught)
+            metrics["pool"] = [{"name": one.name, **valid_facts(one.scores)} for one in pool]
             # metrics that are there mean that the bundle is theirs
             (self.run.workdir / METRICS).unlink(missing_ok=True)
             bundle = found[chosen].bundle
@@ -126,12 +127,10 @@ class Compression:
         models = [teacher_model(config, name) for name in names]
         return [trial for model in models for trial in self._trials(model)]
 
-    def _teach(
-        self, pool: Sequence[Member]
-    ) -> tuple[np.ndarray | None, list[str], Sequence[Member]]:
-        """What students learn, the teachers as often as each counts, and the whole pool."""
+    def _teach(self, pool: Sequence[Member]) -> tuple[list[Member], Sequence[Member]]:
+        """The teachers, as often as each counts, whose lessons are written; and the whole pool."""
         if not self.choices.teachers:
-            return None, [], pool
+            return [], pool
         labels = self.run.data.valid.labels
         best = sorted({*best_mean(labels, [member.probs for member in pool])})
         self._walk.skip(self._more * (self._most - len(best)))
@@ -143,9 +142,8 @@ class Compression:
         checksums.start(self.run.workdir / TEACH)
         for member in {member.name: member for member in chosen}.values():
             write_lessons(self.run, member)
-        teachers = [member.name for member in chosen]
-        say(f"[Compress] the teachers are {', '.join(teachers)}")
-        return read_lessons(self.run, teachers).labels, teachers, pool
+        say(f"[Compress] the teachers are {', '.join(member.name for member in chosen)}")
+        return chosen, pool
 
     def _smaller(self, pool: Sequence[Member], base: Candidate) -> list[Candidate]:
         """The best of each click model that is smaller than the base model, such as an LR."""
@@ -180,19 +178,19 @@ class Compression:
                     calls.append((title, cut_student, (title, own, selection, budget)))
         return self._walk.each(calls, kept=(run.data, run.taught))
 
-    def _describe(
-        self, candidates: Sequence[Candidate], chosen: int, teachers: Sequence[str]
-    ) -> dict[str, Any]:
-        """The content of metrics.json."""
+    def _describe(self, candidates: Sequence[Candidate], chosen: int) -> dict[str, Any]:
+        """The log, the candidates, and the choice among them."""
         facts = [{"name": c.name, "budget": c.budget, **c.facts} for c in candidates]
-        labels, base, best = self.run.data.test.labels, candidates[0], candidates[chosen]
+        data, base, best = self.run.data, candidates[0], candidates[chosen]
+        splits = {"training": data.train, "validation": data.valid, "test": data.test}
+        rows = {name: len(split.labels) for name, split in splits.items()}
         return {
+            "rows": rows | {"clicks": float(np.mean(data.train.labels))},
             "base": facts[0],
             "chosen": facts[chosen],
-            "gain": gain(labels, best.probs, base.probs),
+            "gain": gain(data.test.labels, best.probs, base.probs),
             "front": [facts[i] for i in efficient(facts)],
             "candidates": facts,
-            "teachers": list(teachers),
             "choices": asdict(self.choices),
         }
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ihas_jax import checksums
-from ihas_jax.files import write_text
+from ihas_jax.files import null_to_nan, write_text
 from ihas_jax.pipeline.parts import make_parts
 from ihas_jax.progress import say, show
 from ihas_jax.reporting.drawing import save_figure
-from ihas_jax.reporting.front import draw_front, front_table, render_front
+from ihas_jax.reporting.front import render_front
+from ihas_jax.reporting.front_figure import draw_front
+from ihas_jax.reporting.front_table import front_table
 from ihas_jax.stages.run import Run
 
 METRICS = "metrics.json"
@@ -22,7 +24,7 @@ def present_front(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
     Returns:
       The parts that could not be made.
     """
-    folder = run.workdir
+    folder, metrics = run.workdir, null_to_nan(metrics)
 
     def figure() -> None:
         (folder / _FIGURE).parent.mkdir(exist_ok=True)

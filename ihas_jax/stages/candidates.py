@@ -13,7 +13,7 @@ from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.stages.verdict import choose_smallest, doubts_of
-from ihas_jax.training.metrics import score
+from ihas_jax.training.metrics import Scores, score
 
 _TURNS, _TIMED_ROWS, _LEAST_ROWS = 5, 100_000, 20_000
 
@@ -43,14 +43,18 @@ class Candidate:
 def measure(name: str, bundle: Bundle, budget: float, data: Dataset) -> Candidate:
     """A candidate with its scores and size."""
     valid, test = (_predict(bundle, split, name) for split in (data.valid, data.test))
-    scores = score(data.test.labels, test).facts
     facts = {
-        **scores,
-        **{f"valid_{key}": value for key, value in score(data.valid.labels, valid).facts.items()},
+        **score(data.test.labels, test).facts,
+        **valid_facts(score(data.valid.labels, valid)),
         "parameters": bundle.parameters,
         "bytes": bundle.bytes,
     }
     return Candidate(name, bundle, budget, facts, test, valid)
+
+
+def valid_facts(scores: Scores) -> dict[str, Any]:
+    """Scores of the validation rows as facts beside those of the test rows."""
+    return {f"valid_{key}": value for key, value in scores.facts.items()}
 
 
 def _predict(bundle: Bundle, split: Split, name: str) -> np.ndarray:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ihas_jax.config import Config, ModelConfig, OptimizerConfig
+from ihas_jax.data.dataset import Dataset
 from ihas_jax.stages.base import train_base
-from ihas_jax.stages.lessons import Speaker, has_predictions, write_predictions
+from ihas_jax.stages.candidates import valid_facts
+from ihas_jax.stages.lessons import Speaker, Taught, has_predictions, write_predictions
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import Scores, logloss, score
@@ -92,6 +95,17 @@ def write_lessons(run: Run, member: Member) -> None:
         speaker = Speaker(member.run.model, member.trained.variables)
         history, seconds = member.trained.history, member.trained.seconds
         write_predictions(run, member.name, [speaker], history, seconds)
+
+
+def mean_facts(data: Dataset, members: Sequence[Member], taught: Taught) -> dict[str, Any]:
+    """Scores of the mean prediction of members on validation and test rows, and their size."""
+    valid = np.mean([member.probs for member in members], axis=0)
+    return {
+        **score(data.test.labels, taught.test).facts,
+        **valid_facts(score(data.valid.labels, valid)),
+        "parameters": taught.parameters,
+        "bytes": 4 * taught.parameters,
+    }
 
 
 def best_mean(labels: np.ndarray, probs: Sequence[np.ndarray]) -> tuple[int, ...]:

@@ -134,9 +134,23 @@ def test_shares_are_those_of_the_base_models_table(done, log):
 
 def test_report_and_figure_answer_how_small_how_good_how_fast_how_sure(done):
     text = (done.workdir / "report.md").read_text()
-    chosen = done.metrics["chosen"]
-    assert f"**{chosen['name']}** has {chosen['parameters']:,} parameters" in text
-    assert "test AUC is" in text and "µs for a row" in text and "95 % certainty" in text
+    base, chosen = done.metrics["base"], done.metrics["chosen"]
+    assert text.split("\n")[2].startswith(f"**{chosen['name']}** is the smallest of ")
+    assert f"| parameters | {base['parameters']:,} | {chosen['parameters']:,} |" in text
+    assert f"| µs per row | {base['microseconds']:.2f} | {chosen['microseconds']:.2f} |" in text
+    assert "95 % certainty" in text
+    teacher = done.metrics["teacher"]
+    assert f"| mean of the teachers | {teacher['parameters']:,} |" in text
+    allowed = CHOICES.tolerance + chosen["valid_doubt"]
+    assert f"{chosen['name']} is behind by " in text and f"where {allowed:.4f} are allowed" in text
+
+
+def test_the_mean_of_the_teachers_is_scored(done, log):
+    """By hand, from what the teachers predict of the test rows."""
+    found = [np.load(done.workdir / "teach" / f"{n}.test.npy") for n in done.metrics["teachers"]]
+    expected = score(log.test.labels, np.mean(found, axis=0))
+    assert done.metrics["teacher"]["auc"] == pytest.approx(expected.auc)
+    assert done.metrics["teacher"]["logloss"] == pytest.approx(expected.logloss, rel=1e-5)
     assert (done.workdir / "figures" / "front.png").stat().st_size > 10_000
     assert done.missing == ()
 

@@ -1,0 +1,61 @@
+"""The figure of a compression: scores of all models against their size and their time."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from ihas_jax.reporting.front_table import Facts, shown_auc
+
+_COLORS = ("#3b6ea5", "#c8553d", "#588b4a", "#8c6bb1", "#b8860b", "#4d9f9f")
+_SCORES = (("auc", "test AUC"), ("logloss", "test logloss"))
+_COSTS = (("parameters", "parameters"), ("microseconds", "microseconds per row"))
+
+
+def draw_front(metrics: Facts) -> Figure:
+    """Test AUC and logloss against parameters and microseconds per row, of all candidates.
+
+    Models on the front are filled, others are hollow. Lines join the sizes of a click model.
+    """
+    figure = Figure(figsize=(11.5, 7.2), layout="constrained")
+    panels = figure.subplots(2, 2, sharex="col", sharey="row")
+    for row, (score, title) in zip(panels, _SCORES, strict=True):
+        for panel, (cost, _) in zip(row, _COSTS, strict=True):
+            _draw(panel, metrics, cost, score)
+            panel.spines[["top", "right"]].set_visible(False)
+        row[0].set_ylabel(title)
+    for panel, (_, title) in zip(panels[-1], _COSTS, strict=True):
+        panel.set(xscale="log", xlabel=f"{title} (logarithmic)")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        panel.xaxis.set_minor_locator(NullLocator())
+    handles, labels = panels[-1][0].get_legend_handles_labels()  # the AUC may not be defined
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    return figure
+
+
+def _draw(panel: Axes, metrics: Facts, cost: str, score: str) -> None:
+    base, chosen = metrics["base"], metrics["chosen"]
+    if math.isnan(base[score]):
+        panel.text(0.5, 0.5, f"AUC {shown_auc(base)}", ha="center", transform=panel.transAxes)
+        return
+    groups: dict[str, list[Facts]] = {}
+    for facts in metrics["candidates"][1:]:
+        name = facts["name"].rpartition(", ")[0] or facts["name"]
+        groups.setdefault(name, []).append(facts)
+    front = {facts["name"] for facts in metrics["front"]}
+    line = "-" if cost == "parameters" else ""  # times of neighbours need not rise with the size
+    for i, (name, found) in enumerate(groups.items()):
+        color = _COLORS[i % len(_COLORS)]
+        found = sorted(found, key=lambda facts: facts["parameters"])
+        points = [(facts[cost], facts[score]) for facts in found]
+        panel.plot(*zip(*points, strict=True), ls=line, lw=1, color=color)
+        panel.plot([], [], "o", color=color, label=name)
+        for point, facts in zip(points, found, strict=True):
+            inside = color if facts["name"] in front else "white"
+            panel.plot(*point, "o", mfc=inside, mec=color)
+    panel.plot([base[cost]], [base[score]], "k*", ms=11, label="base")
+    panel.plot([chosen[cost]], [chosen[score]], "o", ms=14, mfc="none", mec="black", label="chosen")
