@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from ihas_jax.presets import search_of
 from ihas_jax.reporting.comparison import Gain, auc_spread, paired_gain, spread
 from ihas_jax.reporting.drawing import FigureNames, save_figure
 from ihas_jax.reporting.report import provenance
+from ihas_jax.reporting.tables import markdown_table as markdown_table
 from ihas_jax.training.metrics import auc_text
 
 BLUE, RED, NAVY = "#3b6ea5", "#c8553d", "#1d3c5f"
@@ -227,15 +228,6 @@ def report(title: str, body: Sequence[str], config: Config, figure: str = "") ->
 def machine() -> list[str]:
     """Lines of Markdown on hardware, versions and command, for results that have no config."""
     return provenance(Config())[:-1]
-
-
-def markdown_table(
-    headers: Sequence[str], rows: Iterable[Sequence[str]], texts: Sequence[int] = (0,)
-) -> list[str]:
-    """The lines of a table; the columns numbered in `texts` hold text, the others numbers."""
-    rules = "".join("---|" if n in texts else "---:|" for n in range(len(headers)))
-    first, *others = (f"| {' | '.join(cells)} |" for cells in (headers, *rows))
-    return [first, f"|{rules}", *others]
 
 
 def spread_cell(runs: Runs, metric: str, digits: int = 4) -> str:

@@ -53,7 +53,7 @@ class Arguments(TrainingFlags):
     retrain: bool = False
     """Whether each size of --run is trained on from there, in --output."""
     workers: Positive[int] | None = None
-    """The number of processes that train beside each other, each on one core; by default
+    """The number of processes that train beside each other, each with one thread; by default
     as many as there are cores and memory for, up to four, and one where JAX sees an accelerator."""
     choices: Annotated[CompressConfig, tyro.conf.arg(name="")] = field(
         default_factory=CompressConfig

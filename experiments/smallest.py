@@ -11,7 +11,6 @@ if __name__ == "__main__":
 
     catch_interrupts()  # importing what follows takes seconds
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from compress import HIDDEN
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ihas_jax.config import Config
 from ihas_jax.config.bounds import Positive
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset
@@ -32,6 +30,7 @@ from ihas_jax.errors import run_cli
 from ihas_jax.files import null_to_nan
 from ihas_jax.flags import option_kinds
 from ihas_jax.pipeline.compress import compress
+from ihas_jax.pipeline.workdir import start_from
 from ihas_jax.presets import PresetName
 from ihas_jax.progress import say
 from ihas_jax.reporting.comparison import spread
@@ -47,8 +46,12 @@ _ABOUT = (
     "model, with the least of all seeds in brackets; 'time' is the time of prediction for a row "
     "over that of the base. The other columns are differences from the base of the same seed in "
     "test AUC or logloss, and p is that of a paired t-test. The student on clicks is the chosen "
-    "model without teachers; the taught base has all of its parameters."
+    "model without teachers, or the chosen model itself where that has learnt from clicks; the "
+    "taught base has all of its parameters. In the figure, other models are those of all seeds "
+    "that were not chosen; those that are far below the base are left out."
 )
+_BOTTOM = -0.006
+"""The least difference in AUC that the figure shows of models that were not chosen."""
 _SHOWN = ("auc", "logloss", "parameters", "bytes", "microseconds")
 Scores = dict[str, list[dict[str, Any]]]
 """Facts by seed: of base, chosen model, taught base, and the chosen student on clicks."""
@@ -62,7 +65,7 @@ class Arguments(common.LogComparison):
     """The values that the other flags start from."""
     output: Path = Path("runs/smallest")
     workers: Positive[int] | None = None
-    """The number of processes that train beside each other, each on one core; by default
+    """The number of processes that train beside each other, each with one thread; by default
     as many as there are cores and memory for, up to four, and one where JAX sees an accelerator."""
     choices: Annotated[CompressConfig, tyro.conf.arg(name="")] = field(
         default_factory=CompressConfig
@@ -101,7 +104,7 @@ def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str
     metrics = metrics_of(choices, name)
     base, chosen = metrics["base"], metrics["chosen"]
     found = {"base": base, "chosen": chosen, "taught": metrics["students"][0], "clicks": chosen}
-    if ", " in chosen["name"] and choices.teachers:
+    if chosen["taught"]:
         student, selection, _ = chosen["name"].split(", ")
         alone = replace(
             choices,
@@ -110,7 +113,9 @@ def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str
             selections=(selection,),
             budget=(chosen["budget"],),
         )
-        _copy_bases(arguments.output / name, arguments.output / f"{name}_clicks", config)
+        folder = arguments.output / name
+        bases = list(folder.glob(f"{POOL}/{config.model.name}_*"))
+        start_from(folder, arguments.output / f"{name}_clicks", bases)
         candidates = metrics_of(alone, f"{name}_clicks")["candidates"]
         found["clicks"] = next(one for one in candidates if one["name"] == chosen["name"])
     facts = {
@@ -121,24 +126,6 @@ def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str
         {key: one[key] for key in ("name", *_SHOWN)} for one in metrics["candidates"]
     ]
     return facts
-
-
-def _copy_bases(source: Path, target: Path, config: Config) -> None:
-    """Starts a compression of the same config from the base models that another one has trained."""
-    if target.exists():
-        return
-
-    def others(folder: str, names: list[str]) -> set[str]:
-        if Path(folder) == source:
-            return set(names) - {"config.json", POOL}
-        mine = f"{config.model.name}_"
-        at_pool = Path(folder) == source / POOL
-        return {name for name in names if at_pool and not name.startswith(mine)}
-
-    part = target.with_name(f"{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(source, part, ignore=others)
-    part.rename(target)
 
 
 def row_of(name: str, scores: Scores) -> list[str]:
@@ -182,13 +169,13 @@ def draw(logs: Mapping[str, Scores]) -> Figure:
     for panel, (name, scores) in zip(axes, logs.items(), strict=True):
         pairs = list(zip(scores["base"], scores["chosen"], strict=True))
         sizes = [(f, base) for base, chosen in pairs for f in chosen["front"][1:]]
-        _points(panel, sizes, marker=".", color="#b8c4d6", label="smaller models")
+        _points(panel, sizes, marker=".", color="#b8c4d6", label="other models")
         chosen = [(one, base) for base, one in pairs]
         _points(panel, chosen, marker="o", color=common.RED, label="chosen, by seed")
         panel.axhline(0, color="black", lw=0.8)
         panel.plot(1, 0, "k*", ms=11, label="base model")
         panel.set(xscale="log", title=name, xlabel="parameters, share of the base model's")
-        panel.set_ylim(bottom=-0.006)
+        panel.set_ylim(bottom=min(_BOTTOM, 1.2 * min(one["auc"] - b["auc"] for b, one in pairs)))
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         panel.xaxis.set_minor_locator(NullLocator())

@@ -125,7 +125,7 @@ def _has_bars() -> bool:
 
 
 @contextmanager
-def bar_of_steps(description: str) -> Iterator[Callable[[int, int, str], None]]:
+def bar_of_steps(description: str, total: int) -> Iterator[Callable[[int, int, str], None]]:
     """Shows a bar of a few long steps while the block runs, on a terminal alone.
 
     Bars of the steps themselves may stand below it.
@@ -136,10 +136,13 @@ def bar_of_steps(description: str) -> Iterator[Callable[[int, int, str], None]]:
     if not _has_bars():
         yield lambda done, total, note: None
         return
-    count = TextColumn("{task.completed} of {task.total}{task.fields[note]}", markup=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), count)
+    columns = (
+        TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold")),
+        *((BarColumn(),) if console.width >= _BAR_WIDTH else ()),
+        TextColumn("{task.completed} of {task.total}{task.fields[note]}", markup=False),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(printable(description), total=None, note="")
+        task = bar.add_task(printable(description), total=total, note="")
         yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
 
 

@@ -20,10 +20,11 @@ class CompressConfig:
     standard_errors: NotNegative[float] = 2.0
     """The chosen model may seem to lose more than --tolerance, by as many standard errors of the
     difference in AUC: few validation rows can't tell which model is the best. At 2, the rows do not
-    show (at 95 %) that it loses more."""
+    show (at 95 %) that the model loses more than --tolerance."""
     budget: tuple[Positive[Share[float]], ...] = (0.2, 0.1, 0.05, 0.025)
     """The shares of the base model's embedding table to try, such as 0.1 for a tenth of its
-    numbers. The best model is sought among them and the base model."""
+    numbers. The best model is sought among these sizes, the base model, and models that are
+    candidates for teachers and smaller than the base model."""
     teachers: tuple[str, ...] = ("ffm", "dcnv2", "deepfm", "lr")
     """The click models that may become teachers, beside the base model; all learn from clicks.
     The teachers are those whose mean prediction of the validation rows is best. Without a name all

@@ -69,7 +69,7 @@ def compress(
       choices: what is tried.
       data: an opened store or a synthetic log.
       workdir: the folder: a new one, or that of a compression with the same config and data.
-      workers: the processes that train beside each other, each on one core; None for as
+      workers: the processes that train beside each other, each with one thread; None for as
         many as there are cores and memory for, up to four. They import the modules in which a
         program has registered the click models and methods, and copy a log that is in memory.
 

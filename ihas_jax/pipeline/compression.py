@@ -18,6 +18,7 @@ from ihas_jax.pipeline.present_front import METRICS
 from ihas_jax.pipeline.walk import Walk
 from ihas_jax.pipeline.workers import Call
 from ihas_jax.progress import say
+from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import save_bundle
 from ihas_jax.stages.candidates import Candidate, add_speed, choose, measure, valid_facts
 from ihas_jax.stages.cut import can_be_cut
@@ -64,9 +65,9 @@ class Compression:
     def metrics(self) -> dict[str, Any]:
         """Trains what is missing, chooses, and writes numbers and bundle."""
         with self._walk.shown():
-            return self._found()
+            return self._metrics()
 
-    def _found(self) -> dict[str, Any]:
+    def _metrics(self) -> dict[str, Any]:
         first = [*self._trials(self.run.config.model), *self._teachers()]
         usual = len(self.choices.l2)
         members = self._members(first)
@@ -79,7 +80,12 @@ class Compression:
         found += self._smaller(pool, found[0])
         run = replace(self.run, taught=None if taught is None else taught.labels)
         students = self._wholes(run)
-        found += self._sizes(run, students)
+        sizes = self._sizes(run, students)
+        for one in found:
+            one.facts["taught"] = False
+        for one in sizes:
+            one.facts["taught"] = taught is not None
+        found += sizes
         with self._walk.step("the choice"):
             add_speed(found, self.run.data.test)
             chosen = choose(found, self.run.data.valid.labels, self.choices)
@@ -88,12 +94,12 @@ class Compression:
             metrics["students"] = [{"name": s.whole.name, **s.whole.facts} for s in students]
             metrics["teachers"] = [one.name for one in teachers]
             if taught is not None:
-                metrics["teacher"] = mean_facts(run.data, teachers, taught)
+                metrics["teacher"] = mean_facts(run, teachers, taught)
             metrics["pool"] = [{"name": one.name, **valid_facts(one.scores)} for one in pool]
-            # metrics that are there mean that the bundle is theirs
-            (self.run.workdir / METRICS).unlink(missing_ok=True)
             bundle = found[chosen].bundle
             bundle = with_usage(self.run, bundle) if can_be_cut(bundle) else bundle
+            # metrics that are there mean that the bundle is theirs
+            (self.run.workdir / METRICS).unlink(missing_ok=True)
             save_bundle(bundle, self.run.workdir / "bundle")
             write_json(self.run.workdir / METRICS, metrics)
         return metrics
@@ -146,14 +152,14 @@ class Compression:
         return chosen, pool
 
     def _smaller(self, pool: Sequence[Member], base: Candidate) -> list[Candidate]:
-        """The best of each click model that is smaller than the base model, such as an LR."""
-        best = {one.trial.model.name: one for one in sorted(pool, key=_objective)}
-        bundles = [(one.name, base_bundle(one.run, one.trained)) for one in best.values()]
-        return [
-            measure(f"{name} on clicks", bundle, 1.0, self.run.data)
-            for name, bundle in bundles
-            if bundle.parameters < base.bundle.parameters
-        ]
+        """The best one of each other click model that is smaller than the base, such as an LR."""
+        best: dict[str, tuple[str, Bundle]] = {}
+        for one in sorted(pool, key=_objective):
+            bundle = base_bundle(one.run, one.trained)
+            if bundle.parameters < base.bundle.parameters:
+                best[one.trial.model.name] = f"{one.name} on clicks", bundle
+        best.pop(self.run.config.model.name, None)
+        return [measure(name, bundle, 1.0, self.run.data) for name, bundle in best.values()]
 
     def _wholes(self, run: Run) -> list[Student]:
         """The students with all of their coordinates, with or without batch norm."""

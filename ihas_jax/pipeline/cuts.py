@@ -13,8 +13,9 @@ from ihas_jax.config.compress import CompressConfig
 from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
-from ihas_jax.files import write_json
-from ihas_jax.pipeline.workdir import open_run
+from ihas_jax.files import read_json, write_json
+from ihas_jax.pipeline.present_front import METRICS
+from ihas_jax.pipeline.workdir import open_run, read_about
 from ihas_jax.presets import search_of
 from ihas_jax.progress import say, show
 from ihas_jax.reporting.tables import Grid
@@ -131,6 +132,9 @@ def _lessons(path: Path, bundle: Bundle, data: Dataset) -> np.ndarray | None:
       InputError: it had teachers, and what they say is not there.
     """
     names = [teacher.name for teacher in teachers_of(bundle.config)]
+    if (path / METRICS).exists() and read_about(path).kind == "compression":
+        metrics = read_json(path / METRICS)
+        names = metrics["teachers"] if metrics["chosen"]["taught"] else []
     if not names:
         return None
     run = Run(bundle.config, data, path)

@@ -37,14 +37,14 @@ class Walk:
         self._name, self._event, self._workers, self._modules = name, event, workers, modules
         self._total, self._done = total, 0
         self._seconds: list[float] = []
-        self._move: Callable[[int, int, str], None] = lambda done, total, note: None
+        self._move: Callable[[int, int, str], None] = _nowhere
 
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Shows a bar of all steps while the block runs, on a terminal."""
-        with bar_of_steps(self._name) as self._move:
-            self._move(self._done, self._total, "")
+        with bar_of_steps(self._name, self._total) as self._move:
             yield
+        self._move = _nowhere
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -103,6 +103,10 @@ class Walk:
         """Counts steps that turn out not to be needed."""
         self._total -= steps
         self._move(self._done, self._total, self._left())
+
+
+def _nowhere(done: int, total: int, note: str) -> None:
+    """Moves no bar."""
 
 
 def _timed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:

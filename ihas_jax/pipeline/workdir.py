@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,28 @@ def open_run(
         raise
     finally:
         os.close(handle)
+
+
+def start_from(source: Path, target: Path, parts: Sequence[Path]) -> None:
+    """Starts the folder of a run with the config and data of another one, from parts of it.
+
+    Nothing is done where the folder is there.
+
+    Args:
+      source: the folder of the other run.
+      target: the new folder.
+      parts: the folders in it that are copied.
+    """
+    if target.exists():
+        return
+    part = target.with_name(f"{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    checksums.start(part)
+    for folder in parts:
+        shutil.copytree(folder, part / folder.relative_to(source))
+    checksums.replace(part / _ABOUT, (source / _ABOUT).read_bytes())
+    part.rename(target)
 
 
 def read_about(path: Path, remedy: str = "Choose another folder.") -> About:

@@ -31,8 +31,9 @@ _SERVE = (
     "from ihas_jax.pipeline.worker import serve; serve()"
 )
 _MOST = 4
-_ALONE = {"PJRT_NPROC": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-"""One thread of XLA, and no more of an accelerator than what is used."""
+_ONE_THREAD = {"PJRT_NPROC": "1"}
+_SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""A process takes no more of an accelerator's memory than it uses, if the user does not say."""
 
 
 def usual_workers(memory: float) -> int:
@@ -119,7 +120,7 @@ class _Process:
             [sys.executable, "-P", "-c", _SERVE, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | _ALONE | {"PYTHONPATH": paths},
+            env=_SHARED | os.environ | _ONE_THREAD | {"PYTHONPATH": paths},
         )
 
     def ask(self, call: Call) -> Any:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 from ihas_jax.config import Config
-from ihas_jax.reporting.front_table import WORDS, Facts, markdown_front, markdown_table, shown_auc
+from ihas_jax.reporting.front_table import Facts, markdown_front, shown_auc
+from ihas_jax.reporting.front_words import WORDS, choice, signed, sureness, taught
 from ihas_jax.reporting.report import provenance
+from ihas_jax.reporting.tables import markdown_table
+from ihas_jax.stages.verdict import STEP
 
-_CLOSE = 1.25
-"""Times whose ratio is less than this count as equal: a shared machine measures no better."""
-_SHOWN = 3
+_LOGLOSS = "test logloss (less is better)"
 
 
 def render_front(config: Config, metrics: Facts) -> str:
@@ -24,7 +25,7 @@ def render_front(config: Config, metrics: Facts) -> str:
         "",
         *markdown_front(metrics),
         "",
-        f"{WORDS} {_taught(metrics)}",
+        f"{WORDS} {taught(metrics)}",
         "",
         "![Test AUC and logloss against size and time](figures/front.png)",
         "",
@@ -32,7 +33,7 @@ def render_front(config: Config, metrics: Facts) -> str:
         "",
         "## How it was chosen",
         "",
-        _choice(metrics),
+        choice(metrics),
         "",
         "## What was trained on clicks",
         "",
@@ -44,9 +45,9 @@ def render_front(config: Config, metrics: Facts) -> str:
             ],
         ),
         "",
-        "A name has the click model and the coefficient of its L2 term, and where they are not "
-        "the usual ones batch norm (`norm`), `dropout` and learning rate (`rate`); a number at the "
-        "end tells further seeds from the first.",
+        "A name has the click model and the coefficient of its L2 term; batch norm (`norm`) and "
+        "`dropout` where the model has them; the learning rate (`rate`) where it is not the usual "
+        "one; and a number at the end for a further seed.",
         "",
         "## What next",
         "",
@@ -66,117 +67,59 @@ def _answer(metrics: Facts) -> list[str]:
     """The first paragraphs, and chosen and base model side by side."""
     base, chosen, rows = metrics["base"], metrics["chosen"], metrics["rows"]
     log = (
-        f"The log has {rows['training']:,} training rows ({rows['clicks']:.1%} clicks), "
+        f"The log has {rows['training']:,} training rows ({100 * rows['clicks']:.3g} % clicks), "
         f"{rows['validation']:,} validation rows and {rows['test']:,} test rows. The base model is "
         f"the best of the trials of its click model on validation rows, {base['trial']}, which "
         "learns from clicks."
     )
     if chosen["name"] == base["name"]:
-        return [
-            f"**No smaller model is good enough, so the base model is kept**: "
+        kept = (
+            "**No smaller model is good enough, so the base model is kept**: "
             f"{base['parameters']:,} parameters, test AUC {shown_auc(base)}, logloss "
-            f"{base['logloss']:.4f}. A larger --tolerance takes a smaller one of the table below.",
-            "",
-            log,
-        ]
-    number = len(metrics["candidates"])
-    gain = metrics["gain"]
-    sure = _sureness(gain)
-    times = {key: base[key] / chosen[key] for key in ("parameters", "bytes", "microseconds")}
-    rows = [
-        ["parameters", f"{base['parameters']:,}", f"{chosen['parameters']:,}"],
-        ["MB", f"{base['bytes'] / 1e6:.3f}", f"{chosen['bytes'] / 1e6:.3f}"],
-        ["µs per row", f"{base['microseconds']:.2f}", f"{chosen['microseconds']:.2f}"],
-        ["test AUC (more is better)", shown_auc(base), shown_auc(chosen)],
-        ["test logloss (less is better)", f"{base['logloss']:.4f}", f"{chosen['logloss']:.4f}"],
-    ]
-    same = 1 / _CLOSE < times["microseconds"] < _CLOSE
-    notes = [
-        _times(times["parameters"], "fewer", "more"),
-        _times(times["bytes"], "less", "more"),
-        "about the same" if same else _times(times["microseconds"], "less", "more"),
-        _signed(gain["auc"]) if math.isfinite(gain["auc"]) else "",
-        _signed(chosen["logloss"] - base["logloss"]),
-    ]
+            f"{base['logloss']:.4f}."
+        )
+        smaller = any(f["parameters"] < base["parameters"] for f in metrics["candidates"])
+        more = " A larger --tolerance takes a smaller one of the table below." if smaller else ""
+        return [kept + more, "", log]
+    size = _times(base["parameters"] / chosen["parameters"], "smaller", "larger")
     return [
-        f"**{chosen['name']}** is the smallest of {number} models that is about as good as the "
-        f"best of them on validation rows, {_times(times['parameters'], 'smaller', 'larger')} than "
-        f"the base model. {sure}",
+        f"**{chosen['name']}** is, of {len(metrics['candidates'])} models, the smallest that is "
+        f"about as good as the best of them on validation rows: {size} than the base model. "
+        f"{sureness(metrics['gain'])}",
         "",
-        *markdown_table(
-            ("", "base model", chosen["name"], "difference"),
-            [[*row, note] for row, note in zip(rows, notes, strict=True)],
-        ),
+        *_beside(metrics),
         "",
         log,
     ]
 
 
-def _sureness(gain: Facts) -> str:
-    if not math.isfinite(gain["low"]):
-        return (
-            "The test rows are too few, or of one class, to say how sure the difference in AUC is."
-        )
-    verdict = "beyond" if gain["low"] > 0 or gain["high"] < 0 else "within"
-    return (
-        f"The difference in test AUC, {_signed(gain['auc'])}, is {verdict} the noise of the test "
-        f"rows: with 95 % certainty it lies between {_signed(gain['low'])} and "
-        f"{_signed(gain['high'])} for these two models. Models of other seeds would differ, too; "
-        "experiments/smallest.py compares several seeds."
-    )
+def _beside(metrics: Facts) -> list[str]:
+    """The table of base and chosen model, with their differences."""
+    base, chosen, gain = metrics["base"], metrics["chosen"], metrics["gain"]["auc"]
+    times = {key: base[key] / chosen[key] for key in ("parameters", "bytes", "microseconds")}
+    same = 1 / STEP < times["microseconds"] < STEP
+    notes = [
+        _times(times["parameters"], "fewer", "more"),
+        _times(times["bytes"], "less", "more"),
+        "about the same" if same else _times(times["microseconds"], "less", "more"),
+        signed(gain) if math.isfinite(gain) else "",
+        signed(chosen["logloss"] - base["logloss"]),
+    ]
+    titles = ("parameters", "MB", "µs per row", "test AUC (more is better)", _LOGLOSS)
+    cells = zip(*(_shown(facts) for facts in (base, chosen)), strict=True)
+    rows = [[title, *pair, note] for title, pair, note in zip(titles, cells, notes, strict=True)]
+    return markdown_table(("", "base model", chosen["name"], "difference"), rows)
 
 
-def _taught(metrics: Facts) -> str:
-    names = metrics["teachers"]
-    if not names:
-        return "All models learn from clicks."
-    counts = {name: names.count(name) for name in names}
-    shown = ", ".join(
-        name if n == 1 else f"{name} (counts {n} times)" for name, n in counts.items()
-    )
-    return (
-        "The base model and models 'on clicks' learn from clicks; the others learn the mean "
-        f"prediction of the teachers, which were chosen on validation rows: {shown}."
-    )
-
-
-def _choice(metrics: Facts) -> str:
-    """Why the chosen model, and no smaller one."""
-    choices, chosen = metrics["choices"], metrics["chosen"]
-    ranked = math.isfinite(chosen["valid_auc"])
-    key, word, sign = ("valid_auc", "AUC", 1) if ranked else ("valid_logloss", "logloss", -1)
-    best = max(metrics["candidates"], key=lambda facts: sign * facts[key])
-
-    def behind(facts: Facts) -> float:
-        return abs(best[key] - facts[key])
-
-    def allowed(facts: Facts) -> float:
-        return choices["tolerance"] + facts["valid_doubt"]
-
-    smaller = [f for f in metrics["candidates"] if f["parameters"] < chosen["parameters"]]
-    smaller = sorted(smaller, key=behind)[:_SHOWN]
-    others = "; ".join(
-        f"{f['name']} is behind by {behind(f):.4f}, where {allowed(f):.4f} are allowed"
-        for f in smaller
-    )
-    return (
-        f"The best model on validation rows is {best['name']}, with {_article(word)} of "
-        f"{best[key]:.4f}. Another one may be behind it by {choices['tolerance']:g} "
-        f"(`--tolerance`) and {choices['standard_errors']:g} standard errors of the difference "
-        "(`--standard-errors`), since few rows can't tell models apart. "
-        f"{chosen['name']} is behind by {behind(chosen):.4f}, where {allowed(chosen):.4f} are "
-        "allowed, and is the smallest such model. "
-        + (f"Of the smaller ones, {others}. " if smaller else "No smaller one was tried. ")
-        + "The test rows gave the final scores alone."
-    )
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4f}"
-
-
-def _article(word: str) -> str:
-    return f"an {word}" if word == "AUC" else f"a {word}"
+def _shown(facts: Facts) -> list[str]:
+    """Size, time and scores of a model."""
+    return [
+        f"{facts['parameters']:,}",
+        f"{facts['bytes'] / 1e6:.3f}",
+        f"{facts['microseconds']:.2f}",
+        shown_auc(facts),
+        f"{facts['logloss']:.4f}",
+    ]
 
 
 def _times(factor: float, less: str, more: str) -> str:

@@ -10,7 +10,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from ihas_jax.reporting.front_table import Facts, shown_auc
 
-_COLORS = ("#3b6ea5", "#c8553d", "#588b4a", "#8c6bb1", "#b8860b", "#4d9f9f")
+_COLORS = (
+    *("#3b6ea5", "#c8553d", "#588b4a", "#8c6bb1"),
+    *("#b8860b", "#4d9f9f", "#d08fb5", "#7a5c43", "#8a8f98", "#a3b73b"),
+)
 _SCORES = (("auc", "test AUC"), ("logloss", "test logloss"))
 _COSTS = (("parameters", "parameters"), ("microseconds", "microseconds per row"))
 
@@ -30,7 +33,7 @@ def draw_front(metrics: Facts) -> Figure:
     for panel, (_, title) in zip(panels[-1], _COSTS, strict=True):
         panel.set(xscale="log", xlabel=f"{title} (logarithmic)")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
         panel.xaxis.set_minor_locator(NullLocator())
     handles, labels = panels[-1][0].get_legend_handles_labels()  # the AUC may not be defined
     figure.legend(handles, labels, loc="outside right center", frameon=False)

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ihas_jax.reporting.tables import Grid
+from ihas_jax.reporting.tables import Grid, markdown_table
 from ihas_jax.training.metrics import auc_text
 
 HEADERS = (
     *("model", "parameters", "smaller by", "MB", "µs per row"),
     *("test AUC", "test logloss", "validation AUC", "front"),
 )
-WORDS = """\
-A name has the click model, how it was made smaller, and the share that it keeps of the numbers in \
-the base model's embedding table. `spectral` turns the embeddings of a trained model to their \
-principal axes, removes the numbers that are worth least, and trains on; `uniform` trains a model \
-whose embeddings are shorter for all values alike. 'Smaller by' is the base model's number of \
-parameters over the model's own. MB counts the numbers that a model keeps, as float32, and the \
-record of which ones; the bundle of a `spectral` model still holds a zero in place of each other \
-number. µs per row is the time of a prediction from ids to probabilities, of up to 100,000 rows at \
-once on the machine below. A model is on the front if no other one is at least as good on \
-validation rows, at least as small and at least as fast; of times less than a quarter apart \
-neither is faster."""
-"""What names and columns mean."""
 Facts = Mapping[str, Any]
 
 
@@ -33,7 +21,7 @@ def front_table(metrics: Facts) -> Grid:
 
 
 def markdown_front(metrics: Facts) -> list[str]:
-    """The lines of the table of all models: the base, what is no candidate, and smaller ones.
+    """The lines of the table of all models: the base, what is no candidate, and other candidates.
 
     No candidates are the students before anything is cut, and the mean of the teachers.
     """
@@ -66,12 +54,6 @@ def _rows(metrics: Facts, candidates: list[Facts]) -> list[list[str]]:
 
 def _times(factor: float) -> str:
     return f"{factor:.1f}" if factor >= 1 else f"{factor:.2g}"
-
-
-def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table in Markdown, whose first column is text."""
-    rules = "|".join(["---", *["---:"] * (len(headers) - 1)])
-    return [f"| {' | '.join(headers)} |", f"|{rules}|", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def shown_auc(facts: Facts, prefix: str = "") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -14,6 +14,15 @@ from ihas_jax.names import terminal
 
 _NARROWEST = 8
 _BORDERS = 3  # a line and two blanks per column
+
+
+def markdown_table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], texts: Sequence[int] = (0,)
+) -> list[str]:
+    """The lines of a table; the columns numbered in `texts` hold text, the others numbers."""
+    rules = "".join("---|" if n in texts else "---:|" for n in range(len(headers)))
+    first, *others = (f"| {' | '.join(cells)} |" for cells in (headers, *rows))
+    return [first, f"|{rules}", *others]
 
 
 @dataclass(frozen=True)

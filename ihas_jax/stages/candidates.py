@@ -25,7 +25,7 @@ class Candidate:
     Attributes:
       name: what it is called.
       bundle: the model, ready to be served.
-      budget: the share of the full-size table that it may keep; 1 for a model of full size.
+      budget: the share of its full-size table that it may keep; 1 for a model that is not cut.
       facts: its scores on validation and test rows, its size and its speed, as JSON; the speed
         comes by `add_speed`.
       probs: `[m]`, its click probabilities of the test rows.

@@ -1,4 +1,7 @@
-"""A pool of click models on clicks, of which the best is a base and the best mean teaches."""
+"""A pool of click models on clicks: candidates for the base model, for teachers and for small ones.
+
+The best mean of their predictions teaches.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,15 @@ from typing import Any
 import numpy as np
 
 from ihas_jax.config import Config, ModelConfig, OptimizerConfig
-from ihas_jax.data.dataset import Dataset
 from ihas_jax.stages.base import train_base
 from ihas_jax.stages.candidates import valid_facts
-from ihas_jax.stages.lessons import Speaker, Taught, has_predictions, write_predictions
+from ihas_jax.stages.lessons import (
+    Speaker,
+    Taught,
+    has_predictions,
+    mean_prediction,
+    write_predictions,
+)
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import Scores, logloss, score
@@ -39,7 +47,7 @@ class Trial:
     number: int = 0
 
     def name(self, usual: Config) -> str:
-        """A name from click model and L2 term, and what else differs from the usual choices."""
+        """A name from click model and L2 term, batch norm, dropout, other steps and its number."""
         model, rate = self.model, self.optimizer.learning_rate
         parts = [f"{model.name}_{self.optimizer.l2:g}"]
         parts += ["norm"] if model.batch_norm else []
@@ -97,9 +105,13 @@ def write_lessons(run: Run, member: Member) -> None:
         write_predictions(run, member.name, [speaker], history, seconds)
 
 
-def mean_facts(data: Dataset, members: Sequence[Member], taught: Taught) -> dict[str, Any]:
-    """Scores of the mean prediction of members on validation and test rows, and their size."""
-    valid = np.mean([member.probs for member in members], axis=0)
+def mean_facts(run: Run, members: Sequence[Member], taught: Taught) -> dict[str, Any]:
+    """Scores of the mean prediction of members on validation and test rows, and their size.
+
+    A member counts as often as it is named.
+    """
+    data, kind = run.data, run.config.retrain.teacher_mean
+    valid = mean_prediction([member.probs for member in members], kind)
     return {
         **score(data.test.labels, taught.test).facts,
         **valid_facts(score(data.valid.labels, valid)),

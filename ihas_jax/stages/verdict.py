@@ -12,6 +12,8 @@ from scipy.stats import norm
 from ihas_jax.stages.certainty import auc_error, logloss_error
 from ihas_jax.training.metrics import Scores, auc
 
+STEP = 1.25
+"""Times whose ratio is smaller count as equal: a shared machine measures no better."""
 _ROUNDING = 1e-12
 Facts = Mapping[str, Any]
 """The facts of a candidate, as `measure` has them."""
@@ -66,7 +68,7 @@ def doubts_of(
 def efficient(candidates: Sequence[Facts]) -> list[int]:
     """The candidates that no other one equals or beats in validation score, size and speed.
 
-    Times are compared in steps of a quarter, since a shared machine does not measure them better.
+    Times are compared in steps of a factor of `STEP`.
     """
     points = np.array(
         [
@@ -114,7 +116,7 @@ def gain(labels: np.ndarray, probs: np.ndarray, base: np.ndarray) -> dict[str, f
 
 
 def _steps(microseconds: float) -> int:
-    return round(math.log(microseconds) / math.log(1.25))
+    return round(math.log(microseconds) / math.log(STEP))
 
 
 def _objective(facts: Facts) -> float:

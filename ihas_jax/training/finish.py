@@ -28,7 +28,7 @@ def train_to_finish(
     trained = train_seeds(tasks, states, events)
     for i in range(len(tasks[0].finish)):
         followers = [_follower(task, i) for task in tasks]
-        begun = [_restart(before, i, tasks[0].finish[i]) for before in trained]
+        begun = [_restart(*pair, i) for pair in zip(tasks, trained, strict=True)]
         after = train_seeds(followers, begun, events)
         trained = [_joined(*pair) for pair in zip(trained, after, strict=True)]
     return trained
@@ -43,7 +43,7 @@ def _follower(task: Task, i: int) -> Task:
     )
 
 
-def _restart(trained: Trained, i: int, pace: float) -> TrainState:
+def _restart(task: Task, trained: Trained, i: int) -> TrainState:
     """The state of the best epoch, as if no step had been taken, with smaller steps."""
     state, best = trained.state, trained.variables
     # training takes the arrays of its start
@@ -51,7 +51,7 @@ def _restart(trained: Trained, i: int, pace: float) -> TrainState:
     return replace(
         state,
         step=jnp.zeros_like(state.step),
-        pace=jnp.full_like(state.pace, pace),
+        pace=jnp.full_like(state.pace, task.finish[i]),
         keys={name: jax.random.fold_in(key, i) for name, key in state.keys.items()},
         params=params,
         stats=stats,

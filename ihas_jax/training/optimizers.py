@@ -106,7 +106,8 @@ def rowwise_tables(config: OptimizerConfig, axis_name: str | None = None) -> Tab
             index, gradients = lax.all_gather((index, gradients), axis_name, tiled=True)
             devices = lax.psum(1, axis_name)
             gradients = jax.tree.map(lambda leaf: leaf / devices, gradients)
-        steps, rate = state.steps + 1, pace * config.learning_rate
+        steps = state.steps + 1
+        rate = jnp.asarray(pace, jax.tree.leaves(tables)[0].dtype) * config.learning_rate
         tree = jax.tree.structure(tables)
         parts = (tables, state.mean, state.square, state.scratch, index, gradients)
         updated = [

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from ihas_jax.config import Config
+from ihas_jax.config.compress import CompressConfig
 
 TINY = (
     *("--model.dim", 4, "--model.hidden", 8, 4, "--optimizer.learning-rate", 0.02),
@@ -52,8 +57,31 @@ def test_each_seed_has_its_base_its_choice_and_the_student_on_clicks(smallest, c
         ]
         assert len(pools[1]) == len(pools[0]) - 1 > 1 and "deepfm_1e-05" not in pools[1]
         assert pools[1].items() <= pools[0].items()
+        checked = json.loads((folders[1] / "checksums.json").read_text())
+        assert {"config.json", "metrics.json"} <= checked.keys()
     assert "| store |" in done.stdout and "Chosen models, by seed:" in done.stdout
     assert results.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_a_chosen_model_that_has_learnt_from_clicks_is_its_own_student(script, monkeypatch):
+    smallest = script("smallest")
+    facts = {"auc": 0.7, "logloss": 0.5, "parameters": 9, "bytes": 36, "microseconds": 1.0}
+    base = {"name": "base", "taught": False, **facts}
+    chosen = {"name": "lr_0.0001 on clicks", "taught": False, **facts, "parameters": 3}
+    metrics = {"base": base, "chosen": chosen, "candidates": [base, chosen], "students": [base]}
+    calls = []
+
+    def compress(config, choices, data, folder, workers):
+        calls.append(folder.name)
+        return SimpleNamespace(metrics=metrics)
+
+    monkeypatch.setattr(smallest, "compress", compress)
+    arguments = SimpleNamespace(
+        config=Config(), choices=CompressConfig(), output=Path("runs"), workers=1
+    )
+    found = smallest.score(arguments, None, "log_0", 0)
+    assert found["clicks"] == {k: v for k, v in chosen.items() if k != "taught"}
+    assert calls == ["log_0"]
 
 
 def test_finished_seeds_are_not_run_again(smallest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from ihas_jax.pipeline.workdir import read_about
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.candidates import choose
 from ihas_jax.stages.cut import cut
+from ihas_jax.stages.pool import mean_facts
 from ihas_jax.training.metrics import score
 
 PLAIN = Config(
@@ -135,14 +137,16 @@ def test_shares_are_those_of_the_base_models_table(done, log):
 def test_report_and_figure_answer_how_small_how_good_how_fast_how_sure(done):
     text = (done.workdir / "report.md").read_text()
     base, chosen = done.metrics["base"], done.metrics["chosen"]
-    assert text.split("\n")[2].startswith(f"**{chosen['name']}** is the smallest of ")
+    assert text.split("\n")[2].startswith(f"**{chosen['name']}** is, of 8 models, the ")
     assert f"| parameters | {base['parameters']:,} | {chosen['parameters']:,} |" in text
     assert f"| µs per row | {base['microseconds']:.2f} | {chosen['microseconds']:.2f} |" in text
     assert "95 % certainty" in text
     teacher = done.metrics["teacher"]
     assert f"| mean of the teachers | {teacher['parameters']:,} |" in text
     allowed = CHOICES.tolerance + chosen["valid_doubt"]
-    assert f"{chosen['name']} is behind by " in text and f"where {allowed:.4f} are allowed" in text
+    assert f"{chosen['name']} is behind by " in text and f"where {allowed:.5f} are allowed" in text
+    assert (done.workdir / "figures" / "front.png").stat().st_size > 10_000
+    assert done.missing == ()
 
 
 def test_the_mean_of_the_teachers_is_scored(done, log):
@@ -151,8 +155,38 @@ def test_the_mean_of_the_teachers_is_scored(done, log):
     expected = score(log.test.labels, np.mean(found, axis=0))
     assert done.metrics["teacher"]["auc"] == pytest.approx(expected.auc)
     assert done.metrics["teacher"]["logloss"] == pytest.approx(expected.logloss, rel=1e-5)
-    assert (done.workdir / "figures" / "front.png").stat().st_size > 10_000
-    assert done.missing == ()
+
+
+def test_the_mean_of_members_counts_each_as_often_as_it_is_named(log):
+    rng = np.random.default_rng(0)
+    few, many = (
+        SimpleNamespace(probs=rng.uniform(0.1, 0.9, size=len(log.valid.labels))) for _ in range(2)
+    )
+    members = [few, many, many]
+    taught = SimpleNamespace(test=rng.uniform(0.1, 0.9, size=len(log.test.labels)), parameters=7)
+    odds = np.mean([np.log(one.probs / (1 - one.probs)) for one in members], axis=0)
+    means = {"probability": np.mean([one.probs for one in members], axis=0)}
+    means["log_odds"] = 1 / (1 + np.exp(-odds))
+    for kind, mean in means.items():
+        retrain = dataclasses.replace(PLAIN.retrain, teacher_mean=kind)
+        run = SimpleNamespace(data=log, config=dataclasses.replace(PLAIN, retrain=retrain))
+        facts = mean_facts(run, members, taught)
+        expected = score(log.valid.labels, mean)
+        assert facts["valid_auc"] == pytest.approx(expected.auc)
+        assert facts["valid_logloss"] == pytest.approx(expected.logloss)
+        assert facts["auc"] == pytest.approx(score(log.test.labels, taught.test).auc)
+        assert (facts["parameters"], facts["bytes"]) == (7, 28)
+
+
+def test_metrics_describe_the_log(done, log):
+    splits = zip(("training", "validation", "test"), (log.train, log.valid, log.test), strict=True)
+    expected = {name: len(split.labels) for name, split in splits}
+    assert done.metrics["rows"] == expected | {"clicks": pytest.approx(log.train.labels.mean())}
+
+
+def test_what_has_learnt_from_teachers_is_said(done):
+    taught = {facts["name"]: facts["taught"] for facts in done.metrics["candidates"]}
+    assert [name for name, own in taught.items() if not own] == list(taught)[:2]
 
 
 def test_the_same_call_reads_everything_back(done, log, monkeypatch):

@@ -7,6 +7,7 @@ import json
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -29,7 +30,9 @@ from ihas_jax.selectors.plan import Groups
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages import groups as module
 from ihas_jax.stages import together
+from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.run import Run
+from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import score
 
 USERS, ITEMS = 40, 12
@@ -122,6 +125,23 @@ def test_one_training_of_the_groups_counts_once(opposite):
     assert set(curves) == {"base", "search", "retrain groups"}
     stages = {event["stage"] for event in _events(result, "epoch")}
     assert {"retrain/groups", "retrain/alone", "retrain/all"} <= stages
+
+
+def test_networks_learn_together_and_go_on_with_smaller_steps(opposite, tmp_path, monkeypatch):
+    """The model that they start from has ended at a pace of its own."""
+    log, _ = opposite
+    run, begun = Run(CONFIG, log, tmp_path), []
+
+    def train_runs(runs, tasks, states):
+        begun.append((round(float(states[0].pace), 6), tasks[0].finish))
+        return [Trained(states[0].variables, states[0], [], 0.0)]
+
+    monkeypatch.setattr(together, "train_runs", train_runs)
+    monkeypatch.setattr(together, "regrouped", lambda *arguments: arguments[-1])
+    start = dataclasses.replace(fresh_state(run, "start", run.model), pace=jnp.float32(0.5))
+    first = Trained(start.variables, start, [], 0.0)
+    together.learn_together(run, run.model, "groups", 2, first, 1)
+    assert begun == [*[(1.0, ())] * 8, (0.2, (0.04,))]
 
 
 def grouped_by(log, labels, taught, of_value, tmp_path):

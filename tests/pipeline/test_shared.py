@@ -7,6 +7,7 @@ import json
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,6 +25,7 @@ from ihas_jax.pipeline.fit import fit
 from ihas_jax.selectors.plan import Expert
 from ihas_jax.selectors.selection import Selection, all_coordinates
 from ihas_jax.serving.storage import load_bundle
+from ihas_jax.stages import shared
 from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import split_validation
@@ -155,6 +157,27 @@ def test_a_cluster_has_its_own_running_means(opposite, tmp_path):
     assert score(labels, probs).logloss == pytest.approx(event["own"], abs=1e-6)
     means = [jax.tree.leaves(one.variables.stats) for one in (own, first)]
     assert all((a != b).any() for a, b in zip(*means, strict=True))
+
+
+def test_a_cluster_goes_on_with_smaller_steps(opposite, tmp_path, monkeypatch):
+    """The model of all rows has ended at a pace of its own."""
+    log, _ = opposite
+    run = Run(SHARED, log, tmp_path)
+    whole = Expert(Selection(all_coordinates(run.model.embedding)))
+    start = dataclasses.replace(
+        fresh_state(run, "start", run.expert_model(whole)), pace=jnp.float32(0.5)
+    )
+    begun = []
+
+    def train_runs(runs, tasks, states):
+        begun.append((float(states[0].pace), tasks[0].finish))
+        return [Trained(states[0].variables, states[0], [], 0.0)]
+
+    monkeypatch.setattr(shared, "train_runs", train_runs)
+    first = Trained(start.variables, start, [], 0.0)
+    rows = np.arange(10, dtype=np.int32)
+    train_network(run, Expert(whole.selection, "cluster_0", rows, rows), whole, first)
+    assert begun == [(pytest.approx(0.2), (0.04,))]
 
 
 def _events(result, kind):

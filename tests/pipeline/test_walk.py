@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from io import StringIO
 from itertools import pairwise
+from types import SimpleNamespace
 
 from rich.console import Console
 from rich.text import Text
@@ -60,18 +61,29 @@ def test_a_terminal_has_a_bar_of_all_steps_above_that_of_one(monkeypatch):
     console = Console(file=screen, force_terminal=True, width=100, soft_wrap=True)
     monkeypatch.setattr(progress, "console", console)
     walk = module.Walk("Work", 3, lambda kind, facts: None)
+    clock = SimpleNamespace(monotonic=iter((0.0, 90.0, 90.0, 99.0)).__next__)
+    monkeypatch.setattr(module, "time", clock)
     with progress.command_line(), walk.shown():
         with walk.step("a"):
             pass
         walk.skip(1)
-        with walk.step("b"), progress.track("inner", 4) as tracker:
-            tracker.advance(2)
-            console._live_stack[0].refresh()
+        with walk.step("b"), progress.track("inner", 4):
+            progress.say("both bars are drawn anew below a line")
     lines = [Text.from_ansi(line).plain for line in screen.getvalue().splitlines()]
     bars = [(line, below) for line, below in pairwise(lines) if line.startswith("Work ")]
-    assert any("1 of 2" in line and below.startswith("inner ") for line, below in bars)
-    assert any("1 of 2" in line and "50%" in below for line, below in bars)
+    assert any("0 of 3" in line for line, _ in bars)
+    said = [(line, below) for line, below in bars if "1 of 2, about 90 s left" in line]
+    assert any(below.startswith("inner ") for _, below in said)
     assert any("2 of 2" in line for line, _ in bars)
+
+
+def test_a_library_has_no_bar_on_a_terminal(monkeypatch):
+    screen = StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=screen, force_terminal=True))
+    walk = module.Walk("Work", 1, lambda kind, facts: None)
+    with walk.shown(), walk.step("a"):
+        pass
+    assert screen.getvalue() == ""
 
 
 def test_there_is_no_bar_elsewhere(capsys):

@@ -76,12 +76,27 @@ THREADS = """[
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have names on Linux alone")
-def test_a_process_has_one_thread_of_xla():
-    """They may use all cores, so that two programs need not share one."""
-    calls = [(str(i), eval, (THREADS,)) for i in range(2)]
-    found = results([*calls, ("cores", os.sched_getaffinity, (0,))])
+def test_a_process_has_one_thread_of_xla_and_is_bound_to_no_core():
+    """Tests have a core to themselves otherwise, and so one thread anyhow."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    try:
+        calls = [(str(i), eval, (THREADS,)) for i in range(2)]
+        found = results([*calls, ("cores", os.sched_getaffinity, (0,))])
+        everywhere = os.sched_getaffinity(0)
+    finally:
+        os.sched_setaffinity(0, own)
     assert [found[i].count("tf_XLAEigen") for i in range(2)] == [1, 1]
-    assert found[2] == os.sched_getaffinity(0)
+    assert found[2] == everywhere
+
+
+@pytest.mark.parametrize("own", [None, "true"])
+def test_a_process_takes_of_an_accelerator_what_it_needs_or_what_the_user_says(monkeypatch, own):
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    monkeypatch.delenv(name, raising=False)
+    if own:
+        monkeypatch.setenv(name, own)
+    assert results([("memory", os.getenv, (name,))]) == {0: own or "false"}
 
 
 def test_messages_of_other_processes_are_logged_here(caplog):

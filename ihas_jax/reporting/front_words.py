@@ -1,0 +1,91 @@
+"""Sentences on a compression: what its words mean, why the choice, and how sure the gain is."""
+
+from __future__ import annotations
+
+import math
+
+from ihas_jax.reporting.front_table import Facts
+
+_NEAREST = 3
+WORDS = """\
+A name has the click model, how it was made smaller, and the share that it keeps of the numbers in \
+the base model's embedding table. `spectral` turns the embeddings of a trained model to their \
+principal axes, removes the numbers that are worth least, and trains on; `uniform` trains a model \
+whose embeddings are shorter for all values alike. 'Smaller by' is the base model's number of \
+parameters over the model's own. MB counts the numbers that a model keeps, as float32, and the \
+record of which ones; the bundle of a `spectral` model still holds a zero in place of each other \
+number. µs per row is the time of a prediction from ids to probabilities, of up to 100,000 rows at \
+once where it was measured. A model is on the front if no other one is at least as good on \
+validation rows, at least as small, at least as fast, and better in one of these; times are \
+compared in steps of a quarter."""
+"""What names and columns mean."""
+
+
+def sureness(gain: Facts) -> str:
+    """How sure the difference in test AUC from the base model is."""
+    if not math.isfinite(gain["low"]):
+        return (
+            "The test rows are too few, or of one class, to say how sure the difference in AUC is."
+        )
+    verdict = "beyond" if gain["low"] > 0 or gain["high"] < 0 else "within"
+    return (
+        f"The difference in test AUC, {signed(gain['auc'])}, is {verdict} the noise of the test "
+        f"rows: with 95 % certainty it lies between {signed(gain['low'])} and "
+        f"{signed(gain['high'])} for these two models. Models of other seeds would differ, too; "
+        "experiments/smallest.py compares several seeds."
+    )
+
+
+def taught(metrics: Facts) -> str:
+    """What the models have learnt from."""
+    names = metrics["teachers"]
+    if not names:
+        return "All models learn from clicks."
+    counts = {name: names.count(name) for name in names}
+    shown = ", ".join(
+        name if n == 1 else f"{name} (counts {n} times)" for name, n in counts.items()
+    )
+    return (
+        "The base model and models 'on clicks' learn from clicks; the others learn the mean "
+        f"prediction of the teachers, which were chosen on validation rows: {shown}."
+    )
+
+
+def choice(metrics: Facts) -> str:
+    """Why the chosen model, and no smaller one."""
+    choices, chosen = metrics["choices"], metrics["chosen"]
+    ranked = math.isfinite(chosen["valid_auc"])
+    key, word, sign = ("valid_auc", "AUC", 1) if ranked else ("valid_logloss", "logloss", -1)
+    best = max(metrics["candidates"], key=lambda facts: sign * facts[key])
+
+    def behind(facts: Facts) -> float:
+        return abs(best[key] - facts[key])
+
+    def allowed(facts: Facts) -> float:
+        return choices["tolerance"] + facts["valid_doubt"]
+
+    smaller = [f for f in metrics["candidates"] if f["parameters"] < chosen["parameters"]]
+    nearest = sorted(smaller, key=behind)[:_NEAREST]
+    others = "; ".join(
+        f"{f['name']} is behind by {behind(f):.5f}, where {allowed(f):.5f} are allowed"
+        for f in nearest
+    )
+    return (
+        f"The best model on validation rows is {best['name']}, with {_article(word)} of "
+        f"{best[key]:.4f}. Another one may be behind it by {choices['tolerance']:g} "
+        f"(`--tolerance`) plus {choices['standard_errors']:g} standard errors of the difference "
+        "(`--standard-errors`), since few rows can't tell models apart. "
+        f"{chosen['name']} is behind by {behind(chosen):.5f}, where {allowed(chosen):.5f} are "
+        "allowed, and is the smallest such model. "
+        + (f"Of {len(smaller)} smaller ones, the nearest: {others}. " if smaller else "")
+        + "The test rows chose nothing."
+    )
+
+
+def _article(word: str) -> str:
+    return f"an {word}" if word == "AUC" else f"a {word}"
+
+
+def signed(value: float) -> str:
+    """A difference of scores."""
+    return f"{value:+.4f}"
