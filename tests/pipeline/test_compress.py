@@ -15,12 +15,14 @@ from ihas_jax.config import Config, ModelConfig, OptimizerConfig, TrainConfig
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline import compress as module
+from ihas_jax.pipeline import cuts
 from ihas_jax.pipeline.compress import compress
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.pipeline.workdir import read_about
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.candidates import choose
 from ihas_jax.stages.cut import cut
+from ihas_jax.stages.lessons import read_lessons
 from ihas_jax.stages.pool import mean_facts
 from ihas_jax.training.metrics import score
 
@@ -114,6 +116,29 @@ def test_a_base_that_is_kept_can_be_cut_later(done, log, tmp_path, monkeypatch):
     assert found.metrics["chosen"]["name"] == "base"
     bundle = load_bundle(found.workdir)
     assert cut(bundle, 0.5).parameters < bundle.parameters
+
+
+@pytest.mark.parametrize("name", ["base", "dnn, spectral, 100 %"])
+def test_a_chosen_model_is_trained_on_from_what_it_has_learnt(
+    done, log, tmp_path, monkeypatch, name
+):
+    """The base has learnt from clicks, and a student of full size from the teachers."""
+    shutil.copytree(done.workdir, tmp_path / "run")
+    names = [facts["name"] for facts in done.metrics["candidates"]]
+    monkeypatch.setattr("ihas_jax.pipeline.compression.choose", lambda *of: names.index(name))
+    other = dataclasses.replace(CHOICES, tolerance=0.003)
+    found = compress(PLAIN, other, log, tmp_path / "run")
+    assert found.metrics["chosen"]["name"] == name
+    learnt = []
+
+    def read(run, teachers):
+        learnt.append(teachers)
+        return read_lessons(run, teachers)
+
+    monkeypatch.setattr(cuts, "read_lessons", read)
+    half = dataclasses.replace(CHOICES, budget=(0.5,))
+    cuts.cut_run(tmp_path / "run", log, half, tmp_path / "cut", retrain=True)
+    assert learnt == ([] if name == "base" else [done.metrics["teachers"]])
 
 
 def test_a_budget_of_everything_keeps_what_the_full_size_has(done):

@@ -15,7 +15,7 @@ from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.serving.storage import load_bundle, save_bundle
-from ihas_jax.stages.cut import cut, measure_cut
+from ihas_jax.stages.cut import can_be_cut, cut, measure_cut
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.students import searched, whole_bundle
 from ihas_jax.training.metrics import score
@@ -59,6 +59,15 @@ def test_the_bundle_of_a_run_is_cut_as_by_its_training_rows(log, tmp_path, model
     assert own.models[0].model == given.models[0].model
     jax.tree.map(np.testing.assert_array_equal, own.models[0].variables, given.models[0].variables)
     assert own.usage is None
+
+
+def test_a_model_that_is_cut_is_not_whole(whole, log):
+    """At 80 % every field keeps each coordinate for some value, and other values do without."""
+    made = cut(whole, 0.8, log.train.ids)
+    assert made.models[0].model.embedding.kept is None
+    assert can_be_cut(whole) and not can_be_cut(made)
+    with pytest.raises(InputError, match="Only a bundle of one click model"):
+        cut(made, 0.8, log.train.ids)
 
 
 def test_a_bundle_that_knows_of_no_rows_needs_some(whole):
