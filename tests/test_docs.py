@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import re
 import shlex
 import sys
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tyro
+from scipy.stats import ttest_rel
 
 import ihas_jax
 from ihas_jax.config import ClusterConfig
@@ -19,6 +22,7 @@ from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.models import MODELS
 from ihas_jax.presets import preset
 
+KEYS = ("auc", "parameters", "microseconds")
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 FOLDERS = [ROOT / name for name in ("experiments", "ihas_jax", "tests")]
@@ -188,6 +192,32 @@ def test_names_of_the_package_exist():
 def test_a_wrong_command_does_not_parse(flags, parse):
     with pytest.raises(SystemExit):
         parse(["experiments/run.py", *flags])
+
+
+TITLES = {
+    "criteo": "Criteo, a sample | 137,139",
+    "avazu": "Avazu, a sample | 58,419",
+    "kuairand": "KuaiRand-Pure | 228,329",
+    "movielens": "MovieLens-1M | 1,000,209",
+}
+
+
+def test_the_first_table_is_that_of_the_record():
+    """Means over the seeds, by hand from the record."""
+    logs = json.loads((RESULTS / "smallest.json").read_text("utf-8"))["logs"]
+    lines = README.read_text("utf-8").splitlines()
+    for name, scores in logs.items():
+        base, chosen = (
+            {key: np.array([run[key] for run in scores[kind]]) for key in KEYS}
+            for kind in ("base", "chosen")
+        )
+        smaller = (base["parameters"] / chosen["parameters"]).mean()
+        gain, time = chosen["auc"] - base["auc"], chosen["microseconds"] / base["microseconds"]
+        p = ttest_rel(chosen["auc"], base["auc"]).pvalue
+        p_text = "<0.001" if p < 0.001 else f"{p:.3f}"
+        cells = f"{base['auc'].mean():.4f} | {smaller:.0f} times | {gain.mean():+.4f} | {p_text}"
+        assert f"| {TITLES[name]} | {cells} | {time.mean():.2f} of the base's |" in lines
+    assert sum(line.endswith(" of the base's |") for line in lines) == len(logs)
 
 
 def test_the_readme_is_short():
