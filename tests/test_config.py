@@ -93,7 +93,7 @@ def test_the_configs_of_all_results_can_be_read():
     found = [json.loads(path.read_text("utf-8")) for path in RESULTS.glob("*.json")]
     configs = [values["config"] for values in found if "config" in values]
     assert len(configs) > 10
-    assert {config_from_json(config).method for config in configs} == {"ihas"}
+    assert {config_from_json(config).method for config in configs} == {"ihas", "spectral"}
 
 
 @dataclass(frozen=True)
