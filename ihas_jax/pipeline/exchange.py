@@ -52,11 +52,11 @@ def _reopen(path: str, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]
     return np.asarray(np.memmap(path, dtype, "r", offset, shape))
 
 
-def dumps(content: Any, kept: Sequence[Any] = ()) -> memoryview:
+def dumps(content: Any, kept: Sequence[Any] = ()) -> bytes:
     """What `load` reads, as bytes; see `send`."""
     whole = BytesIO()
     _Pickler(whole, kept).dump(content)
-    return whole.getbuffer()
+    return whole.getvalue()  # shares the memory of the stream, which goes
 
 
 def load(stream: BufferedIOBase, kept: Sequence[Any] = ()) -> Any:

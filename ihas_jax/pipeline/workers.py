@@ -112,7 +112,7 @@ class _Process:
       kept: the objects that it gets once.
     """
 
-    def __init__(self, start: Sequence[memoryview], kept: Sequence[Any]) -> None:
+    def __init__(self, start: Sequence[bytes], kept: Sequence[Any]) -> None:
         paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path)
         self._start, self._kept = start, kept
         self._process = subprocess.Popen(
