@@ -156,7 +156,8 @@ def test_shares_are_those_of_the_base_models_table(done, log):
     assert found["dcnv2, spectral, 50 %"]["parameters"] == whole["parameters"]
     values = sum(log.schema.sizes)
     network = 2 * len(log.schema.names) * (8 + 3 * 2 + 3 + 1) + 8 + 8 * 4 + 4 + 4 + 1
-    assert whole["parameters"] == 2 * values + network
+    norm = 2 * (8 + 4) if whole["name"].endswith("batch norm") else 0
+    assert whole["parameters"] == 2 * values + network + norm
 
 
 def test_report_and_figure_answer_how_small_how_good_how_fast_how_sure(done):
