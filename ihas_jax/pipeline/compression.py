@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ihas_jax import checksums
-from ihas_jax.config import ModelConfig
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.files import write_json
 from ihas_jax.pipeline.plugins import modules_of
@@ -25,23 +24,19 @@ from ihas_jax.stages.cut import can_be_cut
 from ihas_jax.stages.evaluate import base_bundle, with_usage
 from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.lessons import read_lessons
-from ihas_jax.stages.pool import Member, Trial, best_mean, mean_facts, train_member, write_lessons
+from ihas_jax.stages.pool import Member, best_mean, mean_facts, train_member, write_lessons
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.students import (
     Student,
     cut_student,
     lacks_room,
-    norm_trials,
     search_for,
     student_models,
     student_title,
     train_whole,
 )
-from ihas_jax.stages.teachers import teacher_model
+from ihas_jax.stages.trials import Trial, l2_trials, norm_trials, other_trials, teacher_trials
 from ihas_jax.stages.verdict import best_of, efficient, gain
-
-_SLOWER, _DROPOUT = 0.3, 0.2
-"""The learning rate as a multiple of the usual one, and the dropout, that the base model tries."""
 
 
 class Compression:
@@ -52,7 +47,7 @@ class Compression:
         self.students = student_models(run.config, choices)
         models = len({run.config.model.name, *choices.teachers})
         self._more = choices.teacher_seeds - 1
-        first = models * len(choices.l2) + len(self._others(0.0))
+        first = models * len(choices.l2) + len(other_trials(run, 0.0))
         # how many members of the pool are good enough for more seeds shows later
         self._most = min(first, 4) if choices.teachers else 0
         wholes = sum(len(norm_trials(run, model)) for model in self.students)
@@ -68,11 +63,16 @@ class Compression:
             return self._metrics()
 
     def _metrics(self) -> dict[str, Any]:
-        first = [*self._trials(self.run.config.model), *self._teachers()]
-        usual = len(self.choices.l2)
-        members = self._members(first)
+        config, l2s = self.run.config, self.choices.l2
+        usual = len(l2s)
+        members = self._members(
+            [
+                *l2_trials(config, config.model, l2s),
+                *teacher_trials(config, self.choices.teachers, l2s),
+            ]
+        )
         best = max(members[:usual], key=_objective).trial.optimizer.l2
-        bases = [*members[:usual], *self._members(self._others(best))]
+        bases = [*members[:usual], *self._members(other_trials(self.run, best))]
         base = max(bases, key=_objective)
         teachers, pool = self._teach([*bases, *members[usual:]])
         taught = read_lessons(self.run, [one.name for one in teachers]) if teachers else None
@@ -111,27 +111,6 @@ class Compression:
             (f"{trial.name(run.config)} on clicks", train_member, (run, trial)) for trial in trials
         ]
         return self._walk.each(calls, kept=(run.data,))
-
-    def _trials(self, model: ModelConfig) -> list[Trial]:
-        """A click model with each L2 term."""
-        usual = self.run.config.optimizer
-        return [Trial(model, replace(usual, l2=l2)) for l2 in self.choices.l2]
-
-    def _others(self, l2: float) -> list[Trial]:
-        """Trials of the base model with other steps, other batch norm and other dropout."""
-        model, usual = self.run.config.model, replace(self.run.config.optimizer, l2=l2)
-        trials = [Trial(model, replace(usual, learning_rate=_SLOWER * usual.learning_rate))]
-        if len(norms := norm_trials(self.run, model)) > 1:
-            dropout = replace(model, dropout=0.0 if model.dropout else _DROPOUT)
-            trials += [Trial(norms[1], usual), Trial(dropout, usual)]
-        return trials
-
-    def _teachers(self) -> list[Trial]:
-        """The other click models that may teach, with each L2 term."""
-        config = self.run.config
-        names = [name for name in self.choices.teachers if name != config.model.name]
-        models = [teacher_model(config, name) for name in names]
-        return [trial for model in models for trial in self._trials(model)]
 
     def _teach(self, pool: Sequence[Member]) -> tuple[list[Member], Sequence[Member]]:
         """The teachers, as often as each counts, whose lessons are written; and the whole pool."""

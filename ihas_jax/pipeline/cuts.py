@@ -14,8 +14,9 @@ from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
+from ihas_jax.pipeline.about import read_about
 from ihas_jax.pipeline.present_front import METRICS
-from ihas_jax.pipeline.workdir import open_run, read_about
+from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.presets import search_of
 from ihas_jax.progress import say, show
 from ihas_jax.reporting.tables import Grid

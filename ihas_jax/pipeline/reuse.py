@@ -11,14 +11,10 @@ from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.files import read_json
 from ihas_jax.nn.compact import carry_kept
+from ihas_jax.pipeline.about import differences_that_matter, read_about
 from ihas_jax.pipeline.chain import SECONDS, read_seconds, write_seconds
 from ihas_jax.pipeline.same import same_stages, same_teachers
-from ihas_jax.pipeline.workdir import (
-    differences_that_matter,
-    fingerprint,
-    open_run,
-    read_about,
-)
+from ihas_jax.pipeline.workdir import fingerprint, open_run
 from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.plans import retrains
 from ihas_jax.stages.run import Run

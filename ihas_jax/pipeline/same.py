@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ihas_jax.config import Config, differences
-from ihas_jax.pipeline.workdir import About
+from ihas_jax.pipeline.about import About
 from ihas_jax.selectors.registry import METHODS
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.teachers import BASE, SEARCH, teach_after_search, teachers_of

@@ -7,51 +7,32 @@ import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from ihas_jax import checksums
-from ihas_jax.config import Config, ModelConfig, differences, from_json, to_json
+from ihas_jax.config import Config, ModelConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, disk_error
-from ihas_jax.files import lock_folder, read_json, write_json
-from ihas_jax.flags import config_from_json, config_to_json
-from ihas_jax.serving.storage import VERSION, require_version
+from ihas_jax.files import lock_folder
+from ihas_jax.pipeline.about import (
+    ABOUT,
+    About,
+    Kind,
+    differences_that_matter,
+    read_about,
+    write_about,
+)
 from ihas_jax.stages.run import Run
 from ihas_jax.training.checkpoint import require_utf8
 
-_ABOUT = "config.json"
 _UNFINISHED = {
     name if whole else f".{name}.partial"
-    for name in (checksums.FILE, _ABOUT)
+    for name in (checksums.FILE, ABOUT)
     for whole in (True, False)
 }
 """Files that a run may leave if it is killed while it makes its folder."""
-_FREE = ("train.checkpoint_seconds", "train.device_data_gb")
-"""Values that may differ when a run resumes, since its numbers do not depend on them."""
-
-
-Kind = Literal["run", "compression", "cut"]
-
-
-@dataclass(frozen=True)
-class About:
-    """The content of a run's `config.json`.
-
-    Attributes:
-      config: every choice of the run.
-      data: the fingerprint of the log.
-      searched_by: the click model that another run searched, if any.
-      kind: what the folder holds: a run or a compression.
-    """
-
-    config: Config
-    data: str
-    searched_by: ModelConfig | None = None
-    kind: Kind = "run"
 
 
 @contextmanager
@@ -80,9 +61,9 @@ def open_run(
     path = Path(workdir).resolve()
     require_utf8(path)
     about = About(config, fingerprint(data), searched_by, kind)
-    if path.exists() and not (path / _ABOUT).exists() and not _left_by_a_killed_start(path):
+    if path.exists() and not (path / ABOUT).exists() and not _left_by_a_killed_start(path):
         raise InputError(
-            f"{path} exists and is not a run: it has no {_ABOUT}. Nothing was changed; choose "
+            f"{path} exists and is not a run: it has no {ABOUT}. Nothing was changed; choose "
             "another --output."
         )
     try:
@@ -91,7 +72,7 @@ def open_run(
     except OSError as error:
         raise _unusable(path, error) from None
     try:
-        if (path / _ABOUT).exists():
+        if (path / ABOUT).exists():
             searched_by = _compare(path, about)
         else:
             _start(path, about)
@@ -122,42 +103,15 @@ def start_from(source: Path, target: Path, parts: Sequence[Path]) -> None:
     checksums.start(part)
     for folder in parts:
         shutil.copytree(folder, part / folder.relative_to(source))
-    checksums.replace(part / _ABOUT, (source / _ABOUT).read_bytes())
+    checksums.replace(part / ABOUT, (source / ABOUT).read_bytes())
     part.rename(target)
-
-
-def read_about(path: Path, remedy: str = "Choose another folder.") -> About:
-    """Reads the `config.json` of a run.
-
-    Raises:
-      InputError: the folder holds no run, or a run of another version or one that can't be read.
-    """
-    found = read_json(path / _ABOUT, remedy)
-    require_version(path, found)
-    try:
-        searched = found["searched_by"]
-        return About(
-            config_from_json(found["config"]),
-            found["data"],
-            None if searched is None else from_json(ModelConfig, searched),
-            found.get("kind", "run"),
-        )
-    except (InputError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path / _ABOUT} can't be read ({error}). {remedy}") from None
 
 
 def _start(path: Path, about: About) -> None:
     """Writes the first files of a run."""
     try:
         checksums.start(path)
-        content = {
-            "version": VERSION,
-            "config": config_to_json(about.config),
-            "data": about.data,
-            "searched_by": None if about.searched_by is None else to_json(about.searched_by),
-            "kind": about.kind,
-        }
-        write_json(path / _ABOUT, content)
+        write_about(path, about)
     except OSError as error:
         raise _unusable(path, error) from None
 
@@ -192,11 +146,6 @@ def _compare(path: Path, new: About) -> ModelConfig | None:
             f"{path} holds a run of {old.config.model.name} by {whose}; choose another --output."
         )
     return old.searched_by
-
-
-def differences_that_matter(old: Config, new: Config) -> list[str]:
-    """The values in which two configs differ, without those on which no number depends."""
-    return [line for line in differences(old, new) if not line.startswith(_FREE)]
 
 
 def _left_by_a_killed_start(path: Path) -> bool:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ihas_jax.config import Config, ModelConfig, OptimizerConfig
 from ihas_jax.stages.base import train_base
 from ihas_jax.stages.candidates import valid_facts
 from ihas_jax.stages.lessons import (
@@ -23,6 +22,7 @@ from ihas_jax.stages.lessons import (
     write_predictions,
 )
 from ihas_jax.stages.run import Run
+from ihas_jax.stages.trials import Trial
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import Scores, logloss, score
 from ihas_jax.training.predict import predictor
@@ -30,31 +30,6 @@ from ihas_jax.training.predict import predictor
 FOLDER = "pool"
 _MOST = 8
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a click model of a pool is trained with.
-
-    Attributes:
-      model: the click model.
-      optimizer: the choices of its optimiser.
-      number: tells trials from each other that differ in their seed alone.
-    """
-
-    model: ModelConfig
-    optimizer: OptimizerConfig
-    number: int = 0
-
-    def name(self, usual: Config) -> str:
-        """A name from click model and L2 term, batch norm, dropout, other steps and its number."""
-        model, rate = self.model, self.optimizer.learning_rate
-        parts = [f"{model.name}_{self.optimizer.l2:g}"]
-        parts += ["norm"] if model.batch_norm else []
-        parts += [f"dropout_{model.dropout:g}"] if model.dropout else []
-        parts += [f"rate_{rate:g}"] if rate != usual.optimizer.learning_rate else []
-        parts += [f"{self.number}"] if self.number else []
-        return "_".join(parts)
 
 
 @dataclass(frozen=True)

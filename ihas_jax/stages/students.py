@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import jax
-
 from ihas_jax.config import Config, ModelConfig
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import NETWORK, Variables
-from ihas_jax.models.forward import init_model
 from ihas_jax.presets import search_of
 from ihas_jax.selectors.budget import require_room
 from ihas_jax.serving.bundle import Bundle
@@ -52,13 +49,6 @@ def student_models(config: Config, choices: CompressConfig) -> tuple[ModelConfig
         if name != config.model.name
     ]
     return config.model, *others
-
-
-def norm_trials(run: Run, model: ModelConfig) -> tuple[ModelConfig, ...]:
-    """A click model as it is, and with the other batch norm if it has an MLP."""
-    built = run.build(replace(model, batch_norm=True))
-    stats = jax.eval_shape(lambda: init_model(jax.random.key(0), built)).stats
-    return (model, replace(model, batch_norm=not model.batch_norm)) if stats else (model,)
 
 
 def student_title(model: ModelConfig) -> str:

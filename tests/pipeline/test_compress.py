@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,14 +15,13 @@ from ihas_jax.config.compress import CompressConfig
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline import compress as module
 from ihas_jax.pipeline import cuts
+from ihas_jax.pipeline.about import read_about
 from ihas_jax.pipeline.compress import compress
 from ihas_jax.pipeline.fit import fit
-from ihas_jax.pipeline.workdir import read_about
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.candidates import choose
 from ihas_jax.stages.cut import cut
 from ihas_jax.stages.lessons import read_lessons
-from ihas_jax.stages.pool import mean_facts
 from ihas_jax.training.metrics import score
 
 PLAIN = Config(
@@ -183,27 +181,6 @@ def test_the_mean_of_the_teachers_is_scored(done, log):
     assert done.metrics["teacher"]["logloss"] == pytest.approx(expected.logloss, rel=1e-5)
 
 
-def test_the_mean_of_members_counts_each_as_often_as_it_is_named(log):
-    rng = np.random.default_rng(0)
-    few, many = (
-        SimpleNamespace(probs=rng.uniform(0.1, 0.9, size=len(log.valid.labels))) for _ in range(2)
-    )
-    members = [few, many, many]
-    taught = SimpleNamespace(test=rng.uniform(0.1, 0.9, size=len(log.test.labels)), parameters=7)
-    odds = np.mean([np.log(one.probs / (1 - one.probs)) for one in members], axis=0)
-    means = {"probability": np.mean([one.probs for one in members], axis=0)}
-    means["log_odds"] = 1 / (1 + np.exp(-odds))
-    for kind, mean in means.items():
-        retrain = dataclasses.replace(PLAIN.retrain, teacher_mean=kind)
-        run = SimpleNamespace(data=log, config=dataclasses.replace(PLAIN, retrain=retrain))
-        facts = mean_facts(run, members, taught)
-        expected = score(log.valid.labels, mean)
-        assert facts["valid_auc"] == pytest.approx(expected.auc)
-        assert facts["valid_logloss"] == pytest.approx(expected.logloss)
-        assert facts["auc"] == pytest.approx(score(log.test.labels, taught.test).auc)
-        assert (facts["parameters"], facts["bytes"]) == (7, 28)
-
-
 def test_metrics_describe_the_log(done, log):
     splits = zip(("training", "validation", "test"), (log.train, log.valid, log.test), strict=True)
     expected = {name: len(split.labels) for name, split in splits}
@@ -279,33 +256,11 @@ def test_what_students_have_learnt_from_can_not_change(done, log, changes, words
         compress(PLAIN, dataclasses.replace(CHOICES, **changes), log, done.workdir)
 
 
-def test_without_workers_there_is_no_work(log, tmp_path):
-    with pytest.raises(InputError, match="--workers must be positive, not 0"):
-        compress(PLAIN, CHOICES, log, tmp_path / "run", workers=0)
-
-
-def test_a_run_of_another_kind_is_refused(log, tmp_path):
-    plain = dataclasses.replace(PLAIN, method="none")
-    fit(plain, log, tmp_path / "run")
-    with pytest.raises(
-        InputError, match=r"holds a run, not a compression. Choose another --output"
-    ):
-        compress(PLAIN, CHOICES, log, tmp_path / "run")
-
-
 def test_a_run_does_not_take_over_a_compression(done, log):
     before = (done.workdir / "metrics.json").read_bytes()
     with pytest.raises(InputError, match=r"holds a compression, not a run"):
         fit(read_about(done.workdir).config, log, done.workdir)
     assert (done.workdir / "metrics.json").read_bytes() == before
-
-
-def test_budgets_without_room_are_left_out(log, tmp_path, caplog):
-    few = dataclasses.replace(CHOICES, teachers=(), students=(), budget=(0.5, 0.0001))
-    with caplog.at_level("INFO", "ihas_jax"):
-        found = compress(PLAIN, few, log, tmp_path / "run")
-    assert "dnn, uniform, 0.01 % is left out: --budget 0.0001 is" in caplog.text
-    assert all("0.01 %" not in facts["name"] for facts in found.metrics["candidates"])
 
 
 def test_damaged_files_of_a_finished_compression_are_made_again(done, log, tmp_path):
@@ -319,53 +274,3 @@ def test_damaged_files_of_a_finished_compression_are_made_again(done, log, tmp_p
     again = compress(PLAIN, CHOICES, log, folder)
     assert untimed(again.metrics) == untimed(first.metrics)
     assert load_bundle(folder).parameters == first.metrics["chosen"]["parameters"]
-
-
-def test_a_model_without_an_mlp_has_no_trials_of_one(log, tmp_path):
-    config = dataclasses.replace(PLAIN, model=dataclasses.replace(PLAIN.model, name="fm"))
-    few = dataclasses.replace(CHOICES, teachers=(), students=(), budget=(0.5,))
-    found = compress(config, few, log, tmp_path / "run")
-    assert [member["name"] for member in found.metrics["pool"]] == [
-        "fm_1e-05",
-        "fm_1e-05_rate_0.006",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"teachers": ("gdnc",)}, "--teachers gdnc names no click model. Did you mean gdcn"),
-        ({"students": ("fmm",)}, "--students fmm names no click model. Did you mean fm"),
-        ({"budget": (0.0001,)}, "--budget 0.0001 is .* at least"),
-    ],
-)
-def test_wrong_choices_leave_no_folder(log, tmp_path, changes, words):
-    with pytest.raises(InputError, match=words):
-        compress(PLAIN, dataclasses.replace(CHOICES, **changes), log, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"budget": (0.5, 0.5)}, "--budget names 0.5 twice"),
-        ({"budget": ()}, "--budget needs at least one value"),
-        ({"budget": (1.5,)}, r"--budget must lie between 0 and 1, not 1\.5"),
-        ({"selections": ()}, "--selections needs at least one value"),
-        ({"selections": ("random",)}, "--selections must be"),
-        ({"tolerance": -0.1}, "--tolerance must not be negative"),
-        ({"standard_errors": -1.0}, "--standard-errors must not be negative"),
-        ({"teacher_seeds": 0}, "--teacher-seeds must be positive"),
-    ],
-)
-def test_values_out_of_range_name_their_flag(changes, words):
-    with pytest.raises(InputError, match=words):
-        dataclasses.replace(CHOICES, **changes)
-
-
-def test_without_teachers_all_learn_from_clicks(log, tmp_path):
-    plain = dataclasses.replace(CHOICES, teachers=(), students=(), budget=(0.5,))
-    found = compress(PLAIN, plain, log, tmp_path / "run")
-    assert found.metrics["teachers"] == []
-    assert not (tmp_path / "run" / "teach").exists()
-    assert "All models learn from clicks." in (tmp_path / "run" / "report.md").read_text()

@@ -19,8 +19,8 @@ from ihas_jax.config import (
 from ihas_jax.config.methods import AutoDimConfig
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.flags import option_kinds, replaced
+from ihas_jax.pipeline.about import About
 from ihas_jax.pipeline.same import same_stages
-from ihas_jax.pipeline.workdir import About
 from ihas_jax.selectors.base import Recipe, Selector
 from ihas_jax.selectors.registry import METHODS, Method, register_method
 from ihas_jax.stages.run import Run

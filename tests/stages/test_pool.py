@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ihas_jax.config import Config, ModelConfig, OptimizerConfig
-from ihas_jax.stages.pool import Trial, best_mean, train_member, write_lessons
+from ihas_jax.config import Config, ModelConfig, OptimizerConfig, RetrainConfig
+from ihas_jax.stages.pool import best_mean, mean_facts, train_member, write_lessons
 from ihas_jax.stages.run import Run
+from ihas_jax.stages.trials import Trial
 from ihas_jax.training.metrics import logloss, score
 from ihas_jax.training.predict import predictor
 
@@ -74,3 +76,26 @@ def test_a_member_has_its_own_seed_and_predicts_once(tiny, small, tmp_path):
     written = path.stat().st_mtime_ns
     write_lessons(run, first)
     assert path.stat().st_mtime_ns == written
+
+
+def test_the_mean_of_members_counts_each_as_often_as_it_is_named():
+    rng = np.random.default_rng(0)
+    valid, test = (SimpleNamespace(labels=rng.integers(0, 2, 50)) for _ in range(2))
+    data = SimpleNamespace(valid=valid, test=test)
+    few, many = (
+        SimpleNamespace(probs=rng.uniform(0.1, 0.9, size=len(valid.labels))) for _ in range(2)
+    )
+    members = [few, many, many]
+    taught = SimpleNamespace(test=rng.uniform(0.1, 0.9, size=len(test.labels)), parameters=7)
+    odds = np.mean([np.log(one.probs / (1 - one.probs)) for one in members], axis=0)
+    means = {"probability": np.mean([one.probs for one in members], axis=0)}
+    means["log_odds"] = 1 / (1 + np.exp(-odds))
+    for kind, mean in means.items():
+        config = dataclasses.replace(Config(), retrain=RetrainConfig(teacher_mean=kind))
+        run = SimpleNamespace(data=data, config=config)
+        facts = mean_facts(run, members, taught)
+        expected = score(valid.labels, mean)
+        assert facts["valid_auc"] == pytest.approx(expected.auc)
+        assert facts["valid_logloss"] == pytest.approx(expected.logloss)
+        assert facts["auc"] == pytest.approx(score(test.labels, taught.test).auc)
+        assert (facts["parameters"], facts["bytes"]) == (7, 28)
