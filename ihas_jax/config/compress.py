@@ -20,7 +20,8 @@ class CompressConfig:
     standard_errors: NotNegative[float] = 2.0
     """The chosen model may seem to lose more than --tolerance, by as many standard errors of the
     difference in AUC: few validation rows can't tell which model is the best. At 2, the rows do not
-    show (at 95 %) that the model loses more than --tolerance."""
+    show (at 95 %) that the model loses more than --tolerance. A model that seems to lose more than
+    --tolerance to the base model is not chosen."""
     budget: tuple[Positive[Share[float]], ...] = (0.2, 0.1, 0.05, 0.025)
     """The shares of the base model's embedding table to try, such as 0.1 for a tenth of its
     numbers. The best model is sought among these sizes, the base model, and models that are

@@ -65,13 +65,19 @@ def _predict(bundle: Bundle, split: Split, name: str) -> np.ndarray:
 def choose(candidates: Sequence[Candidate], labels: np.ndarray, choices: CompressConfig) -> int:
     """The smallest candidate that is about as good as the best one on validation rows.
 
-    The facts get `valid_doubt`, the standard errors by which a candidate may be behind.
+    The facts get `valid_doubt`, by how much more than the tolerance a candidate may be behind.
+
+    Args:
+      candidates: the base model, and others.
+      labels: `[m]`, those of the validation rows.
+      choices: how far behind the best one the chosen one may be.
     """
     facts = [one.facts for one in candidates]
-    errors = doubts_of(facts, labels, [one.valid_probs for one in candidates])
-    for own, error in zip(facts, errors, strict=True):
-        own["valid_doubt"] = choices.standard_errors * error
-    return choose_smallest(facts, choices.tolerance, [own["valid_doubt"] for own in facts])
+    probs = [one.valid_probs for one in candidates]
+    doubts = doubts_of(facts, labels, probs, choices.standard_errors)
+    for own, doubt in zip(facts, doubts, strict=True):
+        own["valid_doubt"] = doubt
+    return choose_smallest(facts, choices.tolerance, doubts)
 
 
 def add_speed(candidates: Sequence[Candidate], split: Split) -> None:

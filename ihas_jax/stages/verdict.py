@@ -47,22 +47,28 @@ def choose_smallest(
 
 
 def doubts_of(
-    candidates: Sequence[Facts], labels: np.ndarray, probs: Sequence[np.ndarray]
+    candidates: Sequence[Facts],
+    labels: np.ndarray,
+    probs: Sequence[np.ndarray],
+    standard_errors: float,
 ) -> list[float]:
-    """The standard errors of how far candidates are behind the best one on validation rows.
+    """By how much candidates may seem to be behind the best one on validation rows.
 
     The best of many is the best by luck, too. To take the simplest model within a standard error
-    is a rule of Breiman et al. (Classification and Regression Trees, 1984, section 3.4.3).
+    is a rule of Breiman et al. (Classification and Regression Trees, 1984, section 3.4.3). No doubt
+    takes a model that seems to be below the base model, which the user has already.
 
     Args:
-      candidates: their facts.
+      candidates: the facts of the base model, and of others.
       labels: `[m]`, 0 or 1, those of the validation rows.
       probs: click probabilities `[m]` of the validation rows, of each candidate.
+      standard_errors: how many standard errors of the difference from the best one count.
     """
-    best = probs[best_of(candidates)]
+    best = best_of(candidates)
+    most = _objective(candidates[best]) - _objective(candidates[0])
     error = logloss_error if math.isnan(candidates[0]["valid_auc"]) else auc_error
-    errors = [error(labels, own, best) for own in probs]
-    return [0.0 if math.isnan(one) else one for one in errors]
+    errors = [error(labels, own, probs[best]) for own in probs]
+    return [0.0 if math.isnan(one) else min(standard_errors * one, most) for one in errors]
 
 
 def efficient(candidates: Sequence[Facts]) -> list[int]:

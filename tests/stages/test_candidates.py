@@ -9,17 +9,20 @@ from ihas_jax.config.compress import CompressConfig
 from ihas_jax.stages.candidates import Candidate, choose
 
 
-@pytest.mark.parametrize(("errors", "chosen"), [(1.9, 1), (2.1, 0)])
+@pytest.mark.parametrize(("errors", "chosen"), [(1.9, 2), (2.1, 1)])
 def test_two_standard_errors_are_allowed_by_default(errors, chosen):
     """A small model is that many standard errors of the difference behind a large one."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 2000).astype(np.uint8)
     facts = {"valid_logloss": 0.5}
-    large, small = (
+    base, large, small = (
         Candidate("", None, 1.0, facts | {"valid_auc": auc, "parameters": size}, probs, probs)
-        for auc, size, probs in zip((0.8, 0.7), (100, 10), rng.random((2, 2000)), strict=True)
+        for auc, size, probs in zip(
+            (0.5, 0.8, 0.7), (100, 100, 10), rng.random((3, 2000)), strict=True
+        )
     )
-    choose([large, small], labels, CompressConfig(tolerance=0.0, standard_errors=1.0))
-    assert small.facts["valid_doubt"] > 0
+    choose([base, large, small], labels, CompressConfig(tolerance=0.0, standard_errors=1.0))
+    assert 0 < small.facts["valid_doubt"] < 0.1
     small.facts["valid_auc"] = 0.8 - errors * small.facts["valid_doubt"]
-    assert choose([large, small], labels, CompressConfig(tolerance=0.0)) == chosen
+    found = [base, large, small]
+    assert choose(found, labels, CompressConfig(tolerance=0.0)) == chosen

@@ -87,18 +87,32 @@ def test_what_is_in_doubt_may_be_chosen():
 
 def test_doubts_are_standard_errors_of_the_difference_from_the_best():
     labels, good, worse = models()
-    own = [facts(auc(labels, worse), 5), facts(auc(labels, good), 9)]
-    assert doubts_of(own, labels, [worse, good]) == [auc_error(labels, worse, good), 0.0]
+    own = [facts(0.5, 9), facts(auc(labels, good), 9), facts(auc(labels, worse), 5)]
+    error = auc_error(labels, worse, good)
+    for times in (1.0, 1.5):
+        doubts = doubts_of(own, labels, [worse, good, worse], times)
+        assert doubts == [times * error, 0.0, times * error]
+
+
+@pytest.mark.parametrize(("below", "chosen"), [(0.0004, 1), (0.0006, 2)])
+def test_no_doubt_takes_a_model_that_seems_to_be_below_the_base_model(below, chosen):
+    """The doubt itself, of 0.05, would take it; the tolerance against the base model is .0005."""
+    labels, good, worse = models()
+    assert 10 * auc_error(labels, worse, good) > 0.05
+    found = [facts(0.8, 900), facts(0.8 - below, 100), facts(0.81, 900)]
+    doubts = doubts_of(found, labels, [worse, worse, good], 10.0)
+    assert doubts == pytest.approx([0.01, 0.01, 0.0])
+    assert choose_smallest(found, 0.0005, doubts) == chosen
 
 
 def test_doubts_of_one_class_are_those_of_the_logloss():
     nan, labels = float("nan"), np.zeros(3)
-    found = [facts(nan, 9, valid_logloss=0.3), facts(nan, 5, valid_logloss=0.2)]
-    probs = [np.array([0.5, 0.5, 0.5]), np.array([0.1, 0.2, 0.3])]
+    found = [facts(nan, 9, valid_logloss=loss) for loss in (0.9, 0.3, 0.2)]
+    probs = [np.array([0.5, 0.5, 0.5])] * 2 + [np.array([0.1, 0.2, 0.3])]
     gaps = np.log([0.9, 0.8, 0.7]) - np.log(0.5)
     expected = gaps.std(ddof=1) / np.sqrt(3)
-    assert doubts_of(found, labels, probs) == pytest.approx([expected, 0.0])
-    assert doubts_of(found, labels[:1], [p[:1] for p in probs]) == [0.0, 0.0]
+    assert doubts_of(found, labels, probs, 1.0) == pytest.approx([expected, expected, 0.0])
+    assert doubts_of(found, labels[:1], [p[:1] for p in probs], 1.0) == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 30])
