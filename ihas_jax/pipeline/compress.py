@@ -1,13 +1,13 @@
-"""Compression: from a log to the smallest click model that is as good as the best one.
+"""Compression: from a log to the smallest click model that is about as good as the best.
 
-Base models and teachers are trained on clicks. The best mean of teachers teaches full-size
-students, which each selection cuts to each budget. Validation rows choose among the base, what is
-left of the students, and those of the pool that are smaller than the base.
+Base models and teachers are trained on clicks. The best mean of teachers teaches students, which
+each selection cuts to each budget. Validation rows choose among the base, what is left of the
+students, and those of the pool that are smaller than the base.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,15 @@ from ihas_jax.config import Config
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
-from ihas_jax.files import nan_to_null, read_json, write_json
+from ihas_jax.files import nan_to_null, null_to_nan, read_json, write_json
 from ihas_jax.models import MODELS
 from ihas_jax.pipeline.compression import Compression
 from ihas_jax.pipeline.fit import check_rows
 from ihas_jax.pipeline.present_front import METRICS, present_front
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.pipeline.workers import usual_workers
-from ihas_jax.selectors.budget import require_room
 from ihas_jax.stages.run import Run
-from ihas_jax.stages.students import share_of, student_models
+from ihas_jax.stages.students import check_cut, check_room, student_models
 from ihas_jax.stages.teachers import teacher_model
 
 _CHOICES = "compress.json"
@@ -64,8 +63,8 @@ def compress(
     tolerance may follow in the same folder; what is trained already is not trained again.
 
     Args:
-      config: the click model, training, the L2 term of compact models, and the seed; its method,
-        budget and teachers have no meaning here.
+      config: the click model, training, the L2 term of compact models, and the seed; other values
+        have no meaning here.
       choices: what is tried.
       data: an opened store or a synthetic log.
       workdir: the folder: a new one, or that of a compression with the same config and data.
@@ -74,26 +73,40 @@ def compress(
         program has registered the click models and methods, and copy a log that is in memory.
 
     Raises:
-      InputError: the folder holds something else, a click model can't be built for the log, a
-        budget has no room for a coordinate, there are no workers, or there are several and the
-        program itself has registered a click model, which they can't import.
+      InputError: the folder holds something else, a click model can't be built for the log or be
+        cut, a budget has no room for a coordinate, every trial of the base model diverges, there
+        are no workers, or there are several and the program itself has registered a click model,
+        which they can't import.
     """
     if workers is not None and workers < 1:
         raise InputError(f"--workers must be positive, not {workers}.")
-    plain = replace(config.retrain, teachers=(), start=None, group_by=None, groups=None)
-    config = replace(config, method="none", budget=None, retrain=plain)
+    config = plain_config(config)
     check_rows(config, data)
     _check(config, choices, data)
     if workers is None:
         workers = usual_workers(_memory(config, choices, data))
     with open_run(config, data, workdir, kind="compression") as run:
         _require_same(run, choices)
-        metrics = _published(run, choices) or Compression(run, choices, workers).metrics()
+        if not _is_published(run, choices):
+            Compression(run, choices, workers).publish()
+        # the same numbers and lists as of a call that reads them back
+        metrics = null_to_nan(read_json(run.workdir / METRICS))
         return Compressed(metrics, run.workdir, present_front(run, metrics))
 
 
+def plain_config(config: Config) -> Config:
+    """What compression takes of a config: click model, optimiser, training and seed."""
+    return Config(
+        method="none",
+        model=config.model,
+        optimizer=config.optimizer,
+        train=config.train,
+        seed=config.seed,
+    )
+
+
 def _check(config: Config, choices: CompressConfig, data: Dataset) -> None:
-    """Raises: InputError: a click model can't be built, or a budget has no room."""
+    """Raises: InputError: a click model can't be built or cut, or a budget has no room."""
     run = Run(config, data, Path())
     for name in choices.teachers:
         MODELS.find(name, "teachers")
@@ -102,8 +115,9 @@ def _check(config: Config, choices: CompressConfig, data: Dataset) -> None:
         MODELS.find(name, "students")
     for model in student_models(config, choices):
         # of several budgets the largest must have room; the others are left out with a line
-        share = share_of(run, model, max(choices.budget))
-        require_room("budget", min(1.0, share), run.build(model).embedding)
+        check_room(run, model, max(choices.budget))
+        if "spectral" in choices.selections:
+            check_cut(run, model)
 
 
 def _memory(config: Config, choices: CompressConfig, data: Dataset) -> float:
@@ -125,8 +139,7 @@ def _require_same(run: Run, choices: CompressConfig) -> None:
       InputError: the folder holds a compression with other teachers.
     """
     path = run.workdir / _CHOICES
-    own = {name: asdict(choices)[name] for name in _LABELS}
-    own = {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
+    own = nan_to_null({name: asdict(choices)[name] for name in _LABELS})
     if path.exists():
         found = read_json(path)
         for name in _LABELS:
@@ -140,13 +153,12 @@ def _require_same(run: Run, choices: CompressConfig) -> None:
         write_json(path, own)
 
 
-def _published(run: Run, choices: CompressConfig) -> dict[str, Any] | None:
-    """The metrics of a finished compression with these choices."""
+def _is_published(run: Run, choices: CompressConfig) -> bool:
+    """Whether the folder has the numbers and the bundle of a compression with these choices."""
     path, bundle = run.workdir / METRICS, run.workdir / "bundle"
     if not path.exists() or not bundle.exists() or checksums.damaged(bundle):
-        return None
-    metrics: dict[str, Any] = read_json(path)
-    return metrics if metrics["choices"] == nan_to_null(asdict(choices)) else None
+        return False
+    return bool(read_json(path)["choices"] == nan_to_null(asdict(choices)))
 
 
 def _listed(values: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from ihas_jax.pipeline.plugins import modules_of
 from ihas_jax.pipeline.present_front import METRICS
 from ihas_jax.pipeline.walk import Walk
 from ihas_jax.pipeline.workers import Call
-from ihas_jax.progress import say
+from ihas_jax.progress import say, warn
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import save_bundle
 from ihas_jax.stages.candidates import Candidate, add_speed, choose, measure, valid_facts
@@ -37,6 +37,7 @@ from ihas_jax.stages.students import (
 )
 from ihas_jax.stages.trials import Trial, l2_trials, norm_trials, other_trials, teacher_trials
 from ihas_jax.stages.verdict import best_of, efficient, gain
+from ihas_jax.training.metrics import DivergedError
 
 
 class Compression:
@@ -54,27 +55,30 @@ class Compression:
         sizes = len(self.students) * len(choices.selections) * len(choices.budget)
         steps = first + self._more * self._most + wholes + sizes + 1
         names = run.config.model.name, *choices.teachers, *choices.students
-        modules = modules_of(names, run.config.options) if workers > 1 else ()
+        modules = modules_of(names) if workers > 1 else ()
         self._walk = Walk("Compress", steps, run.event, workers, modules)
+        self._diverged: list[str] = []
 
-    def metrics(self) -> dict[str, Any]:
+    def publish(self) -> None:
         """Trains what is missing, chooses, and writes numbers and bundle."""
         with self._walk.shown():
-            return self._metrics()
+            self._publish()
 
-    def _metrics(self) -> dict[str, Any]:
+    def _publish(self) -> None:
         config, l2s = self.run.config, self.choices.l2
-        usual = len(l2s)
-        members = self._members(
-            [
-                *l2_trials(config, config.model, l2s),
-                *teacher_trials(config, self.choices.teachers, l2s),
-            ]
-        )
-        best = max(members[:usual], key=_objective).trial.optimizer.l2
-        bases = [*members[:usual], *self._members(other_trials(self.run, best))]
+        own = l2_trials(config, config.model, l2s)
+        members = self._members([*own, *teacher_trials(config, self.choices.teachers, l2s)])
+        bases = [one for one in members if one.trial in own]
+        l2 = max(bases, key=_objective).trial.optimizer.l2 if bases else l2s[0]
+        others = [one for one in members if one.trial not in own]
+        bases += self._members(other_trials(self.run, l2))
+        if not bases:
+            raise DivergedError(
+                f"Every trial of the base model diverged ({', '.join(self._diverged)}). Try a "
+                "smaller --optimizer.learning-rate, with a new --output."
+            )
         base = max(bases, key=_objective)
-        teachers, pool = self._teach([*bases, *members[usual:]])
+        teachers, pool = self._teach([*bases, *others])
         taught = read_lessons(self.run, [one.name for one in teachers]) if teachers else None
         found = [measure("base", base_bundle(base.run, base.trained), 1.0, self.run.data)]
         found += self._smaller(pool, found[0])
@@ -96,13 +100,13 @@ class Compression:
             if taught is not None:
                 metrics["teacher"] = mean_facts(run, teachers, taught)
             metrics["pool"] = [{"name": one.name, **valid_facts(one.scores)} for one in pool]
+            metrics["diverged"] = self._diverged
             bundle = found[chosen].bundle
             bundle = with_usage(self.run, bundle) if can_be_cut(bundle) else bundle
             # metrics that are there mean that the bundle is theirs
             (self.run.workdir / METRICS).unlink(missing_ok=True)
             save_bundle(bundle, self.run.workdir / "bundle")
             write_json(self.run.workdir / METRICS, metrics)
-        return metrics
 
     def _members(self, trials: Sequence[Trial]) -> list[Member]:
         """Click models, trained on clicks."""
@@ -110,7 +114,16 @@ class Compression:
         calls = [
             (f"{trial.name(run.config)} on clicks", train_member, (run, trial)) for trial in trials
         ]
-        return self._walk.each(calls, kept=(run.data,))
+        members: list[Member | None] = self._each(calls, (run.data,))
+        return [one for one in members if one is not None]
+
+    def _each(self, calls: Sequence[Call], kept: Sequence[Any]) -> list[Any]:
+        """The results of trainings; None for those that diverge, which are left out."""
+        guarded = [(call[0], _unless_diverged, call) for call in calls]
+        results = self._walk.each(guarded, kept)
+        lost = [call[0] for call, found in zip(calls, results, strict=True) if found is None]
+        self._diverged += lost
+        return results
 
     def _teach(self, pool: Sequence[Member]) -> tuple[list[Member], Sequence[Member]]:
         """The teachers, as often as each counts, whose lessons are written; and the whole pool."""
@@ -144,12 +157,14 @@ class Compression:
         """The students with all of their coordinates, with or without batch norm."""
         trials = [norm_trials(run, model) for model in self.students]
         calls = [(student_title(own), train_whole, (run, own)) for each in trials for own in each]
-        done = iter(self._walk.each(calls, kept=(run.data, run.taught)))
-        found = [[next(done) for _ in each] for each in trials]
-        return [each[best_of([one.whole.facts for one in each])] for each in found]
+        done = iter(self._each(calls, (run.data, run.taught)))
+        found = [[one for _ in each if (one := next(done)) is not None] for each in trials]
+        return [each[best_of([one.whole.facts for one in each])] for each in found if each]
 
     def _sizes(self, run: Run, students: Sequence[Student]) -> list[Candidate]:
         """What each selection makes of the students for each budget."""
+        lost = len(self.students) - len(students)
+        self._walk.skip(lost * len(self.choices.selections) * len(self.choices.budget))
         calls: list[Call] = []
         for student, selection in itertools.product(students, self.choices.selections):
             found = search_for(student, selection)
@@ -161,7 +176,8 @@ class Compression:
                 else:
                     own = replace(student, found=found)
                     calls.append((title, cut_student, (title, own, selection, budget)))
-        return self._walk.each(calls, kept=(run.data, run.taught))
+        sizes: list[Candidate | None] = self._each(calls, (run.data, run.taught))
+        return [one for one in sizes if one is not None]
 
     def _describe(self, candidates: Sequence[Candidate], chosen: int) -> dict[str, Any]:
         """The log, the candidates, and the choice among them."""
@@ -178,6 +194,15 @@ class Compression:
             "candidates": facts,
             "choices": asdict(self.choices),
         }
+
+
+def _unless_diverged(name: str, train: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """The result of a training; None where it diverges."""
+    try:
+        return train(*arguments)
+    except DivergedError as error:
+        warn(f"[Compress] {name} is left out, since its training diverged. {error}")
+        return None
 
 
 def _objective(member: Member) -> float:

@@ -7,32 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
-from ihas_jax.files import read_json, write_json
-from ihas_jax.pipeline.about import read_about
+from ihas_jax.files import write_json
+from ihas_jax.pipeline.cut_source import lessons_of, open_source, require_same
 from ihas_jax.pipeline.present_front import METRICS
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.presets import search_of
 from ihas_jax.progress import say, show
 from ihas_jax.reporting.tables import Grid
 from ihas_jax.serving.bundle import Bundle
-from ihas_jax.serving.storage import load_bundle, save_bundle
+from ihas_jax.serving.storage import save_bundle
 from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.candidates import add_speed, measure
 from ihas_jax.stages.candidates import choose as choose_candidate
 from ihas_jax.stages.choose import choose
 from ihas_jax.stages.cut import measure_cut
 from ihas_jax.stages.evaluate import outcome_bundle
-from ihas_jax.stages.lessons import has_predictions, read_lessons
 from ihas_jax.stages.retrain import retrain as retrain_plan
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns
-from ihas_jax.stages.teachers import teachers_of
 from ihas_jax.stages.verdict import efficient
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import auc_text
@@ -66,17 +62,17 @@ def cut_run(
 
     Raises:
       InputError: the run has no bundle, or none of one full-size model, or is of another log; a
-        budget has no room for a coordinate; the output holds something else; or there is none for
-        what is trained.
+        budget has no room for a coordinate; the output holds something else, or sizes of another
+        bundle; or there is none for what is trained.
     """
-    bundle = load_bundle(run)
-    _require_log(bundle, data)
+    bundle, folder = open_source(Path(run), data)
     if output is None:
         if retrain:
             raise InputError("--retrain needs a folder for what is trained. Name it as --output.")
         return _cut(bundle, data, choices)
-    taught = _lessons(Path(run), bundle, data) if retrain else None
+    taught = lessons_of(folder, bundle, data) if retrain else None
     with open_run(bundle.config, data, output, kind="cut") as own:
+        require_same(own, bundle)
         own = replace(own, taught=taught)
         return _cut(bundle, data, choices, own, retrain=retrain)
 
@@ -92,7 +88,7 @@ def _cut(
     """Cuts, measures and chooses; writes into the folder of a run, if there is one."""
     found = [measure("base", bundle, 1.0, data)]
     for budget in sorted(choices.budget, reverse=True):
-        made = measure_cut(bundle, budget, data.train.ids if bundle.usage is None else None)
+        made = measure_cut(bundle, budget)
         small = made.bundle
         if retrain and own is not None:
             say(f"[cut] trains {100 * budget:g} % of the table")
@@ -119,33 +115,11 @@ def _cut(
     )
     if own is not None:
         # metrics that are there mean that the bundle is theirs
-        (own.workdir / "metrics.json").unlink(missing_ok=True)
+        (own.workdir / METRICS).unlink(missing_ok=True)
         save_bundle(found[chosen].bundle, own.workdir / "bundle")
-        write_json(own.workdir / "metrics.json", metrics)
+        write_json(own.workdir / METRICS, metrics)
         say(f"Bundle: {own.workdir / 'bundle'}")
     return metrics
-
-
-def _lessons(path: Path, bundle: Bundle, data: Dataset) -> np.ndarray | None:
-    """What a run has learnt of the training rows in place of clicks, if anything.
-
-    Raises:
-      InputError: it had teachers, and what they say is not there.
-    """
-    names = [teacher.name for teacher in teachers_of(bundle.config)]
-    if (path / METRICS).exists() and read_about(path).kind == "compression":
-        metrics = read_json(path / METRICS)
-        names = metrics["teachers"] if metrics["chosen"]["taught"] else []
-    if not names:
-        return None
-    run = Run(bundle.config, data, path)
-    if not all(has_predictions(run, name) for name in names):
-        teachers = " ".join(bundle.config.retrain.teachers)
-        raise InputError(
-            f"{path} does not hold what the teachers {teachers} say, from which its model has "
-            "learnt. Pass the folder of the finished run as --run."
-        )
-    return read_lessons(run, names).labels
 
 
 def _trained_on(own: Run, bundle: Bundle, budget: float) -> Bundle:
@@ -163,19 +137,6 @@ def _trained_on(own: Run, bundle: Bundle, budget: float) -> Bundle:
     found = SearchRuns(whole, None, whole)
     plan, _ = choose(run, found)
     return outcome_bundle(run, found, *retrain_plan(run, plan, found))
-
-
-def _require_log(bundle: Bundle, data: Dataset) -> None:
-    """Raises: InputError: a log has other fields or values than the models of a bundle."""
-    ours, theirs = data.schema, bundle.schema
-    same = ours.names == theirs.names and ours.sizes == theirs.sizes
-    if not same or any(
-        list(a.values) != list(b.values) for a, b in zip(ours.fields, theirs.fields, strict=True)
-    ):
-        raise InputError(
-            "The log of --data has other fields or values than the log of --run. Pass the --data "
-            "of that run."
-        )
 
 
 def _row(facts: dict[str, Any], base: dict[str, Any]) -> list[str]:

@@ -9,10 +9,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ihas_jax.config import MethodConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models import MODELS
-from ihas_jax.selectors import METHODS
 
 
 def import_file(path: Path) -> None:
@@ -34,8 +32,8 @@ def import_file(path: Path) -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
-def modules_of(models: Iterable[str], options: Iterable[MethodConfig]) -> tuple[str, ...]:
-    """Where users registered some click models and the methods of some options.
+def modules_of(models: Iterable[str]) -> tuple[str, ...]:
+    """Where users registered some click models.
 
     Returns:
       Modules that can be imported, and files that `import_file` has imported.
@@ -43,10 +41,7 @@ def modules_of(models: Iterable[str], options: Iterable[MethodConfig]) -> tuple[
     Raises:
       InputError: the program itself has registered one, which another process can't import.
     """
-    kinds = {type(one) for one in options}
-    methods = [name for name, method in METHODS.items() if kinds & {*method.options}]
     found = {name: MODELS.sources.get(name) for name in models}
-    found |= {name: METHODS.sources.get(name) for name in methods}
     for name, module in found.items():
         if module == "__main__":
             raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ihas_jax import checksums
-from ihas_jax.files import null_to_nan, write_text
+from ihas_jax.files import write_text
 from ihas_jax.pipeline.parts import make_parts
 from ihas_jax.progress import say, show
 from ihas_jax.reporting.drawing import save_figure
@@ -24,7 +24,7 @@ def present_front(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
     Returns:
       The parts that could not be made.
     """
-    folder, metrics = run.workdir, null_to_nan(metrics)
+    folder = run.workdir
 
     def figure() -> None:
         (folder / _FIGURE).parent.mkdir(exist_ok=True)

@@ -155,7 +155,7 @@ def _models(run: Run, metrics: Mapping[str, Any]) -> dict[str, str]:
     """The name of the click model of each entry of the metrics that has scores."""
     own = run.config.model.name
     searched = run.searched_by.name if run.searched_by else own
-    names = {"base": own, "search": searched, "student": own, run.config.method: own}
+    names = {"base": own, "search": searched, "student": own, "one": own, run.config.method: own}
     return {name: model for name, model in names.items() if name in metrics}
 
 

@@ -49,6 +49,7 @@ def render_front(config: Config, metrics: Facts) -> str:
         "`dropout` where the model has them; the learning rate (`rate`) where it is not the usual "
         "one; and a number at the end for a further seed.",
         "",
+        *_diverged(metrics["diverged"]),
         "## What next",
         "",
         "`ihas.load_bundle` of this folder gives the chosen model, whose `predict_proba` takes raw "
@@ -61,6 +62,13 @@ def render_front(config: Config, metrics: Facts) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _diverged(names: list[str]) -> list[str]:
+    """What is not in the tables."""
+    if not names:
+        return []
+    return [f"The training of these diverged, so they were left out: {'; '.join(names)}.", ""]
 
 
 def _answer(metrics: Facts) -> list[str]:

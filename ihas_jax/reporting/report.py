@@ -28,7 +28,7 @@ def titles() -> dict[str, str]:
     """The titles of the models of `metrics.json`: base, teachers, search, and the methods."""
     methods = {name: method.title for name, method in METHODS.items()}
     shared = {name: name for name in ("base", "teacher", "search", "student")}
-    return {**shared, "none": "base", "one": "one model, trained as long", **methods}
+    return {**shared, "none": "base", "one": "one model", **methods}
 
 
 def closing_table(metrics: dict[str, Any]) -> Grid:

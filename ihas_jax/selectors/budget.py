@@ -27,7 +27,9 @@ def numbers_to_keep(found: SearchResult, share: float) -> int:
     return numbers_of(share, found.model.embedding) if found.budget is None else found.budget
 
 
-def require_room(flag: str, share: float, spec: EmbeddingSpec, parts: int = 1) -> None:
+def require_room(
+    flag: str, share: float, spec: EmbeddingSpec, parts: int = 1, unit: float = 1.0
+) -> None:
     """Checks that a share of a table has room for a choice, before anything is trained.
 
     Args:
@@ -35,6 +37,7 @@ def require_room(flag: str, share: float, spec: EmbeddingSpec, parts: int = 1) -
       share: the share.
       spec: the table before selection.
       parts: number of models that share the room.
+      unit: the share of this table that is 1 by the flag, which may mean shares of another table.
 
     Raises:
       InputError: each model's part is less than one coordinate of the smallest field takes, or
@@ -44,12 +47,13 @@ def require_room(flag: str, share: float, spec: EmbeddingSpec, parts: int = 1) -
     if numbers < least:
         each = "" if parts == 1 else f" for each of {parts} models"
         what = "the smallest coordinate of a field" if least > spec.dim else "one value"
-        remedy = f"Choose a --{flag} of at least {_rounded_up(least * parts / spec.parameters):g}."
+        enough = _rounded_up(least * parts / spec.parameters / unit)
+        remedy = f"Choose a --{flag} of at least {enough:g}."
         if least * parts > spec.parameters:
             remedy = "Choose fewer clusters, since the whole table has no room for these."
         raise InputError(
-            f"--{flag} {share} is {numbers:,} numbers of the embedding table{each}, and {what} "
-            f"takes {least:,}. {remedy}"
+            f"--{flag} {share / unit:g} is {numbers:,} numbers of the embedding table{each}, and "
+            f"{what} takes {least:,}. {remedy}"
         )
 
 

@@ -64,9 +64,10 @@ def plan_experts(
         return replace(best.expert, name=name, valid_rows=valid_rows)
 
     shares = clusters.counts / clusters.counts.sum()
+    of_all = np.minimum(shares @ clusters.mean_masks, 1.0)  # rounding may lead above 1
     if found.shared:
         models = 1
-        whole = expert("all", shares @ clusters.mean_masks)
+        whole = expert("all", of_all)
         fit = [c for c, reason in enumerate(reasons) if reason is None]
         own = [
             replace(whole, name=f"cluster_{c}", rows=rows[c], valid_rows=valid_rows[c]) for c in fit
@@ -88,7 +89,7 @@ def plan_experts(
             mean_mask = clusters.mean_masks[c]
             experts.append(expert(f"cluster_{c}", mean_mask, rows[c], valid_rows[c]))
     if any(reasons):
-        experts.append(expert("all", shares @ clusters.mean_masks))
+        experts.append(expert("all", of_all))
     return Plan(tuple(experts), tuple(routes), reasons, clusters.centroids, tuple(shares.tolist()))
 
 

@@ -63,6 +63,8 @@ def measure_cut(bundle: Bundle, budget: float, ids: np.ndarray | None = None) ->
         raise InputError(f"A budget must be a share above 0 and at most 1, not {budget}.")
     require_room("budget", budget, spec)
     usage = bundle.usage
+    if ids is not None and not len(ids):
+        raise InputError("There are no ids, so nothing says how often values occur.")
     if ids is not None:
         turned = freedom_of(full).any
         usage = find_usage(full, served.variables, bundle.check(ids), turned=turned)

@@ -48,7 +48,10 @@ def train_groups(run: Run, plan: Plan, whole: Expert, first: Trained) -> tuple[P
     model, field = run.expert_model(whole), _field(run)
     number = _number(run, model, whole)
     if number < 2:
-        say("[retrain] one model serves all rows: networks of groups would take too much memory")
+        say(
+            "[retrain] one model serves all rows: two networks, and the group of each value, would "
+            "take more than a quarter more memory"
+        )
         return _beside(plan, _one(run, model, whole, first)), [first]
     rows = deciding_rows(run)
     valid = Split(*(part[rows] for part in run.data.valid))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
 
 from ihas_jax.config import Config, ModelConfig
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import NETWORK, Variables
+from ihas_jax.models import build_model
+from ihas_jax.models.base import NETWORK, Model, Variables
+from ihas_jax.models.cut import cut_network
+from ihas_jax.models.forward import init_model
 from ihas_jax.presets import search_of
 from ihas_jax.selectors.budget import require_room
+from ihas_jax.selectors.selection import all_coordinates
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.stages.candidates import Candidate, measure
 from ihas_jax.stages.choose import choose
@@ -98,13 +105,39 @@ def share_of(run: Run, model: ModelConfig, budget: float) -> float:
     return budget * (run.model.embedding.parameters / run.build(model).embedding.parameters)
 
 
+def check_room(run: Run, model: ModelConfig, budget: float) -> None:
+    """Raises: InputError: a budget has no room for a coordinate of a student."""
+    unit = share_of(run, model, 1.0)
+    require_room("budget", min(1.0, budget * unit), run.build(model).embedding, unit=unit)
+
+
+def check_cut(run: Run, model: ModelConfig) -> None:
+    """Raises: InputError: the network of a student, such as one from a plug-in, can't be cut."""
+    full = run.build(model)
+    if full.embedding.dim < 2:
+        return
+    *others, last = all_coordinates(full.embedding)
+    compact = build_model(model, full.embedding.sizes, kept=(*others, last[:-1]))
+
+    def network(model: Model) -> Any:
+        return init_model(jax.random.key(0), model).params[NETWORK]
+
+    try:
+        jax.eval_shape(lambda: cut_network(full, compact, network(full), network(compact)))
+    except InputError:
+        raise InputError(
+            f"The network of {model.name} can't be cut to fewer coordinates, since its axes do not "
+            "hold them one after the other. Choose --selections uniform, or another click model."
+        ) from None
+
+
 def lacks_room(run: Run, model: ModelConfig, budget: float) -> str:
     """Why a budget is not one for a student; empty where it is."""
     share = share_of(run, model, budget)
     if share > 1:
         return f"with D = {model.dim} the whole table is smaller."
     try:
-        require_room("budget", share, run.build(model).embedding)
+        check_room(run, model, budget)
     except InputError as error:
         return str(error)
     return ""

@@ -17,7 +17,6 @@ from jax import Array
 from ihas_jax.config import TrainConfig
 from ihas_jax.data.batches import Round, RoundIterator, Rounds
 from ihas_jax.data.dataset import Split
-from ihas_jax.errors import InputError
 from ihas_jax.models.base import Variables
 from ihas_jax.progress import Tracker, say, track
 from ihas_jax.training.checkpoint import Checkpoints, Items
@@ -272,9 +271,9 @@ class Trainer:
         if not np.isfinite(value):
             raise self._diverged(what, value)
 
-    def _diverged(self, what: str, value: float) -> InputError:
+    def _diverged(self, what: str, value: float) -> DivergedError:
         progress = self.progress
-        return InputError(
+        return DivergedError(
             f"The {what} of '{self.task.title}' became {value} in epoch {progress.epoch}, round "
             f"{progress.round}. Checkpoints of earlier rounds stay in {self.task.directory}. "
             "Try a smaller --optimizer.learning-rate, with a new --output."

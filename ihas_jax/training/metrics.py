@@ -13,7 +13,7 @@ from ihas_jax.errors import InputError
 
 
 class DivergedError(InputError):
-    """A prediction is not a number: the training of the model that made it diverged."""
+    """A training diverged: its loss, a weight or a prediction is not a number."""
 
 
 @dataclass(frozen=True)

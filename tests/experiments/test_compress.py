@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import sys
 
 import pytest
 
+from ihas_jax.errors import InputError
 from ihas_jax.serving.storage import load_bundle
 
 FLAGS = (
@@ -114,7 +117,8 @@ def test_a_finished_run_is_cut_without_training(compression, base_run, tmp_path)
 def trained_on(compression, base_run):
     """The sizes of a finished run, trained on in one go."""
     output = compression.folder / "trained_on"
-    done = compression(*trained_flags(compression, base_run), output=output)
+    cutting = dataclasses.replace(compression, tiny=())
+    done = cutting(*trained_flags(compression, base_run), output=output)
     assert done.returncode == 0, done.stderr
     return output
 
@@ -144,8 +148,9 @@ def test_a_killed_training_of_sizes_resumes(
 ):
     output, flags = tmp_path / "killed", trained_flags(compression, base_run)
     place = "sizes/0.25/retrain"
-    compression.ended(lambda run: (run.path / place).exists(), *flags, output=output)
-    resumed = compression(*flags, output=output)
+    cutting = dataclasses.replace(compression, tiny=())
+    cutting.ended(lambda run: (run.path / place).exists(), *flags, output=output)
+    resumed = cutting(*flags, output=output)
     assert resumed.returncode == 0, resumed.stderr
     assert untimed(metrics_of(output)) == untimed(metrics_of(trained_on))
     assert_equal_trees(written(output).served(), written(trained_on).served())
@@ -157,8 +162,10 @@ def test_sizes_learn_what_their_run_has_learnt(compression, command, tmp_path):
     assert command(*flags, output=run).returncode == 0
     done = cut(compression, run, "--retrain", "--output", tmp_path / "cut")
     assert done.returncode == 0, done.stderr
-    alone = cut(compression, run / "bundle", "--retrain", "--output", tmp_path / "alone")
-    assert alone.returncode and "what the teachers lr say" in alone.stderr
+    assert "each size learns what the teachers say: lr_0" in done.stdout
+    shutil.copytree(run / "bundle", tmp_path / "bundle")
+    alone = cut(compression, tmp_path / "bundle", "--retrain", "--output", tmp_path / "alone")
+    assert alone.returncode and "what the teachers lr_0 say" in alone.stderr
 
 
 def test_training_needs_a_run_and_a_folder(compression, base_run):
@@ -175,6 +182,24 @@ def test_what_can_not_be_cut_is_refused(compression, finished, base_run, tmp_pat
     assert done.returncode and "Pass the --data of that run" in done.stderr
     done = cut(compression, tmp_path)
     assert done.returncode and "holds no complete bundle" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--students", "fm"),
+        ("--workers", 2),
+        ("--selections", "uniform"),
+        ("--train.max-epochs", 2),
+        ("--model", "fm"),
+        ("--seed", 1),
+    ],
+)
+def test_flags_that_a_cut_does_not_read_are_refused(script, flag, value, monkeypatch):
+    module = script("compress")
+    monkeypatch.setattr(sys, "argv", ["compress.py", "--run", "runs/a", flag, str(value)])
+    with pytest.raises(InputError, match=f"{flag} would have no effect"):
+        module.main()
 
 
 @pytest.mark.parametrize(

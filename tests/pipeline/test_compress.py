@@ -14,7 +14,7 @@ from ihas_jax.config import Config, ModelConfig, OptimizerConfig, TrainConfig
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline import compress as module
-from ihas_jax.pipeline import cuts
+from ihas_jax.pipeline import cut_source, cuts
 from ihas_jax.pipeline.about import read_about
 from ihas_jax.pipeline.compress import compress
 from ihas_jax.pipeline.fit import fit
@@ -133,7 +133,7 @@ def test_a_chosen_model_is_trained_on_from_what_it_has_learnt(
         learnt.append(teachers)
         return read_lessons(run, teachers)
 
-    monkeypatch.setattr(cuts, "read_lessons", read)
+    monkeypatch.setattr(cut_source, "read_lessons", read)
     half = dataclasses.replace(CHOICES, budget=(0.5,))
     cuts.cut_run(tmp_path / "run", log, half, tmp_path / "cut", retrain=True)
     assert learnt == ([] if name == "base" else [done.metrics["teachers"]])
@@ -198,7 +198,7 @@ def test_the_same_call_reads_everything_back(done, log, monkeypatch):
 
     monkeypatch.setattr(module, "Compression", fail)
     again = compress(PLAIN, CHOICES, log, done.workdir)
-    assert again.metrics == json.loads((done.workdir / "metrics.json").read_text())
+    assert again.metrics == json.loads((done.workdir / "metrics.json").read_text()) == done.metrics
 
 
 def test_a_killed_compression_ends_with_the_same_numbers(done, log, tmp_path, monkeypatch):

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
+import numpy as np
 import pytest
+from flax import linen as nn
 
-from ihas_jax.config import Config, ModelConfig, OptimizerConfig, TrainConfig
+from ihas_jax.config import (
+    Config,
+    ModelConfig,
+    OptimizerConfig,
+    RetrainConfig,
+    SearchConfig,
+    TrainConfig,
+)
 from ihas_jax.config.compress import CompressConfig
+from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.errors import InputError
-from ihas_jax.pipeline.compress import compress
+from ihas_jax.models import MODELS, ClickModel, Model, Network, register_model
+from ihas_jax.pipeline import compression
+from ihas_jax.pipeline.compress import compress, plain_config
 from ihas_jax.pipeline.fit import fit
+from ihas_jax.training.metrics import DivergedError
 
 PLAIN = Config(
     method="spectral",
@@ -89,3 +103,84 @@ def test_without_teachers_all_learn_from_clicks(log, tmp_path):
     assert found.metrics["teachers"] == []
     assert not (tmp_path / "run" / "teach").exists()
     assert "All models learn from clicks." in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_trials_and_students_that_diverge_are_left_out(log, tmp_path, monkeypatch, caplog):
+    """An FM of the pool, the DCNv2 as a student, and one size of the base's student."""
+
+    def diverging(function, wanted):
+        def train(*arguments):
+            if wanted(*arguments):
+                raise DivergedError("The loss became nan.")
+            return function(*arguments)
+
+        return train
+
+    for name, wanted in (
+        ("train_member", lambda run, trial: trial.model.name == "fm"),
+        ("train_whole", lambda run, model: model.name == "dcnv2"),
+        ("cut_student", lambda title, *_: title == "dnn, uniform, 50 %"),
+    ):
+        monkeypatch.setattr(compression, name, diverging(getattr(compression, name), wanted))
+    more = dataclasses.replace(CHOICES, teachers=("fm", "lr"), students=("dcnv2",))
+    found = compress(PLAIN, more, log, tmp_path / "run")
+    assert found.metrics["diverged"] == [
+        "fm_1e-05 on clicks",
+        *("dcnv2, D = 4", "dcnv2, D = 4, batch norm"),
+        "dnn, uniform, 50 %",
+    ]
+    names = [facts["name"] for facts in found.metrics["candidates"]]
+    assert "dnn, spectral, 50 %" in names and not any("dcnv2" in name for name in names)
+    assert "fm_1e-05 on clicks is left out, since its training diverged." in caplog.text
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "The training of these diverged, so they were left out: fm_1e-05 on clicks; " in text
+
+
+def test_without_a_base_model_there_is_nothing_to_compress(log, tmp_path):
+    wild = dataclasses.replace(PLAIN, optimizer=OptimizerConfig(learning_rate=1e30))
+    with pytest.raises(InputError, match=r"Every trial of the base model diverged \(dnn_1e-05"):
+        compress(wild, CHOICES, log, tmp_path / "run", workers=2)
+
+
+def test_only_click_model_optimizer_training_and_seed_count(log, tmp_path):
+    odd = Config(
+        method="ihas",
+        model=PLAIN.model,
+        optimizer=PLAIN.optimizer,
+        train=PLAIN.train,
+        search=SearchConfig(rotate=True),
+        retrain=RetrainConfig(teacher_weight=0.5, teacher_mean="log_odds"),
+        options=(SpectralConfig(clusters=2),),
+    )
+    assert plain_config(odd) == dataclasses.replace(PLAIN, method="none")
+
+
+def test_a_network_that_can_not_be_cut_is_refused_before_training(log, tmp_path, monkeypatch):
+    class Pairs(Network):
+        @nn.compact
+        def __call__(self, vectors, *, train):
+            flat = self.flat(vectors)
+            return nn.Dense(1)((flat[:, :, None] * flat[:, None]).reshape(len(flat), -1))[:, 0]
+
+    def build(parts):
+        spec = parts.embedding()
+        return Model({"embedding": spec}, Pairs(spec))
+
+    for name in ("_entries", "sources"):
+        monkeypatch.setattr(MODELS, name, dict(getattr(MODELS, name)))
+    register_model("pairs", ClickModel(build, "all products of two numbers"))
+    config = dataclasses.replace(PLAIN, model=dataclasses.replace(PLAIN.model, name="pairs"))
+    with pytest.raises(InputError, match=r"network of pairs can't be cut .* --selections uniform"):
+        compress(config, CHOICES, log, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_test_rows_of_one_class_have_no_auc_at_first_and_when_read_back(log, tmp_path):
+    test = log.test._replace(labels=np.zeros_like(log.test.labels))
+    found = [
+        compress(PLAIN, CHOICES, dataclasses.replace(log, test=test), tmp_path / "run")
+        for _ in range(2)
+    ]
+    for one in found:
+        assert one.missing == () and math.isnan(one.metrics["chosen"]["auc"])
+        assert one.metrics["choices"]["budget"] == [0.5]

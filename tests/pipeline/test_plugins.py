@@ -6,7 +6,6 @@ import pickle
 
 import pytest
 
-from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models import MODELS
 from ihas_jax.pipeline.plugins import import_file, modules_of
@@ -43,11 +42,8 @@ def test_files_that_registered_what_is_used_are_named_once(tmp_path):
     path = tmp_path / "own.py"
     path.write_text(CODE)
     import_file(path)
-    kind = METHODS["own_method"].options[0]
-    assert modules_of(["fm", "own_model"], []) == (str(path),)
-    assert modules_of(["own_model"], [kind()]) == (str(path),)
-    assert modules_of([], [kind()]) == (str(path),)
-    assert modules_of(["fm"], [SpectralConfig()]) == ()
+    assert modules_of(["fm", "own_model", "own_model"]) == (str(path),)
+    assert modules_of(["fm"]) == ()
 
 
 def test_objects_of_a_file_can_be_copied(tmp_path):
@@ -62,5 +58,5 @@ def test_objects_of_a_file_can_be_copied(tmp_path):
 def test_what_the_program_itself_registers_is_refused_where_it_is_used(names):
     exec(CODE, names)
     with pytest.raises(InputError, match=r"can't import 'own_model' .*workers=1"):
-        modules_of(["own_model"], [])
-    assert modules_of(["fm"], []) == ()
+        modules_of(["own_model"])
+    assert modules_of(["fm"]) == ()

@@ -173,6 +173,8 @@ def test_room_is_required_before_anything_is_trained():
     with pytest.raises(InputError, match=r"one value takes 4. .* of at least 0.0045"):
         require_room("budget", 0.001, EmbeddingSpec((3, 221), 4))
     require_room("budget", 0.0045, EmbeddingSpec((3, 221), 4))
+    with pytest.raises(InputError, match=r"--budget 0.002 is 3 .* takes 4. .* of at least 0.0023"):
+        require_room("budget", 0.004, EmbeddingSpec((3, 221), 4), unit=2.0)
     with pytest.raises(
         InputError, match=r"100 numbers .* each of 3 models.* Choose fewer clusters"
     ):

@@ -198,9 +198,18 @@ LABELS = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
 VALID_LABELS = np.array([0, 1, 1])
 
 
-def plan(train=TRAIN, valid=VALID, labels=LABELS, config=CONFIG, sizes=(10, 10), budget=None):
-    counts = np.bincount(train, minlength=3)
-    clusters = Clusters(np.zeros((3, 4), np.float32), MEAN_MASKS, counts, train, valid)
+def plan(
+    train=TRAIN,
+    valid=VALID,
+    labels=LABELS,
+    config=CONFIG,
+    sizes=(10, 10),
+    budget=None,
+    counts=None,
+    masks=MEAN_MASKS,
+):
+    counts = np.bincount(train, minlength=3) if counts is None else counts
+    clusters = Clusters(np.zeros((3, 4), np.float32), masks, counts, train, valid)
     model = build_model(config.model, sizes)
     rng = np.random.default_rng(0)
     ids = np.stack([rng.integers(size, size=12) for size in sizes], axis=1).astype(np.int32)
@@ -214,6 +223,16 @@ def plan(train=TRAIN, valid=VALID, labels=LABELS, config=CONFIG, sizes=(10, 10),
         budget,
     )
     return plan_experts(found, clusters, config.of(ClusterConfig))
+
+
+def test_a_gate_that_all_rows_open_is_open_in_the_mean_of_clusters():
+    """The shares of these clusters add up to more than 1 in floating point."""
+    counts = np.array([63860, 88130, 16440])
+    open_ = np.ones((3, 4), np.float32)
+    assert (counts / counts.sum() @ open_).max() > 1
+    config = dataclasses.replace(CONFIG, options=(ClusterConfig(clusters=3, min_rows=100),))
+    found = plan(config=config, counts=counts, masks=open_)
+    assert [expert.selection.kept for expert in found.experts] == [((0, 1), (0, 1))]
 
 
 def test_every_cluster_that_can_gets_a_model_of_its_own_rows_and_coordinates():

@@ -1,0 +1,103 @@
+"""What sizes are cut from: the bundle of a run, its rows, and what it has learnt."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ihas_jax.data.dataset import Dataset
+from ihas_jax.errors import InputError
+from ihas_jax.files import read_json, write_json
+from ihas_jax.pipeline.about import ABOUT, read_about
+from ihas_jax.pipeline.present_front import METRICS
+from ihas_jax.pipeline.workdir import fingerprint
+from ihas_jax.progress import say
+from ihas_jax.serving.bundle import Bundle
+from ihas_jax.serving.storage import load_bundle
+from ihas_jax.stages.cut import can_be_cut
+from ihas_jax.stages.evaluate import with_usage
+from ihas_jax.stages.lessons import has_predictions, read_lessons
+from ihas_jax.stages.run import Run
+from ihas_jax.stages.teachers import teachers_of
+
+_SOURCE = "source.json"
+
+
+def open_source(path: Path, data: Dataset) -> tuple[Bundle, Path]:
+    """The bundle of a finished run, which knows how values are used, and the folder of the run.
+
+    Args:
+      path: the folder of the run, or that of its bundle.
+      data: the log of the run.
+
+    Raises:
+      InputError: there is no bundle, or it is of another log, or the run of other rows.
+    """
+    bundle = load_bundle(path)
+    _require_log(bundle, data)
+    folder = path if (path / ABOUT).exists() else path.resolve().parent
+    if not (folder / ABOUT).exists():
+        say("[cut] the bundle is without its run, so whether --data has its rows can't be checked")
+    elif read_about(folder).data != fingerprint(data):
+        raise InputError(
+            f"{folder} is a run on other rows than those of --data, whose validation rows it may "
+            "have learnt from. Pass the --data of that run."
+        )
+    if bundle.usage is None and can_be_cut(bundle):
+        bundle = with_usage(Run(bundle.config, data, folder), bundle)
+    return bundle, folder
+
+
+def lessons_of(folder: Path, bundle: Bundle, data: Dataset) -> np.ndarray | None:
+    """What a run has learnt of the training rows in place of clicks, if anything.
+
+    Raises:
+      InputError: it had teachers, and what they say is not there.
+    """
+    names = [teacher.name for teacher in teachers_of(bundle.config)]
+    if (folder / METRICS).exists() and read_about(folder).kind == "compression":
+        metrics = read_json(folder / METRICS)
+        names = metrics["teachers"] if metrics["chosen"]["taught"] else []
+    if not names:
+        say("[cut] each size learns from clicks")
+        return None
+    run, listed = Run(bundle.config, data, folder), ", ".join(names)
+    if not all(has_predictions(run, name) for name in names):
+        raise InputError(
+            f"{folder} does not hold what the teachers {listed} say, from which its model has "
+            "learnt. Pass the folder of the finished run as --run."
+        )
+    say(f"[cut] each size learns what the teachers say: {listed}")
+    return read_lessons(run, names).labels
+
+
+def require_same(own: Run, bundle: Bundle) -> None:
+    """Keeps in the folder of a cut which bundle its sizes are trained on from.
+
+    Raises:
+      InputError: it is another one.
+    """
+    digest = 0
+    for leaf in jax.tree.leaves(bundle.models[0].variables):
+        digest = zlib.crc32(np.ascontiguousarray(leaf).data, digest)
+    path, content = own.workdir / _SOURCE, {"weights": f"{digest:08x}"}
+    if not path.exists():
+        write_json(path, content)
+    elif read_json(path) != content:
+        raise InputError(f"{own.workdir} holds cuts of another run. Choose another --output.")
+
+
+def _require_log(bundle: Bundle, data: Dataset) -> None:
+    """Raises: InputError: a log has other fields or values than the models of a bundle."""
+    ours, theirs = data.schema, bundle.schema
+    same = ours.names == theirs.names and ours.sizes == theirs.sizes
+    if not same or any(
+        list(a.values) != list(b.values) for a, b in zip(ours.fields, theirs.fields, strict=True)
+    ):
+        raise InputError(
+            "The log of --data has other fields or values than the log of --run. Pass the --data "
+            "of that run."
+        )
