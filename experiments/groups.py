@@ -30,7 +30,7 @@ from ihas_jax.progress import say
 from ihas_jax.reporting.comparison import spread
 
 _HEADERS = (
-    *("log", "groups of", "table", "one model, AUC", "groups, AUC", "p", "groups, logloss", "p"),
+    *("log, groups of", "table", "one model, AUC", "groups, AUC", "p", "groups, logloss", "p"),
     *("memory", "networks", "base, AUC"),
 )
 _ABOUT = (
@@ -60,7 +60,7 @@ class Arguments(common.LogComparison):
 
 
 def main() -> None:
-    """Parses the command line, runs what is missing, writes the table after each seed."""
+    """Parses the command line, runs what is missing, writes the table after each log."""
     arguments = parse(Arguments, __doc__, hidden=("budget",))
     arguments.require_pairs()
     if len(arguments.fields) != len(arguments.data):
@@ -68,13 +68,12 @@ def main() -> None:
             f"--fields names {len(arguments.fields)} fields and --data {len(arguments.data)} logs. "
             "Name the field to group by for each log, in the same order."
         )
-    identity = {"fields": list(arguments.fields), "budgets": list(arguments.budgets)}
-    record = common.Record(arguments, identity)
+    record = common.Record(arguments, {"budgets": list(arguments.budgets)})
     missing: tuple[str, ...] = ()
     for (name, data), grouped_by in zip(
         arguments.open_logs().items(), arguments.fields, strict=True
     ):
-        scores = record.scores_of(name, data)
+        scores = record.scores_of(f"{name}, {grouped_by}", data)
         for i, seed in enumerate(arguments.seed_range):
             for budget in arguments.budgets:
                 kinds = scores.setdefault(repr(budget), {"base": [], "one": [], "groups": []})
@@ -111,11 +110,11 @@ def config_of(config: Config, grouped_by: str, budget: float, seed: int) -> Conf
     return replaced(config, "retrain.group_by", grouped_by)
 
 
-def row_of(name: str, grouped_by: str, budget: str, kinds: Mapping[str, common.Runs]) -> list[str]:
-    """The row of a log and a share of the table."""
+def row_of(name: str, budget: str, kinds: Mapping[str, common.Runs]) -> list[str]:
+    """The row of a log with its field, and a share of the table."""
     one, groups = kinds["one"], kinds["groups"]
     memory = [g["bytes"] / o["bytes"] for g, o in zip(groups, one, strict=True)]
-    cells = [name, grouped_by, f"{100 * float(budget):g} %", common.spread_cell(one, "auc")]
+    cells = [name, f"{100 * float(budget):g} %", common.spread_cell(one, "auc")]
     for metric in ("auc", "logloss"):
         cells += common.gain_cells(one, groups, metric)
     return [
@@ -127,17 +126,16 @@ def row_of(name: str, grouped_by: str, budget: str, kinds: Mapping[str, common.R
 
 
 def _write(record: common.Record) -> tuple[str, ...]:
-    arguments: Any = record.arguments
-    fields = dict(zip(record.logs, arguments.fields, strict=False))
+    arguments = record.arguments
 
     def lines() -> list[str]:
         logs: dict[str, Scores] = record.logs
         rows = [
-            row_of(name, fields[name], budget, kinds)
+            row_of(name, budget, kinds)
             for name, budgets in logs.items()
             for budget, kinds in budgets.items()
         ]
-        table = common.markdown_table(_HEADERS, rows, texts=(0, 1))
+        table = common.markdown_table(_HEADERS, rows, texts=(0,))
         return common.report("Groups over one table", [_ABOUT, "", *table], arguments.config)
 
     return common.write_results(arguments.destination, record.content, lines)

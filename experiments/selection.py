@@ -1,8 +1,8 @@
 """Selection at equal sizes: each method at each budget beside a uniform size of as many numbers.
 
 All models have the same teachers. A log's teachers, and the search of each method, are trained once
-for a seed. The same command resumes after an interruption. Flags of --search apply to --method; the
-other methods have the values of the preset.
+for a seed. The same command resumes after an interruption. Flags of --search apply to the
+method that --method names; the others have the values of the preset.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Arguments(common.LogComparison):
 
 def main() -> None:
     """Parses the command line, runs what is missing, writes the table after each log."""
-    arguments = parse(Arguments, __doc__, {"retrain.teachers": TEACHERS})
+    arguments = read_arguments()
     arguments.require_pairs()
     sizes = sizes_of(arguments)
     variants = sizes.variants(arguments)
@@ -60,16 +60,22 @@ def main() -> None:
     common.print_results(arguments.destination, missing)
 
 
+def read_arguments() -> Arguments:
+    """Parses the command line, on which --budgets takes the place of --budget, also of a preset."""
+    start = {"retrain.teachers": TEACHERS, "budget": None}
+    return parse(Arguments, __doc__, start, hidden=("budget",))
+
+
 def sizes_of(arguments: Arguments) -> Sizes:
     """What is compared.
 
     Raises:
-      InputError: --budget or --retrain.start is given, a budget is out of range or named twice, a
+      InputError: --retrain.start is given, a budget is out of range or named twice, a
         flag says how much is kept or makes a row another one, a method or teacher is unknown, or
         the searched model is a teacher, which each method has another one of.
     """
     config = arguments.config
-    budgets = sorted_budgets(config, arguments.budgets)
+    budgets = sorted_budgets(arguments.budgets)
     if config.retrain.start is not None:
         raise InputError("Every method has a start of its own; leave --retrain.start out.")
     kinds = kinds_of(arguments.methods)

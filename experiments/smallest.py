@@ -27,9 +27,9 @@ from ihas_jax.config.bounds import Positive
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import run_cli
-from ihas_jax.files import null_to_nan
+from ihas_jax.files import nan_to_null
 from ihas_jax.flags import option_kinds
-from ihas_jax.pipeline.compress import compress
+from ihas_jax.pipeline.compress import compress, plain_config
 from ihas_jax.pipeline.workdir import start_from
 from ihas_jax.presets import PresetName
 from ihas_jax.progress import say
@@ -37,14 +37,15 @@ from ihas_jax.reporting.comparison import spread
 from ihas_jax.stages.pool import FOLDER as POOL
 
 _HEADERS = (
-    *("log", "base AUC", "smaller by", "chosen", "p", "chosen, logloss", "p"),
+    *("log", "base AUC", "smaller by", "in bytes", "chosen", "p", "chosen, logloss", "p"),
     *("student on clicks", "base, taught", "time"),
 )
 _ABOUT = (
     "Means over the seeds with standard deviations. The base AUC is that of the base model's best "
     "trial on validation rows; 'smaller by' is its number of parameters over that of the chosen "
-    "model, with the least of all seeds in brackets; 'time' is the time of prediction for a row "
-    "over that of the base. The other columns are differences from the base of the same seed in "
+    "model, with the least of all seeds in brackets; 'in bytes' is the same of their bytes, which "
+    "count which numbers of a table are kept, too; 'time' is the time of prediction for a row over "
+    "that of the base. The other columns are differences from the base of the same seed in "
     "test AUC or logloss, and p is that of a paired t-test. The student on clicks is the chosen "
     "model without teachers, or the chosen model itself where that has learnt from clicks; the "
     "taught base has all of its parameters. In the figure, other models are those of all seeds "
@@ -52,7 +53,7 @@ _ABOUT = (
 )
 _BOTTOM = -0.006
 """The least difference in AUC that the figure shows of models that were not chosen."""
-_SHOWN = ("auc", "logloss", "parameters", "bytes", "microseconds")
+_SHOWN = ("auc", "logloss", "valid_auc", "valid_logloss", "parameters", "bytes", "microseconds")
 Scores = dict[str, list[dict[str, Any]]]
 """Facts by seed: of base, chosen model, taught base, and the chosen student on clicks."""
 
@@ -73,10 +74,10 @@ class Arguments(common.LogComparison):
 
 
 def main() -> None:
-    """Parses the command line, runs what is missing, writes the table after each seed."""
+    """Parses the command line, runs what is missing, writes the table after each log."""
     arguments = parse(Arguments, __doc__, hidden=(*HIDDEN, *option_kinds()))
     arguments.require_pairs()
-    record = common.Record(arguments, {"choices": _listed(asdict(arguments.choices))})
+    record = common.Record(arguments, {"choices": nan_to_null(asdict(arguments.choices))})
     missing: tuple[str, ...] = ()
     for name, data in arguments.open_logs().items():
         scores = record.scores_of(name, data)
@@ -97,9 +98,7 @@ def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str
 
     def metrics_of(choices: CompressConfig, name: str) -> dict[str, Any]:
         folder = arguments.output / name
-        return null_to_nan(
-            compress(config, choices, data, folder, workers=arguments.workers).metrics
-        )
+        return compress(config, choices, data, folder, workers=arguments.workers).metrics
 
     metrics = metrics_of(choices, name)
     base, chosen = metrics["base"], metrics["chosen"]
@@ -131,8 +130,9 @@ def score(arguments: Arguments, data: Dataset, name: str, seed: int) -> dict[str
 def row_of(name: str, scores: Scores) -> list[str]:
     """The row of a log."""
     base, chosen = scores["base"], scores["chosen"]
-    times = _ratios(base, chosen, "parameters")
-    cells = [name, common.spread_cell(base, "auc"), f"{spread(times):.1f} ({min(times):.1f})"]
+    times, of_bytes = (_ratios(base, chosen, size) for size in ("parameters", "bytes"))
+    cells = [name, common.spread_cell(base, "auc")]
+    cells += [f"{spread(times):.1f} ({min(times):.1f})", f"{spread(of_bytes):.1f}"]
     for metric in ("auc", "logloss"):
         cells += common.gain_cells(base, chosen, metric)
     for other in ("clicks", "taught"):
@@ -145,7 +145,7 @@ def _ratios(over: common.Runs, under: common.Runs, metric: str) -> list[float]:
 
 
 def _write(record: common.Record) -> tuple[str, ...]:
-    arguments = record.arguments
+    arguments: Any = record.arguments
     logs: dict[str, Scores] = record.logs
 
     def lines() -> list[str]:
@@ -153,7 +153,9 @@ def _write(record: common.Record) -> tuple[str, ...]:
         names = [f"- {log}: {_names(scores)}" for log, scores in logs.items()]
         figure = f"![Test AUC against parameters]({arguments.destination.name}.png)"
         body = [_ABOUT, "", *table, "", "Chosen models, by seed:", "", *names]
-        return common.report("The smallest good model", body, arguments.config, figure)
+        body += ["", "What was tried:", "", *_tried(arguments.choices)]
+        config = plain_config(arguments.config)
+        return common.report("The smallest good model", body, config, figure)
 
     figures = {".png": lambda: draw(logs)}
     return common.write_results(arguments.destination, record.content, lines, figures)
@@ -193,9 +195,10 @@ def _points(
     panel.plot(xs, [one["auc"] - base["auc"] for one, base in pairs], ls="none", **style)
 
 
-def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as JSON has them."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+def _tried(choices: CompressConfig) -> list[str]:
+    """The flags of a compression and their values, as Markdown."""
+    values = {name: v if isinstance(v, tuple) else [v] for name, v in asdict(choices).items()}
+    return [f"- `--{n.replace('_', '-')} {' '.join(map(str, v))}`" for n, v in values.items()]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.models import MODELS
 from ihas_jax.presets import preset
 
-KEYS = ("auc", "parameters", "microseconds")
+KEYS = ("auc", "parameters", "bytes", "microseconds")
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 FOLDERS = [ROOT / name for name in ("experiments", "ihas_jax", "tests")]
@@ -211,11 +211,12 @@ def test_the_first_table_is_that_of_the_record():
             {key: np.array([run[key] for run in scores[kind]]) for key in KEYS}
             for kind in ("base", "chosen")
         )
-        smaller = (base["parameters"] / chosen["parameters"]).mean()
+        times = ((base[size] / chosen[size]).mean() for size in ("parameters", "bytes"))
+        smaller = " | ".join(f"{one:.2g} times" for one in times)
         gain, time = chosen["auc"] - base["auc"], chosen["microseconds"] / base["microseconds"]
         p = ttest_rel(chosen["auc"], base["auc"]).pvalue
         p_text = "<0.001" if p < 0.001 else f"{p:.3f}"
-        cells = f"{base['auc'].mean():.4f} | {smaller:.0f} times | {gain.mean():+.4f} | {p_text}"
+        cells = f"{base['auc'].mean():.4f} | {smaller} | {gain.mean():+.4f} | {p_text}"
         assert f"| {TITLES[name]} | {cells} | {time.mean():.2f} of the base's |" in lines
     assert sum(line.endswith(" of the base's |") for line in lines) == len(logs)
 
@@ -236,7 +237,7 @@ def tiny_log(monkeypatch, tmp_path):
     ).having(dataclasses.replace(config.of(ClusterConfig), clusters=1, starts=1))
     log = synthetic(SyntheticConfig(rows=6000, own=1, noise=1, values=20))
     monkeypatch.setattr(ihas_jax, "synthetic", lambda: log)
-    monkeypatch.setattr(ihas_jax, "preset", {"small": config}.__getitem__)
+    monkeypatch.setattr(ihas_jax, "preset", {"small": config, "compact": config}.__getitem__)
     monkeypatch.chdir(tmp_path)
 
 

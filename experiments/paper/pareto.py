@@ -2,8 +2,8 @@
 
 A method that serves its searched model, such as AdaFS, has the one size that it has. A log's
 teachers, and the searches of each method, are trained once for a seed. The same command resumes
-after an interruption. Flags of --search apply to --method; the other methods have the values of the
-preset.
+after an interruption. Flags of --search apply to the method that --method names; the others
+have the values of the preset.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ class Arguments(common.LogComparison):
 
 def main() -> None:
     """Parses the command line, runs what is missing, writes the results after each log."""
-    # a preset may have a budget, in whose place those of --budgets are
-    arguments = parse(Arguments, __doc__, {"retrain.teachers": TEACHERS, "budget": None})
+    arguments = read_arguments()
     arguments.require_pairs()
     points = compared(arguments)
     variants = [point.variant(arguments) for point in points]
@@ -63,15 +62,21 @@ def main() -> None:
     common.print_results(arguments.destination, missing)
 
 
+def read_arguments() -> Arguments:
+    """Parses the command line, on which --budgets takes the place of --budget, also of a preset."""
+    start = {"retrain.teachers": TEACHERS, "budget": None}
+    return parse(Arguments, __doc__, start, hidden=("budget",))
+
+
 def compared(arguments: Arguments) -> list[Point]:
     """The models that are compared, those of full size first.
 
     Raises:
-      InputError: --budget is given, a budget is out of range or named twice, a flag says how much
+      InputError: a budget is out of range or named twice, a flag says how much
         is kept, a method or teacher is unknown, or the searched model is a teacher, which each
         method has another one of.
     """
-    budgets = sorted_budgets(arguments.config, arguments.budgets)
+    budgets = sorted_budgets(arguments.budgets)
     for method in arguments.methods:
         METHODS.find(method, "methods")
     wanted = arguments.methods or METHODS

@@ -1,8 +1,8 @@
 """Table 2: all selection methods on the same logs, click model, split and budget, over seeds.
 
 With teachers, methods are compared with the full-size model that learns from them. The same command
-resumes after an interruption. Flags of --search apply to --method; the other methods have the
-values of the preset.
+resumes after an interruption. Flags of --search apply to the method that --method names; the others
+have the values of the preset.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Table 4: the base model, four variants of iHAS and iHAS itself, over several seeds.
+"""Table 4: the base model, four baselines, variants of iHAS and iHAS itself, over several seeds.
 
 With teachers, the base model learns from them as iHAS does. The same command resumes after an
 interruption.
@@ -29,8 +29,10 @@ from ihas_jax.config import Config
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.flags import replaced
 from ihas_jax.pipeline.idle import for_method
+from ihas_jax.selectors.registry import METHODS
 
-VariantName = Literal["base", "ihas_1", "ihas_2", "ihas_3", "ihas_4", "ihas_shared", "ihas"]
+Baseline = Literal["uniform", "mixed", "magnitude", "random"]
+Ablation = Literal["ihas_1", "ihas_2", "ihas_3", "ihas_4", "ihas_shared", "ihas"]
 PAPER = {
     "base": (0.7765, 0.3818),
     "ihas_1": (0.7772, 0.3813),
@@ -44,10 +46,11 @@ PAPER = {
 _DECIDING = 0.5
 """The share of validation rows that decide about clusters over one table, and move no gate."""
 _NOTE = (
-    "iHAS-1 is the searched model itself, iHAS-2 one compact model for all rows, iHAS-3 has no "
-    "polarisation in the regulariser, the gates of iHAS-4 do not depend on the instance. The "
-    "clusters of iHAS over one table go on from one compact model, and have networks of their own "
-    "only where these are better on validation rows that moved no gate."
+    "The baselines keep a quarter of the table by default and learn no gates. iHAS-1 is the "
+    "searched model itself, iHAS-2 one compact model for all rows, iHAS-3 has no polarisation in "
+    "the regulariser, the gates of iHAS-4 do not depend on the instance. The clusters of iHAS over "
+    "one table go on from one compact model, and have networks of their own only where these are "
+    "better on validation rows that moved no gate."
 )
 
 
@@ -55,7 +58,11 @@ _NOTE = (
 class Arguments(common.LogComparison):
     """The flags."""
 
-    variants: tuple[VariantName, ...] = get_args(VariantName)
+    variants: tuple[Literal["base", Baseline, Ablation], ...] = (
+        "base",
+        *get_args(Baseline),
+        *get_args(Ablation),
+    )
     """The rows of the table; base is always included and comes first."""
     output: Path = Path("runs/table4")
 
@@ -67,14 +74,14 @@ def main() -> None:
     if arguments.config.method != "ihas":
         raise InputError("These are ablations of iHAS; leave --method out.")
     wanted = ("base", *arguments.variants)
-    variants = [row for row in ablations(arguments.config) if row.name in wanted]
+    variants = [row for row in rows_of(arguments) if row.name in wanted]
     record = common.Record(arguments, reference_of(arguments.config).identity)
     tabulate(record, "Table 4: ablations of iHAS", lambda name, data: variants, lambda: _NOTE)
 
 
-def ablations(config: Config) -> list[Variant]:
+def rows_of(arguments: Arguments) -> list[Variant]:
     """The rows of the table, base first, which learns from the teachers if there are any."""
-    reference = reference_of(config)
+    config, reference = arguments.config, reference_of(arguments.config)
     alike = for_method(replaced(config, "gates.instance_wise", False))
     shared = replaced(config, "retrain.start", "shared")
     if not config.search.stopping_share:
@@ -88,6 +95,10 @@ def ablations(config: Config) -> list[Variant]:
 
     return [
         variant("base", reference.title, reference.key, full_size(config)),
+        *(
+            variant(name, METHODS[name].title, name, arguments.config_of(name))
+            for name in get_args(Baseline)
+        ),
         variant("ihas_1", "iHAS-1", "search", config),
         variant("ihas_2", "iHAS-2", "ihas", replaced(config, "cluster.clusters", 1)),
         variant("ihas_3", "iHAS-3", "ihas", replaced(config, "gates.polarization", False)),

@@ -10,14 +10,12 @@ from ihas_jax.flags import value_of
 from ihas_jax.selectors.registry import METHODS
 
 
-def sorted_budgets(config: Config, budgets: Sequence[float]) -> tuple[float, ...]:
+def sorted_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
     """The budgets from the smallest on.
 
     Raises:
-      InputError: --budget is given, or a budget is out of range or named twice.
+      InputError: there is no budget, or a budget is out of range or named twice.
     """
-    if config.budget is not None:
-        raise InputError("Every method has each of --budgets; leave --budget out.")
     if not budgets or len(set(budgets)) < len(budgets):
         raise InputError("Name at least one share as --budgets, and none of them twice.")
     for budget in budgets:

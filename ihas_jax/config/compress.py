@@ -18,10 +18,10 @@ class CompressConfig:
     tolerance: NotNegative[float] = 5e-4
     """The AUC that the chosen model may lose to the best one, on validation rows."""
     standard_errors: NotNegative[float] = 2.0
-    """The chosen model may seem to lose more than --tolerance, by as many standard errors of the
-    difference in AUC: few validation rows can't tell which model is the best. At 2, the rows do not
-    show (at 95 %) that the model loses more than --tolerance. A model that seems to lose more than
-    --tolerance to the base model is not chosen."""
+    """The number of standard errors of the difference from the best model that are added to
+    --tolerance: few validation rows can't tell which model is the best, and at 2 they do not show
+    (at 95 %) that the chosen one loses more than --tolerance. No model is chosen that seems to lose
+    more than --tolerance to the base model."""
     budget: tuple[Positive[Share[float]], ...] = (0.2, 0.1, 0.05, 0.025)
     """The shares of the base model's embedding table to try, such as 0.1 for a tenth of its
     numbers. The best model is sought among these sizes, the base model, and models that are
@@ -33,7 +33,8 @@ class CompressConfig:
     teacher_seeds: Positive[int] = 2
     """The number of seeds of each candidate that is among the best after its first seed."""
     students: tuple[str, ...] = ("dcnv2",)
-    """The click models that are tried beside the base model, with a smaller D."""
+    """The click models that are tried beside the base model, with a smaller D. The base model is
+    always tried, with its own D."""
     student_dim: Positive[int] = 8
     """The embedding size D from which the sizes of --students are cut."""
     student_rank: NotNegative[int] = 8

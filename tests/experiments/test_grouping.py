@@ -32,7 +32,7 @@ def done(grouping):
 
 def test_each_seed_has_one_model_and_groups(grouping, done):
     script, results = grouping
-    scores = json.loads(results.with_suffix(".json").read_text())["logs"]["store"]["0.5"]
+    scores = json.loads(results.with_suffix(".json").read_text())["logs"]["store, own_0_0"]["0.5"]
     for seed in range(2):
         folder = script.folder / "grouped" / f"store_{seed}_0.5"
         metrics = json.loads((folder / "metrics.json").read_text())
@@ -40,7 +40,7 @@ def test_each_seed_has_one_model_and_groups(grouping, done):
         for kind, name in (("base", "base"), ("one", "one"), ("groups", "spectral")):
             assert scores[kind][seed]["auc"] == metrics[name]["auc"]
         assert scores["groups"][seed]["networks"] == len(models)
-    assert "| store | own_0_0 | 50 % |" in done.stdout
+    assert "| store, own_0_0 | 50 % |" in done.stdout
 
 
 def test_a_row_has_differences_from_one_model(script):
@@ -53,11 +53,11 @@ def test_a_row_has_differences_from_one_model(script):
         "groups": [*runs(0.71, bytes_=120, networks=3), *runs(0.74, bytes_=110, networks=2)],
         "base": runs(0.69, 0.70),
     }
-    row = script("groups").row_of("log", "user", "0.125", kinds)
-    assert row[:4] == ["log", "user", "12.5 %", "0.7100 ± 0.0141"]
-    assert (row[4], row[6]) == ("+0.0150 ± 0.0071", "+0.0000 ± 0.0000")
-    assert row[5] == "0.205"
-    assert row[8:] == ["1.15 ± 0.07", "2.5 ± 0.7", "-0.0150 ± 0.0071"]
+    row = script("groups").row_of("log, user", "0.125", kinds)
+    assert row[:3] == ["log, user", "12.5 %", "0.7100 ± 0.0141"]
+    assert (row[3], row[5]) == ("+0.0150 ± 0.0071", "+0.0000 ± 0.0000")
+    assert row[4] == "0.205"
+    assert row[7:] == ["1.15 ± 0.07", "2.5 ± 0.7", "-0.0150 ± 0.0071"]
 
 
 def test_a_flag_with_another_name_here_is_suggested(grouping):

@@ -151,8 +151,7 @@ def read(script, monkeypatch):
     def read(*flags):
         module = script("pareto")
         monkeypatch.setattr(sys, "argv", ["pareto.py", *map(str, flags)])
-        start = {"retrain.teachers": script("reference").TEACHERS, "budget": None}
-        arguments = script("command_line").parse(module.Arguments, None, start)
+        arguments = module.read_arguments()
         return arguments, module.compared(arguments)
 
     return read
@@ -189,7 +188,6 @@ def test_a_preset_with_a_budget_may_be_compared(read):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--budget", 0.5), "leave --budget out"),
         (("--budgets",), "at least one share"),
         (("--budgets", 0.5, 0.5), "none of them twice"),
         (("--budgets", 1.5), "--budgets 1.5 must be a share"),

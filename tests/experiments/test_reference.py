@@ -88,7 +88,7 @@ def test_the_first_row_of_a_table_is_the_reference(script, tmp_path, name, confi
         first, other = (table.variant_of(arguments, m, data, tmp_path) for m in ("none", "ihas"))
         assert first.name == "none"
     else:
-        first, *_, other = table.ablations(config)
+        first, *_, other = table.rows_of(table.Arguments(config=config))
         assert first.name == "base"
     assert (first.run, first.key, first.title) == ("none", key, title)
     assert first.config == script("reference").full_size(config)

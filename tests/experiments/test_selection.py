@@ -142,8 +142,7 @@ def sizes(script, monkeypatch):
     def read(*flags):
         module = script("selection")
         monkeypatch.setattr(sys, "argv", ["selection.py", *map(str, flags)])
-        start = {"retrain.teachers": module.TEACHERS}
-        arguments = script("command_line").parse(module.Arguments, None, start)
+        arguments = module.read_arguments()
         return arguments, module.sizes_of(arguments)
 
     return read
@@ -157,6 +156,16 @@ def test_there_are_teachers_unless_the_flag_is_empty(sizes):
     assert arguments.config.retrain.teachers == ()
     assert (found.full, [*found.whole]) == ("base", ["base"])
     assert sizes("--retrain.teachers", "lr")[0].config.retrain.teachers == ("lr",)
+
+
+@pytest.mark.parametrize("name", ["selection", "pareto"])
+def test_budgets_take_the_place_of_one_budget(script, monkeypatch, capsys, name):
+    monkeypatch.setattr(sys, "argv", ["compare.py", "--preset", "compact"])
+    assert script(name).read_arguments().config.budget is None
+    monkeypatch.setattr(sys, "argv", ["compare.py", "--budget", "0.5"])
+    with pytest.raises(SystemExit):
+        script(name).read_arguments()
+    assert "--budgets" in capsys.readouterr().err
 
 
 def test_rows_are_methods_and_their_variants_at_each_budget(sizes):
@@ -187,7 +196,6 @@ def test_flags_of_the_command_line_apply_where_they_mean_something(sizes):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--budget", 0.5), "leave --budget out"),
         (("--retrain.start", "tables"), "leave --retrain.start out"),
         (("--budgets",), "at least one share"),
         (("--budgets", 0.5, 0.5), "none of them twice"),

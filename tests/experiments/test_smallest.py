@@ -65,7 +65,8 @@ def test_each_seed_has_its_base_its_choice_and_the_student_on_clicks(smallest, c
 
 def test_a_chosen_model_that_has_learnt_from_clicks_is_its_own_student(script, monkeypatch):
     smallest = script("smallest")
-    facts = {"auc": 0.7, "logloss": 0.5, "parameters": 9, "bytes": 36, "microseconds": 1.0}
+    facts = {"auc": 0.7, "logloss": 0.5, "valid_auc": 0.7, "valid_logloss": 0.5}
+    facts |= {"parameters": 9, "bytes": 36, "microseconds": 1.0}
     base = {"name": "base", "taught": False, **facts}
     chosen = {"name": "lr_0.0001 on clicks", "taught": False, **facts, "parameters": 3}
     metrics = {"base": base, "chosen": chosen, "candidates": [base, chosen], "students": [base]}
@@ -96,7 +97,11 @@ def test_finished_seeds_are_not_run_again(smallest):
 def test_a_row_has_ratios_and_paired_gains(script):
     def runs(*aucs, size, time):
         keys = {"logloss": 0.5, "microseconds": time}
-        return [{"auc": auc, "parameters": size * (1 + i), **keys} for i, auc in enumerate(aucs)]
+        sizes = [size * (1 + i) for i in range(len(aucs))]
+        return [
+            {"auc": auc, "parameters": own, "bytes": 4 * own + 200, **keys}
+            for auc, own in zip(aucs, sizes, strict=True)
+        ]
 
     scores = {
         "base": runs(0.70, 0.71, size=800, time=1.0),
@@ -104,10 +109,10 @@ def test_a_row_has_ratios_and_paired_gains(script):
         "taught": runs(0.71, 0.73, size=800, time=1.0),
         "clicks": runs(0.69, 0.71, size=100, time=0.5),
     }
-    log, base, smaller, gain, p, loss, _, clicks, taught, time = script("smallest").row_of(
-        "log", scores
-    )
+    row = script("smallest").row_of("log", scores)
+    log, base, smaller, of_bytes, gain, p, loss, _, clicks, taught, time = row
     assert (log, smaller, time) == ("log", "6.0 ± 2.8 (4.0)", "0.50 ± 0.00")
+    assert of_bytes == "4.7 ± 1.4"  # 3,400 over 600, and 6,600 over 1,800
     assert base == "0.7050 ± 0.0071"
     assert (gain, clicks, taught) == ("+0.0250 ± 0.0071", "-0.0050 ± 0.0071", "+0.0150 ± 0.0071")
     assert p == "0.126" and loss == "+0.0000 ± 0.0000"

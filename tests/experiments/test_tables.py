@@ -38,7 +38,8 @@ def table4(command, table2):
     """Table 4 in the same folder of runs, where what Table 2 has run is not run again."""
     table = dataclasses.replace(command, script="paper/table4_ablation.py")
     results = command.folder / "table4"
-    flags = ("--variants", "ihas_1", "ihas_2", "ihas_shared", "--seeds", 2, "--results", results)
+    wanted = "magnitude", "ihas_1", "ihas_2", "ihas_shared"
+    flags = ("--variants", *wanted, "--seeds", 2, "--results", results)
     done = table.inside(*flags, "--train.max-epochs", 1, output=table2[1])
     assert done.returncode == 0, done.stderr
     return results, done
@@ -103,11 +104,13 @@ def test_the_same_command_trains_nothing_again(table2):
     assert json.loads(results.with_suffix(".json").read_text())["logs"] == before
 
 
-def test_the_ablations_have_their_scores(table4):
+def test_the_ablations_have_their_scores(table2, table4):
     results, done = table4
     content = json.loads(results.with_suffix(".json").read_text())
     scores = content["logs"]["store"]
-    assert list(scores) == ["base", "ihas_1", "ihas_2", "ihas_shared"]
+    assert list(scores) == ["base", "magnitude", "ihas_1", "ihas_2", "ihas_shared"]
+    run = json.loads((table2[1] / "store" / "magnitude_1" / "metrics.json").read_text())
+    assert scores["magnitude"][1]["auc"] == run["magnitude"]["auc"]
     parameters = {name: runs[0]["parameters"] for name, runs in scores.items()}
     assert parameters["ihas_2"] < parameters["base"] < parameters["ihas_1"]
     assert set(content["inference"]["store"]) == set(scores)
