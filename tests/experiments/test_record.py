@@ -136,7 +136,8 @@ def test_methods_of_a_table_share_the_flags_that_mean_something_to_them(record):
 
 def test_the_ablation_without_instances_has_no_flags_of_what_its_gates_see(script):
     config = replaced(Config(), "gates.inputs", "unit")
-    rows = {row.name: row.config for row in script("table4_ablation").ablations(config)}
+    table = script("table4_ablation")
+    rows = {row.name: row.config for row in table.rows_of(table.Arguments(config=config))}
     for row in rows.values():
         check_flags(row)
     assert rows["ihas_4"].of(GateConfig) == GateConfig(instance_wise=False)
