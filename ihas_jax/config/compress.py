@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +49,10 @@ class CompressConfig:
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range, named twice, or there is none."""
         check_fields(self)
+        for name in ("tolerance", "standard_errors"):
+            if not math.isfinite(value := getattr(self, name)):
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} must be a finite number, not {value}.")
         for name in ("budget", "teachers", "students", "selections", "l2"):
             values = getattr(self, name)
             if len(set(values)) < len(values):

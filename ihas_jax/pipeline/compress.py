@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ihas_jax import checksums
 from ihas_jax.config import Config
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset
@@ -23,6 +22,8 @@ from ihas_jax.pipeline.fit import check_rows
 from ihas_jax.pipeline.present_front import METRICS, present_front
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.pipeline.workers import usual_workers
+from ihas_jax.progress import warn
+from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.students import check_cut, check_room, student_models
 from ihas_jax.stages.teachers import teacher_model
@@ -156,7 +157,12 @@ def _require_same(run: Run, choices: CompressConfig) -> None:
 def _is_published(run: Run, choices: CompressConfig) -> bool:
     """Whether the folder has the numbers and the bundle of a compression with these choices."""
     path, bundle = run.workdir / METRICS, run.workdir / "bundle"
-    if not path.exists() or not bundle.exists() or checksums.damaged(bundle):
+    if not path.exists() or not bundle.exists():
+        return False
+    try:
+        load_bundle(bundle)
+    except InputError as error:
+        warn(f"{error} It is made again.")
         return False
     return bool(read_json(path)["choices"] == nan_to_null(asdict(choices)))
 

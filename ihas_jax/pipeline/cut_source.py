@@ -55,10 +55,16 @@ def lessons_of(folder: Path, bundle: Bundle, data: Dataset) -> np.ndarray | None
     """What a run has learnt of the training rows in place of clicks, if anything.
 
     Raises:
-      InputError: it had teachers, and what they say is not there.
+      InputError: it had teachers, and what they say is not there; or it is a compression that has
+        not ended, which can't tell.
     """
     names = [teacher.name for teacher in teachers_of(bundle.config)]
-    if (folder / METRICS).exists() and read_about(folder).kind == "compression":
+    if (folder / ABOUT).exists() and read_about(folder).kind == "compression":
+        if not (folder / METRICS).exists():
+            raise InputError(
+                f"{folder} has no {METRICS}, which says what its model has learnt from. Run the "
+                "same compress.py command, which made the folder, again."
+            )
         metrics = read_json(folder / METRICS)
         names = metrics["teachers"] if metrics["chosen"]["taught"] else []
     if not names:

@@ -125,7 +125,10 @@ def _compare(path: Path, new: About) -> ModelConfig | None:
     old = read_about(path, "Choose another --output.")
     if old.kind != new.kind:
         raise InputError(f"{path} holds a {old.kind}, not a {new.kind}. Choose another --output.")
-    if changed := differences_that_matter(old.config, new.config):
+    changed = differences_that_matter(old.config, new.config)
+    if old.kind == "cut" and (changed or old.data != new.data):
+        raise InputError(f"{path} holds cuts of another run. Choose another --output.")
+    if changed:
         message = f"{path} holds a run of another config: {'; '.join(changed)}."
         own = old.searched_by is None and "none" not in (old.config.method, new.config.method)
         if own and old.config.model.name != new.config.model.name:

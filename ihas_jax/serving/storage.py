@@ -34,7 +34,7 @@ from ihas_jax.training.steps import TABLES
 VERSION = 3
 """Format of bundles and of the folders of runs; it changes with the layout of checkpoints."""
 _ANEW = (
-    "Delete that folder and run experiments/run.py again with the same flags: its last stage "
+    "Delete that folder and run the command that made it again with the same flags: its last step "
     "writes it again."
 )
 

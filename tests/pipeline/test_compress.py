@@ -137,6 +137,9 @@ def test_a_chosen_model_is_trained_on_from_what_it_has_learnt(
     half = dataclasses.replace(CHOICES, budget=(0.5,))
     cuts.cut_run(tmp_path / "run", log, half, tmp_path / "cut", retrain=True)
     assert learnt == ([] if name == "base" else [done.metrics["teachers"]])
+    (tmp_path / "run" / "metrics.json").unlink()
+    with pytest.raises(InputError, match=r"no metrics.json, which says what .* compress.py"):
+        cuts.cut_run(tmp_path / "run", log, half, tmp_path / "cut", retrain=True)
 
 
 def test_a_budget_of_everything_keeps_what_the_full_size_has(done):
@@ -267,6 +270,10 @@ def test_damaged_files_of_a_finished_compression_are_made_again(done, log, tmp_p
     folder = tmp_path / "copy"
     shutil.copytree(done.workdir, folder)
     first = compress(PLAIN, CHOICES, log, folder)
+    arrays = max((folder / "bundle").rglob("ocdbt*/d/*"), key=lambda path: path.stat().st_size)
+    arrays.write_bytes(bytes(reversed(arrays.read_bytes())))
+    compress(PLAIN, CHOICES, log, folder)
+    assert load_bundle(folder).parameters == first.metrics["chosen"]["parameters"]
     for name in ("bundle/bundle.json", f"teach/{first.metrics['teachers'][0]}.train.npy"):
         path = folder / name
         path.write_bytes(bytes(reversed(path.read_bytes())))

@@ -74,6 +74,8 @@ def test_a_folder_has_the_sizes_of_one_bundle(taught, log, tmp_path):
     shutil.copytree(tmp_path / "cut", tmp_path / "same")
     cut_run(taught, log, CHOICES, tmp_path / "same")
     bundle = dataclasses.replace(load_bundle(other.workdir), config=load_bundle(taught).config)
+    with pytest.raises(InputError, match=r"holds cuts of another run. Choose another --output"):
+        cut_run(other.workdir, log, CHOICES, tmp_path / "cut")
     (tmp_path / "forged").mkdir()
     save_bundle(bundle, tmp_path / "forged" / "bundle")
     with pytest.raises(InputError, match=r"holds cuts of another run. Choose another --output"):
