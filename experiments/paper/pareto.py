@@ -72,9 +72,8 @@ def compared(arguments: Arguments) -> list[Point]:
     """The models that are compared, those of full size first.
 
     Raises:
-      InputError: a budget is out of range or named twice, a flag says how much
-        is kept, a method or teacher is unknown, or the searched model is a teacher, which each
-        method has another one of.
+      InputError: a budget is out of range or named twice, a flag says how much is kept, a method or
+        teacher is unknown, or the searched model, of which each method has another, is a teacher.
     """
     budgets = sorted_budgets(arguments.budgets)
     for method in arguments.methods:

@@ -161,8 +161,8 @@ def _is_published(run: Run, choices: CompressConfig) -> bool:
         return False
     try:
         load_bundle(bundle)
-    except InputError as error:
-        warn(f"{error} It is made again.")
+    except InputError:
+        warn(f"{bundle} is damaged, and is made again.")
         return False
     return bool(read_json(path)["choices"] == nan_to_null(asdict(choices)))
 

@@ -266,13 +266,14 @@ def test_a_run_does_not_take_over_a_compression(done, log):
     assert (done.workdir / "metrics.json").read_bytes() == before
 
 
-def test_damaged_files_of_a_finished_compression_are_made_again(done, log, tmp_path):
+def test_damaged_files_of_a_finished_compression_are_made_again(done, log, tmp_path, caplog):
     folder = tmp_path / "copy"
     shutil.copytree(done.workdir, folder)
     first = compress(PLAIN, CHOICES, log, folder)
     arrays = max((folder / "bundle").rglob("ocdbt*/d/*"), key=lambda path: path.stat().st_size)
     arrays.write_bytes(bytes(reversed(arrays.read_bytes())))
     compress(PLAIN, CHOICES, log, folder)
+    assert f"{folder.resolve() / 'bundle'} is damaged, and is made again." in caplog.text
     assert load_bundle(folder).parameters == first.metrics["chosen"]["parameters"]
     for name in ("bundle/bundle.json", f"teach/{first.metrics['teachers'][0]}.train.npy"):
         path = folder / name
