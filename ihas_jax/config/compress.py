@@ -17,7 +17,8 @@ class CompressConfig:
     """What compression tries."""
 
     tolerance: NotNegative[float] = 5e-4
-    """The AUC that the chosen model may lose to the best one, on validation rows."""
+    """The AUC that the chosen model may lose to the best one, on validation rows; the logloss where
+    these have one class."""
     standard_errors: NotNegative[float] = 2.0
     """The number of standard errors of the difference from the best model that are added to
     --tolerance: few validation rows can't tell which model is the best, and at 2 they do not show

@@ -25,6 +25,7 @@ from ihas_jax.pipeline.workers import usual_workers
 from ihas_jax.progress import warn
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.run import Run
+from ihas_jax.stages.students import FOLDER as STUDENTS
 from ihas_jax.stages.students import check_cut, check_room, student_models
 from ihas_jax.stages.teachers import teacher_model
 
@@ -137,7 +138,7 @@ def _require_same(run: Run, choices: CompressConfig) -> None:
     """Keeps the choices that labels depend on in the folder.
 
     Raises:
-      InputError: the folder holds a compression with other teachers.
+      InputError: the folder holds a compression with other teachers, or does not say which.
     """
     path = run.workdir / _CHOICES
     own = nan_to_null({name: asdict(choices)[name] for name in _LABELS})
@@ -150,6 +151,11 @@ def _require_same(run: Run, choices: CompressConfig) -> None:
                     f"({_listed(found.get(name))} there, {_listed(own[name])} here), from which "
                     "its models have learnt. Use the old values, or choose another --output."
                 )
+    elif (run.workdir / STUDENTS).exists():
+        raise InputError(
+            f"{run.workdir} has students, but no {_CHOICES}, which says what they have learnt "
+            "from. Choose another --output."
+        )
     else:
         write_json(path, own)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -68,7 +70,8 @@ def lessons_of(folder: Path, bundle: Bundle, data: Dataset) -> np.ndarray | None
         metrics = read_json(folder / METRICS)
         names = metrics["teachers"] if metrics["chosen"]["taught"] else []
     if not names:
-        say("[cut] each size learns from clicks")
+        alone = "" if (folder / ABOUT).exists() else "the bundle is without its run, so "
+        say(f"[cut] {alone}each size learns from clicks")
         return None
     run, listed = Run(bundle.config, data, folder), ", ".join(names)
     if not all(has_predictions(run, name) for name in names):
@@ -80,20 +83,45 @@ def lessons_of(folder: Path, bundle: Bundle, data: Dataset) -> np.ndarray | None
     return read_lessons(run, names).labels
 
 
-def require_same(own: Run, bundle: Bundle) -> None:
-    """Keeps in the folder of a cut which bundle its sizes are trained on from.
+def require_same(own: Run, bundle: Bundle, taught: np.ndarray | None, *, retrain: bool) -> None:
+    """Keeps in the folder of a cut what its sizes are made from.
+
+    Args:
+      own: the cut.
+      bundle: the bundle that is cut.
+      taught: what sizes learn in place of clicks, if anything.
+      retrain: whether the sizes are trained on.
 
     Raises:
-      InputError: it is another one.
+      InputError: the folder holds sizes that are made from something else.
     """
-    digest = 0
-    for leaf in jax.tree.leaves(bundle.models[0].variables):
-        digest = zlib.crc32(np.ascontiguousarray(leaf).data, digest)
-    path, content = own.workdir / _SOURCE, {"weights": f"{digest:08x}"}
+    path, content = (
+        own.workdir / _SOURCE,
+        {
+            "weights": _checksum(jax.tree.leaves(bundle.models[0].variables)),
+            "retrained": retrain,
+            "lessons": None if taught is None else _checksum([taught]),
+        },
+    )
     if not path.exists():
         write_json(path, content)
-    elif read_json(path) != content:
-        raise InputError(f"{own.workdir} holds cuts of another run. Choose another --output.")
+        return
+    words = {
+        "weights": "cuts of another run",
+        "retrained": "cuts that were not trained on" if retrain else "cuts that were trained on",
+        "lessons": "cuts that have learnt from other labels",
+    }
+    found = read_json(path)
+    for key, value in content.items():
+        if found.get(key) != value:
+            raise InputError(f"{own.workdir} holds {words[key]}. Choose another --output.")
+
+
+def _checksum(arrays: Sequence[Any]) -> str:
+    digest = 0
+    for one in arrays:
+        digest = zlib.crc32(np.ascontiguousarray(one).data, digest)
+    return f"{digest:08x}"
 
 
 def _require_log(bundle: Bundle, data: Dataset) -> None:

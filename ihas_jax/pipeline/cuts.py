@@ -24,7 +24,7 @@ from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.candidates import add_speed, measure
 from ihas_jax.stages.candidates import choose as choose_candidate
 from ihas_jax.stages.choose import choose
-from ihas_jax.stages.cut import measure_cut
+from ihas_jax.stages.cut import measure_cut, with_room
 from ihas_jax.stages.evaluate import outcome_bundle
 from ihas_jax.stages.retrain import retrain as retrain_plan
 from ihas_jax.stages.run import Run
@@ -58,11 +58,11 @@ def cut_run(
         the output is then needed, and the same call resumes after an interruption.
 
     Returns:
-      `base`, `chosen`, `front` and `candidates`, as the metrics of a compression.
+      `base`, `chosen`, `front` and `candidates`, as the metrics of a compression, and `retrained`.
 
     Raises:
-      InputError: the run has no bundle, or none of one full-size model, or is of another log; a
-        budget has no room for a coordinate; the output holds something else, or sizes of another
+      InputError: the run has no bundle, or none of one full-size model, or is of another log; no
+        budget has room for a coordinate; the output holds something else, such as sizes of another
         bundle; or there is none for what is trained.
     """
     bundle, folder = open_source(Path(run), data)
@@ -72,7 +72,7 @@ def cut_run(
         return _cut(bundle, data, choices)
     taught = lessons_of(folder, bundle, data) if retrain else None
     with open_run(bundle.config, data, output, kind="cut") as own:
-        require_same(own, bundle)
+        require_same(own, bundle, taught, retrain=retrain)
         own = replace(own, taught=taught)
         return _cut(bundle, data, choices, own, retrain=retrain)
 
@@ -87,7 +87,7 @@ def _cut(
 ) -> dict[str, Any]:
     """Cuts, measures and chooses; writes into the folder of a run, if there is one."""
     found = [measure("base", bundle, 1.0, data)]
-    for budget in sorted(choices.budget, reverse=True):
+    for budget in with_room(bundle, choices.budget):
         made = measure_cut(bundle, budget)
         small = made.bundle
         if retrain and own is not None:
@@ -100,6 +100,7 @@ def _cut(
     chosen = choose_candidate(found, data.valid.labels, choices)
     facts = [{"name": one.name, "budget": one.budget, **one.facts} for one in found]
     metrics = {
+        "retrained": retrain,
         "base": facts[0],
         "chosen": facts[chosen],
         "front": [facts[i] for i in efficient(facts)],
@@ -143,7 +144,7 @@ def _row(facts: dict[str, Any], base: dict[str, Any]) -> list[str]:
     rise = facts["valid_logloss"] - base["valid_logloss"]
     cut = facts is not base
     return [
-        facts["name"] if cut else "whole",
+        facts["name"],
         f"{facts['parameters']:,}",
         f"{facts['worth']:.2%}" if cut else "",
         f"{facts['rise']:.4f}" if cut else "",

@@ -71,11 +71,11 @@ def choice(metrics: Facts) -> str:
         for f in nearest
     )
     return (
-        f"The best model on validation rows is {best['name']}, with {_article(word)} of "
-        f"{best[key]:.4f}. Another one may be behind it by {choices['tolerance']:g} "
-        f"(`--tolerance`) plus {choices['standard_errors']:g} standard errors of the difference "
-        "(`--standard-errors`), since few rows can't tell models apart, but no further below the "
-        "base model than the tolerance. "
+        f"The best of the {len(metrics['candidates'])} candidates on validation rows is "
+        f"{best['name']}, with {_article(word)} of {best[key]:.4f}. Another one may be behind it "
+        f"by {choices['tolerance']:g} (`--tolerance`) plus {choices['standard_errors']:g} standard "
+        "errors of the difference (`--standard-errors`), since few rows can't tell models apart, "
+        "but no further below the base model than the tolerance. "
         f"{chosen['name']} is behind by {behind(chosen):.5f}, where {allowed(chosen):.5f} are "
         "allowed, and is the smallest such model. "
         + (f"Of {len(smaller)} smaller ones, the nearest: {others}. " if smaller else "")

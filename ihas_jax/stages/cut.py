@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import Variables, count_parameters, fold_factors
 from ihas_jax.models.cut import cut_variables
 from ihas_jax.models.forward import init_model
+from ihas_jax.progress import say
 from ihas_jax.selectors.budget import numbers_of, require_room
 from ihas_jax.selectors.selection import all_coordinates
 from ihas_jax.selectors.turning import freedom_of, turn
@@ -59,8 +62,8 @@ def measure_cut(bundle: Bundle, budget: float, ids: np.ndarray | None = None) ->
     """A cut, and what is known of it beforehand; see `cut`."""
     served = _whole(bundle)
     full, spec = served.model, served.model.embedding
-    if not 0 < budget <= 1:
-        raise InputError(f"A budget must be a share above 0 and at most 1, not {budget}.")
+    if not isinstance(budget, Real) or not 0 < budget <= 1:
+        raise InputError(f"A budget must be a share above 0 and at most 1, not {budget!r}.")
     require_room("budget", budget, spec)
     usage = bundle.usage
     if ids is not None and not len(ids):
@@ -99,11 +102,31 @@ def can_be_cut(bundle: Bundle) -> bool:
     return whole and len(bundle.models) == 1 and not served.transform
 
 
+def with_room(bundle: Bundle, budgets: Sequence[float]) -> list[float]:
+    """The budgets that have room for a coordinate, from the largest on.
+
+    Raises:
+      InputError: the bundle is not of one model with all coordinates, or no budget has room.
+    """
+    spec = _whole(bundle).model.embedding
+    found: list[float] = []
+    for budget in sorted(budgets, reverse=True):
+        try:
+            require_room("budget", budget, spec)
+        except InputError as error:
+            if not found:
+                raise
+            say(f"[cut] {100 * budget:g} % of the table is left out: {error}")
+        else:
+            found.append(budget)
+    return found
+
+
 def _whole(bundle: Bundle) -> Served:
     """Raises: InputError: the bundle is not of one model with all coordinates and values."""
     if not can_be_cut(bundle):
         raise InputError(
             "Only a bundle of one click model with all coordinates can be cut, such as that of a "
-            "run with --method none; cut that one, or choose a method with a smaller --budget."
+            "run with --method none; cut that one, or make this one again with a smaller --budget."
         )
     return bundle.models[0]

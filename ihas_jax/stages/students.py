@@ -26,6 +26,8 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, search
 from ihas_jax.training.steps import TABLES
 
+FOLDER = "students"
+"""The folder of all students of a compression."""
 _WHOLE = "spectral"
 """The selection whose search trains a student with all of its coordinates."""
 
@@ -162,5 +164,5 @@ def _run_of(run: Run, model: ModelConfig, selection: str, share: float | None = 
     norm = "_norm" if model.batch_norm else ""
     student = f"{model.name}_{model.dim}_{model.cross_rank}{norm}"
     size = "search" if share is None else repr(share)
-    folder = run.workdir / "students" / student / f"{selection}_{size}"
+    folder = run.workdir / FOLDER / student / f"{selection}_{size}"
     return replace(run, config=config, workdir=folder)

@@ -118,7 +118,7 @@ def test_a_base_that_is_kept_can_be_cut_later(done, log, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["base", "dnn, spectral, 100 %"])
 def test_a_chosen_model_is_trained_on_from_what_it_has_learnt(
-    done, log, tmp_path, monkeypatch, name
+    done, log, tmp_path, monkeypatch, caplog, name
 ):
     """The base has learnt from clicks, and a student of full size from the teachers."""
     shutil.copytree(done.workdir, tmp_path / "run")
@@ -137,6 +137,14 @@ def test_a_chosen_model_is_trained_on_from_what_it_has_learnt(
     half = dataclasses.replace(CHOICES, budget=(0.5,))
     cuts.cut_run(tmp_path / "run", log, half, tmp_path / "cut", retrain=True)
     assert learnt == ([] if name == "base" else [done.metrics["teachers"]])
+    # a bundle alone knows nothing of teachers
+    shutil.copytree(tmp_path / "run" / "bundle", tmp_path / "alone" / "bundle")
+    with caplog.at_level("INFO", "ihas_jax"):
+        cuts.cut_run(tmp_path / "alone", log, half, tmp_path / "cut_alone", retrain=True)
+    assert "the bundle is without its run, so each size learns from clicks" in caplog.text
+    if name != "base":
+        with pytest.raises(InputError, match=r"holds cuts that have learnt from other labels"):
+            cuts.cut_run(tmp_path / "alone", log, half, tmp_path / "cut", retrain=True)
     (tmp_path / "run" / "metrics.json").unlink()
     with pytest.raises(InputError, match=r"no metrics.json, which says what .* compress.py"):
         cuts.cut_run(tmp_path / "run", log, half, tmp_path / "cut", retrain=True)
@@ -257,6 +265,13 @@ def test_another_budget_follows_in_the_same_folder(done, log):
 def test_what_students_have_learnt_from_can_not_change(done, log, changes, words):
     with pytest.raises(InputError, match=words):
         compress(PLAIN, dataclasses.replace(CHOICES, **changes), log, done.workdir)
+
+
+def test_students_of_unknown_teachers_are_refused(done, log, tmp_path):
+    shutil.copytree(done.workdir, tmp_path / "run")
+    (tmp_path / "run" / "compress.json").unlink()
+    with pytest.raises(InputError, match=r"has students, but no compress.json"):
+        compress(PLAIN, dataclasses.replace(CHOICES, teachers=("fm",)), log, tmp_path / "run")
 
 
 def test_a_run_does_not_take_over_a_compression(done, log):

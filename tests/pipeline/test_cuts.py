@@ -80,3 +80,21 @@ def test_a_folder_has_the_sizes_of_one_bundle(taught, log, tmp_path):
     save_bundle(bundle, tmp_path / "forged" / "bundle")
     with pytest.raises(InputError, match=r"holds cuts of another run. Choose another --output"):
         cut_run(tmp_path / "forged", log, CHOICES, tmp_path / "cut")
+
+
+def test_sizes_with_and_without_training_do_not_mix(taught, log, tmp_path):
+    cut_run(taught, log, CHOICES, tmp_path / "trained", retrain=True)
+    with pytest.raises(InputError, match=r"holds cuts that were trained on. Choose another"):
+        cut_run(taught, log, CHOICES, tmp_path / "trained")
+    cut_run(taught, log, CHOICES, tmp_path / "plain")
+    with pytest.raises(InputError, match=r"holds cuts that were not trained on. Choose another"):
+        cut_run(taught, log, CHOICES, tmp_path / "plain", retrain=True)
+
+
+def test_budgets_without_room_are_left_out(taught, log, caplog):
+    with caplog.at_level("INFO", "ihas_jax"):
+        found = cut_run(taught, log, CompressConfig(budget=(0.0001, 0.5)))
+    assert [facts["name"] for facts in found["candidates"]] == ["base", "50 %"]
+    assert "0.01 % of the table is left out: --budget 0.0001" in caplog.text
+    with pytest.raises(InputError, match=r"--budget 0.0001"):
+        cut_run(taught, log, CompressConfig(budget=(0.0001,)))

@@ -88,8 +88,12 @@ def test_times_that_can_not_be_told_apart_are_the_same(metrics, time, words):
 
 
 def test_the_report_says_why_the_chosen_model_and_no_smaller_one(metrics):
-    (line,) = [t for t in render_front(Config(), metrics).splitlines() if "best model on" in t]
-    assert line.startswith("The best model on validation rows is dnn, spectral, 20 %, with an AUC")
+    (line,) = [
+        t for t in render_front(Config(), metrics).splitlines() if "on validation rows is" in t
+    ]
+    assert line.startswith(
+        "The best of the 7 candidates on validation rows is dnn, spectral, 20 %, with an AUC"
+    )
     assert "behind it by 0.0005 (`--tolerance`) plus 2 standard errors" in line
     assert "dnn, spectral, 10 % is behind by 0.00150, where 0.00150 are allowed" in line
     smaller = line.partition("Of 4 smaller ones, the nearest: ")[2].split("; ")
@@ -104,7 +108,8 @@ def test_the_report_says_why_the_chosen_model_and_no_smaller_one(metrics):
 def test_the_logloss_chooses_where_validation_rows_have_one_class(metrics):
     for one in metrics["candidates"]:
         one["valid_auc"], one["valid_only_label"] = math.nan, 0
-    line = next(t for t in render_front(Config(), metrics).splitlines() if "best model on" in t)
+    text = render_front(Config(), metrics)
+    line = next(t for t in text.splitlines() if "on validation rows is" in t)
     assert "is dnn, spectral, 20 %, with a logloss of 0.3500" in line
     assert "dnn, spectral, 10 % is behind by 0.00030" in line
 

@@ -137,7 +137,14 @@ def test_a_cut_bundle_is_saved_and_read_back(whole, log, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("budget", "words"), [(0.0, "above 0"), (1.5, "at most 1"), (0.001, "at least")]
+    ("budget", "words"),
+    [
+        (0.0, "above 0"),
+        (1.5, "at most 1"),
+        (0.001, "at least"),
+        ("0.5", "not '0.5'"),
+        (None, "not None"),
+    ],
 )
 def test_budgets_without_room_are_refused(whole, log, budget, words):
     with pytest.raises(InputError, match=words):
