@@ -24,7 +24,6 @@ from ihas_jax.stages.shared import settle, train_network
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.steps import TABLES, TrainState
 
-_TRAINED = ("tables", "searched", "rewound")
 Start = Callable[[Model, Expert, TrainState], TrainState]
 """Makes the state that a training starts from: `start(compact model, expert, fresh state)`."""
 
@@ -46,7 +45,7 @@ def retrain(run: Run, plan: Plan, search: SearchRuns) -> tuple[Plan, list[Traine
 
     `retrain.start` or else the recipe of the method names the initial weights: fresh ones, or the
     kept part of the searched model, of its tables, or of initial or rewound weights of the search.
-    A start from trained weights is a candidate of early stopping.
+    Early stopping may keep the kept part of the searched model as it is, but no other start.
 
     With `retrain.start` shared, only the model of all rows is trained that way, and clusters go on
     from it; see `ihas_jax.stages.shared` and `ihas_jax.stages.groups`.
@@ -83,7 +82,7 @@ def _train(run: Run, expert: Expert, start: Start) -> Trained:
         model,
         rows=expert.rows,
         valid=_stopping(run, expert),
-        start_counts=run.start in _TRAINED,
+        start_counts=run.start == "searched",
     )
     return train_runs([run], [task], [state])[0]
 

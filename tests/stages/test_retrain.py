@@ -77,8 +77,9 @@ def all_equal(tree, value):
 
 
 def test_rewound_weights_are_those_set_aside_and_factors_are_constants(begun):
-    _, ((_, state),) = begun(single(Selection(KEPT, scale=2.0)), "optfs")
+    _, ((task, state),) = begun(single(Selection(KEPT, scale=2.0)), "optfs")
     assert all_equal(state.params, 7.0)
+    assert not task.start_counts  # its AUC may be high where its logloss is poor
     assert all_equal(state.constants, 2.0) and jax.tree.leaves(state.constants)
 
 
@@ -107,7 +108,7 @@ def test_a_start_takes_the_searched_tables_alone_or_all(begun, start):
     plan = single(Selection(((0,), (1,), (0, 1))))
     run, ((task, state),) = begun(plan, retrain=RetrainConfig(start=start))
     assert all_equal(state.params["tables"], 5.0) == (start in ("tables", "searched"))
-    assert task.start_counts == (start in ("tables", "searched"))
+    assert task.start_counts == (start == "searched")
     if start == "searched":
         assert all_equal(state.params["network"], 5.0)
     else:
