@@ -1,4 +1,4 @@
-"""The figures of Tables 2 to 4, and the axis of sizes."""
+"""The figures of Tables 2 to 4, the look of each of many models, and the axis of sizes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,31 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from ihas_jax.training.metrics import auc_text
 
-_COLORS = (*(f"C{i}" for i in range(10)), "black")
+_COLORS = (
+    *("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22"),
+    *("#17becf", "#d62728", "#000080", "#a8d08d", "#f4b183", "#b8860b", "#c000c0"),
+)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8")
+"""Of another number than the colours, so that more models than colours differ in the marker."""
+_BASE = ("black", "*")
+"""Colour and marker of the base model."""
 _SPAN = 0.03
 """How far below the best mean AUC a panel reaches if some means are lower."""
 
 
 def draw_sizes(table: dict[str, dict[str, list[Scores]]]) -> Figure:
-    """Test AUC against parameters, those of routing included: seeds are dots, means diamonds.
+    """Test AUC against parameters, those of routing included: seeds are dots, means larger markers.
 
     A mean far below the best would leave the others no room, so it is an arrow at the lower edge
     with its AUC as text.
 
     Args:
-      table: scores by the name of the log in the figure (one panel each) and title.
+      table: scores by the name of the log in the figure (one panel each) and title, those of the
+        base model first.
     """
     figure, axes = common.panels(len(table), len(table), (4.2 * len(table) + 1.2, 4.0))
     titles = list(dict.fromkeys(title for variants in table.values() for title in variants))
-    colors = {title: _COLORS[i % len(_COLORS)] for i, title in enumerate(titles)}
+    looks = {title: look(place - 1) if place else _BASE for place, title in enumerate(titles)}
     for panel, (name, variants) in zip(axes, table.items(), strict=True):
         panel.set(title=name, xlabel="parameters, routing included", ylabel="test AUC")
         means = {
@@ -42,7 +50,7 @@ def draw_sizes(table: dict[str, dict[str, list[Scores]]]) -> Figure:
         lowest = max(means.values()) - _SPAN
         for title, runs in variants.items():
             sizes = [run["parameters"] + run["router_parameters"] for run in runs]
-            size, color = float(np.mean(sizes)), colors[title]
+            size, (color, marker) = float(np.mean(sizes)), looks[title]
             if means[title] < lowest:
                 panel.plot(size, lowest, "v", color=color, clip_on=False)
                 panel.annotate(
@@ -56,11 +64,19 @@ def draw_sizes(table: dict[str, dict[str, list[Scores]]]) -> Figure:
                 panel.set_ylim(bottom=lowest)
             else:
                 panel.plot(sizes, [run["auc"] for run in runs], ".", color=color, alpha=0.6)
-                panel.plot(size, means[title], "D", color=color, markersize=5)
+                panel.plot(size, means[title], marker, color=color, markersize=6)
         scale_sizes(panel)
-    handles = [Line2D([], [], color=colors[t], marker="D", ls="", ms=5, label=t) for t in titles]
+    handles = [
+        Line2D([], [], color=color, marker=marker, ls="", ms=6, label=title)
+        for title, (color, marker) in looks.items()
+    ]
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
+
+
+def look(place: int) -> tuple[str, str]:
+    """Colour and marker of one of many models."""
+    return _COLORS[place % len(_COLORS)], _MARKERS[place % len(_MARKERS)]
 
 
 def scale_sizes(panel: Axes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-from figures import scale_sizes
+from figures import look, scale_sizes
 from front import NONE, Found, Point, auc_of, front_of, size_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,12 +15,6 @@ from sizes.drawing import leave_room
 
 from ihas_jax.selectors.registry import METHODS
 
-_COLORS = (
-    *("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22"),
-    *("#17becf", "#d62728", "#000080", "#a8d08d", "#f4b183", "#b8860b", "#c000c0"),
-)
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8")
-"""Of another number than the colours, so that more methods than colours differ in the marker."""
 _STYLES = {True: "-", False: "--"}
 """Lines of models that learn from teachers, and from clicks."""
 _GREY = "#555555"
@@ -112,5 +106,4 @@ def _keys(lines: dict[tuple[str, bool], list[Point]], whole: Sequence[Point]) ->
 
 def _look(method: str) -> tuple[str, str]:
     """Colour and marker of a method, the same in every figure."""
-    place = [*METHODS].index(method)
-    return _COLORS[place % len(_COLORS)], _MARKERS[place % len(_MARKERS)]
+    return look([*METHODS].index(method))

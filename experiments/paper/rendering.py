@@ -92,8 +92,8 @@ def lines_of(
 
 
 _CAPTION = (
-    "Seeds are dots, their means diamonds. An arrow at the lower edge is a mean so far below the "
-    "best that it would leave the others no room; its AUC is the text beside it."
+    "Seeds are dots, their means larger markers. An arrow at the lower edge is a mean so far below "
+    "the best that it would leave the others no room; its AUC is the text beside it."
 )
 _ABOUT = (
     "Test split, mean ± standard deviation over seeds. Against base and best (the highest mean "

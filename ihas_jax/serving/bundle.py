@@ -126,6 +126,8 @@ class Bundle:
     def predict_ids(self, ids: np.ndarray) -> np.ndarray:
         """Click probabilities `[n]` for ids `[n, N]`, each row by the model of its cluster.
 
+        Where one model serves all clusters, no row is routed.
+
         Args:
           ids: integers of any dtype, local to each field and by the bundle's own schema.
 
@@ -134,7 +136,9 @@ class Bundle:
             message names the row and the field.
         """
         ids = self.check(ids)
-        return self.predict_assigned(ids, self.assign_checked(ids))
+        alone = len(self.models) == 1
+        clusters = np.zeros(len(ids), np.int32) if alone else self.assign_checked(ids)
+        return self.predict_assigned(ids, clusters)
 
     def predict_assigned(
         self, ids: np.ndarray, clusters: np.ndarray, title: str = "[predict] rows"

@@ -89,6 +89,14 @@ def test_a_method_far_below_the_best_leaves_the_others_room(script):
     assert [text.get_text() for text in panel.texts] == ["0.605"]
 
 
+def test_all_rows_of_a_figure_look_different(script):
+    runs = [{"auc": 0.8, "parameters": 1000, "router_parameters": 0}]
+    (legend,) = script("figures").draw_sizes({"store": dict.fromkeys(METHODS, runs)}).legends
+    looks = [(key.get_color(), key.get_marker()) for key in legend.get_lines()]
+    assert looks[0] == ("black", "*")
+    assert len({color for color, _ in looks}) == len(METHODS)
+
+
 def test_every_method_has_had_its_trials(table2):
     _, output, _ = table2
     folders = {path.name for path in (output / "store" / "trials").iterdir()}

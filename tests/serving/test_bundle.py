@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from ihas_jax.config import (
 from ihas_jax.data.raw.encoder import encode
 from ihas_jax.data.synthetic import SyntheticConfig
 from ihas_jax.errors import InputError
+from ihas_jax.selectors.routing import Router
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.training.metrics import score
 
@@ -73,6 +75,20 @@ def test_each_row_is_predicted_by_itself(bundle, log):
     order = np.arange(len(whole))[::-1][:30]
     np.testing.assert_allclose(bundle.predict_ids(log.test.ids[order]), whole[order], rtol=1e-6)
     assert len(np.unique(whole)) > 20
+
+
+def test_no_row_is_routed_where_one_model_serves_all_clusters(bundle, log, monkeypatch):
+    assert bundle.router is not None and len(bundle.routes) > 1
+    alone = dataclasses.replace(bundle, models=bundle.models[:1], routes=(0,) * len(bundle.routes))
+
+    def fail(*of, **named):
+        raise AssertionError
+
+    monkeypatch.setattr(Router, "assign", fail)
+    probs = bundle.models[0].predict(log.test.ids, title="all").probs
+    np.testing.assert_array_equal(alone.predict_ids(log.test.ids), probs)
+    with pytest.raises(AssertionError):
+        alone.assign(log.test.ids)
 
 
 def test_raw_rows_equal_their_encoded_ones(bundle, log, raw):
