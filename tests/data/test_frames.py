@@ -126,6 +126,12 @@ def test_a_container_of_any_kind(rows):
     assert (as_text(a).to_list(), as_text(b).to_list()) == (["1", "2"], ["x", None])
 
 
+@pytest.mark.parametrize("rows", [[], (), pl.DataFrame({"a": [], "b": []}), {"a": [], "b": []}])
+def test_a_batch_without_rows_has_empty_columns(rows):
+    a, b = read_columns(rows, ["a", "b"])
+    assert (len(a), len(b)) == (0, 0)
+
+
 def test_a_row_of_arrays_without_axes_is_one_row():
     a, b = read_columns({"a": np.array("xyz"), "b": jnp.float32(0.1)}, ["a", "b"])
     assert (as_text(a).to_list(), as_text(b).to_list()) == (["xyz"], ["0.1"])
@@ -142,7 +148,6 @@ def test_a_row_of_scalars_is_one_row():
         (5, "of the type int cannot be read; give a data frame"),
         ("abc", "of the type str cannot be read"),
         ([1, 2], "of the type list cannot be read"),
-        ([], "of the type list cannot be read"),
         (np.zeros((2, 2)), "of the type ndarray cannot be read"),
         (pd.Series({"a": 1, "b": 2}), "of the type Series cannot be read"),
         ({"a": [1]}, "no column 'b'; the columns are a"),

@@ -73,8 +73,9 @@ def _find_columns(rows: Any, names: Sequence[str], check: Check) -> list[pl.Seri
         frame = rows if isinstance(rows, pl.DataFrame) else _arrow_frame(rows)
         _check_names(frame.columns, names)
         return [frame[name] for name in names]
-    if isinstance(rows, list | tuple) and rows and all(isinstance(row, Mapping) for row in rows):
-        _check_names(list(dict.fromkeys(name for row in rows for name in row)), names)
+    if isinstance(rows, list | tuple) and all(isinstance(row, Mapping) for row in rows):
+        if rows:  # a batch without rows has no names either
+            _check_names(list(dict.fromkeys(name for row in rows for name in row)), names)
         return [read_column(name, [row.get(name) for row in rows], check) for name in names]
     raise InputError(
         f"raw rows of the type {type(rows).__name__} cannot be read; give a data frame of Polars, "
