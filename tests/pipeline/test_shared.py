@@ -105,6 +105,8 @@ def test_a_cluster_keeps_its_network_only_where_its_logloss_is_smaller(alike):
     assert len(bundle.models) == len({*reasons, None} - {None}) + reasons.count(None)
     events = _events(result, "shared")
     assert [event["own"] < event["all"] for event in events] == [why is None for why in reasons]
+    # rows alike leave nothing to specialise in
+    assert len(bundle.models) == 1 and None not in reasons
 
 
 def test_a_cluster_is_never_worse_than_the_model_of_all_rows_on_validation(opposite, alike):
