@@ -17,13 +17,13 @@ class CompressConfig:
     """What compression tries."""
 
     tolerance: NotNegative[float] = 5e-4
-    """The AUC that the chosen model may lose to the best one, on validation rows; the logloss where
-    these have one class."""
+    """The AUC that the chosen model may lose to the best one, on validation rows. Where these all
+    have the same label, there is no AUC, and the logloss counts."""
     standard_errors: NotNegative[float] = 2.0
-    """The number of standard errors of the difference from the best model that are added to
-    --tolerance: few validation rows can't tell which model is the best, and at 2 they do not show
-    (at 95 %) that the chosen one loses more than --tolerance. No model is chosen that seems to lose
-    more than --tolerance to the base model."""
+    """The number of standard errors by which the chosen model may lose more than --tolerance, since
+    few validation rows can't tell similar models apart. 2 is a certainty of about 95 %, and 0
+    allows --tolerance alone. The chosen model never loses more than --tolerance to the base
+    model."""
     budget: tuple[Positive[Share[float]], ...] = (0.2, 0.1, 0.05, 0.025)
     """The shares of the base model's embedding table to try, such as 0.1 for a tenth of its
     numbers. The best model is sought among these sizes, the base model, and models that are
@@ -40,20 +40,22 @@ class CompressConfig:
     student_dim: Positive[int] = 8
     """The embedding size D from which the sizes of --students are cut."""
     student_rank: NotNegative[int] = 8
-    """The --model.cross-rank of --students: matrices of full rank take more room than tables."""
+    """The rank of the students' cross matrices (--model.cross-rank). 0 is full rank, which takes
+    more room than the tables."""
     selections: tuple[Selection, ...] = ("spectral", "uniform")
     """How a size is reached: by what the numbers of a table are worth, or by a smaller D."""
     l2: tuple[NotNegative[float], ...] = (1e-5, 1e-4)
     """The coefficients of the L2 term that are tried for the base model and for each teacher.
-    Compact models have that of --optimizer.l2."""
+    Students and what is cut from them have that of --optimizer.l2."""
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range, named twice, or there is none."""
         check_fields(self)
-        for name in ("tolerance", "standard_errors"):
-            if not math.isfinite(value := getattr(self, name)):
-                flag = name.replace("_", "-")
-                raise InputError(f"--{flag} must be a finite number, not {value}.")
+        numbers = {"tolerance": (self.tolerance,), "standard-errors": (self.standard_errors,)}
+        for flag, values in (numbers | {"l2": self.l2}).items():
+            for value in values:
+                if not math.isfinite(value):
+                    raise InputError(f"--{flag} must be a finite number, not {value}.")
         for name in ("budget", "teachers", "students", "selections", "l2"):
             values = getattr(self, name)
             if len(set(values)) < len(values):

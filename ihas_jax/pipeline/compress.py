@@ -143,7 +143,7 @@ def _require_same(run: Run, choices: CompressConfig) -> None:
     path = run.workdir / _CHOICES
     own = nan_to_null({name: asdict(choices)[name] for name in _LABELS})
     if path.exists():
-        found = read_json(path)
+        found = read_json(path, "Choose another --output.")
         for name in _LABELS:
             if found.get(name) != own[name]:
                 raise InputError(

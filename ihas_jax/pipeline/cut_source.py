@@ -25,6 +25,8 @@ from ihas_jax.stages.lessons import has_predictions, read_lessons
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.teachers import teachers_of
 
+SIZES = "sizes"
+"""The folder of the sizes of a cut that are trained on."""
 _SOURCE = "source.json"
 
 
@@ -58,10 +60,16 @@ def lessons_of(folder: Path, bundle: Bundle, data: Dataset) -> np.ndarray | None
 
     Raises:
       InputError: it had teachers, and what they say is not there; or it is a compression that has
-        not ended, which can't tell.
+        not ended, or a cut, which can't tell.
     """
     names = [teacher.name for teacher in teachers_of(bundle.config)]
-    if (folder / ABOUT).exists() and read_about(folder).kind == "compression":
+    kind = read_about(folder).kind if (folder / ABOUT).exists() else None
+    if kind == "cut":
+        raise InputError(
+            f"{folder} holds a cut of a run, and does not know what that run has learnt from. Pass "
+            "the folder of the run itself as --run."
+        )
+    if kind == "compression":
         if not (folder / METRICS).exists():
             raise InputError(
                 f"{folder} has no {METRICS}, which says what its model has learnt from. Run the "
@@ -70,7 +78,7 @@ def lessons_of(folder: Path, bundle: Bundle, data: Dataset) -> np.ndarray | None
         metrics = read_json(folder / METRICS)
         names = metrics["teachers"] if metrics["chosen"]["taught"] else []
     if not names:
-        alone = "" if (folder / ABOUT).exists() else "the bundle is without its run, so "
+        alone = "" if kind else "the bundle is without its run, so "
         say(f"[cut] {alone}each size learns from clicks")
         return None
     run, listed = Run(bundle.config, data, folder), ", ".join(names)
@@ -104,6 +112,11 @@ def require_same(own: Run, bundle: Bundle, taught: np.ndarray | None, *, retrain
         },
     )
     if not path.exists():
+        if any((own.workdir / name).exists() for name in (SIZES, METRICS)):
+            raise InputError(
+                f"{own.workdir} has cuts, but no {_SOURCE}, which says what they are made from. "
+                "Choose another --output."
+            )
         write_json(path, content)
         return
     words = {
@@ -111,7 +124,7 @@ def require_same(own: Run, bundle: Bundle, taught: np.ndarray | None, *, retrain
         "retrained": "cuts that were not trained on" if retrain else "cuts that were trained on",
         "lessons": "cuts that have learnt from other labels",
     }
-    found = read_json(path)
+    found = read_json(path, "Choose another --output.")
     for key, value in content.items():
         if found.get(key) != value:
             raise InputError(f"{own.workdir} holds {words[key]}. Choose another --output.")
@@ -132,6 +145,6 @@ def _require_log(bundle: Bundle, data: Dataset) -> None:
         list(a.values) != list(b.values) for a, b in zip(ours.fields, theirs.fields, strict=True)
     ):
         raise InputError(
-            "The log of --data has other fields or values than the log of --run. Pass the --data "
-            "of that run."
+            "The log of --data (by default the synthetic one) has other fields or values than the "
+            "log of --run. Pass the --data of that run."
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
-from ihas_jax.pipeline.cut_source import lessons_of, open_source, require_same
+from ihas_jax.pipeline.cut_source import SIZES, lessons_of, open_source, require_same
+from ihas_jax.pipeline.fit import require_rows
 from ihas_jax.pipeline.present_front import METRICS
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.presets import search_of
 from ihas_jax.progress import say, show
+from ihas_jax.reporting.front_words import choice
 from ihas_jax.reporting.tables import Grid
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import save_bundle
@@ -65,6 +66,7 @@ def cut_run(
         budget has room for a coordinate; the output holds something else, such as sizes of another
         bundle; or there is none for what is trained.
     """
+    require_rows(data)
     bundle, folder = open_source(Path(run), data)
     if output is None:
         if retrain:
@@ -99,7 +101,7 @@ def _cut(
     add_speed(found, data.test)
     chosen = choose_candidate(found, data.valid.labels, choices)
     facts = [{"name": one.name, "budget": one.budget, **one.facts} for one in found]
-    metrics = {
+    metrics: dict[str, Any] = {
         "retrained": retrain,
         "base": facts[0],
         "chosen": facts[chosen],
@@ -107,13 +109,9 @@ def _cut(
         "candidates": facts,
     }
     title = "Cut, and trained on" if retrain else "Cut without training"
+    title += ": AUC and rise of the logloss on validation rows"
     show(Grid(title, _HEADERS, [_row(one, facts[0]) for one in facts], ()))
-    scored = "logloss" if math.isnan(facts[0]["valid_auc"]) else "AUC"
-    say(
-        f"The smallest one whose {scored} on validation rows is within "
-        f"{choices.tolerance + facts[chosen]['valid_doubt']:.2g} of the best: "
-        f"{facts[chosen]['name']}"
-    )
+    say(f"Chosen: {facts[chosen]['name']}. {choice(metrics | {'choices': asdict(choices)})}")
     if own is not None:
         # metrics that are there mean that the bundle is theirs
         (own.workdir / METRICS).unlink(missing_ok=True)
@@ -132,7 +130,7 @@ def _trained_on(own: Run, bundle: Bundle, budget: float) -> Bundle:
         search=search_of("spectral", "small"),
         retrain=replace(bundle.config.retrain, teachers=()),
     ).having(SpectralConfig())
-    run = replace(own, config=config, workdir=own.workdir / "sizes" / repr(budget))
+    run = replace(own, config=config, workdir=own.workdir / SIZES / repr(budget))
     run.workdir.mkdir(parents=True, exist_ok=True)
     whole = Trained(bundle.models[0].variables, fresh_state(run, "search", run.model), [], 0.0)
     found = SearchRuns(whole, None, whole)

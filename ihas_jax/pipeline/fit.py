@@ -164,14 +164,19 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
         data.check(bar.advance)
 
 
-def check_choices(config: Config, data: Dataset, searched_by: ModelConfig | None = None) -> None:
-    """Checks the config of a run on some data, as `check_rows` does, without reading the rows."""
+def require_rows(data: Dataset) -> None:
+    """Raises: InputError: a split of the data has no rows."""
     for name in SPLITS:
         if not len(getattr(data, name).labels):
             raise InputError(
                 f"The data hold no {name} rows, so there is nothing to run on; prepare a longer "
                 "log and pass its folder as --data."
             )
+
+
+def check_choices(config: Config, data: Dataset, searched_by: ModelConfig | None = None) -> None:
+    """Checks the config of a run on some data, as `check_rows` does, without reading the rows."""
+    require_rows(data)
     check_flags(config)
     run = Run(config, data, Path(), searched_by)
     check_teachers(run)

@@ -12,6 +12,7 @@ from ihas_jax.reporting.drawing import save_figure
 from ihas_jax.reporting.front import render_front
 from ihas_jax.reporting.front_figure import draw_front
 from ihas_jax.reporting.front_table import front_table
+from ihas_jax.reporting.front_words import verdict
 from ihas_jax.stages.run import Run
 
 METRICS = "metrics.json"
@@ -40,6 +41,7 @@ def present_front(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
             "the closing table": lambda: show(front_table(metrics)),
         }
     )
+    say(verdict(metrics))
     if not missing:
         say(f"Report: {folder / _REPORT}")
     return missing

@@ -64,6 +64,12 @@ def choice(metrics: Facts) -> str:
     def allowed(facts: Facts) -> float:
         return choices["tolerance"] + facts["valid_doubt"]
 
+    errors = choices["standard_errors"]
+    doubt = (
+        f" plus {errors:g} standard errors of the difference (`--standard-errors`), since few rows "
+        "can't tell models apart, but no further below the base model than the tolerance"
+    )
+    doubt = doubt if errors else ""
     smaller = [f for f in metrics["candidates"] if f["parameters"] < chosen["parameters"]]
     nearest = sorted(smaller, key=behind)[:_NEAREST]
     others = "; ".join(
@@ -73,9 +79,7 @@ def choice(metrics: Facts) -> str:
     return (
         f"The best of the {len(metrics['candidates'])} candidates on validation rows is "
         f"{best['name']}, with {_article(word)} of {best[key]:.4f}. Another one may be behind it "
-        f"by {choices['tolerance']:g} (`--tolerance`) plus {choices['standard_errors']:g} standard "
-        "errors of the difference (`--standard-errors`), since few rows can't tell models apart, "
-        "but no further below the base model than the tolerance. "
+        f"by {choices['tolerance']:g} (`--tolerance`){doubt}. "
         f"{chosen['name']} is behind by {behind(chosen):.5f}, where {allowed(chosen):.5f} are "
         "allowed, and is the smallest such model. "
         + (f"Of {len(smaller)} smaller ones, the nearest: {others}. " if smaller else "")
@@ -85,6 +89,18 @@ def choice(metrics: Facts) -> str:
 
 def _article(word: str) -> str:
     return f"an {word}" if word == "AUC" else f"a {word}"
+
+
+def verdict(metrics: Facts) -> str:
+    """The chosen model in a sentence or two, for a terminal."""
+    base, chosen = metrics["base"], metrics["chosen"]
+    if chosen["name"] == base["name"]:
+        return "Chosen: the base model, since no smaller one is good enough."
+    size = base["parameters"] / chosen["parameters"]
+    return (
+        f"Chosen: {chosen['name']}, with {chosen['parameters']:,} parameters, {size:.1f} times "
+        f"fewer than the base model. {sureness(metrics['gain'])}"
+    )
 
 
 def signed(value: float) -> str:

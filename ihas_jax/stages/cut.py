@@ -64,6 +64,7 @@ def measure_cut(bundle: Bundle, budget: float, ids: np.ndarray | None = None) ->
     full, spec = served.model, served.model.embedding
     if not isinstance(budget, Real) or not 0 < budget <= 1:
         raise InputError(f"A budget must be a share above 0 and at most 1, not {budget!r}.")
+    budget = float(budget)
     require_room("budget", budget, spec)
     usage = bundle.usage
     if ids is not None and not len(ids):
@@ -123,10 +124,15 @@ def with_room(bundle: Bundle, budgets: Sequence[float]) -> list[float]:
 
 
 def _whole(bundle: Bundle) -> Served:
-    """Raises: InputError: the bundle is not of one model with all coordinates and values."""
+    """Raises: InputError: there is no bundle of one model with all coordinates and values."""
+    if not isinstance(bundle, Bundle):
+        raise InputError(
+            f"A cut needs a bundle, not {type(bundle).__name__}. Read one with ihas.load_bundle."
+        )
     if not can_be_cut(bundle):
         raise InputError(
-            "Only a bundle of one click model with all coordinates can be cut, such as that of a "
-            "run with --method none; cut that one, or make this one again with a smaller --budget."
+            "Only one click model of full size can be cut, and the bundle holds several models, or "
+            "one that is smaller already or selects while it predicts. Cut the bundle of a run "
+            "with --method none, or make this one again with a smaller --budget."
         )
     return bundle.models[0]

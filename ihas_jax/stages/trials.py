@@ -33,10 +33,10 @@ class Trial:
     def name(self, usual: Config) -> str:
         """A name from click model and L2 term, batch norm, dropout, other steps and its number."""
         model, rate = self.model, self.optimizer.learning_rate
-        parts = [f"{model.name}_{self.optimizer.l2:g}"]
+        parts = [f"{model.name}_{_short(self.optimizer.l2)}"]
         parts += ["norm"] if model.batch_norm else []
-        parts += [f"dropout_{model.dropout:g}"] if model.dropout else []
-        parts += [f"rate_{rate:g}"] if rate != usual.optimizer.learning_rate else []
+        parts += [f"dropout_{_short(model.dropout)}"] if model.dropout else []
+        parts += [f"rate_{_short(rate)}"] if rate != usual.optimizer.learning_rate else []
         parts += [f"{self.number}"] if self.number else []
         return "_".join(parts)
 
@@ -67,3 +67,9 @@ def norm_trials(run: Run, model: ModelConfig) -> tuple[ModelConfig, ...]:
     built = run.build(replace(model, batch_norm=True))
     stats = jax.eval_shape(lambda: init_model(jax.random.key(0), built)).stats
     return (model, replace(model, batch_norm=not model.batch_norm)) if stats else (model,)
+
+
+def _short(value: float) -> str:
+    """A number in few digits that tell it from every other one."""
+    text = f"{value:g}"
+    return text if float(text) == value else repr(value)

@@ -269,6 +269,9 @@ def test_what_students_have_learnt_from_can_not_change(done, log, changes, words
 
 def test_students_of_unknown_teachers_are_refused(done, log, tmp_path):
     shutil.copytree(done.workdir, tmp_path / "run")
+    (tmp_path / "run" / "compress.json").write_text("{")
+    with pytest.raises(InputError, match=r"compress.json can't be read .* Choose another --output"):
+        compress(PLAIN, CHOICES, log, tmp_path / "run")
     (tmp_path / "run" / "compress.json").unlink()
     with pytest.raises(InputError, match=r"has students, but no compress.json"):
         compress(PLAIN, dataclasses.replace(CHOICES, teachers=("fm",)), log, tmp_path / "run")

@@ -91,6 +91,7 @@ def test_wrong_choices_leave_no_folder(log, tmp_path, changes, words):
         ({"tolerance": -0.1}, "--tolerance must not be negative"),
         ({"tolerance": math.inf}, "--tolerance must be a finite number, not inf"),
         ({"standard_errors": math.inf}, "--standard-errors must be a finite number, not inf"),
+        ({"l2": (1e-5, math.inf)}, "--l2 must be a finite number, not inf"),
         ({"standard_errors": -1.0}, "--standard-errors must not be negative"),
         ({"teacher_seeds": 0}, "--teacher-seeds must be positive"),
     ],

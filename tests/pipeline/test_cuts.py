@@ -15,6 +15,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.pipeline.cuts import cut_run
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.serving.storage import load_bundle, save_bundle
+from ihas_jax.stages.candidates import choose
 
 CONFIG = Config(
     method="none",
@@ -98,3 +99,27 @@ def test_budgets_without_room_are_left_out(taught, log, caplog):
     assert "0.01 % of the table is left out: --budget 0.0001" in caplog.text
     with pytest.raises(InputError, match=r"--budget 0.0001"):
         cut_run(taught, log, CompressConfig(budget=(0.0001,)))
+
+
+def test_sizes_of_unknown_source_are_refused(taught, log, tmp_path):
+    cut_run(taught, log, CHOICES, tmp_path / "cut")
+    (tmp_path / "cut" / "source.json").write_text("{")
+    with pytest.raises(InputError, match=r"source.json can't be read .* Choose another --output"):
+        cut_run(taught, log, CHOICES, tmp_path / "cut")
+    (tmp_path / "cut" / "source.json").unlink()
+    with pytest.raises(InputError, match=r"has cuts, but no source.json"):
+        cut_run(taught, log, CHOICES, tmp_path / "cut")
+
+
+def test_a_cut_does_not_know_the_lessons_of_its_run(taught, log, tmp_path, monkeypatch):
+    monkeypatch.setattr("ihas_jax.pipeline.cuts.choose_candidate", lambda *of: 0 * choose(*of))
+    cut_run(taught, log, CHOICES, tmp_path / "cut")
+    with pytest.raises(InputError, match=r"holds a cut of a run, .* the folder of the run itself"):
+        cut_run(tmp_path / "cut", log, CHOICES, tmp_path / "again", retrain=True)
+
+
+def test_a_log_without_rows_of_a_split_is_refused(taught, log, tmp_path):
+    empty = dataclasses.replace(log, valid=Split(log.valid.ids[:0], log.valid.labels[:0]))
+    with pytest.raises(InputError, match=r"The data hold no valid rows"):
+        cut_run(taught, empty, CHOICES, tmp_path / "cut")
+    assert not (tmp_path / "cut").exists()

@@ -12,6 +12,7 @@ from ihas_jax.pipeline.present_front import present_front
 from ihas_jax.reporting.front import render_front
 from ihas_jax.reporting.front_figure import draw_front
 from ihas_jax.reporting.front_table import front_table
+from ihas_jax.reporting.front_words import choice, verdict
 from ihas_jax.stages.run import Run
 
 
@@ -187,3 +188,18 @@ def test_an_auc_that_is_not_defined_is_shown(metrics, tmp_path):
         one["auc"], one["only_label"] = math.nan, 0
     assert present_front(Run(Config(), None, tmp_path), metrics) == ()
     assert "AUC" in (tmp_path / "report.md").read_text()
+
+
+def test_the_terminal_has_the_answer(metrics):
+    said = verdict(metrics)
+    assert said.startswith(
+        "Chosen: dnn, spectral, 10 %, with 1,000 parameters, 8.0 times fewer than the base model. "
+    )
+    assert "is beyond the noise" in said
+    metrics["chosen"] = metrics["base"]
+    assert verdict(metrics) == "Chosen: the base model, since no smaller one is good enough."
+
+
+def test_a_tolerance_alone_says_nothing_of_standard_errors(metrics):
+    metrics["choices"]["standard_errors"] = 0.0
+    assert "behind it by 0.0005 (`--tolerance`). dnn" in choice(metrics)

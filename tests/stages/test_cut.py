@@ -66,7 +66,7 @@ def test_a_model_that_is_cut_is_not_whole(whole, log):
     made = cut(whole, 0.8, log.train.ids)
     assert made.models[0].model.embedding.kept is None
     assert can_be_cut(whole) and not can_be_cut(made)
-    with pytest.raises(InputError, match="Only a bundle of one click model"):
+    with pytest.raises(InputError, match="Only one click model of full size can be cut"):
         cut(made, 0.8, log.train.ids)
 
 
@@ -159,5 +159,12 @@ def test_rows_of_another_log_are_refused(whole, log):
 def test_only_a_whole_model_can_be_cut(whole, log):
     made = cut(whole, 0.05, log.train.ids)
     assert made.models[0].model.embedding.kept is not None
-    with pytest.raises(InputError, match="with all coordinates can be cut"):
+    with pytest.raises(InputError, match="of full size can be cut"):
         cut(made, 0.01, log.train.ids)
+
+
+def test_a_path_is_no_bundle():
+    with pytest.raises(
+        InputError, match=r"needs a bundle, not str. Read one with ihas.load_bundle"
+    ):
+        cut("runs/mine", 0.5)

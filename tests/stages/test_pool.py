@@ -47,6 +47,7 @@ def test_greedy_steps_are_those_of_trying_each(seed):
     ("model", "steps", "number", "name"),
     [
         (ModelConfig(), {"l2": 1e-5}, 0, "dnn_1e-05"),
+        (ModelConfig(), {"l2": 1.0000001e-5}, 0, "dnn_1.0000001e-05"),
         (ModelConfig("fm", batch_norm=True), {"l2": 0.0}, 2, "fm_0_norm_2"),
         (ModelConfig(dropout=0.25), {"l2": 1e-4}, 0, "dnn_0.0001_dropout_0.25"),
         (ModelConfig(), {"l2": 0.0, "learning_rate": 0.3}, 1, "dnn_0_rate_0.3_1"),
