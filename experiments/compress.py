@@ -91,6 +91,7 @@ def refuse_idle(arguments: Arguments) -> None:
     idle = [f.name for f in fields(choices) if f.name not in _OF_CUTS]
     idle = [name for name in idle if getattr(choices, name) != getattr(usual, name)]
     idle += ["workers"] if arguments.workers is not None else []
+    idle += ["preset"] if arguments.preset != Arguments.preset else []
     start = preset(arguments.preset or "compact")
     idle += [line.split(":")[0] for line in differences(start, arguments.config)]
     if idle:

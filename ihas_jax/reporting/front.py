@@ -11,7 +11,7 @@ from ihas_jax.reporting.report import provenance
 from ihas_jax.reporting.tables import markdown_table
 from ihas_jax.stages.verdict import STEP
 
-_LOGLOSS = "test logloss (less is better)"
+_AUC, _LOGLOSS = "test AUC (more is better)", "test logloss (less is better)"
 
 
 def render_front(config: Config, metrics: Facts) -> str:
@@ -29,7 +29,8 @@ def render_front(config: Config, metrics: Facts) -> str:
         "",
         "![Test AUC and logloss against size and time](figures/front.png)",
         "",
-        "Filled points are models on the front; lines join the sizes of a click model.",
+        "Filled points are models on the front, which validation rows decide; lines join the sizes "
+        "of a click model under one selection.",
         "",
         "## How it was chosen",
         "",
@@ -113,7 +114,7 @@ def _beside(metrics: Facts) -> list[str]:
         signed(gain) if math.isfinite(gain) else "",
         signed(chosen["logloss"] - base["logloss"]),
     ]
-    titles = ("parameters", "MB", "µs per row", "test AUC (more is better)", _LOGLOSS)
+    titles = ("parameters", "MB of what is kept", "µs per row", _AUC, _LOGLOSS)
     cells = zip(*(_shown(facts) for facts in (base, chosen)), strict=True)
     rows = [[title, *pair, note] for title, pair, note in zip(titles, cells, notes, strict=True)]
     return markdown_table(("", "base model", chosen["name"], "difference"), rows)

@@ -69,6 +69,14 @@ class Bundle:
     router: AnyRouter | None = None
     usage: Usage | None = None
 
+    def __repr__(self) -> str:
+        """A line, without the vocabularies and weights."""
+        models = "one model" if len(self.models) == 1 else f"{len(self.models)} models"
+        return (
+            f"<Bundle of {models} ({self.config.model.name}, {self.config.method}): "
+            f"{len(self.schema.names)} fields, {self.parameters:,} parameters>"
+        )
+
     @property
     def kept(self) -> tuple[Kept | None, ...]:
         """Kept coordinates of each field in each model; None for a model with all of them."""

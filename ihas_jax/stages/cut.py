@@ -43,7 +43,8 @@ def cut(bundle: Bundle, budget: float, ids: np.ndarray | None = None) -> Bundle:
     """A full-size model, cut to a share of its embedding table without training.
 
     The table is turned to the principal axes by which the network reads it, where the click model
-    allows it, and keeps the numbers that are worth most; see `ihas_jax.selectors.spectral`.
+    allows it, and keeps the numbers that are worth most; see `ihas_jax.selectors.spectral`. To keep
+    a cut in a folder, use `compress.py --run RUN --output FOLDER`.
 
     Args:
       bundle: a bundle of one model with all coordinates, such as that of a run without a method.

@@ -193,6 +193,7 @@ def test_what_can_not_be_cut_is_refused(compression, finished, base_run, tmp_pat
         ("--train.max-epochs", 2),
         ("--model", "fm"),
         ("--seed", 1),
+        ("--preset", "paper"),
     ],
 )
 def test_flags_that_a_cut_does_not_read_are_refused(script, flag, value, monkeypatch):

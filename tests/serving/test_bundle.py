@@ -77,6 +77,12 @@ def test_each_row_is_predicted_by_itself(bundle, log):
     assert len(np.unique(whole)) > 20
 
 
+def test_a_bundle_is_shown_in_a_line(bundle):
+    shown = repr(bundle)
+    assert shown.startswith("<Bundle of ") and "(dnn, ihas): " in shown and len(shown) < 100
+    assert f"{len(bundle.schema.names)} fields, {bundle.parameters:,} parameters>" in shown
+
+
 def test_no_row_is_routed_where_one_model_serves_all_clusters(bundle, log, monkeypatch):
     assert bundle.router is not None and len(bundle.routes) > 1
     alone = dataclasses.replace(bundle, models=bundle.models[:1], routes=(0,) * len(bundle.routes))
