@@ -229,10 +229,10 @@ def _series(name: str, kind: type, values: Sequence[Any]) -> pl.Series:
     elif issubclass(kind, Decimal):
         values = [None if v is None or v.is_nan() else format(v.normalize(), "f") for v in values]
     elif hasattr(kind, "to_datetime64"):  # a time stamp of pandas has nanoseconds
-        times = [np.datetime64("NaT") if v is None else v.to_datetime64() for v in values]
+        times = [np.datetime64("NaT", "ns") if v is None else v.to_datetime64() for v in values]
         return pl.Series(name, np.array(times, "datetime64[ns]"))
     elif issubclass(kind, np.floating | np.datetime64):
-        nothing = np.datetime64("NaT") if issubclass(kind, np.datetime64) else kind("nan")
+        nothing = np.datetime64("NaT", "s") if issubclass(kind, np.datetime64) else kind("nan")
         return read_column(name, np.array([nothing if v is None else v for v in values]))
     elif issubclass(kind, np.generic):
         values = [None if value is None else value.item() for value in values]
