@@ -22,8 +22,8 @@ class CompressConfig:
     standard_errors: NotNegative[float] = 2.0
     """The number of standard errors by which the chosen model may lose more than --tolerance, since
     few validation rows can't tell similar models apart. 2 is a certainty of about 95 %, and 0
-    allows --tolerance alone. The chosen model never loses more than --tolerance to the base
-    model."""
+    allows --tolerance alone. On validation rows the chosen model never loses more than
+    --tolerance to the base model."""
     budget: tuple[Positive[Share[float]], ...] = (0.2, 0.1, 0.05, 0.025)
     """The shares of the base model's embedding table to try, such as 0.1 for a tenth of its
     numbers. The best model is sought among these sizes, the base model, and models that are

@@ -103,14 +103,12 @@ def require_same(own: Run, bundle: Bundle, taught: np.ndarray | None, *, retrain
     Raises:
       InputError: the folder holds sizes that are made from something else.
     """
-    path, content = (
-        own.workdir / _SOURCE,
-        {
-            "weights": _checksum(jax.tree.leaves(bundle.models[0].variables)),
-            "retrained": retrain,
-            "lessons": None if taught is None else _checksum([taught]),
-        },
-    )
+    path = own.workdir / _SOURCE
+    content = {
+        "weights": _checksum(jax.tree.leaves(bundle.models[0].variables)),
+        "retrained": retrain,
+        "lessons": None if taught is None else _checksum([taught]),
+    }
     if not path.exists():
         if any((own.workdir / name).exists() for name in (SIZES, METRICS)):
             raise InputError(

@@ -6,7 +6,7 @@ import math
 
 from ihas_jax.config import Config
 from ihas_jax.reporting.front_table import Facts, markdown_front, shown_auc
-from ihas_jax.reporting.front_words import WORDS, choice, signed, sureness, taught
+from ihas_jax.reporting.front_words import WORDS, choice, signed, sureness, taught, times
 from ihas_jax.reporting.report import provenance
 from ihas_jax.reporting.tables import markdown_table
 from ihas_jax.stages.verdict import STEP
@@ -90,7 +90,7 @@ def _answer(metrics: Facts) -> list[str]:
         smaller = any(f["parameters"] < base["parameters"] for f in metrics["candidates"])
         more = " A larger --tolerance takes a smaller one of the table below." if smaller else ""
         return [kept + more, "", log]
-    size = _times(base["parameters"] / chosen["parameters"], "smaller", "larger")
+    size = times(base["parameters"] / chosen["parameters"], "smaller", "larger")
     return [
         f"**{chosen['name']}** is, of {len(metrics['candidates'])} models, the smallest that is "
         f"about as good as the best of them on validation rows: {size} than the base model. "
@@ -105,12 +105,12 @@ def _answer(metrics: Facts) -> list[str]:
 def _beside(metrics: Facts) -> list[str]:
     """The table of base and chosen model, with their differences."""
     base, chosen, gain = metrics["base"], metrics["chosen"], metrics["gain"]["auc"]
-    times = {key: base[key] / chosen[key] for key in ("parameters", "bytes", "microseconds")}
-    same = 1 / STEP < times["microseconds"] < STEP
+    factors = {key: base[key] / chosen[key] for key in ("parameters", "bytes", "microseconds")}
+    same = 1 / STEP < factors["microseconds"] < STEP
     notes = [
-        _times(times["parameters"], "fewer", "more"),
-        _times(times["bytes"], "less", "more"),
-        "about the same" if same else _times(times["microseconds"], "less", "more"),
+        times(factors["parameters"], "fewer", "more"),
+        times(factors["bytes"], "less", "more"),
+        "about the same" if same else times(factors["microseconds"], "less", "more"),
         signed(gain) if math.isfinite(gain) else "",
         signed(chosen["logloss"] - base["logloss"]),
     ]
@@ -129,8 +129,3 @@ def _shown(facts: Facts) -> list[str]:
         shown_auc(facts),
         f"{facts['logloss']:.4f}",
     ]
-
-
-def _times(factor: float, less: str, more: str) -> str:
-    """How many times less or more."""
-    return f"{factor:.1f} times {less}" if factor >= 1 else f"{1 / factor:.1f} times {more}"

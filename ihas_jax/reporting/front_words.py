@@ -64,12 +64,12 @@ def choice(metrics: Facts) -> str:
     def allowed(facts: Facts) -> float:
         return choices["tolerance"] + facts["valid_doubt"]
 
-    errors = choices["standard_errors"]
-    doubt = (
-        f" plus {errors:g} standard errors of the difference (`--standard-errors`), since few rows "
-        "can't tell models apart, but no further below the base model than the tolerance"
-    )
-    doubt = doubt if errors else ""
+    doubt = ""
+    if errors := choices["standard_errors"]:
+        doubt = (
+            f" plus {errors:g} standard errors of the difference (`--standard-errors`), since few "
+            "rows can't tell models apart, but no further below the base model than the tolerance"
+        )
     smaller = [f for f in metrics["candidates"] if f["parameters"] < chosen["parameters"]]
     nearest = sorted(smaller, key=behind)[:_NEAREST]
     others = "; ".join(
@@ -96,11 +96,16 @@ def verdict(metrics: Facts) -> str:
     base, chosen = metrics["base"], metrics["chosen"]
     if chosen["name"] == base["name"]:
         return "Chosen: the base model, since no smaller one is good enough."
-    size = base["parameters"] / chosen["parameters"]
+    size = times(base["parameters"] / chosen["parameters"], "fewer", "more")
     return (
-        f"Chosen: {chosen['name']}, with {chosen['parameters']:,} parameters, {size:.1f} times "
-        f"fewer than the base model. {sureness(metrics['gain'])}"
+        f"Chosen: {chosen['name']}, with {chosen['parameters']:,} parameters, {size} than the base "
+        f"model. {sureness(metrics['gain'])}"
     )
+
+
+def times(factor: float, less: str, more: str) -> str:
+    """How many times less or more."""
+    return f"{factor:.1f} times {less}" if factor >= 1 else f"{1 / factor:.1f} times {more}"
 
 
 def signed(value: float) -> str:

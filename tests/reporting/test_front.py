@@ -196,6 +196,8 @@ def test_the_terminal_has_the_answer(metrics):
         "Chosen: dnn, spectral, 10 %, with 1,000 parameters, 8.0 times fewer than the base model. "
     )
     assert "is beyond the noise" in said
+    metrics["base"] = metrics["base"] | {"parameters": 500}
+    assert "2.0 times more than the base model" in verdict(metrics)
     metrics["chosen"] = metrics["base"]
     assert verdict(metrics) == "Chosen: the base model, since no smaller one is good enough."
 
