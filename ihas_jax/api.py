@@ -33,7 +33,7 @@ from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.selectors.registry import register_method
 from ihas_jax.selectors.search import init_search, make_search_round
 from ihas_jax.serving.bundle import Bundle
-from ihas_jax.serving.storage import load_bundle
+from ihas_jax.serving.storage import load_bundle, save_bundle
 from ihas_jax.stages.cut import cut
 from ihas_jax.training.metrics import auc
 from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_rows
@@ -97,6 +97,7 @@ __all__ = [
     "replaced",
     "replicate",
     "sample_gates",
+    "save_bundle",
     "select_gates",
     "shard_rows",
     "stack_seeds",

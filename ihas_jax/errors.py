@@ -19,8 +19,11 @@ _REMEDIES = {
     errno.EACCES: "Get the permission",
     errno.EPERM: "Get the permission",
     errno.EIO: "Check the disk",
+    errno.EEXIST: "Move away what stands there",
+    errno.ENOTDIR: "Move away the file that stands where a folder belongs",
+    errno.EISDIR: "Move away the folder that stands where a file belongs",
 }
-"""The remedy for a disk that can't write or read a file, by the code of the error."""
+"""The remedy for a file that can't be written or read, by the code of the error."""
 _CODE = re.compile(r"os_error_code='(\d+)'")
 
 
@@ -31,8 +34,15 @@ class InputError(Exception):
     """
 
 
+def require_type(what: str, value: object, kind: type, remedy: str) -> None:
+    """Raises: InputError: a value has not the type that a function needs."""
+    if not isinstance(value, kind):
+        given = type(value).__name__
+        raise InputError(f"The {what} must be a {kind.__name__}, not a {given}. {remedy}")
+
+
 def disk_error(error: BaseException, where: object = None) -> InputError | None:
-    """Turns an error of the disk (full, read only, not permitted, ...) into one paragraph.
+    """Turns an error of the disk (full, read only, in the way, ...) into one paragraph.
 
     Args:
       error: the error of Python or TensorStore.

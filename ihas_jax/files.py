@@ -30,8 +30,8 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     checksums.replace(path, text.encode(), durable=durable)
 
 
-def read_json(path: Path, remedy: str = _DELETE) -> Any:
-    """Reads what `write_json` wrote.
+def read_json(path: Path, remedy: str = _DELETE) -> dict[str, Any]:
+    """Reads an object that `write_json` wrote.
 
     Args:
       path: The file.
@@ -42,9 +42,12 @@ def read_json(path: Path, remedy: str = _DELETE) -> Any:
     """
     try:
         content = json.loads(path.read_bytes())
-        if checksums.intact(path):
+        if not isinstance(content, dict):
+            problem = "it holds no object"
+        elif not checksums.intact(path):
+            problem = "it has another checksum than when it was written"
+        else:
             return content
-        problem = "it has another checksum than when it was written"
     except (OSError, ValueError) as error:
         problem = str(error)
     raise InputError(f"{path} can't be read ({problem}). {remedy}")

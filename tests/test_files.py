@@ -41,7 +41,7 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     assert (tmp_path / "a.md").read_text() == "before\n"
 
 
-@pytest.mark.parametrize("content", [b'{"a": ', b'{"a": 2}\n', None])
+@pytest.mark.parametrize("content", [b'{"a": ', b'{"a": 2}\n', b"[]", None])
 def test_what_was_not_written_is_an_error_that_names_the_file_and_the_remedy(tmp_path, content):
     checksums.start(tmp_path)
     file = tmp_path / "a.json"

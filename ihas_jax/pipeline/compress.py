@@ -14,7 +14,7 @@ from typing import Any
 from ihas_jax.config import Config
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.errors import InputError
+from ihas_jax.errors import InputError, require_type
 from ihas_jax.files import nan_to_null, null_to_nan, read_json, write_json
 from ihas_jax.models import MODELS
 from ihas_jax.pipeline.compression import Compression
@@ -22,7 +22,7 @@ from ihas_jax.pipeline.fit import check_rows
 from ihas_jax.pipeline.present_front import METRICS, present_front
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.pipeline.workers import usual_workers
-from ihas_jax.progress import warn
+from ihas_jax.progress import say, warn
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.students import FOLDER as STUDENTS
@@ -80,8 +80,10 @@ def compress(
         are no workers, or there are several and the program itself has registered a click model,
         which they can't import.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers must be positive, not {workers}.")
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise InputError(f"--workers must be a positive whole number, not {workers!r}.")
+    require_type("config", config, Config, "Make one with ihas.preset or ihas.Config.")
+    require_type("choices", choices, CompressConfig, "Make them with ihas.CompressConfig.")
     config = plain_config(config)
     check_rows(config, data)
     _check(config, choices, data)
@@ -90,6 +92,8 @@ def compress(
     with open_run(config, data, workdir, kind="compression") as run:
         _require_same(run, choices)
         if not _is_published(run, choices):
+            if (run.workdir / METRICS).exists():
+                say(f"[Compress] reads back what {run.workdir} holds, and trains what is missing")
             Compression(run, choices, workers).publish()
         # the same numbers and lists as of a call that reads them back
         metrics = null_to_nan(read_json(run.workdir / METRICS))

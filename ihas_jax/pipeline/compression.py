@@ -99,13 +99,13 @@ class Compression:
             metrics["teachers"] = [one.name for one in teachers]
             if taught is not None:
                 metrics["teacher"] = mean_facts(run, teachers, taught)
-            metrics["pool"] = [{"name": one.name, **valid_facts(one.scores)} for one in pool]
+            metrics["pool"] = [self._facts(member) for member in pool]
             metrics["diverged"] = self._diverged
             bundle = found[chosen].bundle
             bundle = with_usage(self.run, bundle) if can_be_cut(bundle) else bundle
             # metrics that are there mean that the bundle is theirs
             (self.run.workdir / METRICS).unlink(missing_ok=True)
-            save_bundle(bundle, self.run.workdir / "bundle")
+            save_bundle(bundle, self.run.workdir / "bundle", replace=True)
             write_json(self.run.workdir / METRICS, metrics)
 
     def _members(self, trials: Sequence[Trial]) -> list[Member]:
@@ -178,6 +178,11 @@ class Compression:
                     calls.append((title, cut_student, (title, own, selection, budget)))
         sizes: list[Candidate | None] = self._each(calls, (run.data, run.taught))
         return [one for one in sizes if one is not None]
+
+    def _facts(self, member: Member) -> dict[str, Any]:
+        """A member of the pool, and the name of its trial, which other seeds of it share."""
+        trial = replace(member.trial, number=0).name(self.run.config)
+        return {"name": member.name, "trial": trial, **valid_facts(member.scores)}
 
     def _describe(self, candidates: Sequence[Candidate], chosen: int) -> dict[str, Any]:
         """The log, the candidates, and the choice among them."""

@@ -115,7 +115,7 @@ def _cut(
     if own is not None:
         # metrics that are there mean that the bundle is theirs
         (own.workdir / METRICS).unlink(missing_ok=True)
-        save_bundle(found[chosen].bundle, own.workdir / "bundle")
+        save_bundle(found[chosen].bundle, own.workdir / "bundle", replace=True)
         write_json(own.workdir / METRICS, metrics)
         say(f"Bundle: {own.workdir / 'bundle'}")
     return metrics

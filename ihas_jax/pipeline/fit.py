@@ -13,7 +13,7 @@ from ihas_jax import checksums
 from ihas_jax.config import Config, ModelConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.split import SPLITS
-from ihas_jax.errors import InputError
+from ihas_jax.errors import InputError, require_type
 from ihas_jax.pipeline.chain import Chain, read_seconds, require_stage
 from ihas_jax.pipeline.idle import check_flags
 from ihas_jax.pipeline.publish import present, read_published
@@ -165,7 +165,8 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
 
 
 def require_rows(data: Dataset) -> None:
-    """Raises: InputError: a split of the data has no rows."""
+    """Raises: InputError: the data are something else, or a split of them has no rows."""
+    require_type("data", data, Dataset, "Open a store with ihas.open_store, or use ihas.synthetic.")
     for name in SPLITS:
         if not len(getattr(data, name).labels):
             raise InputError(
@@ -176,6 +177,7 @@ def require_rows(data: Dataset) -> None:
 
 def check_choices(config: Config, data: Dataset, searched_by: ModelConfig | None = None) -> None:
     """Checks the config of a run on some data, as `check_rows` does, without reading the rows."""
+    require_type("config", config, Config, "Make one with ihas.preset or ihas.Config.")
     require_rows(data)
     check_flags(config)
     run = Run(config, data, Path(), searched_by)

@@ -131,7 +131,7 @@ class Stages:
             found, plan, retrained = self.search[i], self.plans[i], self.retrained[i]
             evaluation = evaluate(run, base, found, plan, retrained)
             histories |= _histories(found, plan, retrained)
-        save_bundle(evaluation.bundle, run.workdir / "bundle")
+        save_bundle(evaluation.bundle, run.workdir / "bundle", replace=True)
         seconds = time.monotonic() - start
         teachers = {}
         if self.taught:

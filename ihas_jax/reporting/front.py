@@ -30,7 +30,8 @@ def render_front(config: Config, metrics: Facts) -> str:
         "![Test AUC and logloss against size and time](figures/front.png)",
         "",
         "Filled points are models on the front, which validation rows decide; lines join the sizes "
-        "of a click model under one selection.",
+        "of a click model under one selection. Triangles are models that are worse than the axis "
+        "shows.",
         "",
         "## How it was chosen",
         "",
@@ -50,6 +51,7 @@ def render_front(config: Config, metrics: Facts) -> str:
         "`dropout` where the model has them; the learning rate (`rate`) where it is not the usual "
         "one; and a number at the end for a further seed.",
         "",
+        *_seeds(metrics["pool"]),
         *_diverged(metrics["diverged"]),
         "## What next",
         "",
@@ -63,6 +65,21 @@ def render_front(config: Config, metrics: Facts) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _seeds(pool: list[Facts]) -> list[str]:
+    """How far seeds of one trial lie apart."""
+    trials: dict[str, list[float]] = {}
+    for one in pool:
+        trials.setdefault(one.get("trial", one["name"]), []).append(one["valid_auc"])
+    ranges = [
+        f"{name} from {min(found):.4f} to {max(found):.4f}"
+        for name, found in trials.items()
+        if len(found) > 1 and all(map(math.isfinite, found))
+    ]
+    if not ranges:
+        return []
+    return [f"Seeds of the same trial differ in validation AUC: {'; '.join(ranges)}.", ""]
 
 
 def _diverged(names: list[str]) -> list[str]:

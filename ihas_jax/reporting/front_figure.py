@@ -15,13 +15,18 @@ _COLORS = (
     *("#b8860b", "#4d9f9f", "#d08fb5", "#7a5c43", "#8a8f98", "#a3b73b"),
 )
 _SCORES = (("auc", "test AUC"), ("logloss", "test logloss"))
+_GOOD = {"auc": 1, "logloss": -1}
+"""Whether more of a score is better."""
+_ROOM, _LEAST_ROOM = 3.0, 0.03
+"""How far below the base model an axis goes, in gaps between the base and the best; the least."""
 _COSTS = (("parameters", "parameters"), ("microseconds", "microseconds per row"))
 
 
 def draw_front(metrics: Facts) -> Figure:
     """Test AUC and logloss against parameters and microseconds per row, of all candidates.
 
-    Models on the front are filled, others are hollow. Lines join the sizes of a click model.
+    Models on the front are filled, others are hollow. Lines join the sizes of a click model. A
+    model that is much worse than the base model is a triangle at the edge.
     """
     figure = Figure(figsize=(11.5, 7.2), layout="constrained")
     panels = figure.subplots(2, 2, sharex="col", sharey="row")
@@ -51,14 +56,25 @@ def _draw(panel: Axes, metrics: Facts, cost: str, score: str) -> None:
         groups.setdefault(name, []).append(facts)
     front = {facts["name"] for facts in metrics["front"]}
     line = "-" if cost == "parameters" else ""  # times of neighbours need not rise with the size
+    sign, edge = _GOOD[score], _edge(metrics, score)
+    worse = "v" if sign > 0 else "^"
     for i, (name, found) in enumerate(groups.items()):
         color = _COLORS[i % len(_COLORS)]
         found = sorted(found, key=lambda facts: facts["parameters"])
-        points = [(facts[cost], facts[score]) for facts in found]
+        points = [(facts[cost], sign * max(sign * facts[score], sign * edge)) for facts in found]
         panel.plot(*zip(*points, strict=True), ls=line, lw=1, color=color)
         panel.plot([], [], "o", color=color, label=name)
         for point, facts in zip(points, found, strict=True):
             inside = color if facts["name"] in front else "white"
-            panel.plot(*point, "o", mfc=inside, mec=color)
+            panel.plot(*point, worse if point[1] == edge else "o", mfc=inside, mec=color)
+    panel.plot([], [], "o", mfc="gray", mec="gray", label="on the front")
+    panel.plot([], [], "o", mfc="white", mec="gray", label="not on the front")
     panel.plot([base[cost]], [base[score]], "k*", ms=11, label="base")
     panel.plot([chosen[cost]], [chosen[score]], "o", ms=14, mfc="none", mec="black", label="chosen")
+
+
+def _edge(metrics: Facts, score: str) -> float:
+    """The worst score that an axis shows, so that one failed training does not stretch it."""
+    sign, base = _GOOD[score], metrics["base"][score]
+    best = max(sign * facts[score] for facts in metrics["candidates"])
+    return float(base - sign * max(_ROOM * (best - sign * base), _LEAST_ROOM))

@@ -64,8 +64,9 @@ def choice(metrics: Facts) -> str:
     def allowed(facts: Facts) -> float:
         return choices["tolerance"] + facts["valid_doubt"]
 
-    doubt = ""
-    if errors := choices["standard_errors"]:
+    doubt, errors = "", choices["standard_errors"]
+    # there are none where the base model is the best, or a class has a single row
+    if errors and any(facts["valid_doubt"] for facts in metrics["candidates"]):
         doubt = (
             f" plus {errors:g} standard errors of the difference (`--standard-errors`), since few "
             "rows can't tell models apart, but no further below the base model than the tolerance"

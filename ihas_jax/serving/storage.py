@@ -15,7 +15,7 @@ import numpy as np
 from ihas_jax import checksums
 from ihas_jax.config import Config, ModelConfig, from_json, to_json
 from ihas_jax.data.schema import Schema
-from ihas_jax.errors import InputError
+from ihas_jax.errors import InputError, disk_error, require_type
 from ihas_jax.files import write_json
 from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.models import build_model
@@ -39,8 +39,32 @@ _ANEW = (
 )
 
 
-def save_bundle(bundle: Bundle, path: Path) -> None:
-    """Writes a bundle to a folder, which appears only once it is complete."""
+def save_bundle(bundle: Bundle, path: str | Path, *, replace: bool = False) -> None:
+    """Writes a bundle to a folder, which appears only once it is complete.
+
+    Args:
+      bundle: the bundle.
+      path: the folder, from which `load_bundle` reads it.
+      replace: whether the bundle takes the place of what stands there.
+
+    Raises:
+      InputError: something stands there that is not to be replaced, the bundle is something else,
+        or the folder can't be written.
+    """
+    path = Path(path)
+    require_type("bundle", bundle, Bundle, "Make one with ihas.load_bundle or ihas.cut.")
+    if not replace and (path.exists() or path.is_symlink()):
+        raise InputError(f"{path} exists. Nothing was changed; choose another folder.")
+    try:
+        _save(bundle, path)
+    except OSError as error:
+        if problem := disk_error(error, path):
+            raise problem from None
+        raise
+
+
+def _save(bundle: Bundle, path: Path) -> None:
+    """Writes a bundle in the place of what stands there."""
     arrays: dict[str, Any] = {
         "models": {str(i): _filled(_own(bundle.models, i)) for i in range(len(bundle.models))}
     }

@@ -15,7 +15,7 @@ from ihas_jax.serving.bundle import Bundle
 from ihas_jax.stages.verdict import choose_smallest, doubts_of
 from ihas_jax.training.metrics import Scores, score
 
-_TURNS, _TIMED_ROWS, _LEAST_ROWS = 5, 100_000, 20_000
+_TURNS, _FEWEST_AT_ONCE, _MOST_AT_ONCE, _LEAST_ROWS = 5, 1_000, 100_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ def add_speed(candidates: Sequence[Candidate], split: Split) -> None:
 
     The candidates take turns, so that other work on the machine meets all alike; the median counts.
     """
-    ids = split.ids[:_TIMED_ROWS]
+    ids = split.ids[:_MOST_AT_ONCE]
+    if len(ids) < _FEWEST_AT_ONCE:
+        ids = np.resize(ids, (_FEWEST_AT_ONCE, ids.shape[1]))
     times = -(-_LEAST_ROWS // len(ids))  # a clock and a shared machine need some rows
     seconds: list[list[float]] = [[] for _ in candidates]
     for turn in range(1 + _TURNS):

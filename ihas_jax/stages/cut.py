@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ihas_jax.config.shares import SpectralConfig
-from ihas_jax.errors import InputError
+from ihas_jax.errors import InputError, require_type
 from ihas_jax.models import build_model
 from ihas_jax.models.base import Variables, count_parameters, fold_factors
 from ihas_jax.models.cut import cut_variables
@@ -43,8 +43,7 @@ def cut(bundle: Bundle, budget: float, ids: np.ndarray | None = None) -> Bundle:
     """A full-size model, cut to a share of its embedding table without training.
 
     The table is turned to the principal axes by which the network reads it, where the click model
-    allows it, and keeps the numbers that are worth most; see `ihas_jax.selectors.spectral`. To keep
-    a cut in a folder, use `compress.py --run RUN --output FOLDER`.
+    allows it, and keeps the numbers that are worth most; see `ihas_jax.selectors.spectral`.
 
     Args:
       bundle: a bundle of one model with all coordinates, such as that of a run without a method.
@@ -126,10 +125,7 @@ def with_room(bundle: Bundle, budgets: Sequence[float]) -> list[float]:
 
 def _whole(bundle: Bundle) -> Served:
     """Raises: InputError: there is no bundle of one model with all coordinates and values."""
-    if not isinstance(bundle, Bundle):
-        raise InputError(
-            f"A cut needs a bundle, not {type(bundle).__name__}. Read one with ihas.load_bundle."
-        )
+    require_type("bundle", bundle, Bundle, "Read one with ihas.load_bundle.")
     if not can_be_cut(bundle):
         raise InputError(
             "Only one click model of full size can be cut, and the bundle holds several models, or "

@@ -18,12 +18,14 @@ from ihas_jax.config import TrainConfig
 from ihas_jax.data.batches import Round, RoundIterator, Rounds
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import Variables
-from ihas_jax.progress import Tracker, say, track
+from ihas_jax.progress import Tracker, say, track, warn
 from ihas_jax.training.checkpoint import Checkpoints, Items
 from ihas_jax.training.metrics import DivergedError, Scores
 from ihas_jax.training.parallel import data_mesh, replicate, shard_rows
 from ihas_jax.training.steps import Batch, TrainState
 
+_MUCH = 1.03
+"""The factor between two loglosses from which on the user should look at both."""
 Tree = TypeVar("Tree")
 Event = Callable[[str, dict[str, Any]], None]
 """Records one event: its kind and its JSON-ready facts."""
@@ -257,6 +259,20 @@ class Trainer:
             say(
                 f"[{task.title}] stops: neither AUC nor logloss improved for {progress.waited} "
                 f"epochs; keeps {epoch_name(progress.best_epoch)}"
+            )
+        if progress.finished and task.early_stopping:
+            self._compare_losses()
+
+    def _compare_losses(self) -> None:
+        """Warns if the best AUC is at the cost of the logloss."""
+        progress, history = self.progress, self.progress.history
+        kept = next(facts for facts in history if facts["epoch"] == progress.best_epoch)
+        least = min(history, key=lambda facts: facts["logloss"])
+        if kept["logloss"] > _MUCH * least["logloss"]:
+            warn(
+                f"[{self.task.title}] keeps {epoch_name(progress.best_epoch)} for its AUC, though "
+                f"its validation logloss of {kept['logloss']:.4f} is above the "
+                f"{least['logloss']:.4f} of {epoch_name(int(least['epoch']))}"
             )
 
     def _validate(self) -> tuple[Scores, dict[str, float]]:

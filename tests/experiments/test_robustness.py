@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ihas_jax import checksums
-from ihas_jax.errors import InputError
+from ihas_jax.errors import InputError, disk_error
 from ihas_jax.files import write_json
 
 LINE = "interrupted: run the same command again to resume\n"
@@ -121,6 +121,28 @@ def test_a_disk_error_is_one_paragraph():
     assert done.returncode == 2
     assert done.stderr.startswith("error: /some/file can't be used: No space left on device. Free")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("standing", "wanted", "remedy"),
+    [
+        ("file", "folder", "Move away what stands there"),
+        ("file", "file in it", "Move away the file that stands where a folder belongs"),
+        ("folder", "file", "Move away the folder that stands where a file belongs"),
+    ],
+)
+def test_what_is_in_the_way_is_one_paragraph(tmp_path, standing, wanted, remedy):
+    place = tmp_path / "students"
+    place.touch() if standing == "file" else place.mkdir()
+    make = {
+        "folder": lambda: place.mkdir(),
+        "file in it": lambda: (place / "a").write_text(""),
+        "file": lambda: place.write_text(""),
+    }
+    with pytest.raises(OSError) as error:
+        make[wanted]()
+    found = str(disk_error(error.value))
+    assert found.startswith(f"{place}") and f"{remedy} and run the same command again" in found
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "stages.json", "config.json"])

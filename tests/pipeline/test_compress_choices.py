@@ -35,11 +35,6 @@ PLAIN = Config(
 CHOICES = CompressConfig(budget=(0.5,), teachers=(), students=(), l2=(1e-5,))
 
 
-def test_without_workers_there_is_no_work(log, tmp_path):
-    with pytest.raises(InputError, match="--workers must be positive, not 0"):
-        compress(PLAIN, CHOICES, log, tmp_path / "run", workers=0)
-
-
 def test_a_run_of_another_kind_is_refused(log, tmp_path):
     plain = dataclasses.replace(PLAIN, method="none")
     fit(plain, log, tmp_path / "run")
@@ -99,6 +94,35 @@ def test_wrong_choices_leave_no_folder(log, tmp_path, changes, words):
 def test_values_out_of_range_name_their_flag(changes, words):
     with pytest.raises(InputError, match=words):
         dataclasses.replace(CHOICES, **changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"config": None}, r"The config must be a Config, not a NoneType\. Make one with ihas"),
+        ({"choices": PLAIN}, r"The choices must be a CompressConfig, not a Config\. Make them"),
+        ({"data": "data/mine"}, r"The data must be a Dataset, not a str\. Open a store with ihas"),
+        *[({"workers": n}, r"--workers must be a positive whole number") for n in (0, 1.5, "2")],
+    ],
+)
+def test_a_wrong_argument_is_named(log, tmp_path, change, words):
+    given = {"config": PLAIN, "choices": CHOICES, "data": log, "workdir": tmp_path / "run"}
+    with pytest.raises(InputError, match=words):
+        compress(**given | change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_of_everything_is_as_good_as_the_base(log, tmp_path):
+    """What is chosen is at most the tolerance below it, whatever standard errors allow."""
+    found = compress(
+        PLAIN,
+        dataclasses.replace(CHOICES, budget=(1.0,), standard_errors=50.0),
+        log,
+        tmp_path / "run",
+    )
+    base, chosen = found.metrics["base"], found.metrics["chosen"]
+    assert chosen["valid_auc"] >= base["valid_auc"] - CHOICES.tolerance
+    assert chosen["parameters"] <= base["parameters"]
 
 
 def test_without_teachers_all_learn_from_clicks(log, tmp_path):

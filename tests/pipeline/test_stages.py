@@ -58,7 +58,7 @@ def done(tmp_path, monkeypatch):
         "choose": chosen,
         "retrain": retrain,
         "evaluate": evaluate,
-        "save_bundle": lambda bundle, path: saved.append((bundle, path)),
+        "save_bundle": lambda bundle, path, replace: saved.append((bundle, path)),
         "publish": lambda run, *given: published.append(given),
     }.items():
         monkeypatch.setattr(module, name, work)

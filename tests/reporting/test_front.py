@@ -177,6 +177,45 @@ def test_the_figure_has_filled_points_for_the_front(metrics):
         assert hollow == {one[cost] for one in others}
 
 
+def test_a_failed_model_does_not_stretch_the_axes(metrics):
+    """A gap of 0.01 above the base model leaves room for one of 0.03 below it."""
+    failed, near = metrics["candidates"][-1], metrics["candidates"][1]
+    failed |= {"auc": 0.5, "logloss": 2.0}
+    near |= {"auc": metrics["base"]["auc"] - 0.029, "logloss": metrics["base"]["logloss"] + 0.029}
+    panels = np.reshape(draw_front(metrics).axes, (2, 2))
+    for row, marker, sign, key in ((panels[0], "v", -1, "auc"), (panels[1], "^", 1, "logloss")):
+        edge = metrics["base"][key] + sign * 0.03
+        for panel in row:
+            points = [
+                tuple(line.get_ydata()) for line in panel.lines if line.get_marker() != "None"
+            ]
+            ends = [line for line in panel.lines if line.get_marker() == marker]
+            assert [one.get_ydata() for one in ends] == [pytest.approx([edge])]
+            assert (near[key],) in points and not any(failed[key] in point for point in points)
+
+
+def test_the_legend_says_what_filled_points_are(metrics):
+    (legend,) = draw_front(metrics).legends
+    found = {t.get_text(): h.get_markerfacecolor()
+             for t, h in zip(legend.get_texts(), legend.legend_handles, strict=True)}  # fmt: skip
+    assert (found["on the front"], found["not on the front"]) == ("gray", "white")
+
+
+def test_seeds_of_a_trial_that_differ_are_said(metrics):
+    def member(name, trial, auc):
+        return {"name": name, "trial": trial, "valid_auc": auc, "valid_logloss": 0.4}
+
+    metrics["pool"] = [
+        member("dnn_1e-05", "dnn_1e-05", 0.8075),
+        member("dnn_0.0001", "dnn_0.0001", 0.8),
+        member("dnn_1e-05_1", "dnn_1e-05", 0.7457),
+    ]
+    words = "Seeds of the same trial differ in validation AUC: dnn_1e-05 from 0.7457 to 0.8075.\n"
+    assert words in render_front(Config(), metrics)
+    metrics["pool"] = metrics["pool"][:2]
+    assert "Seeds of the same trial" not in render_front(Config(), metrics)
+
+
 def test_the_terminal_has_all_candidates(metrics):
     grid = front_table(metrics)
     assert [row[0] for row in grid.rows][3] == "dnn, spectral, 10 % (chosen)"
@@ -200,6 +239,12 @@ def test_the_terminal_has_the_answer(metrics):
     assert "2.0 times more than the base model" in verdict(metrics)
     metrics["chosen"] = metrics["base"]
     assert verdict(metrics) == "Chosen: the base model, since no smaller one is good enough."
+
+
+def test_where_no_standard_error_is_known_none_is_said(metrics):
+    for one in metrics["candidates"]:
+        one["valid_doubt"] = 0.0
+    assert "behind it by 0.0005 (`--tolerance`). dnn" in choice(metrics)
 
 
 def test_a_tolerance_alone_says_nothing_of_standard_errors(metrics):

@@ -112,6 +112,21 @@ def test_a_searched_model_selects_after_loading(run, search, small):
     assert 0 < ours.kept.mean() < 1
 
 
+def test_a_bundle_takes_the_place_of_nothing_unasked(saved, tmp_path):
+    path = tmp_path / "mine" / "model"
+    save_bundle(saved[0], str(path))
+    assert load_bundle(path).parameters == saved[0].parameters
+    before = (path / "checksums.json").read_bytes()
+    with pytest.raises(InputError, match=r"model exists\. Nothing was changed; choose another"):
+        save_bundle(saved[0], path)
+    assert (path / "checksums.json").read_bytes() == before
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"Move away the file that stands where a folder belongs"):
+        save_bundle(saved[0], tmp_path / "file" / "model")
+    with pytest.raises(InputError, match=r"The bundle must be a Bundle, not a str\."):
+        save_bundle("bundle", tmp_path / "other")
+
+
 def test_ids_that_are_none_of_the_bundle_are_refused(saved, small):
     ids = small.train.ids.copy()
     ids[3, 1] = 3

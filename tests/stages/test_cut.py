@@ -165,6 +165,6 @@ def test_only_a_whole_model_can_be_cut(whole, log):
 
 def test_a_path_is_no_bundle():
     with pytest.raises(
-        InputError, match=r"needs a bundle, not str. Read one with ihas.load_bundle"
+        InputError, match=r"must be a Bundle, not a str. Read one with ihas.load_bundle"
     ):
         cut("runs/mine", 0.5)

@@ -94,6 +94,21 @@ def test_a_start_that_counts_is_a_candidate(make_task, state, scores, epochs, ke
     jax.tree.map(np.testing.assert_array_equal, again.variables, trained.variables)
 
 
+@pytest.mark.parametrize(
+    ("worse", "early_stopping", "warned"),
+    [(0.52, True, True), (0.51, True, False), (0.52, False, False)],
+)
+def test_an_auc_at_the_cost_of_the_logloss_is_said(
+    make_task, state, caplog, worse, early_stopping, warned
+):
+    scores = scripted((0.6, 0.5), (0.7, worse), (0.65, 0.9))
+    task = make_task(counting, scores, epochs=3)
+    train(replace(task, early_stopping=early_stopping), state(), no_event)
+    assert ("keeps epoch 1 for its AUC" in caplog.text) == warned
+    if warned:
+        assert "validation logloss of 0.5200 is above the 0.5000 of epoch 0" in caplog.text
+
+
 def test_without_early_stopping_the_last_epoch_is_kept(make_task, state):
     task = make_task(counting, scripted((0.9, 0.1), (0.5, 0.5), (0.4, 0.6), (0.3, 0.7)), epochs=4)
     trained = train(replace(task, early_stopping=False), state(), no_event)
