@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
 import sys
 
 import pytest
@@ -59,17 +60,24 @@ def test_a_compression_leaves_numbers_report_figure_and_bundle(compressed):
     assert "(chosen)" in " ".join(done.stdout.split())
 
 
-TEACHER, COMPACT = "pool/lr_1e-05/base", "students/*/uniform_0.5/retrain"
+STAGES = (
+    *("pool/lr_1e-05/base", "teach/*.npy", "students/*/spectral_search/search"),
+    *("students/*/spectral_0.5/retrain", "students/*/uniform_0.5/retrain", "bundle/bundle.json"),
+)
 
 
-@pytest.mark.parametrize(("place", "workers"), [(TEACHER, 1), (TEACHER, 2), (COMPACT, 1)])
+@pytest.mark.parametrize(("places", "workers"), [(STAGES, 1), (STAGES[:1], 2)])
 def test_a_killed_compression_resumes(
-    compression, compressed, written, assert_equal_trees, place, workers, tmp_path
+    compression, compressed, written, assert_equal_trees, places, workers, tmp_path
 ):
     output = tmp_path / "killed"
     flags = "--workers", workers
-    compression.ended(lambda run: any(run.path.glob(place)), *flags, output=output)
-    assert not (output / "metrics.json").exists()
+    for place in places:
+        found = compression.ended(
+            lambda run, place=place: any(run.path.glob(place)), *flags, output=output
+        )
+        assert found.returncode == -signal.SIGKILL
+        assert place == STAGES[-1] or not (output / "metrics.json").exists()
     done = compression(*flags, output=output)
     assert done.returncode == 0, done.stderr
     assert untimed(metrics_of(output)) == untimed(metrics_of(compressed[0]))
