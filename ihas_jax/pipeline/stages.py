@@ -11,6 +11,7 @@ from typing import Any
 from ihas_jax.pipeline.chain import Stage, read_seconds, timed
 from ihas_jax.pipeline.publish import publish
 from ihas_jax.reporting.figures import History
+from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.selectors.plan import Plan
 from ihas_jax.serving.storage import save_bundle
 from ihas_jax.stages.base import train_base
@@ -167,7 +168,7 @@ def _histories(found: SearchRuns, plan: Plan, retrained: Sequence[Trained]) -> d
     histories["search"] = found.searched.history
     for share, _, trained in found.steps:
         histories[f"search, cut to {100 * share:g} %"] = trained.history
-    if plan.groups is not None:
+    if isinstance(plan.router, ValueRouter):
         return histories | {"retrain groups": retrained[0].history}
     for expert, trained in zip(plan.experts, retrained, strict=True):
         histories[f"retrain {expert.name}".strip()] = trained.history

@@ -14,6 +14,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.nn.axes import Axes
 from ihas_jax.nn.embedding import EmbeddingSpec
+from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.selectors.selection import Selection
 
 ENTRIES = (
@@ -21,18 +22,6 @@ ENTRIES = (
     *("method", "models", "seconds"),
 )
 """The entries of metrics.json beside that of the method and the facts of its plan."""
-
-
-class Groups(NamedTuple):
-    """Clusters of the values of a field, which are clusters of rows, too.
-
-    Attributes:
-      field: the position of the field.
-      of_value: `[V_n]` uint8, the cluster of each of its values.
-    """
-
-    field: int
-    of_value: np.ndarray
 
 
 class SearchResult(NamedTuple):
@@ -86,7 +75,8 @@ class Plan:
     """The models to retrain, and which of them serves a row.
 
     In a plan without experts the searched model serves all rows. A selection for all rows is a
-    plan of one expert. Clusters are a plan with centroids: a row belongs to the nearest one.
+    plan of one expert. Clusters are a plan with centroids, of which a row belongs to the nearest
+    one, or with a router.
 
     Attributes:
       experts: the models to retrain.
@@ -96,7 +86,7 @@ class Plan:
       shares: share of the training rows in each cluster.
       facts: what to report of the choice, JSON-ready; entries of metrics.json.
       shared: whether all experts have the table of the first one.
-      groups: the clusters of a field's values; None without, or with centroids.
+      router: routes rows by their values; None without clusters, or where the centroids do.
     """
 
     experts: tuple[Expert, ...]
@@ -106,7 +96,7 @@ class Plan:
     shares: tuple[float, ...] = (1.0,)
     facts: Mapping[str, Any] = field(default_factory=dict)
     shared: bool = False
-    groups: Groups | None = None
+    router: ValueRouter | None = None
 
     def __post_init__(self) -> None:
         """Raises: InputError: a fact has the name of another entry of metrics.json."""
@@ -119,7 +109,7 @@ class Plan:
     @property
     def clustered(self) -> bool:
         """Whether rows are routed to clusters."""
-        return self.centroids is not None or self.groups is not None
+        return self.centroids is not None or self.router is not None
 
     @property
     def tables(self) -> tuple[Expert, ...]:

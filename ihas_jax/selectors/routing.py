@@ -15,6 +15,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, Model, Variables, count_parameters
 from ihas_jax.models.forward import Transformed, embed
 from ihas_jax.selectors.base import SELECTOR, Selecting, Selector, Weights, weights_of
+from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.training.streaming import Streamed
 
 
@@ -83,34 +84,6 @@ class Router:
     def masks(self, ids: np.ndarray, *, title: str) -> np.ndarray:
         """Open gates `[n, K]` of each row of ids `[n, N]`, int8."""
         return _masks(self.model, self.selector)(self.variables, ids, title=title)
-
-
-@dataclass(frozen=True, eq=False)
-class ValueRouter:
-    """Routes a row to the cluster of its value of a field.
-
-    Attributes:
-      field: the position of the field.
-      of_value: `[V_n]` uint8, the cluster of each value.
-    """
-
-    field: int
-    of_value: np.ndarray
-
-    @property
-    def parameters(self) -> int:
-        """Number of clusters of values that routing looks up."""
-        return int(self.of_value.size)
-
-    @property
-    def bytes(self) -> int:
-        """Size of the clusters of values."""
-        return self.of_value.nbytes
-
-    def assign(self, ids: np.ndarray, *, title: str) -> np.ndarray:
-        """Cluster `[n]` of each row of ids `[n, N]`."""
-        found: np.ndarray = self.of_value[ids[:, self.field]].astype(np.int32)
-        return found
 
 
 AnyRouter = Router | ValueRouter

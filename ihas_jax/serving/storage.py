@@ -23,8 +23,9 @@ from ihas_jax.models.base import EMBEDDING, Model, Variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.nn.embedding import init_table
 from ihas_jax.selectors.base import Selecting, Selector
+from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.selectors.registry import build_selector
-from ihas_jax.selectors.routing import AnyRouter, Router, ValueRouter, router_variables
+from ihas_jax.selectors.routing import AnyRouter, Router, router_variables
 from ihas_jax.selectors.search import init_search
 from ihas_jax.selectors.usage import Usage
 from ihas_jax.serving.bundle import Bundle, Served

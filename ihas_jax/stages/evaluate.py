@@ -19,7 +19,7 @@ from ihas_jax.models.forward import Transform, embed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Selecting
 from ihas_jax.selectors.plan import Expert, Plan
-from ihas_jax.selectors.routing import AnyRouter, ValueRouter, make_router
+from ihas_jax.selectors.routing import AnyRouter, make_router
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.selectors.turning import freedom_of
 from ihas_jax.selectors.usage import find_usage
@@ -149,8 +149,8 @@ def outcome_bundle(
         models = (first, *(_over_table(first, trained) for _, trained in others))
     else:
         models = tuple(_compact(run, expert, trained) for expert, trained in pairs)
-    if plan.groups is not None:
-        return _bundle(run, models, plan.routes, ValueRouter(*plan.groups))
+    if plan.router is not None:
+        return _bundle(run, models, plan.routes, plan.router)
     if plan.centroids is None:
         return _bundle(run, models)
     router = make_router(

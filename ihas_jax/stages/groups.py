@@ -14,7 +14,8 @@ from ihas_jax.models.base import NETWORK, Model, count_parameters
 from ihas_jax.models.forward import init_model
 from ihas_jax.models.grouped import network_of
 from ihas_jax.progress import say
-from ihas_jax.selectors.plan import Expert, Groups, Plan
+from ihas_jax.selectors.by_value import ValueRouter
+from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.shared import deciding_rows, settle, train_network
 from ihas_jax.stages.together import learn_together
@@ -65,7 +66,7 @@ def train_groups(run: Run, plan: Plan, whole: Expert, first: Trained) -> tuple[P
     everyone = train_network(run, replace(whole, name="all"), whole, start)
     # a network that no value has chosen serves nobody
     used, of_value = np.unique(groups.of_value, return_inverse=True)
-    groups, number = groups._replace(of_value=of_value.astype(np.uint8)), len(used)
+    groups, number = replace(groups, of_value=of_value.astype(np.uint8)), len(used)
     own = [replace(together, variables=network_of(together.variables, int(g))) for g in used]
     retrained, losses = _verdicts(model, valid, groups, everyone, own)
     before = _losses(model, one, valid)
@@ -82,7 +83,7 @@ def train_groups(run: Run, plan: Plan, whole: Expert, first: Trained) -> tuple[P
     return plan, models
 
 
-def _plan_of(run: Run, plan: Plan, whole: Expert, groups: Groups, number: int) -> Plan:
+def _plan_of(run: Run, plan: Plan, whole: Expert, groups: ValueRouter, number: int) -> Plan:
     """The plan of a model of all rows and one of each group."""
     members = groups.of_value[run.data.train.ids[:, groups.field]]
     shares = np.bincount(members, minlength=number) / len(members)
@@ -96,7 +97,7 @@ def _plan_of(run: Run, plan: Plan, whole: Expert, groups: Groups, number: int) -
         centroids=None,
         facts={name: fact for name, fact in plan.facts.items() if name != "kmeans"},
         shared=True,
-        groups=groups,
+        router=groups,
     )
 
 
@@ -136,7 +137,7 @@ def _field(run: Run) -> int:
 
 
 def _verdicts(
-    model: Model, valid: Split, groups: Groups, everyone: Trained, own: Sequence[Trained]
+    model: Model, valid: Split, groups: ValueRouter, everyone: Trained, own: Sequence[Trained]
 ) -> tuple[list[Trained], np.ndarray]:
     """The model of all rows and, for each group, its own or that; and the losses `[m]` of all."""
     losses = _losses(model, everyone, valid)

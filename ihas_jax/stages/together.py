@@ -16,7 +16,7 @@ from ihas_jax.models.base import GROUPS, NETWORK, Model, Variables
 from ihas_jax.models.forward import forward
 from ihas_jax.models.grouped import grouped_model, network_of, stack_networks
 from ihas_jax.progress import say
-from ihas_jax.selectors.plan import Groups
+from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.stages.base import model_task, plain_round, train_runs
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.shared import PACES
@@ -32,7 +32,7 @@ _NOISE = 0.1
 
 def learn_together(
     run: Run, model: Model, name: str, number: int, first: Trained, field: int
-) -> tuple[Trained, Groups]:
+) -> tuple[Trained, ValueRouter]:
     """Trains table and networks in turns with the groups, then with smaller steps.
 
     Values and networks find each other as in hard expectation maximisation: the networks learn
@@ -53,7 +53,7 @@ def learn_together(
     grouped, stage = grouped_model(model, number), f"retrain/{name}"
     rng = np.random.Generator(np.random.Philox(run.seed(stage)))
     size = run.data.schema.sizes[field]
-    groups = Groups(field, rng.integers(number, size=size).astype(np.uint8))
+    groups = ValueRouter(field, rng.integers(number, size=size).astype(np.uint8))
     noise = _NOISE if number > 1 else 0.0
     copies = stack_networks(first.variables, number, noise, run.key(f"{stage}/noise"))
     state = _fresh(run, stage, first.state, copies)
@@ -89,12 +89,14 @@ def _fresh(
     )
 
 
-def _with(state: TrainState, groups: Groups) -> TrainState:
+def _with(state: TrainState, groups: ValueRouter) -> TrainState:
     of_value = {"field": jnp.int32(groups.field), "of_value": jnp.asarray(groups.of_value)}
     return replace(state, constants=state.constants | {GROUPS: of_value})
 
 
-def regrouped(run: Run, model: Model, name: str, variables: Variables, groups: Groups) -> Groups:
+def regrouped(
+    run: Run, model: Model, name: str, variables: Variables, groups: ValueRouter
+) -> ValueRouter:
     """Each value with the network that has the least loss on its training rows; kept in a file.
 
     A value without training rows, such as one that was never seen, goes to the network that has the
@@ -102,7 +104,7 @@ def regrouped(run: Run, model: Model, name: str, variables: Variables, groups: G
     """
     path = run.workdir / name / "groups.json"
     if path.exists():
-        return Groups(groups.field, np.array(read_json(path)["of_value"], np.uint8))
+        return ValueRouter(groups.field, np.array(read_json(path)["of_value"], np.uint8))
     ids = run.data.train.ids
     labels = run.data.train.labels if run.taught is None else run.taught
     number = jax.tree.leaves(variables.params[NETWORK])[0].shape[0]
@@ -120,7 +122,7 @@ def regrouped(run: Run, model: Model, name: str, variables: Variables, groups: G
     say(f"[{name}] {moved:.1%} of the training rows go to another network")
     checksums.start(path.parent)
     write_json(path, {"of_value": of_value.tolist()})
-    return Groups(groups.field, of_value)
+    return ValueRouter(groups.field, of_value)
 
 
 @lru_cache(maxsize=8)

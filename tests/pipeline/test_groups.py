@@ -26,7 +26,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.forward import init_model
 from ihas_jax.models.grouped import stack_networks
 from ihas_jax.pipeline.fit import fit
-from ihas_jax.selectors.plan import Groups
+from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages import groups as module
 from ihas_jax.stages import together
@@ -109,7 +109,7 @@ def test_a_group_shares_beside_one_that_does_not(opposite, monkeypatch):
     log, _ = opposite
     own = [SimpleNamespace(loss=(0.1, 0.9)), SimpleNamespace(loss=(0.0, 0.6))]
     everyone = SimpleNamespace(loss=(0.5, 0.5))
-    groups = Groups(1, (np.arange(USERS + 1) % 2).astype(np.uint8))
+    groups = ValueRouter(1, (np.arange(USERS + 1) % 2).astype(np.uint8))
     member = log.valid.ids[:, 1] % 2
     monkeypatch.setattr(module, "_losses", lambda model, one, valid: np.array(one.loss)[member])
     model = Run(CONFIG, log, None).model
@@ -156,7 +156,7 @@ def grouped_by(log, labels, taught, of_value, tmp_path):
     )
     tables = jax.tree.map(lambda leaf: 0 * leaf, variables.params["tables"])
     variables = variables._replace(params={"tables": tables, "network": network})
-    found = together.regrouped(run, run.model, "part", variables, Groups(1, of_value))
+    found = together.regrouped(run, run.model, "part", variables, ValueRouter(1, of_value))
     return found.of_value
 
 
