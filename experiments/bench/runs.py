@@ -79,7 +79,7 @@ def measure_clusters(settings: Settings, rows: int, shape: Shape = "criteo") -> 
         model, variables, split, Split(*(part[:1] for part in split)), jax.random.key(0), 0
     )
     start = time.perf_counter()
-    clusters, curve = fit_clusters(found, selector, config.of(ClusterConfig))
+    clusters, found_by = fit_clusters(found, selector, config.of(ClusterConfig))
     fitted = time.perf_counter() - start
     router = make_router(model, selector, variables, clusters.centroids)
     router.assign(split.ids[:1], title="assign")
@@ -88,7 +88,7 @@ def measure_clusters(settings: Settings, rows: int, shape: Shape = "criteo") -> 
     seconds = {"fit and assign all": fitted, "assign all": time.perf_counter() - start}
     facts = {
         "rows": rows,
-        "inertia curve": [[point.rows, round(point.inertia, 6)] for point in curve],
+        "inertia curve": [[p["rows"], round(p["inertia"], 6)] for p in found_by["kmeans"]],
         "rows assigned per second": rows / seconds["assign all"],
     }
     return Row(f"clustering, {shape} shape", "s", seconds, ours="", facts=facts)

@@ -92,7 +92,7 @@ class ClusterConfig(MethodConfig):
     flag = "cluster"
     choice = (
         *("clusters", "batch_rows", "starts", "segment_rows", "max_passes", "tolerance"),
-        *("majority", "min_rows", "cut", "axes"),
+        *("router", "min_agreement", "majority", "min_rows", "cut", "axes"),
     )
     amount = ("majority",)
 
@@ -108,6 +108,11 @@ class ClusterConfig(MethodConfig):
     """The largest number of passes over the training rows."""
     tolerance: NotNegative[float] = 1e-3
     """Stop when the mean squared distance falls by less than this share between two checks."""
+    router: Literal["exact", "compiled"] = "exact"
+    """What routes a row: its masked embedding, or a sum of scores of its values, which is learnt
+    from that, by which all rows are then assigned anew, and which takes a fraction of the time."""
+    min_agreement: Share[float] = 0.9
+    """The exact router is kept if the compiled one sends fewer validation rows the same way."""
     majority: Share[float] = 0.5
     """Keep a coordinate if at least this share of the rows of the cluster opens it."""
     min_rows: NotNegative[int] = 1000

@@ -18,7 +18,7 @@ from ihas_jax.nn.gates import gate_penalty, half_product, sample_gates, select_g
 from ihas_jax.nn.mlp import Linear
 from ihas_jax.selectors.base import Recipe, Selector, SelectorParams, Weights
 from ihas_jax.selectors.budget import require_room
-from ihas_jax.selectors.clusters import check_clusters, fit_clusters
+from ihas_jax.selectors.clusters import check_clusters, fit_clusters, idle_in_router
 from ihas_jax.selectors.experts import plan_experts
 from ihas_jax.selectors.normalize import fresh_norm, normalize
 from ihas_jax.selectors.plan import Plan, SearchResult
@@ -150,9 +150,8 @@ class BernoulliGates(Selector):
 
     def choose(self, found: SearchResult) -> Plan:
         """One model for each cluster of masked embeddings (Algorithm 1, lines 9 to 14)."""
-        clusters, curve = fit_clusters(found, self, self.cluster)
-        plan = plan_experts(found, clusters, self.cluster)
-        return dataclasses.replace(plan, facts={"kmeans": [point._asdict() for point in curve]})
+        clusters, facts = fit_clusters(found, self, self.cluster)
+        return dataclasses.replace(plan_experts(found, clusters, self.cluster), facts=facts)
 
     def check(self, train_rows: int) -> None:
         """Raises: InputError: K-means needs more rows than there are."""
@@ -175,7 +174,8 @@ def build_bernoulli(config: Config, model: Model, epoch_steps: int) -> Bernoulli
 
 def idle_in_gates(config: Config) -> dict[str, str]:
     """The options of iHAS that would have no effect; see `Method.idle`."""
-    found: dict[str, str] = {}
+    cluster = config.of(ClusterConfig)
+    found = idle_in_router(cluster, cluster.clusters)
     if not config.of(GateConfig).instance_wise:
         why = "--gates.no-instance-wise has gates that read no embeddings. Choose one of the two"
         names = ("inputs", "gradient_to_tables", "matmul")

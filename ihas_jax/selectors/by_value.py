@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_CHUNK_ROWS = 1 << 14
+
 
 @dataclass(frozen=True, eq=False)
 class ValueRouter:
@@ -32,4 +34,41 @@ class ValueRouter:
     def assign(self, ids: np.ndarray, *, title: str = "") -> np.ndarray:
         """Cluster `[n]` int32 of each row of ids `[n, N]`."""
         found: np.ndarray = self.of_value[ids[:, self.field]].astype(np.int32)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreRouter:
+    """Routes a row to the cluster with the largest sum of the scores of its values.
+
+    Scores are whole numbers, so that sums are the same in any order, on any machine and in any
+    language. The first cluster has no scores: its sum is 0. Of equal sums the first one counts.
+
+    Attributes:
+      bias: `[C - 1]` int32, what every row adds to the sum of each cluster but the first.
+      scores: `[V, C - 1]` int16, the scores of each value of all fields, one field after the other.
+      first: `[N]` int32, the row of `scores` of each field's first value.
+    """
+
+    bias: np.ndarray
+    scores: np.ndarray
+    first: np.ndarray
+
+    @property
+    def parameters(self) -> int:
+        """Number of scores."""
+        return int(self.scores.size + self.bias.size)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the scores."""
+        return self.scores.nbytes + self.bias.nbytes
+
+    def assign(self, ids: np.ndarray, *, title: str = "") -> np.ndarray:
+        """Cluster `[n]` int32 of each row of ids `[n, N]`."""
+        found = np.empty(len(ids), np.int32)
+        for start in range(0, len(ids), _CHUNK_ROWS):
+            part = slice(start, start + _CHUNK_ROWS)
+            sums = self.bias + self.scores[ids[part] + self.first].sum(axis=1, dtype=np.int32)
+            found[part] = np.where((sums > 0).any(axis=1), 1 + sums.argmax(axis=1), 0)
         return found

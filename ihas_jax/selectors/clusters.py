@@ -5,7 +5,7 @@ scikit-learn fits the centroids with mini-batch K-means; `ihas_jax.selectors.rou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,14 @@ from jax import Array
 
 from ihas_jax.config import ClusterConfig
 from ihas_jax.data.checks import as_ids
+from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
+from ihas_jax.progress import say
 from ihas_jax.selectors.base import Selector
-from ihas_jax.selectors.kmeans import Convergence, fit_centroids
+from ihas_jax.selectors.by_value import ScoreRouter
+from ihas_jax.selectors.compiled import compile_router
+from ihas_jax.selectors.kmeans import fit_centroids
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.routing import assign_clusters, masked_embeddings
 from ihas_jax.training.streaming import Streamed, Summed
@@ -37,6 +41,7 @@ class Clusters:
       counts: `[C]` training rows of each cluster.
       train: `[n_train]` cluster of each training row.
       valid: `[n_valid]` cluster of each validation row.
+      router: assigns rows in place of the centroids; None where the centroids do.
     """
 
     centroids: np.ndarray
@@ -44,11 +49,12 @@ class Clusters:
     counts: np.ndarray
     train: np.ndarray
     valid: np.ndarray
+    router: ScoreRouter | None = None
 
 
 def fit_clusters(
     found: SearchResult, selector: Selector, config: ClusterConfig
-) -> tuple[Clusters, list[Convergence]]:
+) -> tuple[Clusters, dict[str, Any]]:
     """Fits centroids on training rows and assigns all training and validation rows.
 
     Mini-batches come in an order that is shuffled once. Fitting starts from the best of
@@ -57,13 +63,17 @@ def fit_clusters(
     Fitting ends when it fell by less than the share `config.tolerance`, so that a log of tens of
     millions of rows need not be read to its end. Assignment is one matrix product on the device.
 
+    With `config.router` "compiled" scores of values are fitted to the clusters, and assign all rows
+    anew, if they agree with the centroids on enough validation rows.
+
     Args:
       found: the searched click model, the rows, and the seed of the order and of k-means++.
       selector: the selector of the search.
       config: the choices of clustering.
 
     Returns:
-      The clusters, and the curve of the mean squared distance.
+      The clusters, and facts for reports: `kmeans`, the curve of the mean squared distance, and
+      `router`, how well a compiled router agrees and whether it is `kept`.
 
     Raises:
       InputError: the ids are not integers `[n, N]`, one is out of range for its field, or a
@@ -93,10 +103,28 @@ def fit_clusters(
         centroids, curve = fit_centroids(lambda: iter(kept), config, len(train_ids), seed)
     else:
         centroids, curve = fit_centroids(read, config, len(train_ids), seed)
-    assign = _make_assign(model, selector)
-    inputs = (variables, jnp.asarray(centroids))
-    train, sums = assign(inputs, train_ids, title="[choose] assignment")
-    valid, _ = assign(inputs, valid_ids, title="[choose] assignment")
+    title, by_centroids = "[choose] assignment", jnp.asarray(centroids)
+    assign = _make_assign(model, selector, _nearest)
+    train, sums = assign((variables, by_centroids), train_ids, title=title)
+    valid, _ = assign((variables, by_centroids), valid_ids, title=title)
+    facts: dict[str, Any] = {"kmeans": [point._asdict() for point in curve]}
+    router = None
+    if config.router == "compiled" and config.clusters > 1:
+        router, share = compile_router(
+            sizes, Split(train_ids, train), Split(valid_ids, valid), config.clusters, seed
+        )
+        agrees = share >= config.min_agreement
+        facts["router"] = {"agreement": share, "kept": agrees}
+        say(
+            f"[choose] the compiled router agrees with the exact one on {share:.2%} of the "
+            f"validation rows{'' if agrees else ', which is too few, so the exact one is kept'}"
+        )
+        if agrees:
+            summed = _make_assign(model, selector, _best_sum)
+            train, sums = summed((variables, _arrays_of(router)), train_ids, title=title)
+            valid = router.assign(valid_ids)
+        else:
+            router = None
     mean_masks = sums["open"] / np.maximum(sums["rows"], 1)[:, None]
     clusters = Clusters(
         centroids=centroids,
@@ -104,8 +132,9 @@ def fit_clusters(
         counts=sums["rows"].astype(np.int64),
         train=train,
         valid=valid,
+        router=router,
     )
-    return clusters, curve
+    return clusters, facts
 
 
 def check_clusters(flag: str, config: ClusterConfig, train_rows: int) -> None:
@@ -122,6 +151,17 @@ def check_clusters(flag: str, config: ClusterConfig, train_rows: int) -> None:
         )
 
 
+def idle_in_router(config: ClusterConfig, clusters: int) -> dict[str, str]:
+    """The options of the router that would have no effect; see `Method.idle`."""
+    if clusters == 1:
+        why = "one cluster has no router. Choose two clusters or more"
+        return {"cluster.router": why, "cluster.min_agreement": why}
+    if config.router == "exact":
+        why = "the exact router agrees with itself. Choose --cluster.router compiled"
+        return {"cluster.min_agreement": why}
+    return {}
+
+
 def _make_points(model: Model, selector: Selector) -> Streamed:
     """A program from ids to the points that K-means clusters: masked embeddings `[n, K]`."""
 
@@ -131,18 +171,36 @@ def _make_points(model: Model, selector: Selector) -> Streamed:
     return Streamed(points)
 
 
-def _make_assign(model: Model, selector: Selector) -> Summed:
-    """A program from `((variables, centroids), ids)` to the clusters `[n]`, and sums by cluster.
+def _nearest(centroids: Array, points: Array, ids: Array) -> tuple[Array, int]:
+    return assign_clusters(points, centroids), len(centroids)
 
-    The sums are the numbers of `rows [C]` and of `open [C, K]` gates.
+
+def _best_sum(scores: tuple[Array, ...], points: Array, ids: Array) -> tuple[Array, int]:
+    """As `ScoreRouter.assign`, on the device."""
+    bias, of_value, first = scores
+    sums = bias + of_value[first + ids].sum(axis=1, dtype=jnp.int32)
+    return jnp.argmax(jnp.pad(sums, ((0, 0), (1, 0))), axis=1).astype(jnp.int32), 1 + len(bias)
+
+
+def _arrays_of(router: ScoreRouter) -> tuple[Array, ...]:
+    return tuple(map(jnp.asarray, (router.bias, router.scores, router.first)))
+
+
+def _make_assign(
+    model: Model, selector: Selector, route: Callable[[Any, Array, Array], tuple[Array, int]]
+) -> Summed:
+    """A program from `((variables, by), ids)` to the clusters `[n]`, and sums by cluster.
+
+    The sums are the numbers of `rows [C]` and of `open [C, K]` gates. What rows are routed by goes
+    to `route(by, points, ids)`, which gives clusters and their number.
     """
 
-    def assign(inputs: tuple[Variables, Array], ids: Array, valid: Array) -> tuple[Array, Any]:
-        variables, centroids = inputs
+    def assign(inputs: tuple[Variables, Any], ids: Array, valid: Array) -> tuple[Array, Any]:
+        variables, by = inputs
         selected = masked_embeddings(model, selector, variables, ids)
-        cluster = assign_clusters(selected.vectors.reshape(len(ids), -1), centroids)
+        cluster, number = route(by, selected.vectors.reshape(len(ids), -1), ids)
         assert selected.masks is not None
-        members = jax.nn.one_hot(cluster, len(centroids)) * valid[:, None]
+        members = jax.nn.one_hot(cluster, number) * valid[:, None]
         return cluster, {"rows": members.sum(axis=0), "open": members.T @ selected.masks}
 
     return Summed(assign)

@@ -80,6 +80,7 @@ def plan_experts(
             clusters.centroids,
             tuple(shares.tolist()),
             shared=True,
+            router=clusters.router,
         )
     experts: list[Expert] = []
     routes = []
@@ -90,7 +91,14 @@ def plan_experts(
             experts.append(expert(f"cluster_{c}", mean_mask, rows[c], valid_rows[c]))
     if any(reasons):
         experts.append(expert("all", of_all))
-    return Plan(tuple(experts), tuple(routes), reasons, clusters.centroids, tuple(shares.tolist()))
+    return Plan(
+        tuple(experts),
+        tuple(routes),
+        reasons,
+        clusters.centroids,
+        tuple(shares.tolist()),
+        router=clusters.router,
+    )
 
 
 def _unfit(

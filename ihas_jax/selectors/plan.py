@@ -14,7 +14,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.nn.axes import Axes
 from ihas_jax.nn.embedding import EmbeddingSpec
-from ihas_jax.selectors.by_value import ValueRouter
+from ihas_jax.selectors.by_value import ScoreRouter, ValueRouter
 from ihas_jax.selectors.selection import Selection
 
 ENTRIES = (
@@ -75,18 +75,18 @@ class Plan:
     """The models to retrain, and which of them serves a row.
 
     In a plan without experts the searched model serves all rows. A selection for all rows is a
-    plan of one expert. Clusters are a plan with centroids, of which a row belongs to the nearest
-    one, or with a router.
+    plan of one expert. Clusters are a plan with centroids or a router.
 
     Attributes:
       experts: the models to retrain.
       routes: index of the expert that serves each cluster.
       reasons: for each cluster, why the model of all rows serves it, or None.
-      centroids: `[C, K]` float32, in the space of masked embeddings; None without clusters.
+      centroids: `[C, K]` float32, in the space of masked embeddings; None without clusters of them.
       shares: share of the training rows in each cluster.
       facts: what to report of the choice, JSON-ready; entries of metrics.json.
       shared: whether all experts have the table of the first one.
-      router: routes rows by their values; None without clusters, or where the centroids do.
+      router: routes rows by their values; None without clusters, or where a row belongs to the
+        nearest centroid.
     """
 
     experts: tuple[Expert, ...]
@@ -96,7 +96,7 @@ class Plan:
     shares: tuple[float, ...] = (1.0,)
     facts: Mapping[str, Any] = field(default_factory=dict)
     shared: bool = False
-    router: ValueRouter | None = None
+    router: ScoreRouter | ValueRouter | None = None
 
     def __post_init__(self) -> None:
         """Raises: InputError: a fact has the name of another entry of metrics.json."""

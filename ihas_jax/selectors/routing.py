@@ -15,7 +15,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, Model, Variables, count_parameters
 from ihas_jax.models.forward import Transformed, embed
 from ihas_jax.selectors.base import SELECTOR, Selecting, Selector, Weights, weights_of
-from ihas_jax.selectors.by_value import ValueRouter
+from ihas_jax.selectors.by_value import ScoreRouter, ValueRouter
 from ihas_jax.training.streaming import Streamed
 
 
@@ -86,7 +86,7 @@ class Router:
         return _masks(self.model, self.selector)(self.variables, ids, title=title)
 
 
-AnyRouter = Router | ValueRouter
+AnyRouter = Router | ScoreRouter | ValueRouter
 
 
 def make_router(

@@ -12,7 +12,7 @@ from ihas_jax.models.base import Model
 from ihas_jax.progress import say
 from ihas_jax.selectors.base import Recipe, Selector
 from ihas_jax.selectors.budget import numbers_to_keep, require_room
-from ihas_jax.selectors.clusters import check_clusters, fit_clusters
+from ihas_jax.selectors.clusters import check_clusters, fit_clusters, idle_in_router
 from ihas_jax.selectors.experts import plan_experts
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.selectors.turning import freedom_of, has_readings
@@ -54,9 +54,8 @@ class Spectral(Selector):
             say(f"[choose] The embeddings keep their own coordinates, since {freedom.why}.")
         found = found._replace(budget=numbers_to_keep(found, self.config.kept))
         if self.config.clusters > 1:
-            clusters, curve = fit_clusters(found, self, self.cluster)
+            clusters, facts = fit_clusters(found, self, self.cluster)
             plan = plan_experts(found, clusters, self.cluster, self.config.by)
-            facts = {"kmeans": [point._asdict() for point in curve]}
             return dataclasses.replace(plan, facts=facts)
         best = self._best(found)
         say(f"[choose] what is kept has {best.share:.2%} of what all numbers are worth")
@@ -83,8 +82,9 @@ def idle_in_spectral(config: Config) -> dict[str, str]:
 
     See `Method.idle`.
     """
-    found: dict[str, str] = {}
-    if config.of(SpectralConfig).clusters == 1:
+    clusters = config.of(SpectralConfig).clusters
+    found = idle_in_router(config.of(ClusterConfig), clusters)
+    if clusters == 1:
         why = "there is one model for all rows. Choose --spectral.clusters 2 or more"
         found = {f"cluster.{f.name}": why for f in dataclasses.fields(ClusterConfig)}
     return found | {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import operator
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ihas_jax import checksums
@@ -19,21 +19,21 @@ from ihas_jax.errors import InputError, disk_error, require_type
 from ihas_jax.files import write_json
 from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, Model, Variables
+from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import init_model
-from ihas_jax.nn.embedding import init_table
 from ihas_jax.selectors.base import Selecting, Selector
-from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.selectors.registry import build_selector
-from ihas_jax.selectors.routing import AnyRouter, Router, router_variables
 from ihas_jax.selectors.search import init_search
 from ihas_jax.selectors.usage import Usage
+from ihas_jax.serving import routers
 from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.steps import TABLES
 
 VERSION = 3
-"""Format of bundles and of the folders of runs; it changes with the layout of checkpoints."""
+"""Format of the folders of runs; it changes with the layout of checkpoints."""
+_FORMAT, _READ = 4, (3, 4)
+"""Format of bundles, and the formats that are read; 3 lacks compiled routers."""
 _ANEW = (
     "Delete that folder and run the command that made it again with the same flags: its last step "
     "writes it again."
@@ -67,17 +67,16 @@ def save_bundle(bundle: Bundle, path: str | Path, *, replace: bool = False) -> N
 def _save(bundle: Bundle, path: Path) -> None:
     """Writes a bundle in the place of what stands there."""
     arrays: dict[str, Any] = {
-        "models": {str(i): _filled(_own(bundle.models, i)) for i in range(len(bundle.models))}
+        "models": {
+            str(i): routers.filled(_own(bundle.models, i)) for i in range(len(bundle.models))
+        }
     }
-    if isinstance(bundle.router, ValueRouter):
-        arrays["router"] = {"of_value": bundle.router.of_value}
-    elif bundle.router is not None:
-        centroids = {"centroids": bundle.router.centroids}
-        arrays["router"] = _filled(bundle.router.variables) | centroids
+    if bundle.router is not None:
+        arrays["router"] = routers.arrays_of(bundle.router)
     if bundle.usage is not None:
         arrays["usage"] = bundle.usage._asdict()
     facts = {
-        "version": VERSION,
+        "version": _FORMAT,
         "config": config_to_json(bundle.config),
         "searched": to_json(bundle.searched),
         "models": [
@@ -92,8 +91,7 @@ def _save(bundle: Bundle, path: Path) -> None:
             for i, served in enumerate(bundle.models)
         ],
         "routes": bundle.routes,
-        "routed": isinstance(bundle.router, Router),
-        "grouped_by": _group_field(bundle),
+        **routers.facts_of(bundle.router),
         "usage": bundle.usage is not None,
     }
     partial = path.with_name(f".{path.name}.partial")
@@ -126,7 +124,7 @@ def load_bundle(path: str | Path) -> Bundle:
         )
     try:
         facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
-        require_version(path, facts)
+        require_version(path, facts, _READ)
         config = config_from_json(facts["config"])
         searched = from_json(ModelConfig, facts["searched"])
         schema = Schema.load(path / "schema.json")
@@ -139,17 +137,21 @@ def load_bundle(path: str | Path) -> Bundle:
         ) from None
     selects = any(about["selects"] for about in facts["models"])
     source = build_model(searched, schema.sizes)
-    selector = build_selector(config, source, 1) if selects or facts["routed"] else None
-    clusters = len(routes) if facts["routed"] else 0
-    field = facts.get("grouped_by")
+    gated = selects or routers.kind_of(facts) == "exact"
+    selector = build_selector(config, source, 1) if gated else None
     over_first = [bool(about.get("table_of_first")) for about in facts["models"]]
-    like = jax.eval_shape(lambda: _shapes(config, models, source, selector, selects, clusters))
+    like = jax.eval_shape(
+        lambda: {
+            "models": _model_shapes(config, models, source, selector if selects else None),
+            "router": routers.shapes_of(facts, schema, source, selector),
+        }
+    )
     for i, over in enumerate(over_first):
         if over:
             del like["models"][str(i)]["params"][TABLES]
             like["models"][str(i)].pop("constants", None)
-    if field is not None:
-        like["router"] = {"of_value": jax.ShapeDtypeStruct((schema.sizes[field],), jnp.uint8)}
+    if like["router"] is None:
+        del like["router"]
     if facts.get("usage"):
         like["usage"] = _usage_shapes(source)
     with Checkpoints(path / "arrays", read_only=True) as checkpoints:
@@ -170,24 +172,19 @@ def load_bundle(path: str | Path) -> Bundle:
         )
         for i, (model, about) in enumerate(zip(models, facts["models"], strict=True))
     )
-    router: AnyRouter | None = None
-    if field is not None:
-        router = ValueRouter(field, np.asarray(arrays["router"]["of_value"]))
-    if facts["routed"] and selector is not None:
-        kept = arrays["router"]
-        variables = Variables(kept["params"], kept.get("stats", {}))
-        router = Router(source, selector, variables, kept["centroids"])
+    router = routers.make(facts, arrays.get("router", {}), source, selector)
     usage = Usage(**jax.tree.map(np.asarray, arrays["usage"])) if "usage" in arrays else None
     return Bundle(config, searched, schema, served, routes, router, usage)
 
 
-def require_version(path: Path, about: dict[str, Any]) -> None:
+def require_version(path: Path, about: dict[str, Any], read: Sequence[int] = (VERSION,)) -> None:
     """Raises: InputError: a folder was written in another format."""
     found = about.get("version", 1) if isinstance(about, dict) else "unknown"
-    if found != VERSION:
+    if found not in read:
+        formats = " and ".join(map(str, read))
         raise InputError(
-            f"{path} is in format {found}, and this version of ihas_jax reads and writes format "
-            f"{VERSION}. Run the same command with a new --output, or use the version that wrote "
+            f"{path} is in format {found}, and this version of ihas_jax reads format "
+            f"{formats}. Run the same command with a new --output, or use the version that wrote "
             "the folder."
         )
 
@@ -201,11 +198,6 @@ def _usage_shapes(model: Model) -> dict[str, Any]:
         "counts": np.zeros(sum(spec.sizes), np.int64),
         "curvature": np.zeros(curvature, np.float64),
     }
-
-
-def _group_field(bundle: Bundle) -> int | None:
-    """The position of the field by whose values rows are routed, if they are."""
-    return bundle.router.field if isinstance(bundle.router, ValueRouter) else None
 
 
 def _shares_table(models: tuple[Served, ...], i: int) -> bool:
@@ -242,29 +234,13 @@ def _model(config: Config, schema: Schema, about: dict[str, Any]) -> Model:
     )
 
 
-def _shapes(
-    config: Config,
-    models: list[Model],
-    source: Model,
-    selector: Selector | None,
-    selects: bool,
-    clusters: int,
+def _model_shapes(
+    config: Config, models: list[Model], source: Model, selector: Selector | None
 ) -> dict[str, Any]:
-    """Arrays that have the shapes of those in a bundle."""
+    """Arrays that have the shapes of those of models, or of a searched one that selects."""
     key = jax.random.key(0)
-    if selects and selector is not None:
+    if selector is not None:
         variables = [init_search(key, config, source, selector).variables]
     else:
         variables = [init_model(key, model) for model in models]
-    arrays: dict[str, Any] = {"models": {str(i): _filled(one) for i, one in enumerate(variables)}}
-    if clusters and selector is not None:
-        spec = source.embedding
-        weights, tables = selector.init(key), {EMBEDDING: init_table(key, spec)}
-        centroids = {"centroids": jnp.zeros((clusters, spec.coordinates))}
-        arrays["router"] = _filled(router_variables(tables, weights)) | centroids
-    return arrays
-
-
-def _filled(variables: Variables) -> dict[str, Any]:
-    """The parts of variables that hold arrays, since a checkpoint has no empty parts."""
-    return {name: tree for name, tree in variables._asdict().items() if jax.tree.leaves(tree)}
+    return {str(i): routers.filled(one) for i, one in enumerate(variables)}

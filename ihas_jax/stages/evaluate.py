@@ -19,7 +19,7 @@ from ihas_jax.models.forward import Transform, embed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Selecting
 from ihas_jax.selectors.plan import Expert, Plan
-from ihas_jax.selectors.routing import AnyRouter, make_router
+from ihas_jax.selectors.routing import AnyRouter
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.selectors.turning import freedom_of
 from ihas_jax.selectors.usage import find_usage
@@ -27,6 +27,7 @@ from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.stages.base import require_selector
 from ihas_jax.stages.lessons import Taught
 from ihas_jax.stages.retrain import carried
+from ihas_jax.stages.routers import exact_router, router_facts
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns
 from ihas_jax.training.loop import Trained
@@ -98,6 +99,8 @@ def evaluate(
         metrics["selection"] = _describe_selection(run, experts[0])
         return Evaluation(metrics, bundle, {})
     metrics[method] |= {"router_parameters": bundle.router_parameters}
+    if more := router_facts(run, search, plan):
+        metrics["router"] = plan.facts["router"] | more
     metrics["clusters"] = [
         _describe_cluster(run, plan, outcome, c) for c in range(len(plan.routes))
     ]
@@ -153,10 +156,7 @@ def outcome_bundle(
         return _bundle(run, models, plan.routes, plan.router)
     if plan.centroids is None:
         return _bundle(run, models)
-    router = make_router(
-        run.searched_model, require_selector(run), search.variables, plan.centroids
-    )
-    return _bundle(run, models, plan.routes, router)
+    return _bundle(run, models, plan.routes, exact_router(run, search, plan.centroids))
 
 
 def _bundle(

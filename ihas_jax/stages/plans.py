@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ihas_jax import checksums
 from ihas_jax.files import read_json, write_json
 from ihas_jax.nn.axes import Axes
+from ihas_jax.selectors.by_value import ScoreRouter
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.training.checkpoint import Checkpoints
@@ -33,6 +35,8 @@ def save_plan(folder: Path, plan: Plan, seconds: float) -> None:
     arrays = {name: tree for name, tree in arrays.items() if tree}
     if plan.centroids is not None:
         arrays["router"] = {"centroids": plan.centroids}
+    if isinstance(plan.router, ScoreRouter):
+        arrays["scores"] = dataclasses.asdict(plan.router)
     folder.mkdir(parents=True, exist_ok=True)
     checksums.start(folder)
     if arrays:
@@ -100,6 +104,7 @@ def load_plan(folder: Path) -> tuple[Plan, float] | None:
         tuple(content["shares"]),
         content["facts"],
         content.get("shared", False),
+        ScoreRouter(**arrays["scores"]) if "scores" in arrays else None,
     )
     return plan, content["seconds"]
 

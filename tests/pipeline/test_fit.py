@@ -226,7 +226,7 @@ def test_a_folder_of_another_format_is_named(log, plain, tmp_path):
         content = json.loads(file.read_text())
         del content["version"]  # as the first one was written
         checksums.replace(file, json.dumps(content).encode())
-    words = "is in format 1, and this version of ihas_jax reads and writes format 3"
+    words = "is in format 1, and this version of ihas_jax reads format 3"
     with pytest.raises(InputError, match=words):
         fit(PLAIN, log, tmp_path / "run")
     checksums.forget(tmp_path / "run" / "bundle", ["bundle.json"])

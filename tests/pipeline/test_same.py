@@ -49,6 +49,8 @@ OTHER = {
         "segment_rows": 50,
         "max_passes": 2,
         "tolerance": 0.1,
+        "router": "compiled",
+        "min_agreement": 0.4,
         "majority": 0.1,
         "min_rows": 7,
         "cut": "axes",

@@ -54,7 +54,7 @@ def made_up():
             train,
             valid,
         )
-        return clusters, []
+        return clusters, {}
 
     def logit_moments(model, variables, ids):
         fields, (vectors, dim) = shape(model.embedding)

@@ -116,23 +116,23 @@ def test_points_are_the_masked_embeddings(tiny, searched):
 def test_passes_stop_when_the_distance_stops_falling(cluster, searched):
     ids = searched[1]
     slow = ClusterConfig(clusters=3, starts=1, batch_rows=16, max_passes=6)  # and a poor start
-    _, curve = cluster(ids[:240], ids[:5], slow, 9)
-    assert [point.rows for point in curve] == [240 * (i + 1) for i in range(len(curve))]
+    curve = cluster(ids[:240], ids[:5], slow, 9)[1]["kmeans"]
+    assert [point["rows"] for point in curve] == [240 * (i + 1) for i in range(len(curve))]
     assert 2 < len(curve) < 6
-    inertia = [point.inertia for point in curve]
+    inertia = [point["inertia"] for point in curve]
     falls = [before - after for before, after in pairwise(inertia)]
     enough = [fall >= 1e-3 * before for fall, before in zip(falls, inertia, strict=False)]
     assert enough == [True] * (len(falls) - 1) + [False]
     once = dataclasses.replace(slow, tolerance=1.0)
-    _, short = cluster(ids[:240], ids[:5], once, 9)
+    short = cluster(ids[:240], ids[:5], once, 9)[1]["kmeans"]
     assert len(short) == 2
 
 
 def test_a_long_log_is_not_read_to_its_end(cluster, searched):
     ids = searched[1]
     config = ClusterConfig(clusters=2, batch_rows=16, segment_rows=40, tolerance=1.0)
-    _, curve = cluster(ids, ids[:5], config, 4)
-    assert [point.rows for point in curve] == [48, 96]  # whole mini-batches
+    curve = cluster(ids, ids[:5], config, 4)[1]["kmeans"]
+    assert [point["rows"] for point in curve] == [48, 96]  # whole mini-batches
 
 
 def test_the_best_of_several_starts_goes_on():
@@ -152,9 +152,9 @@ def test_the_best_of_several_starts_goes_on():
 
 def test_the_same_seed_finds_the_same_clusters(cluster, searched, fitted):
     ids = searched[1]
-    again, curve = cluster(ids[:240], ids[240:], ClusterConfig(clusters=3, max_passes=6), 4)
+    again, facts = cluster(ids[:240], ids[240:], ClusterConfig(clusters=3, max_passes=6), 4)
     np.testing.assert_array_equal(again.centroids, fitted[0].centroids)
-    assert curve == fitted[1]
+    assert facts == fitted[1]
 
 
 def test_a_coordinate_is_kept_by_the_majority_and_at_a_tie():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ihas_jax.errors import InputError
+from ihas_jax.selectors.by_value import ScoreRouter
 from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.stages.choose import choose
@@ -147,6 +148,11 @@ def test_clusters_are_read_back_as_they_were(tmp_path):
         centroids=np.arange(12, dtype=np.float32).reshape(3, 4) / 7,
         shares=(0.1, 0.2 + 0.1, 0.6),
         facts={"kmeans": [{"rows": 9, "inertia": 0.1}]},
+        router=ScoreRouter(
+            np.array([7, -9], np.int32),
+            np.arange(20, dtype=np.int16).reshape(10, 2),
+            np.array([0, 4], np.int32),
+        ),
     )
     save_plan(tmp_path / "choose", plan, 2.5)
     found, seconds = load_plan(tmp_path / "choose")
@@ -154,6 +160,10 @@ def test_clusters_are_read_back_as_they_were(tmp_path):
     for name in ("routes", "reasons", "shares", "facts"):
         assert getattr(found, name) == getattr(plan, name)
     np.testing.assert_array_equal(found.centroids, plan.centroids)
+    for name in ("bias", "scores", "first"):
+        ours, theirs = (getattr(one.router, name) for one in (found, plan))
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
     for ours, theirs in zip(found.experts, plan.experts, strict=True):
         assert (ours.name, ours.selection.kept) == (theirs.name, theirs.selection.kept)
         np.testing.assert_array_equal(ours.rows, theirs.rows)

@@ -1,0 +1,91 @@
+"""The router of a bundle on disk: its kind as JSON, and its arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ihas_jax.data.schema import Schema
+from ihas_jax.models.base import EMBEDDING, Model, Variables
+from ihas_jax.nn.embedding import init_table
+from ihas_jax.selectors.base import Selector
+from ihas_jax.selectors.by_value import ScoreRouter, ValueRouter
+from ihas_jax.selectors.routing import AnyRouter, Router, router_variables
+
+_KINDS: dict[type, str] = {Router: "exact", ScoreRouter: "compiled", ValueRouter: "values"}
+
+
+def facts_of(router: AnyRouter | None) -> dict[str, Any]:
+    """The kind of a router and the position of the field whose values it looks up, if any."""
+    return {
+        "router": None if router is None else _KINDS[type(router)],
+        "grouped_by": router.field if isinstance(router, ValueRouter) else None,
+    }
+
+
+def kind_of(facts: dict[str, Any]) -> str | None:
+    """The kind of a router by the facts of its bundle, which format 3 has in two entries."""
+    if "router" in facts:
+        kind: str | None = facts["router"]
+        return kind
+    if facts["routed"]:
+        return "exact"
+    return None if facts.get("grouped_by") is None else "values"
+
+
+def arrays_of(router: AnyRouter) -> dict[str, Any]:
+    """The arrays of a router, as a checkpoint has them."""
+    if isinstance(router, ValueRouter):
+        return {"of_value": router.of_value}
+    if isinstance(router, ScoreRouter):
+        return dataclasses.asdict(router)
+    return filled(router.variables) | {"centroids": router.centroids}
+
+
+def shapes_of(
+    facts: dict[str, Any], schema: Schema, source: Model, selector: Selector | None
+) -> dict[str, Any] | None:
+    """Arrays that have the shapes of those of a router; None where a bundle has none.
+
+    Args:
+      facts: those of the bundle.
+      schema: its vocabularies.
+      source: the searched click model.
+      selector: the selector of the search, which an exact router needs.
+    """
+    kind, clusters = kind_of(facts), len(facts["routes"])
+    if kind == "values":
+        return {"of_value": np.zeros(schema.sizes[facts["grouped_by"]], np.uint8)}
+    if kind == "compiled":
+        scores = np.zeros((sum(schema.sizes), clusters - 1), np.int16)
+        first = np.zeros(len(schema.sizes), np.int32)
+        return dataclasses.asdict(ScoreRouter(np.zeros(clusters - 1, np.int32), scores, first))
+    if kind is None or selector is None:
+        return None
+    key, spec = jax.random.key(0), source.embedding
+    variables = router_variables({EMBEDDING: init_table(key, spec)}, selector.init(key))
+    return filled(variables) | {"centroids": jnp.zeros((clusters, spec.coordinates))}
+
+
+def make(
+    facts: dict[str, Any], arrays: dict[str, Any], source: Model, selector: Selector | None
+) -> AnyRouter | None:
+    """The router of a bundle from its arrays; see `shapes_of`."""
+    kind = kind_of(facts)
+    if kind == "values":
+        return ValueRouter(facts["grouped_by"], np.asarray(arrays["of_value"]))
+    if kind == "compiled":
+        return ScoreRouter(**jax.tree.map(np.asarray, arrays))
+    if kind is None or selector is None:
+        return None
+    variables = Variables(arrays["params"], arrays.get("stats", {}))
+    return Router(source, selector, variables, arrays["centroids"])
+
+
+def filled(variables: Variables) -> dict[str, Any]:
+    """The parts of variables that hold arrays, since a checkpoint has no empty parts."""
+    return {name: tree for name, tree in variables._asdict().items() if jax.tree.leaves(tree)}

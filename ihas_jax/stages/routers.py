@@ -1,0 +1,51 @@
+"""What a compiled router costs beside the exact one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from ihas_jax.selectors.by_value import ScoreRouter
+from ihas_jax.selectors.plan import Plan
+from ihas_jax.selectors.routing import AnyRouter, make_router
+from ihas_jax.stages.base import require_selector
+from ihas_jax.stages.run import Run
+from ihas_jax.stages.search import SearchRuns
+
+_TURNS, _MOST_ROWS, _LEAST_ROWS = 5, 100_000, 1_000
+
+
+def exact_router(run: Run, search: SearchRuns, centroids: np.ndarray) -> AnyRouter:
+    """The router to the nearest centroid."""
+    return make_router(run.searched_model, require_selector(run), search.variables, centroids)
+
+
+def router_facts(run: Run, search: SearchRuns, plan: Plan) -> dict[str, Any]:
+    """Parameters and time of the router of a plan, and of the exact one, as JSON.
+
+    Nothing is measured where the plan has no compiled router. `agreement` is the share of test rows
+    that both routers send to the same cluster.
+    """
+    if not isinstance(plan.router, ScoreRouter) or plan.centroids is None:
+        return {}
+    routers = {"compiled": plan.router, "exact": exact_router(run, search, plan.centroids)}
+    ids, title = run.data.test.ids, "[evaluate] router"
+    clusters = {name: one.assign(ids, title=title) for name, one in routers.items()}
+    sample = np.resize(
+        ids[:_MOST_ROWS], (min(max(len(ids), _LEAST_ROWS), _MOST_ROWS), ids.shape[1])
+    )
+    facts: dict[str, Any] = {
+        "test_agreement": float((clusters["compiled"] == clusters["exact"]).mean())
+    }
+    for name, one in routers.items():
+        seconds = []
+        for _ in range(1 + _TURNS):
+            start = time.perf_counter()
+            one.assign(sample, title=title)
+            seconds.append(time.perf_counter() - start)
+        # the first turn may compile
+        microseconds = 1e6 * float(np.median(seconds[1:])) / len(sample)
+        facts[name] = {"parameters": one.parameters, "microseconds": microseconds}
+    return facts
