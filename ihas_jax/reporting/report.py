@@ -124,6 +124,7 @@ def _clusters(metrics: dict[str, Any]) -> list[str]:
         f"{len(metrics['clusters'])} clusters."
         + (f" Routing an instance needs {routing:,} more: {_router(metrics)}." if routing else ""),
         "",
+        *_compiled(metrics.get("router")),
         "## Clusters",
         "",
         *_cluster_table(metrics["clusters"]),
@@ -137,9 +138,32 @@ def _clusters(metrics: dict[str, Any]) -> list[str]:
 
 def _router(metrics: dict[str, Any]) -> str:
     """What routing needs: K-means of rows has a curve, and groups of values have none."""
+    if metrics.get("router", {}).get("kept"):
+        return "a score of each value for each cluster but one"
     if "kmeans" in metrics:
         return "the searched tables, the gates if there are any, and the centroids"
     return "the group of each value of a field"
+
+
+def _compiled(router: dict[str, Any] | None) -> list[str]:
+    """What a compiled router is beside the exact one."""
+    if router is None:
+        return []
+    if not router["kept"]:
+        return [
+            f"A compiled router would send {router['agreement']:.1%} of the validation rows the "
+            "same way as the exact one, fewer than `--cluster.min-agreement` asks for, so the "
+            "exact one is kept.",
+            "",
+        ]
+    own, exact = router["compiled"], router["exact"]
+    return [
+        f"The compiled router sends {router['test_agreement']:.1%} of the test rows to the same "
+        f"cluster as the exact one. It needs {own['parameters']:,} parameters in place of "
+        f"{exact['parameters']:,}, and {own['microseconds']:.2f} µs per row in place of "
+        f"{exact['microseconds']:.2f}.",
+        "",
+    ]
 
 
 def _gates(metrics: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform
 from ihas_jax.nn.embedding import Kept
+from ihas_jax.selectors.by_value import ScoreRouter
 from ihas_jax.selectors.routing import AnyRouter, Router
 from ihas_jax.selectors.usage import Usage
 from ihas_jax.training.predict import Prediction, predictor
@@ -122,10 +123,15 @@ class Bundle:
         """Open gates `[n, K]` of each row of ids `[n, N]`, int8; K = N * D, field by field.
 
         Raises:
-          InputError: as `predict_ids`; or the method has no gates per row.
+          InputError: as `predict_ids`; or the bundle has no gates per row.
         """
         if not isinstance(self.router, Router):
-            raise InputError(f"The method {self.config.method} has no gates per row.")
+            why = (
+                "a compiled router needs none"
+                if isinstance(self.router, ScoreRouter)
+                else (f"the method {self.config.method} has none per row")
+            )
+            raise InputError(f"The bundle has no gates, since {why}.")
         ids = self.check(ids)
         if not len(ids):
             return np.zeros((0, self.router.model.embedding.coordinates), np.int8)

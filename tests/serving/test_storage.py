@@ -16,6 +16,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import Variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.selectors.base import SELECTOR
+from ihas_jax.selectors.by_value import ScoreRouter
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.storage import load_bundle, save_bundle
@@ -100,6 +101,36 @@ def test_what_is_loaded_is_what_was_saved(run, saved, small):
     assert sizes[0] == sizes[1]
     for name in ("assign", "masks", "predict_ids"):
         np.testing.assert_array_equal(getattr(found, name)(ids), getattr(bundle, name)(ids))
+
+
+@pytest.mark.parametrize("clusters", [2, 3])
+def test_a_compiled_router_is_loaded_as_it_was_saved(saved, small, tmp_path, clusters):
+    rng, sizes = np.random.default_rng(0), small.schema.sizes
+    router = ScoreRouter(
+        rng.integers(-9, 9, clusters - 1, np.int32),
+        rng.integers(-9, 9, (sum(sizes), clusters - 1), np.int16),
+        np.append(0, np.cumsum(sizes)[:-1]).astype(np.int32),
+    )
+    bundle = dataclasses.replace(saved[0], router=router, routes=ROUTES[:clusters])
+    save_bundle(bundle, tmp_path / "bundle")
+    found, ids = load_bundle(tmp_path), small.train.ids
+    assert len(set(bundle.assign(ids))) == clusters
+    for name in ("assign", "predict_ids"):
+        np.testing.assert_array_equal(getattr(found, name)(ids), getattr(bundle, name)(ids))
+    assert found.router_parameters == router.parameters
+    with pytest.raises(InputError, match="The bundle has no gates, since a compiled"):
+        found.masks(ids)
+
+
+def test_the_format_before_is_read(saved, changed, small):
+    """It says by two entries what routes rows."""
+    path = changed(True, version=3, routed=True)
+    facts = json.loads((path / "bundle.json").read_text())
+    assert facts.pop("router") == "exact"
+    (path / "bundle.json").write_text(json.dumps(facts))
+    checksums.seal(path)
+    ids = small.train.ids
+    np.testing.assert_array_equal(load_bundle(path).predict_ids(ids), saved[0].predict_ids(ids))
 
 
 def test_a_searched_model_selects_after_loading(run, search, small):
