@@ -32,6 +32,7 @@ BAD = {
     "cluster.batch-rows": (0,),
     "cluster.max-passes": (0,),
     "cluster.majority": (-0.5, 1.1),
+    "cluster.min-agreement": (-0.1, 1.1),
     "cluster.starts": (0,),
     "cluster.segment-rows": (0,),
     "cluster.tolerance": (-0.1,),

@@ -179,7 +179,7 @@ def test_what_stands_in_the_place_of_a_bundle_is_replaced(copy, log, finished, t
     save_bundle(load_bundle(copy), link := tmp_path / "link")
     shutil.rmtree(link)
     link.symlink_to(tmp_path / "elsewhere")
-    save_bundle(load_bundle(copy), link)
+    save_bundle(load_bundle(copy), link, replace=True)
     assert not link.is_symlink() and (tmp_path / "elsewhere" / "bundle.json").exists()
 
 
