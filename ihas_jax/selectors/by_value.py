@@ -46,8 +46,8 @@ class ScoreRouter:
 
     Attributes:
       bias: `[C - 1]` int32, what every row adds to the sum of each cluster but the first.
-      scores: `[V, C - 1]` int16, the scores of each value of all fields, one field after the other.
-      first: `[N]` int32, the row of `scores` of each field's first value.
+      scores: `[C - 1, V]` int16, the scores of each value of all fields, one field after the other.
+      first: `[N]` int32, the column of `scores` of each field's first value.
     """
 
     bias: np.ndarray
@@ -69,6 +69,10 @@ class ScoreRouter:
         found = np.empty(len(ids), np.int32)
         for start in range(0, len(ids), _CHUNK_ROWS):
             part = slice(start, start + _CHUNK_ROWS)
-            sums = self.bias + self.scores[ids[part] + self.first].sum(axis=1, dtype=np.int32)
-            found[part] = np.where((sums > 0).any(axis=1), 1 + sums.argmax(axis=1), 0)
+            index = ids[part] + self.first
+            # one cluster after the other, since NumPy adds up short last axes slowly
+            sums = [own[index].sum(axis=1, dtype=np.int32) for own in self.scores]
+            found[part] = np.argmax(
+                [np.zeros(len(index), np.int32), *map(np.add, sums, self.bias)], axis=0
+            )
         return found

@@ -178,8 +178,8 @@ def _nearest(centroids: Array, points: Array, ids: Array) -> tuple[Array, int]:
 def _best_sum(scores: tuple[Array, ...], points: Array, ids: Array) -> tuple[Array, int]:
     """As `ScoreRouter.assign`, on the device."""
     bias, of_value, first = scores
-    sums = bias + of_value[first + ids].sum(axis=1, dtype=jnp.int32)
-    return jnp.argmax(jnp.pad(sums, ((0, 0), (1, 0))), axis=1).astype(jnp.int32), 1 + len(bias)
+    sums = bias[:, None] + of_value[:, first + ids].sum(axis=2, dtype=jnp.int32)
+    return jnp.argmax(jnp.pad(sums, ((1, 0), (0, 0))), axis=0).astype(jnp.int32), 1 + len(bias)
 
 
 def _arrays_of(router: ScoreRouter) -> tuple[Array, ...]:

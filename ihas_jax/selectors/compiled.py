@@ -126,5 +126,5 @@ def _quantized(state: _State, first: np.ndarray) -> ScoreRouter:
     """Scores as whole numbers, the largest of which fits into 16 bits."""
     scores, bias = np.asarray(state.scores, np.float64), np.asarray(state.bias, np.float64)
     unit = max(float(np.abs(scores).max()), float(np.abs(bias).max()), 1e-6) / _LARGEST
-    whole = np.rint(scores / unit).astype(np.int16)
+    whole = np.ascontiguousarray(np.rint(scores / unit).astype(np.int16).T)
     return ScoreRouter(np.rint(bias / unit).astype(np.int32), whole, first)

@@ -61,7 +61,7 @@ def shapes_of(
     if kind == "values":
         return {"of_value": np.zeros(schema.sizes[facts["grouped_by"]], np.uint8)}
     if kind == "compiled":
-        scores = np.zeros((sum(schema.sizes), clusters - 1), np.int16)
+        scores = np.zeros((clusters - 1, sum(schema.sizes)), np.int16)
         first = np.zeros(len(schema.sizes), np.int32)
         return dataclasses.asdict(ScoreRouter(np.zeros(clusters - 1, np.int32), scores, first))
     if kind is None or selector is None:

@@ -31,7 +31,7 @@ def rows(number, seed=0, sizes=SIZES):
 def test_the_largest_sum_wins_and_the_first_of_equal_ones():
     router = ScoreRouter(
         np.array([-1, 0], np.int32),
-        np.array([[1, 0], [3, 2], [0, 0], [5, -1]], np.int16),
+        np.array([[1, 3, 0, 5], [0, 2, 0, -1]], np.int16),
         np.array([0, 2], np.int32),
     )
     # sums by cluster: (0, 0, 0), (0, 5, -1), (0, 2, 2), (0, 7, 1)
@@ -45,7 +45,7 @@ def test_the_largest_sum_wins_and_the_first_of_equal_ones():
 @given(st.integers(1, 4), st.integers(0, 2**32 - 1), st.sampled_from([1, 7, 300]))
 def test_the_device_and_the_host_send_rows_the_same_way(others, seed, number):
     rng = np.random.default_rng(seed)
-    extremes = rng.choice([-32767, -1, 0, 1, 32767], size=(sum(SIZES), others)).astype(np.int16)
+    extremes = rng.choice([-32767, -1, 0, 1, 32767], size=(others, sum(SIZES))).astype(np.int16)
     router = ScoreRouter(
         rng.integers(-40000, 40000, others, np.int32), extremes, np.array([0, 4, 7], np.int32)
     )
@@ -54,7 +54,7 @@ def test_the_device_and_the_host_send_rows_the_same_way(others, seed, number):
     for row in ids:
         sums = [0]
         for c in range(others):
-            own = (int(extremes[router.first[n] + i, c]) for n, i in enumerate(row))
+            own = (int(extremes[c, router.first[n] + i]) for n, i in enumerate(row))
             sums.append(int(router.bias[c]) + sum(own))
         by_hand.append(sums.index(max(sums)))
     np.testing.assert_array_equal(router.assign(ids), by_hand)
@@ -79,7 +79,7 @@ def test_clusters_by_a_sum_of_scores_are_found_again(clusters, resident, monkeyp
     router, share = compile_router(SIZES, train, valid, clusters, 0)
     assert share == (router.assign(valid.ids) == valid.labels).mean() > 0.97
     assert (router.assign(test.ids) == test.labels).mean() > 0.97
-    assert router.scores.shape == (sum(SIZES), clusters - 1)
+    assert router.scores.shape == (clusters - 1, sum(SIZES))
     largest = max(np.abs(router.scores).max(), np.abs(router.bias).max())
     assert largest == np.iinfo(np.int16).max
 

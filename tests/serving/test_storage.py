@@ -108,7 +108,7 @@ def test_a_compiled_router_is_loaded_as_it_was_saved(saved, small, tmp_path, clu
     rng, sizes = np.random.default_rng(0), small.schema.sizes
     router = ScoreRouter(
         rng.integers(-9, 9, clusters - 1, np.int32),
-        rng.integers(-9, 9, (sum(sizes), clusters - 1), np.int16),
+        rng.integers(-9, 9, (clusters - 1, sum(sizes)), np.int16),
         np.append(0, np.cumsum(sizes)[:-1]).astype(np.int32),
     )
     bundle = dataclasses.replace(saved[0], router=router, routes=ROUTES[:clusters])

@@ -150,7 +150,7 @@ def test_clusters_are_read_back_as_they_were(tmp_path):
         facts={"kmeans": [{"rows": 9, "inertia": 0.1}]},
         router=ScoreRouter(
             np.array([7, -9], np.int32),
-            np.arange(20, dtype=np.int16).reshape(10, 2),
+            np.arange(20, dtype=np.int16).reshape(2, 10),
             np.array([0, 4], np.int32),
         ),
     )
