@@ -244,9 +244,16 @@ def time_inference(
 ) -> dict[str, float]:
     """Microseconds per test row of a variant's whole prediction, gates and routing included.
 
-    Variants of one seed take turns; the median of the turns counts.
+    See `take_turns_in_predicting`, which times variants of one seed.
     """
-    ids = data.test.ids
+    predictors = {v.name: _predictor(v, data, folder / f"{v.run}_{seed}", seed) for v in variants}
+    return take_turns_in_predicting(predictors, data.test.ids)
+
+
+def take_turns_in_predicting(
+    predictors: Mapping[str, Callable[[np.ndarray], np.ndarray]], ids: np.ndarray
+) -> dict[str, float]:
+    """Microseconds per row of predictions of ids `[n, N]`, by turns; the median counts."""
 
     def side(predict: Callable[[np.ndarray], np.ndarray]) -> Side:
         def turn() -> float:
@@ -256,8 +263,7 @@ def time_inference(
 
         return turn
 
-    sides = {v.name: side(_predictor(v, data, folder / f"{v.run}_{seed}", seed)) for v in variants}
-    return take_turns(sides, _TURNS)
+    return take_turns({name: side(predict) for name, predict in predictors.items()}, _TURNS)
 
 
 def _predictor(

@@ -10,17 +10,15 @@ if __name__ == "__main__":
 
     catch_interrupts()  # importing what follows takes seconds
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import common
 import numpy as np
-from bench.common import Side, take_turns
 from command_line import parse
-from compare import run_alone
+from compare import run_alone, take_turns_in_predicting
 
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
@@ -47,7 +45,6 @@ _ABOUT = (
     "columns are the time of a whole prediction of all test rows, routing included, over that of "
     "the base model; all models of the first seed took turns. "
 )
-_TURNS = 7
 Scores = dict[str, dict[str, list[dict[str, Any]]]]
 """By number of clusters and router: facts by seed."""
 
@@ -121,22 +118,14 @@ def folder_of(arguments: Arguments, name: str, number: int, kind: Router, seed: 
 
 def time_predictions(arguments: Arguments, data: Dataset, name: str) -> dict[str, float]:
     """Microseconds per test row of the base model and of iHAS with each router, by turns."""
-    ids, seed = data.test.ids, arguments.config.seed
+    seed = arguments.config.seed
     bundles: dict[str, Bundle] = {"base": base_of(arguments, data, name)}
     for number in arguments.clusters:
         for kind in get_args(Router):
             folder = folder_of(arguments, name, number, kind, seed)
             bundles[f"{kind}_{number}"] = load_bundle(folder)
-
-    def side(predict: Callable[[np.ndarray], np.ndarray]) -> Side:
-        def turn() -> float:
-            start = time.perf_counter()
-            predict(ids)
-            return 1e6 * (time.perf_counter() - start) / len(ids)
-
-        return turn
-
-    return take_turns({key: side(one.predict_ids) for key, one in bundles.items()}, _TURNS)
+    predictors = {key: one.predict_ids for key, one in bundles.items()}
+    return take_turns_in_predicting(predictors, data.test.ids)
 
 
 def base_of(arguments: Arguments, data: Dataset, name: str) -> Bundle:
