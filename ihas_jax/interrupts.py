@@ -39,10 +39,11 @@ def interruptible(remedy: str = RESUME) -> Iterator[None]:
         yield
         return
     interrupted = threading.Event()
+    stderr = _stderr()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if interrupted.is_set():
-            _end(remedy)
+            _end(remedy, stderr)
         interrupted.set()
         logging.disable()
         threading.excepthook = lambda problem: None
@@ -53,7 +54,7 @@ def interruptible(remedy: str = RESUME) -> Iterator[None]:
         while written := os.read(reader, 1):  # nothing once the block has ended
             if written == bytes([signal.SIGINT]):
                 time.sleep(_GRACE)
-                _end(remedy)
+                _end(remedy, stderr)
         os.close(reader)
 
     reader, writer = os.pipe()
@@ -66,15 +67,25 @@ def interruptible(remedy: str = RESUME) -> Iterator[None]:
         yield
     except BaseException:
         if interrupted.is_set():  # other code may have turned the interrupt into another error
-            _end(remedy)
+            _end(remedy, stderr)
         raise
     finally:
         signal.set_wakeup_fd(wakeup)
         signal.signal(signal.SIGINT, before)
         os.close(writer)
+        if stderr != 2:
+            os.close(stderr)
 
 
-def _end(remedy: str) -> NoReturn:
+def _stderr() -> int:
+    """A descriptor of stderr that stays where it is while code of the block redirects stderr."""
+    try:
+        return os.dup(2)
+    except OSError:  # there is none
+        return 2
+
+
+def _end(remedy: str, stderr: int = 2) -> NoReturn:
     """Ends the process after a last line on stderr, without tearing anything down."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
@@ -83,5 +94,5 @@ def _end(remedy: str) -> NoReturn:
         if os.isatty(1):
             os.write(1, _SHOW_CURSOR)
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-        os.write(2, f"interrupted: {remedy}\n".encode(encoding, "backslashreplace"))
+        os.write(stderr, f"interrupted: {remedy}\n".encode(encoding, "backslashreplace"))
     os._exit(_EXIT)

@@ -69,6 +69,26 @@ def test_ctrl_c_while_importing_is_one_line(command, tmp_path, seconds):
     assert (process.returncode, stderr) == (130, LINE)
 
 
+def test_ctrl_c_while_stderr_is_redirected_is_one_line(tmp_path):
+    """As it is while a checkpoint is written, by code that does not end in time."""
+    code = (
+        "import os, time\n"
+        "from ihas_jax.errors import run_cli\n"
+        "def main():\n"
+        f"    os.dup2(os.open({str(tmp_path / 'held')!r}, os.O_WRONLY | os.O_CREAT), 2)\n"
+        "    print('inside', flush=True)\n"
+        "    time.sleep(60)\n"
+        "run_cli(main)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "inside\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, LINE)
+
+
 def test_ctrl_c_inside_c_code_ends_the_process():
     """C code that answers to no signal, as a compilation does not."""
     code = (
