@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
     catch_interrupts()  # importing what follows takes seconds
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -88,14 +88,12 @@ def score(
     arguments: Arguments, data: Dataset, name: str, number: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Facts of iHAS with each router."""
-    found, sources = (
-        {},
-        [
-            folder_of(arguments, name, other, kind, seed)
-            for other in arguments.clusters
-            for kind in get_args(Router)
-        ],
-    )
+    sources = [
+        folder_of(arguments, name, other, kind, seed)
+        for other in arguments.clusters
+        for kind in get_args(Router)
+    ]
+    found = {}
     for kind in get_args(Router):
         say(f"[{name}, {number} clusters, {kind} router, seed {seed}]")
         folder = folder_of(arguments, name, number, kind, seed)
@@ -171,7 +169,8 @@ def _write(record: common.Record, times: Mapping[str, Mapping[str, float]]) -> t
     def lines() -> list[str]:
         rows = [
             row_of(markdown(name), number, kinds, times[name])
-            for name, numbers in _scored(record, times)
+            for name, numbers in record.logs.items()
+            if name in times  # the others are not complete
             for number, kinds in numbers.items()
         ]
         table = common.markdown_table(_HEADERS, rows, texts=(0,))
@@ -179,13 +178,6 @@ def _write(record: common.Record, times: Mapping[str, Mapping[str, float]]) -> t
 
     content = record.content | {"inference": times}
     return common.write_results(arguments.destination, content, lines)
-
-
-def _scored(
-    record: common.Record, times: Mapping[str, Any]
-) -> Sequence[tuple[str, dict[str, dict[str, list[dict[str, Any]]]]]]:
-    """The logs that are complete, with their scores."""
-    return [(name, scores) for name, scores in record.logs.items() if name in times]
 
 
 if __name__ == "__main__":
