@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,9 @@ import numpy as np
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.serving.bundle import Bundle
+from ihas_jax.stages.speed import microseconds_per_row
 from ihas_jax.stages.verdict import choose_smallest, doubts_of
 from ihas_jax.training.metrics import Scores, score
-
-_TURNS, _FEWEST_AT_ONCE, _MOST_AT_ONCE, _LEAST_ROWS = 5, 1_000, 100_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -81,21 +79,7 @@ def choose(candidates: Sequence[Candidate], labels: np.ndarray, choices: Compres
 
 
 def add_speed(candidates: Sequence[Candidate], split: Split) -> None:
-    """Adds the time of prediction for a row to the facts, all that serving does included.
-
-    The candidates take turns, so that other work on the machine meets all alike; the median counts.
-    """
-    ids = split.ids[:_MOST_AT_ONCE]
-    if len(ids) < _FEWEST_AT_ONCE:
-        ids = np.resize(ids, (_FEWEST_AT_ONCE, ids.shape[1]))
-    times = -(-_LEAST_ROWS // len(ids))  # a clock and a shared machine need some rows
-    seconds: list[list[float]] = [[] for _ in candidates]
-    for turn in range(1 + _TURNS):
-        for one, taken in zip(candidates, seconds, strict=True):
-            start = time.perf_counter()
-            for _ in range(times):
-                one.bundle.predict_ids(ids)
-            if turn:  # the first one compiles
-                taken.append(time.perf_counter() - start)
-    for one, taken in zip(candidates, seconds, strict=True):
-        one.facts["microseconds"] = 1e6 * float(np.median(taken)) / (times * len(ids))
+    """Adds the time of prediction for a row to the facts, all that serving does included."""
+    times = microseconds_per_row([one.bundle.predict_ids for one in candidates], split.ids)
+    for one, microseconds in zip(candidates, times, strict=True):
+        one.facts["microseconds"] = microseconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,7 @@ from ihas_jax.selectors.routing import AnyRouter, make_router
 from ihas_jax.stages.base import require_selector
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns
-
-_TURNS, _MOST_ROWS, _LEAST_ROWS = 5, 100_000, 1_000
+from ihas_jax.stages.speed import microseconds_per_row
 
 
 def exact_router(run: Run, search: SearchRuns, centroids: np.ndarray) -> AnyRouter:
@@ -25,27 +24,20 @@ def exact_router(run: Run, search: SearchRuns, centroids: np.ndarray) -> AnyRout
 def router_facts(run: Run, search: SearchRuns, plan: Plan) -> dict[str, Any]:
     """Parameters and time of the router of a plan, and of the exact one, as JSON.
 
-    Nothing is measured where the plan has no compiled router. `agreement` is the share of test rows
-    that both routers send to the same cluster.
+    Nothing is measured where the plan has no compiled router. `test_agreement` is the share of test
+    rows that both routers send to the same cluster.
     """
     if not isinstance(plan.router, ScoreRouter) or plan.centroids is None:
         return {}
     routers = {"compiled": plan.router, "exact": exact_router(run, search, plan.centroids)}
     ids, title = run.data.test.ids, "[evaluate] router"
     clusters = {name: one.assign(ids, title=title) for name, one in routers.items()}
-    sample = np.resize(
-        ids[:_MOST_ROWS], (min(max(len(ids), _LEAST_ROWS), _MOST_ROWS), ids.shape[1])
-    )
-    facts: dict[str, Any] = {
-        "test_agreement": float((clusters["compiled"] == clusters["exact"]).mean())
+    assigns = [partial(one.assign, title=title) for one in routers.values()]
+    times = dict(zip(routers, microseconds_per_row(assigns, ids), strict=True))
+    return {
+        "test_agreement": float((clusters["compiled"] == clusters["exact"]).mean()),
+        **{
+            name: {"parameters": one.parameters, "microseconds": times[name]}
+            for name, one in routers.items()
+        },
     }
-    for name, one in routers.items():
-        seconds = []
-        for _ in range(1 + _TURNS):
-            start = time.perf_counter()
-            one.assign(sample, title=title)
-            seconds.append(time.perf_counter() - start)
-        # the first turn may compile
-        microseconds = 1e6 * float(np.median(seconds[1:])) / len(sample)
-        facts[name] = {"parameters": one.parameters, "microseconds": microseconds}
-    return facts
