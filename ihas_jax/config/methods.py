@@ -99,7 +99,7 @@ class ClusterConfig(MethodConfig):
     clusters: Positive[int] = 2
     """The number of clusters C; 1 is one compact model for all rows (ablation iHAS-2)."""
     batch_rows: Positive[int] = 16384
-    """The number of rows in a mini-batch of K-means, rounded up to a power of two."""
+    """The number of rows in a mini-batch of K-means."""
     starts: Positive[int] = 10
     """The number of K-means starts tried on the first mini-batch; the best one continues."""
     segment_rows: Positive[int] = 262_144

@@ -19,6 +19,7 @@ from ihas_jax.data.checks import as_ids
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
+from ihas_jax.models.streaming import Streamed, Summed
 from ihas_jax.progress import say
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.by_value import ScoreRouter
@@ -26,7 +27,6 @@ from ihas_jax.selectors.compiled import compile_router
 from ihas_jax.selectors.kmeans import fit_centroids
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.routing import assign_clusters, masked_embeddings
-from ihas_jax.training.streaming import Streamed, Summed
 
 _KEPT_BYTES = 1 << 29
 

@@ -14,12 +14,12 @@ from ihas_jax.config.shares import MagnitudeConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import EMBEDDING, Model, Variables
 from ihas_jax.models.forward import embed
+from ihas_jax.models.streaming import Summed
 from ihas_jax.nn.embedding import align
 from ihas_jax.selectors.base import Recipe, Selector
 from ihas_jax.selectors.budget import fill, numbers_to_keep, require_room
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.selection import Selection, all_coordinates, mark_largest
-from ihas_jax.training.streaming import Summed
 
 
 def mean_squares(model: Model, variables: Variables, split: Split) -> np.ndarray:

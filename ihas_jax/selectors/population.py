@@ -13,8 +13,8 @@ from jax import Array, lax
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Lookup, Transformed, forward
+from ihas_jax.models.streaming import Summed
 from ihas_jax.training.metrics import DivergedError, auc_of_counts
-from ihas_jax.training.streaming import Summed
 
 _ROWS = 512
 _BINS = 1 << 15

@@ -14,9 +14,9 @@ from jax import Array
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, Model, Variables, count_parameters
 from ihas_jax.models.forward import Transformed, embed
+from ihas_jax.models.streaming import Streamed
 from ihas_jax.selectors.base import SELECTOR, Selecting, Selector, Weights, weights_of
 from ihas_jax.selectors.by_value import ScoreRouter, ValueRouter
-from ihas_jax.training.streaming import Streamed
 
 
 def masked_embeddings(

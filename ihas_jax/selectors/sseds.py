@@ -16,11 +16,11 @@ from ihas_jax.config.methods import SsedsConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Lookup, Transformed, forward
+from ihas_jax.models.streaming import Summed
 from ihas_jax.selectors.base import Recipe, Selector
 from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.selection import Selection, kept_coordinates, mark_largest
-from ihas_jax.training.streaming import Summed
 
 
 def saliency(model: Model, variables: Variables, split: Split) -> np.ndarray:

@@ -13,11 +13,11 @@ from jax import Array
 from ihas_jax.models.base import EMBEDDING, Model, Variables
 from ihas_jax.models.forward import forward, look_up, table_index
 from ihas_jax.models.parts import Network
+from ihas_jax.models.streaming import Summed
 from ihas_jax.models.turning import Freedom
 from ihas_jax.nn.axes import identity, moments, shape
 from ihas_jax.progress import track
 from ihas_jax.selectors.turning import check_uniform, network_of, turn
-from ihas_jax.training.streaming import Summed
 
 _SAMPLE = 1 << 18
 """Rows of which the curvature is taken: D (D + 1) / 2 numbers per field need no more."""

@@ -14,11 +14,11 @@ from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform
+from ihas_jax.models.predict import Prediction, predictor
 from ihas_jax.nn.embedding import Kept
 from ihas_jax.selectors.by_value import ScoreRouter
 from ihas_jax.selectors.routing import AnyRouter, Router
 from ihas_jax.selectors.usage import Usage
-from ihas_jax.training.predict import Prediction, predictor
 
 if TYPE_CHECKING:
     from ihas_jax.data.raw.encoder import Encoder

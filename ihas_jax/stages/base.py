@@ -13,12 +13,12 @@ from ihas_jax.config import OptimizerConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform
+from ihas_jax.models.predict import predictor
 from ihas_jax.selectors.base import Selector
 from ihas_jax.stages.run import Run
 from ihas_jax.training.finish import train_to_finish
 from ihas_jax.training.loop import Task, Trained
 from ihas_jax.training.metrics import Scores, score
-from ihas_jax.training.predict import predictor
 from ihas_jax.training.steps import (
     Round,
     TrainState,

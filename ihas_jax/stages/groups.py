@@ -13,6 +13,7 @@ from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import NETWORK, Model, count_parameters
 from ihas_jax.models.forward import init_model
 from ihas_jax.models.grouped import network_of
+from ihas_jax.models.predict import predictor
 from ihas_jax.progress import say
 from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.selectors.plan import Expert, Plan
@@ -21,7 +22,6 @@ from ihas_jax.stages.shared import deciding_rows, settle, train_network
 from ihas_jax.stages.together import learn_together
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import row_losses, score
-from ihas_jax.training.predict import predictor
 from ihas_jax.training.steps import TABLES
 
 _MEMORY, _MOST = 0.25, 8

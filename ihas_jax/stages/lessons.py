@@ -15,10 +15,10 @@ from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.models.base import Model, Variables, count_parameters
 from ihas_jax.models.forward import Transform
+from ihas_jax.models.predict import predictor
 from ihas_jax.progress import warn
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.teachers import teachers_of
-from ihas_jax.training.predict import predictor
 
 FOLDER = "teach"
 """The folder of the teaching stage: predictions, facts and checkpoints of each teacher."""

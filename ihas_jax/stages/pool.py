@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ihas_jax.models.predict import predictor
 from ihas_jax.stages.base import train_base
 from ihas_jax.stages.candidates import valid_facts
 from ihas_jax.stages.lessons import (
@@ -25,7 +26,6 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.trials import Trial
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import Scores, logloss, score
-from ihas_jax.training.predict import predictor
 
 FOLDER = "pool"
 _MOST = 8

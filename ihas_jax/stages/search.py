@@ -12,6 +12,7 @@ import numpy as np
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import Model, Variables
+from ihas_jax.models.predict import predictor
 from ihas_jax.presets import preset
 from ihas_jax.progress import warn
 from ihas_jax.selectors.base import Pretraining, Selecting, Selector, weights_of
@@ -33,7 +34,6 @@ from ihas_jax.stages.rotate import turned_state
 from ihas_jax.stages.run import Run
 from ihas_jax.training.loop import Task, Trained
 from ihas_jax.training.metrics import Scores, score
-from ihas_jax.training.predict import predictor
 from ihas_jax.training.steps import Round, TrainState, make_round
 
 _FEW_UPDATES = 20

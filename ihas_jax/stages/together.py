@@ -15,6 +15,7 @@ from ihas_jax.files import read_json, write_json
 from ihas_jax.models.base import GROUPS, NETWORK, Model, Variables
 from ihas_jax.models.forward import forward
 from ihas_jax.models.grouped import grouped_model, network_of, stack_networks
+from ihas_jax.models.streaming import Streamed
 from ihas_jax.progress import say
 from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.stages.base import model_task, plain_round, train_runs
@@ -22,7 +23,6 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.shared import PACES
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.steps import TRAINING, TrainState, model_optimizers
-from ihas_jax.training.streaming import Streamed
 
 _EPOCHS = 8
 """Epochs after each of which the values are grouped anew."""

@@ -24,6 +24,7 @@ from ihas_jax.config.methods import OptFSConfig, PepConfig, SsedsConfig
 from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
+from ihas_jax.models.predict import predictor
 from ihas_jax.nn.axes import Axes
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.selectors.plan import ENTRIES
@@ -34,7 +35,6 @@ from ihas_jax.stages.choose import choose
 from ihas_jax.stages.rotate import check_rotation, turned_state
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import pretrain_state, search
-from ihas_jax.training.predict import predictor
 
 PLAIN = Config(
     method="ihas",

@@ -21,6 +21,7 @@ from ihas_jax.config import (
 )
 from ihas_jax.config.shares import SpectralConfig
 from ihas_jax.errors import InputError
+from ihas_jax.models.predict import predictor
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.selectors.plan import Expert
 from ihas_jax.selectors.selection import Selection, all_coordinates
@@ -32,7 +33,6 @@ from ihas_jax.stages.search import split_validation
 from ihas_jax.stages.shared import deciding_rows, train_network
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import score
-from ihas_jax.training.predict import predictor
 
 VALUES = 12
 CONFIG = Config(

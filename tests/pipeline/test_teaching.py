@@ -22,6 +22,7 @@ from ihas_jax.config import (
 )
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
+from ihas_jax.models.predict import predictor
 from ihas_jax.pipeline import stages
 from ihas_jax.pipeline.fit import fit, fit_seeds
 from ihas_jax.pipeline.reuse import reuse_stages
@@ -34,7 +35,6 @@ from ihas_jax.stages.search import search, searched_transform
 from ihas_jax.stages.teach import check_teachers, fold_rows
 from ihas_jax.training.loop import train
 from ihas_jax.training.metrics import score
-from ihas_jax.training.predict import predictor
 
 PLAIN = Config(
     method="none",

@@ -13,10 +13,10 @@ from ihas_jax.config import RetrainConfig
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json
 from ihas_jax.models.forward import init_model
+from ihas_jax.models.predict import predictor
 from ihas_jax.stages import lessons
 from ihas_jax.stages.lessons import Speaker, blend, mean_prediction, read_lessons, write_predictions
 from ihas_jax.stages.run import Run
-from ihas_jax.training.predict import predictor
 
 
 def test_means_of_probabilities_and_of_log_odds():

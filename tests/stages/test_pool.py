@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ihas_jax.config import Config, ModelConfig, OptimizerConfig, RetrainConfig
+from ihas_jax.models.predict import predictor
 from ihas_jax.stages.pool import best_mean, mean_facts, train_member, write_lessons
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.trials import Trial
 from ihas_jax.training.metrics import logloss, score
-from ihas_jax.training.predict import predictor
 
 
 def test_errors_that_cancel_are_averaged():

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ihas_jax.models.predict import predictor
 from ihas_jax.selectors.search import init_search, make_search_round
 from ihas_jax.stages.base import plain_round
 from ihas_jax.training.loop import train
 from ihas_jax.training.metrics import score
-from ihas_jax.training.predict import predictor
 from ihas_jax.training.steps import init_train
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ihas_jax.training.streaming import Streamed, Summed
+from ihas_jax.models.streaming import Streamed, Summed
 
 BATCH = 4096  # rows go to the device in batches of this size
 
@@ -57,18 +57,24 @@ def test_chunks_cut_the_rows_without_gaps_and_pad_only_inside(streamed, rows):
     assert part == slice(2 * BATCH, stop)
 
 
-def test_few_shapes_are_compiled_whatever_the_number_of_rows():
+def test_few_programs_are_compiled_whatever_the_number_of_rows():
     # a function of its own, since equal ones share their programs
     streamed = Streamed(lambda params, ids: function(params, ids))
-    for params, rows in [(1, 3 * BATCH + 5), (2, 4 * BATCH), (3, 9 * BATCH), (4, 2 * BATCH + 1)]:
-        for _ in streamed.chunks(
-            np.float32(params), make_ids(rows), title="test", chunk_rows=4 * BATCH
-        ):
-            pass
-    assert streamed._map._cache_size() == 1
-    for rows in (1, 2, 15, 16):
+    for rows in (1, 16, 17, 300, 5000, 4 * BATCH + 1):
         streamed(np.float32(1), make_ids(rows), title="test")
-    assert streamed._map._cache_size() == 2
+    assert streamed._map._cache_size() == 5
+    for rows in (2, 15, 60, 256, 257, 1000, BATCH, BATCH + 1, 3 * BATCH, 9 * BATCH, 65 * BATCH):
+        streamed(np.float32(1), make_ids(rows), title="test")
+    assert streamed._map._cache_size() == 5
+
+
+def test_a_part_may_have_any_number_of_rows(streamed):
+    parts = streamed.chunks(np.float32(1), make_ids(1000), title="test", chunk_rows=300)
+    assert [part.stop - part.start for part, _ in parts] == [300, 300, 300, 100]
+    parts = streamed.chunks(
+        np.float32(1), make_ids(70 * BATCH), title="test", chunk_rows=66 * BATCH
+    )
+    assert [part.stop - part.start for part, _ in parts] == [66 * BATCH, 4 * BATCH]
 
 
 def test_a_small_call_does_not_pay_for_a_large_shape():
@@ -79,9 +85,9 @@ def test_a_small_call_does_not_pay_for_a_large_shape():
         return ids.sum(axis=1)
 
     streamed = Streamed(remember)
-    for rows in (1, 17, 100):
+    for rows in (1, 17, 300):
         streamed(np.float32(1), make_ids(rows), title="test")
-    assert set(shapes) == {(16, 2), (32, 2), (128, 2)}
+    assert set(shapes) == {(16, 2), (64, 2), (256, 2)}
 
 
 @pytest.mark.parametrize("rows", [1, 20, BATCH + 1, 2 * BATCH + 5])

@@ -10,7 +10,7 @@ from jax import Array
 
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform, forward
-from ihas_jax.training.streaming import Streamed
+from ihas_jax.models.streaming import Streamed
 
 
 class Prediction(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ihas_jax.models.forward import Transformed, forward, init_model
-from ihas_jax.training.predict import predictor
+from ihas_jax.models.predict import predictor
 
 
 @dataclasses.dataclass(frozen=True)

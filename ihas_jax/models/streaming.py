@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,16 +13,18 @@ from jax import Array, lax
 
 from ihas_jax.progress import track
 
-_BATCH_ROWS = 4096
-_CHUNK_ROWS = 64 * _BATCH_ROWS
+_SHAPES = ((1, 16), (4, 64), (16, 256), (4, 4096), (64, 4096))
+"""Shapes of a chunk, as batches and the rows of each. A chunk takes the first that holds its rows;
+of the batches only those are computed that have rows."""
+_CHUNK_ROWS = math.prod(_SHAPES[-1])
 
 
 class Streamed:
     """Calls `function(params, ids [B, N]) -> tree of [B, ...]` over the rows of a split.
 
-    Rows go to the device in chunks, each one dispatch. Shapes are powers of two and the number of
-    rows in them is a value, so that few programs are compiled whatever the number of rows, and no
-    batch of padding alone is computed.
+    Rows go to the device in chunks, each one dispatch. A chunk has one of a few shapes, and the
+    number of rows in it is a value, so that no more programs are compiled whatever the number of
+    rows, and no batch of padding alone is computed.
     """
 
     def __init__(self, function: Callable[[Any, Array], Any]) -> None:
@@ -38,7 +41,7 @@ class Streamed:
     ) -> Iterator[tuple[slice, Any]]:
         """Yields `(slice, outputs)` on the host for each part of `rows`, or of all rows.
 
-        The `title` stands beside the progress bar.
+        The `title` stands beside the progress bar. A part has `chunk_rows` rows.
         """
         for part, outputs, _ in _stream(self._map, title, params, ids, rows, chunk_rows):
             yield part, outputs
@@ -104,10 +107,11 @@ def _stream(
     chunk_rows: int,
 ) -> Iterator[tuple[slice, Any, Any]]:
     total = len(ids) if rows is None else len(rows)
-    batches, size = _shape(min(chunk_rows, total))
+    step = max(1, min(chunk_rows, total))
+    batches, size = _shape(step)
     with track(title, total) as bar:
-        for start in range(0, total, batches * size):
-            part = slice(start, min(start + batches * size, total))
+        for start in range(0, total, step):
+            part = slice(start, min(start + step, total))
             chunk = ids[part] if rows is None else ids[rows[part]]
             count = len(chunk)
             padded = np.zeros((batches * size, ids.shape[1]), np.int32)
@@ -119,10 +123,10 @@ def _stream(
 
 
 def _shape(rows: int) -> tuple[int, int]:
-    """Batches in a chunk and rows in a batch: the least powers of two that hold the rows."""
-    if rows <= _BATCH_ROWS:
-        return 1, max(16, 1 << (rows - 1).bit_length())
-    return 1 << (-(-rows // _BATCH_ROWS) - 1).bit_length(), _BATCH_ROWS
+    """Batches in a chunk and rows in a batch: the first shape that holds the rows."""
+    size = _SHAPES[-1][1]
+    larger = (-(-rows // size), size)  # for callers that ask for longer chunks
+    return next((shape for shape in _SHAPES if rows <= math.prod(shape)), larger)
 
 
 def _concatenate(parts: list[Any]) -> Any:
