@@ -16,7 +16,9 @@ def test_a_name_that_there_is_not_is_an_attribute_error(name):
 
 
 def test_names_and_modules_are_there():
-    assert ihas_jax.fit is api.fit
+    assert set(api.__all__) == set(ihas_jax.__all__)
+    for name in api.__all__:
+        assert getattr(ihas_jax, name) is getattr(api, name)
     assert ihas_jax.data.schema.Schema is ihas_jax.Schema
     assert set(ihas_jax.__all__) <= set(dir(ihas_jax))
     namespace = {}

@@ -20,6 +20,8 @@ Stats = dict[str, Any]
 Constants = dict[str, Any]
 """Arrays that training leaves alone: `factors` and `values` of the embedding table."""
 
+TABLES = "tables"
+"""Name of the subtree of embedding tables, whose gradients are taken at the looked-up rows."""
 EMBEDDING = "embedding"
 """Name of the table that selection methods act on; every model has it."""
 LINEAR = "linear"

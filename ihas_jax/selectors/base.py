@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from ihas_jax.config import AdamConfig, Config
@@ -18,7 +17,9 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import Params, Stats, Variables
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
-from ihas_jax.training.optimizers import l2_adam
+
+if TYPE_CHECKING:
+    import optax
 
 SELECTOR = "selector"
 """Name of a selector's gates among the parameters of a search, and of its statistics."""
@@ -167,6 +168,8 @@ class Selector(ABC):
 
     def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
         """The optimiser of the gates."""
+        from ihas_jax.training.optimizers import l2_adam  # a process that predicts needs no optax
+
         return l2_adam(config)
 
     def kept_share(self, weights: Weights, params: Params) -> Array:
@@ -189,6 +192,14 @@ def weights_of(variables: Variables) -> Weights:
     """The weights of the selector among the variables of a search."""
     params, stats = variables.params, variables.stats
     return Weights(params.get(SELECTOR, {}), params.get(LAYERS, {}), stats.get(SELECTOR, {}))
+
+
+def with_weights(variables: Variables, weights: Weights) -> Variables:
+    """The variables of a search: those of the click model and the weights of the selector."""
+    params = variables.params | {SELECTOR: weights.gates}
+    params |= {LAYERS: weights.layers} if weights.layers else {}
+    stats = variables.stats | ({SELECTOR: weights.stats} if weights.stats else {})
+    return Variables(params, stats, variables.constants)
 
 
 @dataclass(frozen=True)

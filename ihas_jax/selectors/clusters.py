@@ -23,7 +23,6 @@ from ihas_jax.models.streaming import Streamed, Summed
 from ihas_jax.progress import say
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.by_value import ScoreRouter
-from ihas_jax.selectors.compiled import compile_router
 from ihas_jax.selectors.kmeans import fit_centroids
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.routing import assign_clusters, masked_embeddings
@@ -110,6 +109,8 @@ def fit_clusters(
     facts: dict[str, Any] = {"kmeans": [point._asdict() for point in curve]}
     router = None
     if config.router == "compiled" and config.clusters > 1:
+        from ihas_jax.selectors.compiled import compile_router  # it brings in all of training
+
         router, share = compile_router(
             sizes, Split(train_ids, train), Split(valid_ids, valid), config.clusters, seed
         )

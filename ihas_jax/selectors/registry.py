@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from ihas_jax.config import (
@@ -37,23 +38,9 @@ from ihas_jax.config.shares import (
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model
 from ihas_jax.registry import Registry, require_name
-from ihas_jax.selectors.adafs import build_adafs_hard, build_adafs_soft
-from ihas_jax.selectors.autodim import build_autodim
-from ihas_jax.selectors.autofield import build_autofield
 from ihas_jax.selectors.base import Selector, idle_untrained
-from ihas_jax.selectors.bernoulli import build_bernoulli, idle_in_gates
 from ihas_jax.selectors.budget import require_room
-from ihas_jax.selectors.dimreg import build_dimreg
-from ihas_jax.selectors.magnitude import build_magnitude
-from ihas_jax.selectors.mixed import build_mixed
-from ihas_jax.selectors.optembed import build_optembed
-from ihas_jax.selectors.optfs import build_optfs
-from ihas_jax.selectors.pep import build_pep
 from ihas_jax.selectors.plan import ENTRIES
-from ihas_jax.selectors.random_choice import build_random
-from ihas_jax.selectors.spectral import build_spectral, idle_in_spectral
-from ihas_jax.selectors.sseds import build_sseds
-from ihas_jax.selectors.uniform import build_uniform
 
 Builder = Callable[[Config, Model, int], Selector]
 """`build(config, model, epoch_steps)` makes the selector of a run; see `build_selector`."""
@@ -83,6 +70,19 @@ class Method:
     idle: Callable[[Config], Mapping[str, str]] = lambda config: {}
 
 
+def _later(place: str) -> Callable[..., Any]:
+    """A function of a module of this package, which is imported at the first call.
+
+    So a process that only predicts imports no methods but those that it serves.
+    """
+    module, function = place.split(".")
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(f"ihas_jax.selectors.{module}"), function)(*arguments)
+
+    return call
+
+
 # the searched model is the outcome of these methods: few validation rows can't both fit and judge
 # it, and it must not have fitted a small log before the search begins
 _SEARCHED = {"stopping_share": 0.5, "pretrain_epochs": 1}
@@ -95,36 +95,54 @@ METHODS: Registry[Method] = Registry(
     "method",
     "method",
     {
-        "pep": Method("PEP", build_pep, (PepConfig,), _AT_ONCE),
+        "pep": Method("PEP", _later("pep.build_pep"), (PepConfig,), _AT_ONCE),
         "autofield": Method(
-            "AutoField", build_autofield, (AutoFieldConfig,), SearchConfig(0, 10), _FASTER
+            *("AutoField", _later("autofield.build_autofield"), (AutoFieldConfig,)),
+            *(SearchConfig(0, 10), _FASTER),
         ),
-        "optembed": Method("OptEmbed", build_optembed, (OptEmbedConfig,), _AT_ONCE),
+        "optembed": Method(
+            "OptEmbed", _later("optembed.build_optembed"), (OptEmbedConfig,), _AT_ONCE
+        ),
         "adafs_soft": Method(
-            *("AdaFS-soft", build_adafs_soft, (AdaFSConfig,), _BILEVEL, _SEARCHED),
+            *("AdaFS-soft", _later("adafs.build_adafs_soft"), (AdaFSConfig,), _BILEVEL, _SEARCHED),
             serves_searched=True,
         ),
         "adafs_hard": Method(
-            *("AdaFS-hard", build_adafs_hard, (AdaFSConfig,), _BILEVEL, _SEARCHED),
+            *("AdaFS-hard", _later("adafs.build_adafs_hard"), (AdaFSConfig,), _BILEVEL, _SEARCHED),
             serves_searched=True,
         ),
-        "optfs": Method("OptFS", build_optfs, (OptFSConfig,), _AT_ONCE),
-        "autodim": Method("AutoDim", build_autodim, (AutoDimConfig,), _BILEVEL, _FASTER),
-        "sseds": Method("SSEDS", build_sseds, (SsedsConfig,), _AT_ONCE),
-        "dimreg": Method("DimReg", build_dimreg, (DimRegConfig,), SearchConfig(0, 1)),
+        "optfs": Method("OptFS", _later("optfs.build_optfs"), (OptFSConfig,), _AT_ONCE),
+        "autodim": Method(
+            "AutoDim", _later("autodim.build_autodim"), (AutoDimConfig,), _BILEVEL, _FASTER
+        ),
+        "sseds": Method("SSEDS", _later("sseds.build_sseds"), (SsedsConfig,), _AT_ONCE),
+        "dimreg": Method(
+            "DimReg", _later("dimreg.build_dimreg"), (DimRegConfig,), SearchConfig(0, 1)
+        ),
         "spectral": Method(
-            *("Spectral", build_spectral, (SpectralConfig, ClusterConfig), _AT_ONCE),
-            idle=idle_in_spectral,
+            *("Spectral", _later("spectral.build_spectral")),
+            *((SpectralConfig, ClusterConfig), _AT_ONCE),
+            idle=_later("spectral.idle_in_spectral"),
         ),
         "uniform": Method(
-            *("Uniform size", build_uniform, (UniformConfig,), _AT_ONCE), idle=idle_untrained
+            *("Uniform size", _later("uniform.build_uniform"), (UniformConfig,), _AT_ONCE),
+            idle=idle_untrained,
         ),
         "mixed": Method(
-            *("Mixed sizes", build_mixed, (MixedConfig,), _AT_ONCE), idle=idle_untrained
+            *("Mixed sizes", _later("mixed.build_mixed"), (MixedConfig,), _AT_ONCE),
+            idle=idle_untrained,
         ),
-        "magnitude": Method("Magnitude", build_magnitude, (MagnitudeConfig,), _AT_ONCE),
-        "random": Method(*("Random", build_random, (RandomConfig,), _AT_ONCE), idle=idle_untrained),
-        "ihas": Method("iHAS", build_bernoulli, (GateConfig, ClusterConfig), idle=idle_in_gates),
+        "magnitude": Method(
+            "Magnitude", _later("magnitude.build_magnitude"), (MagnitudeConfig,), _AT_ONCE
+        ),
+        "random": Method(
+            *("Random", _later("random_choice.build_random"), (RandomConfig,), _AT_ONCE),
+            idle=idle_untrained,
+        ),
+        "ihas": Method(
+            *("iHAS", _later("bernoulli.build_bernoulli"), (GateConfig, ClusterConfig)),
+            idle=_later("bernoulli.idle_in_gates"),
+        ),
     },
     others=("none",),
     reserved=dict.fromkeys(ENTRIES, "metrics.json has an entry of that name"),

@@ -83,7 +83,8 @@ def make(
     if kind is None or selector is None:
         return None
     variables = Variables(arrays["params"], arrays.get("stats", {}))
-    return Router(source, selector, variables, arrays["centroids"])
+    variables, centroids = jax.device_put((variables, arrays["centroids"]))
+    return Router(source, selector, variables, centroids)
 
 
 def filled(variables: Variables) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A bundle on disk: facts as JSON, the schema, and arrays as a checkpoint."""
+"""A bundle on disk: facts as JSON, the schema, and a file for each array."""
 
 from __future__ import annotations
 
@@ -19,25 +19,20 @@ from ihas_jax.errors import InputError, disk_error, require_type
 from ihas_jax.files import write_json
 from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.models import build_model
-from ihas_jax.models.base import Model, Variables
+from ihas_jax.models.base import TABLES, Model, Variables
 from ihas_jax.models.forward import init_model
-from ihas_jax.selectors.base import Selecting, Selector
+from ihas_jax.selectors.base import Selecting, Selector, with_weights
 from ihas_jax.selectors.registry import build_selector
-from ihas_jax.selectors.search import init_search
 from ihas_jax.selectors.usage import Usage
 from ihas_jax.serving import routers
+from ihas_jax.serving.arrays import read_arrays, write_arrays
 from ihas_jax.serving.bundle import Bundle, Served
-from ihas_jax.training.checkpoint import Checkpoints
-from ihas_jax.training.steps import TABLES
 
 VERSION = 3
 """Format of the folders of runs; it changes with the layout of checkpoints."""
-_FORMAT, _READ = 4, (3, 4)
-"""Format of bundles, and the formats that are read; 3 lacks compiled routers."""
-_ANEW = (
-    "Delete that folder and run the command that made it again with the same flags: its last step "
-    "writes it again."
-)
+_FORMAT, _READ = 5, (3, 4, 5)
+"""Format of bundles, and the formats that are read; 4 has other files of arrays, and 3 lacks
+compiled routers, too."""
 
 
 def save_bundle(bundle: Bundle, path: str | Path, *, replace: bool = False) -> None:
@@ -98,8 +93,7 @@ def _save(bundle: Bundle, path: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     bundle.schema.save(partial / "schema.json")
-    with Checkpoints(partial / "arrays", keep=1) as checkpoints:
-        checkpoints.save(arrays, {})
+    write_arrays(partial / "arrays", arrays)
     write_json(partial / "bundle.json", facts)
     checksums.seal(partial)
     if path.is_dir() and not path.is_symlink():
@@ -119,8 +113,9 @@ def load_bundle(path: str | Path) -> Bundle:
     path = path / "bundle" if (path / "bundle").is_dir() else path
     if damaged := checksums.damaged(path):
         raise InputError(
-            f"{path / damaged[0]} is damaged: its checksum differs from the one that was recorded. "
-            + _ANEW
+            f"{path / damaged[0]} is damaged or missing: a checksum says what it held. Take "
+            "another copy of the bundle, or delete the folder and run the command that made it "
+            "again with the same flags: its last step writes it again."
         )
     try:
         facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
@@ -142,7 +137,7 @@ def load_bundle(path: str | Path) -> Bundle:
     over_first = [bool(about.get("table_of_first")) for about in facts["models"]]
     like = jax.eval_shape(
         lambda: {
-            "models": _model_shapes(config, models, source, selector if selects else None),
+            "models": _model_shapes(models, source, selector if selects else None),
             "router": routers.shapes_of(facts, schema, source, selector),
         }
     )
@@ -154,18 +149,19 @@ def load_bundle(path: str | Path) -> Bundle:
         del like["router"]
     if facts.get("usage"):
         like["usage"] = _usage_shapes(source)
-    with Checkpoints(path / "arrays", read_only=True) as checkpoints:
-        found = checkpoints.restore(like)
-    if found is None:
-        raise InputError(f"{path} holds no undamaged arrays. {_ANEW}")
-    arrays = found[0]
+    if facts["version"] < _FORMAT:
+        from ihas_jax.serving.former import read_checkpoint  # Orbax takes a second to import
+
+        arrays = read_checkpoint(path / "arrays", like)
+    else:
+        arrays = read_arrays(path / "arrays", like)
     for i, over in enumerate(over_first):
         if over:
             _take_table(arrays["models"][str(i)], arrays["models"]["0"])
     served = tuple(
         Served(
             source if about["selects"] else model,
-            Variables(**({"params": {}} | arrays["models"][str(i)])),
+            jax.device_put(Variables(**({"params": {}} | arrays["models"][str(i)]))),
             about["parameters"],
             about["bytes"],
             Selecting(selector) if about["selects"] and selector else None,
@@ -234,13 +230,11 @@ def _model(config: Config, schema: Schema, about: dict[str, Any]) -> Model:
     )
 
 
-def _model_shapes(
-    config: Config, models: list[Model], source: Model, selector: Selector | None
-) -> dict[str, Any]:
+def _model_shapes(models: list[Model], source: Model, selector: Selector | None) -> dict[str, Any]:
     """Arrays that have the shapes of those of models, or of a searched one that selects."""
     key = jax.random.key(0)
     if selector is not None:
-        variables = [init_search(key, config, source, selector).variables]
+        variables = [with_weights(init_model(key, source), selector.init(key))]
     else:
         variables = [init_model(key, model) for model in models]
     return {str(i): routers.filled(one) for i, one in enumerate(variables)}

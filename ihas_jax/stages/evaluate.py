@@ -14,7 +14,7 @@ from jax import Array
 
 from ihas_jax.data.drift import with_shares
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import Model, Variables, count_parameters, fold_factors
+from ihas_jax.models.base import TABLES, Model, Variables, count_parameters, fold_factors
 from ihas_jax.models.forward import Transform, embed
 from ihas_jax.models.streaming import Streamed
 from ihas_jax.nn.embedding import EmbeddingSpec
@@ -33,7 +33,6 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import DivergedError, score
-from ihas_jax.training.steps import TABLES
 
 _SHOWN_ROWS = 1000
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ihas_jax.data.dataset import Split
-from ihas_jax.models.base import NETWORK, Model, count_parameters
+from ihas_jax.models.base import NETWORK, TABLES, Model, count_parameters
 from ihas_jax.models.forward import init_model
 from ihas_jax.models.grouped import network_of
 from ihas_jax.models.predict import predictor
@@ -22,7 +22,6 @@ from ihas_jax.stages.shared import deciding_rows, settle, train_network
 from ihas_jax.stages.together import learn_together
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import row_losses, score
-from ihas_jax.training.steps import TABLES
 
 _MEMORY, _MOST = 0.25, 8
 """How much more memory the networks take by default, and how many they are at most."""

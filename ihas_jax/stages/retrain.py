@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ihas_jax.data.dataset import Split
-from ihas_jax.models.base import EMBEDDING, Model, Variables
+from ihas_jax.models.base import EMBEDDING, TABLES, Model, Variables
 from ihas_jax.models.cut import cut_variables
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.progress import say
@@ -22,7 +22,7 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, pretrain_state
 from ihas_jax.stages.shared import settle, train_network
 from ihas_jax.training.loop import Trained
-from ihas_jax.training.steps import TABLES, TrainState
+from ihas_jax.training.steps import TrainState
 
 Start = Callable[[Model, Expert, TrainState], TrainState]
 """Makes the state that a training starts from: `start(compact model, expert, fresh state)`."""

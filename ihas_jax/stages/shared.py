@@ -13,7 +13,7 @@ import numpy as np
 from ihas_jax.config import OptimizerConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import NETWORK, Model
+from ihas_jax.models.base import NETWORK, TABLES, Model
 from ihas_jax.models.predict import predictor
 from ihas_jax.progress import say
 from ihas_jax.selectors.plan import Expert, Plan
@@ -23,7 +23,7 @@ from ihas_jax.stages.search import split_validation
 from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import logloss
 from ihas_jax.training.optimizers import l2_adam
-from ihas_jax.training.steps import TABLES, TRAINING, Round, make_round, make_step
+from ihas_jax.training.steps import TRAINING, Round, make_round, make_step
 
 PACES = (0.2, 0.04)
 """Factors of the learning rates of a cluster's network, which goes on from that of all rows."""

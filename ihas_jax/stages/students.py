@@ -11,7 +11,7 @@ from ihas_jax.config import Config, ModelConfig
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.models.base import NETWORK, Model, Variables
+from ihas_jax.models.base import NETWORK, TABLES, Model, Variables
 from ihas_jax.models.cut import cut_network
 from ihas_jax.models.forward import init_model
 from ihas_jax.presets import search_of
@@ -24,7 +24,6 @@ from ihas_jax.stages.evaluate import base_bundle, outcome_bundle
 from ihas_jax.stages.retrain import retrain
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, search
-from ihas_jax.training.steps import TABLES
 
 FOLDER = "students"
 """The folder of all students of a compression."""

@@ -18,7 +18,16 @@ from jax import Array, lax
 
 from ihas_jax.config import OptimizerConfig
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import NETWORK, Constants, Model, Params, Stats, Variables, VectorsByTable
+from ihas_jax.models.base import (
+    NETWORK,
+    TABLES,
+    Constants,
+    Model,
+    Params,
+    Stats,
+    Variables,
+    VectorsByTable,
+)
 from ihas_jax.models.forward import (
     Output,
     Transform,
@@ -29,8 +38,6 @@ from ihas_jax.models.forward import (
 )
 from ihas_jax.training.optimizers import TableOptimizer, l2_adam, make_table_optimizer
 
-TABLES = "tables"
-"""Name of the subtree of embedding tables, whose gradients are taken at the looked-up rows."""
 TRAINING, VALIDATION = "training", "validation"
 """Names of the splits that batches of steps come from, and of the PRNG keys of the steps."""
 Metrics = dict[str, Array]

@@ -19,9 +19,11 @@ from ihas_jax.selectors.base import SELECTOR
 from ihas_jax.selectors.by_value import ScoreRouter
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.selection import Selection
+from ihas_jax.serving import storage
 from ihas_jax.serving.storage import load_bundle, save_bundle
 from ihas_jax.stages.evaluate import outcome_bundle, search_bundle
 from ihas_jax.stages.run import Run
+from ihas_jax.training.checkpoint import Checkpoints
 
 KEPT = (((0,), (1,), ()), ((0, 1), (), (0, 1)), ((1,), (0,), (0,)))
 ROUTES = (2, 0, 1)
@@ -122,15 +124,50 @@ def test_a_compiled_router_is_loaded_as_it_was_saved(saved, small, tmp_path, clu
         found.masks(ids)
 
 
-def test_the_format_before_is_read(saved, changed, small):
-    """It says by two entries what routes rows."""
-    path = changed(True, version=3, routed=True)
-    facts = json.loads((path / "bundle.json").read_text())
-    assert facts.pop("router") == "exact"
-    (path / "bundle.json").write_text(json.dumps(facts))
-    checksums.seal(path)
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_bundle_whose_arrays_are_a_checkpoint_is_read(
+    saved, small, tmp_path, monkeypatch, version
+):
+    """Format 3 says by two entries what routes rows."""
+
+    def write(folder, arrays):
+        with Checkpoints(folder, keep=1) as checkpoints:
+            checkpoints.save(arrays, {})
+
+    monkeypatch.setattr(storage, "write_arrays", write)
+    save_bundle(saved[0], tmp_path / "former")
+    path = tmp_path / "former" / "bundle.json"
+    facts = json.loads(path.read_text()) | {"version": version}
+    if version == 3:
+        assert facts.pop("router") == "exact"
+        facts["routed"] = True
+    path.write_text(json.dumps(facts))
+    checksums.seal(path.parent)
     ids = small.train.ids
-    np.testing.assert_array_equal(load_bundle(path).predict_ids(ids), saved[0].predict_ids(ids))
+    found = load_bundle(path.parent)
+    np.testing.assert_array_equal(found.predict_ids(ids), saved[0].predict_ids(ids))
+    for place in (path.parent / "arrays").rglob("d/*"):
+        place.write_bytes(place.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"arrays holds no undamaged arrays; take another copy"):
+        load_bundle(path.parent)
+
+
+def test_zeros_of_removed_numbers_are_not_stored(saved, small, tmp_path):
+    bundle, rng = saved[0], np.random.default_rng(0)
+    models = tuple(
+        dataclasses.replace(
+            served,
+            variables=jax.tree.map(
+                lambda leaf: leaf * (rng.random(leaf.shape) < 0.2), served.variables
+            ),
+        )
+        for served in bundle.models
+    )
+    bundle = dataclasses.replace(bundle, models=models)
+    save_bundle(bundle, tmp_path / "sparse")
+    found, ids = load_bundle(tmp_path / "sparse"), small.train.ids
+    np.testing.assert_array_equal(found.predict_ids(ids), bundle.predict_ids(ids))
+    assert list((tmp_path / "sparse" / "arrays").glob("models.*.nonzero.npy"))
 
 
 def test_a_searched_model_selects_after_loading(run, search, small):
@@ -171,5 +208,5 @@ def test_another_format_is_named(changed):
 
 
 def test_damage_is_named(changed):
-    with pytest.raises(InputError, match=r"bundle\.json is damaged"):
+    with pytest.raises(InputError, match=r"bundle\.json is damaged or missing"):
         load_bundle(changed(False, routes=[0, 1, 2]))
