@@ -16,7 +16,9 @@ from ihas_jax.progress import track
 _SHAPES = ((1, 16), (4, 64), (16, 256), (4, 4096), (64, 4096))
 """Shapes of a chunk, as batches and the rows of each. A chunk takes the first that holds its rows;
 of the batches only those are computed that have rows."""
-_CHUNK_ROWS = math.prod(_SHAPES[-1])
+SIZES = tuple(math.prod(shape) for shape in _SHAPES)
+"""The largest numbers of rows that share a program: a call of each compiles all of them."""
+_CHUNK_ROWS = SIZES[-1]
 
 
 class Streamed:

@@ -15,6 +15,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform
 from ihas_jax.models.predict import Prediction, predictor
+from ihas_jax.models.streaming import SIZES
 from ihas_jax.nn.embedding import Kept
 from ihas_jax.selectors.by_value import ScoreRouter
 from ihas_jax.selectors.routing import AnyRouter, Router
@@ -187,6 +188,19 @@ class Bundle:
           InputError: as `ihas_jax.data.raw.encoder.Encoder`.
         """
         return self.predict_ids(self._encoder(rows))
+
+    def warm_up(self) -> None:
+        """Compiles all programs of prediction, so that none is compiled later.
+
+        A service calls this before its first request. There are five programs for each model and
+        for an exact router, whatever the numbers of rows.
+        """
+        for rows in SIZES:
+            ids = np.zeros((rows, len(self.schema.names)), np.int32)
+            if len(self.models) > 1:
+                self.assign_checked(ids)
+            for served in self.models:
+                served.predict(ids, title="[predict] warm-up")
 
     def check(self, ids: np.ndarray) -> np.ndarray:
         """Ids `[n, N]` of any integer dtype, as models take them.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from ihas_jax.models.predict import predictor
+from ihas_jax.selectors.routing import _assign
 from ihas_jax.serving.storage import load_bundle
 
 BUNDLES = Path(__file__).parent / "bundles"
@@ -71,3 +75,19 @@ def test_prediction_needs_no_code_of_trainings_and_no_number_of_devices(router):
     assert not packages & {"training", "stages", "pipeline", "reporting"}
     selectors = {name for name in one["modules"] if name.startswith("ihas_jax.selectors.")}
     assert ("ihas_jax.selectors.bernoulli" in selectors) == (router == "exact")
+
+
+@pytest.mark.parametrize("router", ["exact", "compiled"])
+def test_nothing_is_compiled_after_the_warm_up(router, caplog):
+    bundle = load_bundle(BUNDLES / "jax_0_10" / router)
+    # programs of equal models are shared: those of other tests do not count
+    predictor.cache_clear()
+    _assign.cache_clear()
+    bundle.warm_up()
+    rows = rows_of(BUNDLES / "jax_0_10" / router)
+    ids = np.tile(rows["ids"], (150, 1))
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for number in (1, 2, 17, 40, 300, 5000):
+            probs = bundle.predict_ids(ids[:number])
+            np.testing.assert_allclose(probs[:40], rows["probs"][:number], rtol=1e-6)
+    assert [record for record in caplog.records if "compil" in record.getMessage().lower()] == []
