@@ -93,24 +93,55 @@ def table(
         *((name, "numeric") for name in numeric),
         *((name, "quantile") for name in quantile),
     )
-    parquet, own, names = _shared_columns(paths, separator)
-    path = paths[0]
     wanted = [label, *(name for name, _ in fields)]
-    for name in (*wanted, *([time] if time else [])):
-        if name not in names:
-            hint = "" if parquet or len(own) > 1 else f"; does {separator!r} separate them?"
-            raise InputError(
-                f"{path} has no column {name!r}; its columns are {', '.join(names)}{hint}"
-            )
-        if names.count(name) > 1:
-            raise InputError(f"{path} has two columns {name!r}; rename one of them")
+    for name in wanted:
         if wanted.count(name) > 1:
             raise InputError(f"the column {name!r} is named twice; name every column once")
+    return open_table(
+        paths,
+        label,
+        fields,
+        [*wanted, *([time] if time else [])],
+        time=time,
+        time_format=time_format,
+        missing=missing,
+        separator=separator,
+    )
+
+
+def open_table(
+    paths: tuple[Path, ...],
+    label: str,
+    fields: Fields,
+    values: Iterable[str],
+    *,
+    kept: Iterable[str] = (),
+    time: str | None = None,
+    time_format: str | None = None,
+    missing: Iterable[str] = (),
+    separator: str = ",",
+) -> Log:
+    """A table as a log, see `table`; its label need not be there.
+
+    The columns `values`, among them the fields, must be there and hold categories or numbers. The
+    columns `kept` must be there, too, with values of any type.
+
+    Raises:
+      InputError: As `table`.
+    """
+    parquet, own, names = _shared_columns(paths, separator)
+    values = dict.fromkeys(values)
+    require_columns(
+        paths[0],
+        names,
+        [*values, *kept],
+        "" if parquet or len(own) > 1 else f"; does {separator!r} separate them?",
+    )
     if not fields:
         raise InputError(f"no columns to use; name some of {', '.join(names)}")
     if parquet:
         for part in paths:
-            _check_types(part, [*wanted, *([time] if time else [])])
+            _check_types(part, list(values))
         return ParquetLog(
             paths, label, fields, time=time, time_format=time_format, missing=tuple(missing)
         )
@@ -125,6 +156,21 @@ def table(
         time_format=time_format,
         missing=tuple(missing),
     )
+
+
+def require_columns(
+    path: Path, found: Sequence[str], wanted: Iterable[str], hint: str = ""
+) -> None:
+    """Raises: InputError: a file lacks some of the wanted columns, or has one of them twice."""
+    wanted = dict.fromkeys(wanted)
+    if lacking := [repr(name) for name in wanted if name not in found]:
+        columns = "columns" if len(lacking) > 1 else "column"
+        raise InputError(
+            f"{path} has no {columns} {', '.join(lacking)}; its columns are {', '.join(found)}"
+            f"{hint}"
+        )
+    if twice := next((name for name in wanted if found.count(name) > 1), None):
+        raise InputError(f"{path} has two columns {twice!r}; rename one of them")
 
 
 def columns_of(*paths: Path, separator: str = ",") -> tuple[str, ...]:
@@ -280,6 +326,12 @@ class ParquetLog(Log):
         return scan.collect_batches(chunk_size=_PARQUET_ROWS, maintain_order=True)
 
 
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as Parquet does."""
+    with path.open("rb") as file:
+        return file.read(4) == _PARQUET_MAGIC
+
+
 def _all_empty(paths: tuple[Path, ...]) -> InputError:
     more = f", and so are the other {len(paths) - 1} files" if len(paths) > 1 else ""
     return InputError(f"{paths[0]} is empty{more}")
@@ -308,8 +360,7 @@ def _columns(path: Path, separator: str) -> tuple[bool, tuple[str, ...]] | None:
     """Whether a file is Parquet, and the names of its columns; None if the file is empty."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    with path.open("rb") as file:
-        parquet = file.read(4) == _PARQUET_MAGIC
+    parquet = is_parquet(path)
     names = _parquet_columns(path) if parquet else read_header(path, separator)
     return (parquet, names) if names else None
 

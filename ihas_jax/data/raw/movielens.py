@@ -20,6 +20,7 @@ MOVIELENS_FIELDS = (
     *("user", "movie", "gender", "age", "occupation", "zip"),
     *("year", "genres", "genre", "hour", "month"),
 )
+MOVIELENS_COLUMNS = ("liked", *MOVIELENS_FIELDS, "rating", "time")
 
 
 @dataclass(frozen=True)
