@@ -121,10 +121,12 @@ def open_rows(
     first = next((path for path in paths if path.is_file() and path.stat().st_size), paths[0])
     criteo = _criteo_columns(first, schema.names)
     movielens = set(schema.names) <= set(MOVIELENS_FIELDS) and zipfile.is_zipfile(first)
-    columns = criteo or (MOVIELENS_COLUMNS if movielens else None)
-    usual = schema.label if columns is None else columns[0]
-    columns = columns or formats.columns_of(*paths, separator=separator)
-    name = label or usual
+    if criteo:
+        columns, name = criteo, label or "label"
+    elif movielens:
+        columns, name = MOVIELENS_COLUMNS, label or "liked"
+    else:
+        columns, name = formats.columns_of(*paths, separator=separator), label or schema.label
     read = labelled and (label is not None or name in columns)
     values = (*schema.names, *([name] if read else []))
     log: Log
