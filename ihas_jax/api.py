@@ -34,6 +34,7 @@ from ihas_jax.selectors.registry import register_method
 from ihas_jax.selectors.search import init_search, make_search_round
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import load_bundle, save_bundle
+from ihas_jax.serving.stream import predict_stream
 from ihas_jax.stages.cut import cut
 from ihas_jax.training.metrics import auc
 from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_rows
@@ -91,6 +92,7 @@ __all__ = [
     "over_seeds",
     "pmap_step",
     "predict",
+    "predict_stream",
     "preset",
     "register_method",
     "register_model",

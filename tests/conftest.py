@@ -55,10 +55,13 @@ from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.models import MODELS, build_model
+from ihas_jax.models.forward import init_model
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.progress import console
 from ihas_jax.selectors import METHODS
 from ihas_jax.selectors.bernoulli import BernoulliGates
+from ihas_jax.selectors.by_value import ValueRouter
+from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.training.steps import Batch
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -222,6 +225,25 @@ def small(tiny):
     labels[24:] = [0] * 6 + [1] * 10
     parts = [Split(ids[a:b], labels[a:b]) for a, b in ((0, 24), (24, 34), (34, 40))]
     return Dataset(Schema("label", fields), *parts)
+
+
+@pytest.fixture(scope="session")
+def bundle_of(tiny):
+    """`bundle_of(schema, models)`: a bundle with random weights; more models are routed to."""
+
+    def make(schema, models=1):
+        model = build_model(tiny.config.model, schema.sizes)
+        # as many values of the first field for each model
+        router = ValueRouter(0, np.arange(schema.sizes[0], dtype=np.uint8) % models)
+        init = jax.jit(lambda key: jax.tree.map(lambda leaf: 4 * leaf, init_model(key, model)))
+        served = tuple(
+            Served(model, init(jax.random.key(seed)), parameters=1, bytes=4)
+            for seed in range(models)
+        )
+        routes, routed = tuple(range(models)), router if models > 1 else None
+        return Bundle(tiny.config, tiny.config.model, schema, served, routes, routed)
+
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ class Encoder:
         self._memory = Memory(schema.names, [bool(words) for words in self._at_risk])
         self._check_type = lru_cache(maxsize=None)(self._check_type_of)
 
-    def __call__(self, rows: Any) -> np.ndarray:
+    def __call__(self, rows: Any, *, judged: bool = True) -> np.ndarray:
         """Encodes raw rows.
 
         Warns with `OtherShareWarning` if a field looks wrong, and with `LostWordWarning` if a
@@ -69,6 +69,8 @@ class Encoder:
           rows: A data frame of Polars (also lazy), pandas or PyArrow, a mapping of columns by
             name, one row as a mapping of scalars, or a list of such rows; other columns are
             ignored.
+          judged: Whether `OtherShareWarning` may be raised; rows that are a part of many may not
+            be typical.
 
         Returns:
           [n, N] int32, ids local to each field.
@@ -85,7 +87,7 @@ class Encoder:
             return ids
         ids = self._encode(rows, range(len(self._fields)))
         shares = (ids == np.array(self._schema.sizes) - 1).mean(0) if len(ids) else ()
-        if len(ids) and (drifts := find_drift(self._schema, shares, len(ids))):
+        if judged and len(ids) and (drifts := find_drift(self._schema, shares, len(ids))):
             warnings.warn(describe_drift(drifts), OtherShareWarning, stacklevel=3)
         return ids
 

@@ -5,7 +5,7 @@ Each function returns a small frozen `Log`, ready for `ihas_jax.data.raw.ingest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import polars.selectors as cs
 
 from ihas_jax.data.raw.canonical import as_text
 from ihas_jax.data.raw.columns import apart, check_type
-from ihas_jax.data.raw.logs import START, Chunk, Fields, Log, Position, screen
+from ihas_jax.data.raw.logs import START, Fields, Log, Position, Rows
 from ihas_jax.data.raw.movielens import MOVIELENS_FIELDS, MovieLensLog
 from ihas_jax.data.raw.parts import folder_columns
 from ihas_jax.data.raw.prefetch import prefetch
@@ -35,6 +35,7 @@ AVAZU_FIELDS = (
 
 _PARQUET_MAGIC = b"PAR1"
 _PARQUET_ROWS = 1 << 17
+_NOWHERE = np.zeros(0, np.int64)
 
 
 def criteo(*paths: Path) -> Log:
@@ -92,24 +93,55 @@ def table(
         *((name, "numeric") for name in numeric),
         *((name, "quantile") for name in quantile),
     )
-    parquet, own, names = _shared_columns(paths, separator)
-    path = paths[0]
     wanted = [label, *(name for name, _ in fields)]
-    for name in (*wanted, *([time] if time else [])):
-        if name not in names:
-            hint = "" if parquet or len(own) > 1 else f"; does {separator!r} separate them?"
-            raise InputError(
-                f"{path} has no column {name!r}; its columns are {', '.join(names)}{hint}"
-            )
-        if names.count(name) > 1:
-            raise InputError(f"{path} has two columns {name!r}; rename one of them")
+    for name in wanted:
         if wanted.count(name) > 1:
             raise InputError(f"the column {name!r} is named twice; name every column once")
+    return open_table(
+        paths,
+        label,
+        fields,
+        [*wanted, *([time] if time else [])],
+        time=time,
+        time_format=time_format,
+        missing=missing,
+        separator=separator,
+    )
+
+
+def open_table(
+    paths: tuple[Path, ...],
+    label: str,
+    fields: Fields,
+    values: Iterable[str],
+    *,
+    kept: Iterable[str] = (),
+    time: str | None = None,
+    time_format: str | None = None,
+    missing: Iterable[str] = (),
+    separator: str = ",",
+) -> Log:
+    """A table as a log, see `table`; its label need not be there.
+
+    The columns `values`, among them the fields, must be there and hold categories or numbers. The
+    columns `kept` must be there, too, with values of any type.
+
+    Raises:
+      InputError: As `table`.
+    """
+    parquet, own, names = _shared_columns(paths, separator)
+    values = dict.fromkeys(values)
+    require_columns(
+        paths[0],
+        names,
+        [*values, *kept],
+        "" if parquet or len(own) > 1 else f"; does {separator!r} separate them?",
+    )
     if not fields:
         raise InputError(f"no columns to use; name some of {', '.join(names)}")
     if parquet:
         for part in paths:
-            _check_types(part, [*wanted, *([time] if time else [])])
+            _check_types(part, list(values))
         return ParquetLog(
             paths, label, fields, time=time, time_format=time_format, missing=tuple(missing)
         )
@@ -124,6 +156,21 @@ def table(
         time_format=time_format,
         missing=tuple(missing),
     )
+
+
+def require_columns(
+    path: Path, found: Sequence[str], wanted: Iterable[str], hint: str = ""
+) -> None:
+    """Raises: InputError: a file lacks some of the wanted columns, or has one of them twice."""
+    wanted = dict.fromkeys(wanted)
+    if lacking := [repr(name) for name in wanted if name not in found]:
+        columns = "columns" if len(lacking) > 1 else "column"
+        raise InputError(
+            f"{path} has no {columns} {', '.join(lacking)}; its columns are {', '.join(found)}"
+            f"{hint}"
+        )
+    if twice := next((name for name in wanted if found.count(name) > 1), None):
+        raise InputError(f"{path} has two columns {twice!r}; rename one of them")
 
 
 def columns_of(*paths: Path, separator: str = ",") -> tuple[str, ...]:
@@ -172,8 +219,8 @@ class TextLog(Log):
     separator: str
     quoted: bool
 
-    def chunks(self, start: Position = START) -> Iterator[Chunk]:
-        """Reads the log, see `Log.chunks`; a quoted file begins with a header."""
+    def read(self, names: Sequence[str], start: Position = START) -> Iterator[Rows]:
+        """Reads the log, see `Log.read`; a quoted file begins with a header."""
         for path in self.paths:
             if not path.is_file():
                 raise InputError(f"{path}: no such file")
@@ -189,23 +236,22 @@ class TextLog(Log):
                 header=self.quoted,
                 start=start[1:] if file == start.file else START[1:],
             )
-            parsed = ((b, self._parse(self.paths[file], b)) for b in blocks)
-            for block, raw in prefetch(parsed):
+            path = self.paths[file]
+            parsed = ((b, self._parse(path, b, names)) for b in blocks)
+            for block, frame in prefetch(parsed):
                 if not (block.lines.size or block.bad.size):
                     continue
                 share = (sum(sizes[:file]) + block.share * sizes[file]) / sum(sizes)
                 end = Position(file, *block.end)
-                yield screen(
-                    self, raw, block.lines, share, end, bad=block.bad, complaint=block.complaint
-                )
+                yield Rows(frame, block.lines, block.bad, block.complaint, share, end, str(path))
 
-    def _parse(self, path: Path, block: Block) -> pl.DataFrame:
-        """The used columns of a block, including the columns that its folders name."""
-        names = {f"column_{i}": name for i, name in enumerate(self.columns, 1) if name in self.used}
-        names = names or {"column_1": self.columns[0]}
+    def _parse(self, path: Path, block: Block, names: Sequence[str]) -> pl.DataFrame:
+        """Columns of a block, including the columns that its folders name."""
+        read = {f"column_{i}": name for i, name in enumerate(self.columns, 1) if name in names}
+        read = read or {"column_1": self.columns[0]}
         places = {f"column_{i}": pl.String for i in range(1, len(self.columns) + 1)}
         if not block.text:
-            return pl.DataFrame(schema=dict.fromkeys(self.used, pl.String))
+            return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
         try:
             raw = pl.read_csv(
                 block.text,
@@ -213,7 +259,7 @@ class TextLog(Log):
                 separator=self.separator,
                 quote_char='"' if self.quoted else None,
                 schema=places,
-                columns=list(names),
+                columns=list(read),
                 empty_string_is_null=False,
             )
             if raw.height != len(block.lines):
@@ -223,29 +269,30 @@ class TextLog(Log):
                 f"{path}: cannot read the block of lines that starts at {block.lines[0]}, "
                 f"look for stray quotes and line ends there ({error})"
             ) from None
-        raw = raw.rename(names).with_columns(_folder_values(path, self.columns))
-        return raw.select(cs.by_name(*self.used))
+        raw = raw.rename(read).with_columns(_folder_values(path, self.columns))
+        return raw.select(cs.by_name(*names))
 
 
 @dataclass(frozen=True)
 class ParquetLog(Log):
     """A log in Parquet files."""
 
-    def chunks(self, start: Position = START) -> Iterator[Chunk]:
-        """Reads the log, see `Log.chunks`."""
+    def read(self, names: Sequence[str], start: Position = START) -> Iterator[Rows]:
+        """Reads the log, see `Log.read`."""
         totals = [_parquet_rows(path) for path in self.paths]
         if not any(totals):
             return
         for file in range(start.file, len(self.paths)):
-            read = start.offset if file == start.file else 0
+            path, done = self.paths[file], start.offset if file == start.file else 0
             try:
-                for raw in self._scan(self.paths[file], read) if totals[file] else ():
-                    rows = np.arange(read + 1, read + raw.height + 1)
-                    read += raw.height
-                    share = (sum(totals[:file]) + read) / sum(totals)
-                    yield screen(self, raw, rows, share, Position(file, read, read), unit="row")
+                for frame in self._scan(path, done, names) if totals[file] else ():
+                    places = np.arange(done + 1, done + frame.height + 1)
+                    done += frame.height
+                    share = (sum(totals[:file]) + done) / sum(totals)
+                    end = Position(file, done, done)
+                    yield Rows(frame, places, _NOWHERE, None, share, end, str(path), "row")
             except (pl.exceptions.PolarsError, OSError) as error:
-                raise _not_parquet(self.paths[file], error) from None
+                raise _not_parquet(path, error) from None
 
     def check(self, schema: Schema) -> None:
         """Checks the types, see `Log.check`; a column without values may have any type."""
@@ -271,12 +318,18 @@ class ParquetLog(Log):
                     if column.null_count() < len(column):
                         raise InputError(f"{path}: {error}") from None
 
-    def _scan(self, path: Path, skipped: int) -> Iterator[pl.DataFrame]:
+    def _scan(self, path: Path, skipped: int, names: Sequence[str]) -> Iterator[pl.DataFrame]:
         scan = pl.scan_parquet(path, glob=False).slice(skipped)
         folders = _folder_values(path, scan.collect_schema().names())
         # cs.by_name: Polars takes plain names such as "*" and "^a$" for patterns
-        scan = scan.with_columns(folders).select(cs.by_name(*self.used))
+        scan = scan.with_columns(folders).select(cs.by_name(*names))
         return scan.collect_batches(chunk_size=_PARQUET_ROWS, maintain_order=True)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as Parquet does."""
+    with path.open("rb") as file:
+        return file.read(4) == _PARQUET_MAGIC
 
 
 def _all_empty(paths: tuple[Path, ...]) -> InputError:
@@ -307,8 +360,7 @@ def _columns(path: Path, separator: str) -> tuple[bool, tuple[str, ...]] | None:
     """Whether a file is Parquet, and the names of its columns; None if the file is empty."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    with path.open("rb") as file:
-        parquet = file.read(4) == _PARQUET_MAGIC
+    parquet = is_parquet(path)
     names = _parquet_columns(path) if parquet else read_header(path, separator)
     return (parquet, names) if names else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -68,8 +68,64 @@ class Chunk:
     end: Position
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of a log as they were read, in its order.
+
+    Attributes:
+      frame: The columns that were asked for, of n rows.
+      places: [n], the line or row number of each row.
+      bad: [m], the places of rows that were skipped, since they have no columns.
+      complaint: What is wrong with the first of these rows.
+      share: The share of the log read so far, in (0, 1].
+      end: Where the next rows begin.
+      file: The name of the file in messages.
+      unit: What `places` counts: "line" or "row".
+    """
+
+    frame: pl.DataFrame
+    places: np.ndarray
+    bad: np.ndarray
+    complaint: Complaint | None
+    share: float
+    end: Position
+    file: str
+    unit: str = "line"
+
+
+@dataclass(frozen=True, eq=False)
+class Usable:
+    """The rows among some `Rows` that can be used.
+
+    Attributes:
+      rows: [n] bool, which of the rows they are.
+      columns: The columns of the usable rows, by name, coded by their distinct values.
+      meanings: The meaning of each of these values, by column; 0 or 1 for the label.
+      bad: [m], for each other row the number of usable rows before it, ascending.
+      complaint: What is wrong with the first other row, with its file and line.
+    """
+
+    rows: np.ndarray
+    columns: Mapping[str, Coded]
+    meanings: Mapping[str, pl.Series]
+    bad: np.ndarray
+    complaint: str | None
+
+    def labels(self, name: str) -> np.ndarray:
+        """The labels [n] uint8 of the usable rows."""
+        return self.meanings[name].fill_null(0).to_numpy()[self.columns[name].codes]
+
+    def texts(self, fields: Fields) -> tuple[Coded, ...]:
+        """The columns of fields as text; numeric fields are spelled."""
+        return tuple(
+            Coded(self.columns[name].codes, self.meanings[name])
+            if rule == "numeric"
+            else self.columns[name]
+            for name, rule in fields
+        )
+
+
 START = Position()
-_NOWHERE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -112,69 +168,57 @@ class Log(ABC):
         """
         return
 
-    @abstractmethod
     def chunks(self, start: Position = START) -> Iterator[Chunk]:
         """Reads the log from its start, or from the end of a chunk.
 
         Raises:
           InputError: A file cannot be read, is empty or damaged, or lacks a column.
         """
+        for rows in self.read(self.used, start):
+            found = screen(self, rows, self.used)
+            texts = found.texts(self.fields)
+            if self.time is not None:
+                texts = (*texts, found.columns[self.time])
+            labels = found.labels(self.label)
+            yield Chunk(labels, texts, found.bad, found.complaint, rows.share, rows.end)
+
+    @abstractmethod
+    def read(self, names: Sequence[str], start: Position = START) -> Iterator[Rows]:
+        """Reads some columns as they are, from the start of the log or from the end of rows.
+
+        Raises:
+          InputError: As `chunks`.
+        """
 
 
-def screen(
-    log: Log,
-    raw: pl.DataFrame,
-    places: np.ndarray,
-    share: float,
-    end: Position,
-    *,
-    unit: str = "line",
-    bad: np.ndarray = _NOWHERE,
-    complaint: Complaint | None = None,
-) -> Chunk:
-    """Turns raw columns into labels and coded text, and skips rows that cannot be used.
-
-    Each distinct value is interpreted once.
+def screen(log: Log, rows: Rows, names: Sequence[str]) -> Usable:
+    """Interprets columns of a log, each distinct value once, and finds the rows that can be used.
 
     Args:
       log: The log.
-      raw: The columns that the log uses, as they were read.
-      places: [n], the line or row number of each row.
-      share: The share of the log read so far.
-      end: Where the next chunk begins.
-      unit: What `places` counts: "line" or "row".
-      bad: [m], the places of rows that the reader has skipped already.
-      complaint: What is wrong with the first of these rows.
+      rows: Rows as they were read.
+      names: The columns to interpret.
     """
-    coded = encode_columns(raw, log.used)
-    columns = [coded[name] for name in log.used]
-    meanings = [_meaning(log, name, coded[name].values) for name in log.used]
-    usable = np.ones(raw.height, bool)
-    for (codes, _), meaning in zip(columns, meanings, strict=True):
+    columns = encode_columns(rows.frame, names)
+    meanings = {name: _meaning(log, name, columns[name].values) for name in names}
+    usable = np.ones(rows.frame.height, bool)
+    for name, meaning in meanings.items():
         if meaning.null_count():
-            usable &= meaning.is_not_null().to_numpy()[codes]
+            usable &= meaning.is_not_null().to_numpy()[columns[name].codes]
+    bad, complaint = rows.bad, rows.complaint
     if not usable.all():
         wrong = np.flatnonzero(~usable)
         row = int(wrong[0])
-        means = [m[int(c.codes[row])] for c, m in zip(columns, meanings, strict=True)]
-        first = Complaint(int(places[row]), _reason(log, raw.row(row, named=True), means))
+        name = next(n for n in names if meanings[n][int(columns[n].codes[row])] is None)
+        first = Complaint(int(rows.places[row]), _reason(log, name, rows.frame[name][row]))
         complaint = min(complaint, first) if complaint else first
-        bad = np.concatenate([bad, places[wrong]])
-        columns = [Coded(codes[usable], values) for codes, values in columns]
+        bad = np.concatenate([bad, rows.places[wrong]])
+        columns = {name: Coded(codes[usable], values) for name, (codes, values) in columns.items()}
     where = None
     if complaint:
-        where = f"{log.paths[end.file]}, {unit} {complaint.line}: {complaint.reason}"
-    labels = meanings[0].fill_null(0).to_numpy()[columns[0].codes]
-    clean = dict(zip(log.used, columns, strict=True))
-    spelled = dict(zip(log.used, meanings, strict=True))
-    texts = [
-        Coded(clean[name].codes, spelled[name]) if rule == "numeric" else clean[name]
-        for name, rule in log.fields
-    ]
-    if log.time is not None:
-        texts.append(clean[log.time])
-    before = np.searchsorted(places[usable], np.sort(bad))
-    return Chunk(labels, tuple(texts), before, where, share, end)
+        where = f"{rows.file}, {rows.unit} {complaint.line}: {complaint.reason}"
+    before = np.searchsorted(rows.places[usable], np.sort(bad))
+    return Usable(usable, columns, meanings, before, where)
 
 
 def _meaning(log: Log, name: str, values: pl.Series) -> pl.Series:
@@ -216,18 +260,17 @@ def encode_columns(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Coded
     return columns
 
 
-def _reason(log: Log, raw: dict[str, object], means: list[object]) -> str:
-    """Says what is wrong with a row, given its raw values and their meanings, one of them None."""
-    if means[0] is None:
-        return f"the label {log.label} is {_shown(raw[log.label])}, not 0 or 1"
-    name = next(n for n, mean in zip(log.used, means, strict=True) if mean is None)
-    numbers, times = read_times(as_text(pl.Series([raw[name]])), log.time_format)
+def _reason(log: Log, name: str, value: object) -> str:
+    """Says what is wrong with a value that has no meaning in its column."""
+    if name == log.label:
+        return f"the label {log.label} is {_shown(value)}, not 0 or 1"
+    numbers, times = read_times(as_text(pl.Series([value])), log.time_format)
     if name == log.time and numbers[0] is None and times[0] is None:
         expected = "a number or a time such as 2014-10-21 23:00 (--time-format is for other times)"
         if log.time_format:
             expected = f"a time written as {log.time_format}"
-        return f"{name} is {_shown(raw[name])}, not {expected}"
-    return f"{name} is {_shown(raw[name])}, not a number"
+        return f"{name} is {_shown(value)}, not {expected}"
+    return f"{name} is {_shown(value)}, not a number"
 
 
 def _shown(value: object) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.raw.logs import START, Chunk, Log, Position, encode_columns
+from ihas_jax.data.raw.logs import START, Log, Position, Rows
 from ihas_jax.data.raw.records import Complaint
 from ihas_jax.errors import InputError
 
@@ -20,14 +20,15 @@ MOVIELENS_FIELDS = (
     *("user", "movie", "gender", "age", "occupation", "zip"),
     *("year", "genres", "genre", "hour", "month"),
 )
+MOVIELENS_COLUMNS = ("liked", *MOVIELENS_FIELDS, "rating", "time")
 
 
 @dataclass(frozen=True)
 class MovieLensLog(Log):
     """MovieLens-1M as published, a zip of ratings, users and movies, which is read as one chunk."""
 
-    def chunks(self, start: Position = START) -> Iterator[Chunk]:
-        """Reads the log, see `Log.chunks`; a rating above 3 is a click, and times are in UTC."""
+    def read(self, names: Sequence[str], start: Position = START) -> Iterator[Rows]:
+        """Reads the log, see `Log.read`; a rating above 3 is a click, and times are in UTC."""
         if start != START:
             return
         ratings, bad, complaint = self._member("ratings.dat", ("user", "movie", "rating", "time"))
@@ -63,18 +64,15 @@ class MovieLensLog(Log):
             complaint = min(complaint, first) if complaint else first
         places = np.sort(np.concatenate([bad, wrong["line"].to_numpy()]))
         rows = rows.filter(pl.col("reason").is_null())
-        before = np.searchsorted(rows["line"].to_numpy(), places)
-        where = self._describe("ratings.dat", complaint) if complaint else None
-        used = MOVIELENS_FIELDS if self.time is None else (*MOVIELENS_FIELDS, self.time)
-        columns = tuple(encode_columns(rows, used).values())
-        end = Position(0, 1, 1)
-        yield Chunk(rows["liked"].to_numpy(), columns, before, where, 1.0, end)
+        file = self._name("ratings.dat")
+        frame, lines = rows.select(names), rows["line"].to_numpy()
+        yield Rows(frame, lines, places, complaint, 1.0, Position(0, 1, 1), file)
 
     def _lookup(self, name: str, columns: tuple[str, ...]) -> pl.DataFrame:
         """Reads users.dat or movies.dat, in which a bad line is always an error."""
         frame, _, complaint = self._member(name, columns)
         if complaint:
-            raise InputError(self._describe(name, complaint))
+            raise InputError(f"{self._name(name)}, line {complaint.line}: {complaint.reason}")
         if frame[columns[0]].is_duplicated().any():
             raise InputError(f"{name} in {self.paths[0]} lists a {columns[0]} twice")
         return frame.drop("line")
@@ -116,5 +114,5 @@ class MovieLensLog(Log):
         )
         return frame, wrong["line"].to_numpy(), complaint
 
-    def _describe(self, name: str, complaint: Complaint) -> str:
-        return f"{name} in {self.paths[0]}, line {complaint.line}: {complaint.reason}"
+    def _name(self, name: str) -> str:
+        return f"{name} in {self.paths[0]}"

@@ -79,6 +79,19 @@ def read_header(path: Path, separator: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def first_record(path: Path) -> bytes:
+    """The first line of a file that is not empty, or no bytes.
+
+    Raises:
+      InputError: The file cannot be read.
+    """
+    with _open_text(path) as (stream, _):
+        while line := stream.readline(_LONGEST_HEADER_BYTES):
+            if text := line.strip(b"\r\n"):
+                return text
+    return b""
+
+
 def read_blocks(
     path: Path,
     *,
