@@ -27,11 +27,11 @@ _ABOUT = (
     "Each test row is predicted by the model of its own cluster, and by the others, whose mean "
     "prediction counts (with two clusters: by the other one). 'Own model better' is the share of "
     "rows whose logloss is smaller by their own model. A gain is how much smaller the logloss "
-    "(in nats per row) or how much larger the AUC is. The others have "
-    "not learnt from such rows, so a gain over them says that the clusters differ, and not that iHAS "
-    "is better than one model of all rows, which Table 2 says. The first table has means over the seeds "
-    "with standard deviations, and p of a paired t-test. The tables by cluster are of the "
-    "first seed, with intervals of 95 % over its rows (of the AUC by DeLong et al.)."
+    "(in nats per row) or how much larger the AUC is. The others have not learnt from such rows, "
+    "so a gain over them says that the clusters differ, and not that iHAS is better than one model "
+    "of all rows, which Table 2 says. The first table has means over the seeds with standard "
+    "deviations, and p of a paired t-test. The tables by cluster are of the first seed, with "
+    "intervals of 95 % over its rows (of the AUC by DeLong et al.)."
 )
 _CAPTION = (
     "Left: test rows that were drawn by chance; the nearer a prediction is to the diamond, the "
