@@ -112,19 +112,19 @@ def test_figure_4_of_a_run_has_its_models(script, command, finished):
 
 def test_gates_stand_side_by_side_on_one_log_scale(script):
     figure = script("gate_figure")
-    plain = figure.Gates(np.array([[0.1, 0.1], [0.4, 0.45]]), np.array([0.5, 0.42]))
-    polarized = figure.Gates(np.array([[0.9, 0.9], [0.01, 0.99]]), np.array([0.5, 0.5]))
+    plain = figure.Gates(np.array([[0.1, 0.1, 0.1], [0.41, 0.45, 0.53]]), np.array([0.5, 0.43]))
+    polarized = figure.Gates(np.array([[0.9, 0.9, 0.9], [0.01, 0.01, 0.99]]), np.array([0.5, 0.5]))
     left, right = figure.draw_polarization(plain, polarized, 1).axes
     assert [axis.get_title(loc="left") for axis in (left, right)] == [
         *("without polarisation", "with polarisation"),
     ]
     assert left.get_yscale() == right.get_yscale() == "log"
     assert left.get_ylim() == right.get_ylim()
-    for axis, bins in ((left, (20, 22)), (right, (0, 49))):
+    for axis, bins in ((left, (20, 22, 26)), (right, (0, 49))):
         heights = [bar.get_height() for bar in axis.patches]
         assert len(heights) == 50 and tuple(np.flatnonzero(heights)) == bins
     (label,) = [text.get_text() for text in left.get_legend().get_texts()]
-    assert label == "threshold 0.42: 50% open"
+    assert label == "threshold 0.43: 67% open"
 
 
 def test_the_row_of_the_median_open_share_is_drawn(script):
