@@ -73,6 +73,11 @@ class LogComparison(Comparison):
         if self.seeds < 2 or not self.data:
             raise InputError("Name at least one log by --data, and at least 2 --seeds to compare.")
 
+    def require_logs(self) -> None:
+        """Raises an InputError where there is no log, or no seed."""
+        if self.seeds < 1 or not self.data:
+            raise InputError("Name at least one log by --data, and at least 1 of --seeds.")
+
     def open_logs(self) -> dict[str, Dataset]:
         """The stores of --data by the names of their folders, in characters that can be printed.
 

@@ -240,18 +240,20 @@ def score_variant(
 
 
 def time_inference(
-    variants: Sequence[Variant], data: Dataset, folder: Path, seed: int
+    variants: Sequence[Variant], data: Dataset, folder: Path, seed: int, turns: int = _TURNS
 ) -> dict[str, float]:
     """Microseconds per test row of a variant's whole prediction, gates and routing included.
 
     See `take_turns_in_predicting`, which times variants of one seed.
     """
     predictors = {v.name: _predictor(v, data, folder / f"{v.run}_{seed}", seed) for v in variants}
-    return take_turns_in_predicting(predictors, data.test.ids)
+    return take_turns_in_predicting(predictors, data.test.ids, turns)
 
 
 def take_turns_in_predicting(
-    predictors: Mapping[str, Callable[[np.ndarray], np.ndarray]], ids: np.ndarray
+    predictors: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    ids: np.ndarray,
+    turns: int = _TURNS,
 ) -> dict[str, float]:
     """Microseconds per row of predictions of ids `[n, N]`, by turns; the median counts."""
 
@@ -263,7 +265,7 @@ def take_turns_in_predicting(
 
         return turn
 
-    return take_turns({name: side(predict) for name, predict in predictors.items()}, _TURNS)
+    return take_turns({name: side(predict) for name, predict in predictors.items()}, turns)
 
 
 def _predictor(

@@ -1,117 +1,112 @@
-"""The figures of Tables 2 to 4, the look of each of many models, and the axis of sizes."""
+"""The paper's Figures 3 to 6 for a finished run of iHAS."""
 
 from __future__ import annotations
 
-from typing import Any
+if __name__ == "__main__":
+    import sys
+    from pathlib import Path
 
-import common
-import numpy as np
-from compare import Scores
-from matplotlib.axes import Axes
+    from ihas_jax.interrupts import catch_interrupts
+
+    catch_interrupts()  # importing what follows takes seconds
+    sys.path.append(str(Path(__file__).resolve().parents[1]))  # where common and compare are
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import tyro
+from case_figure import draw_cases
+from cases import case_facts
+from finished import gates_of, polarized_run, published, timed_models, unpolarized_run
+from gate_figure import draw_polarization, typical_row
+from inference_figure import draw_inference
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from ihas_jax.training.metrics import auc_text
-
-_COLORS = (
-    *("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22"),
-    *("#17becf", "#d62728", "#000080", "#a8d08d", "#f4b183", "#b8860b", "#c000c0"),
-)
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8")
-"""Of another number than the colours, so that more models than colours differ in the marker."""
-_BASE = ("black", "*")
-"""Colour and marker of the base model."""
-_SPAN = 0.03
-"""How far below the best mean AUC a panel reaches if some means are lower."""
+from ihas_jax.data.open import open_store
+from ihas_jax.data.synthetic import synthetic
+from ihas_jax.errors import InputError, run_cli
+from ihas_jax.pipeline.parts import make_parts, require_parts
+from ihas_jax.pipeline.plugins import import_file
+from ihas_jax.progress import say
+from ihas_jax.reporting.drawing import figure_names, save_figure
+from ihas_jax.reporting.figures import draw_widths
+from ihas_jax.serving.storage import load_bundle
+from ihas_jax.stages.run import Run
 
 
-def draw_sizes(table: dict[str, dict[str, list[Scores]]]) -> Figure:
-    """Test AUC against parameters, those of routing included: seeds are dots, means larger markers.
+@dataclass(frozen=True)
+class Arguments:
+    """Draws the paper's Figures 3 to 6 for a finished run of iHAS, which is left as it is.
 
-    A mean far below the best would leave the others no room, so it is an arrow at the lower edge
-    with its AUC as text.
+    figure3.png: gate probabilities of a test row, without and with the polarisation. It needs a
+    second run, without the polarisation: name one by --without, or it is trained beside the
+    figures, which takes as long as the run itself without its base model. The same command resumes
+    that training, and finds the run again.
+    figure4.png: time of predicting all test rows, by base model, searched model and iHAS.
+    figure5.png: kept coordinates of each field in the model of each cluster.
+    figure6.png: test rows, and what the model of a row's own cluster gains over the others.
+    """
+
+    run: Path
+    """The folder of a finished run of iHAS, searched with the polarisation."""
+    data: Path | None = None
+    """The log of the run, as prepare.py made it; without it, the synthetic log of run.py."""
+    without: Path | None = None
+    """The folder of a finished run that differs in --no-gates.polarization alone; by default it is
+    trained in the folder of the figures."""
+    output: Path | None = None
+    """The folder of the figures; by default paper in the folder of the run."""
+    plugins: tuple[Path, ...] = ()
+    """Python files that register the click model of the run, if it is one of your own."""
+
+
+def main() -> None:
+    """Parses the command line, trains what is missing, draws the figures."""
+    arguments = tyro.cli(Arguments)
+    for plugin in arguments.plugins:
+        import_file(plugin)
+    data = synthetic() if arguments.data is None else open_store(arguments.data)
+    run = polarized_run(arguments.run, data)
+    output = arguments.output or arguments.run / "paper"
+    without = unpolarized_run(run, arguments.without, output / "without_polarization")
+    output.mkdir(parents=True, exist_ok=True)
+    names = figure_names(data.schema.names)
+    draws = draws_of(run, without, names.texts)
+    parts = {
+        str(output / name): partial(save_figure, output / name, draw, names.fonts)
+        for name, draw in draws.items()
+    }
+    require_parts(make_parts(parts), run.workdir / "metrics.json")
+    if note := names.note():
+        say(note)
+    say(f"Figures: {output}")
+
+
+def draws_of(run: Run, without: Run, fields: Sequence[str]) -> dict[str, Callable[[], Figure]]:
+    """What draws each figure, by its file; Figure 6 only where clusters have models of their own.
 
     Args:
-      table: scores by the name of the log in the figure (one panel each) and title, those of the
-        base model first.
+      run: the finished run.
+      without: the run without the polarisation.
+      fields: the names of the fields in the figures.
     """
-    figure, axes = common.panels(len(table), len(table), (4.2 * len(table) + 1.2, 4.0))
-    titles = list(dict.fromkeys(title for variants in table.values() for title in variants))
-    looks = {title: look(place - 1) if place else _BASE for place, title in enumerate(titles)}
-    for panel, (name, variants) in zip(axes, table.items(), strict=True):
-        panel.set(title=name, xlabel="parameters, routing included", ylabel="test AUC")
-        means = {
-            title: float(np.mean([run["auc"] for run in runs])) for title, runs in variants.items()
-        }
-        if np.isnan(list(means.values())).any():  # all variants are tested on rows of one class
-            common.say_undefined(panel, next(iter(variants.values())))
-            continue
-        lowest = max(means.values()) - _SPAN
-        for title, runs in variants.items():
-            sizes = [run["parameters"] + run["router_parameters"] for run in runs]
-            size, (color, marker) = float(np.mean(sizes)), looks[title]
-            if means[title] < lowest:
-                panel.plot(size, lowest, "v", color=color, clip_on=False)
-                panel.annotate(
-                    f"{means[title]:.3f}",
-                    (size, lowest),
-                    xytext=(6, 2),
-                    textcoords="offset points",
-                    fontsize=8,
-                    color=color,
-                )
-                panel.set_ylim(bottom=lowest)
-            else:
-                panel.plot(sizes, [run["auc"] for run in runs], ".", color=color, alpha=0.6)
-                panel.plot(size, means[title], marker, color=color, markersize=6)
-        scale_sizes(panel)
-    handles = [
-        Line2D([], [], color=color, marker=marker, ls="", ms=6, label=title)
-        for title, (color, marker) in looks.items()
-    ]
-    figure.legend(handles=handles, loc="outside right center", frameon=False)
-    return figure
+    polarized, plain, (ids, labels) = gates_of(run), gates_of(without), run.data.test
+    models, metrics, bundle = timed_models(run), published(run), load_bundle(run.workdir)
+    draws: dict[str, Callable[[], Figure]] = {
+        "figure3.png": lambda: draw_polarization(plain, polarized, typical_row(polarized)),
+        "figure4.png": lambda: draw_inference({"": models}),
+        "figure5.png": lambda: draw_widths(metrics, fields),
+    }
+    try:
+        cases = case_facts(bundle, ids, labels, run.config.seed)
+    except InputError as error:
+        say(f"Figure 6 is left out: {error}")
+    else:
+        draws["figure6.png"] = lambda: draw_cases({"": [cases]})
+    return draws
 
 
-def look(place: int) -> tuple[str, str]:
-    """Colour and marker of one of many models."""
-    return _COLORS[place % len(_COLORS)], _MARKERS[place % len(_MARKERS)]
-
-
-def scale_sizes(panel: Axes) -> None:
-    """Makes the horizontal axis of a panel, which has its points, one of numbers of parameters."""
-    panel.set_xscale("log")
-    narrow = np.ptp(np.log10(panel.get_xlim())) < 2
-    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
-    panel.xaxis.set_major_formatter(EngFormatter())
-    panel.xaxis.set_minor_formatter(NullFormatter())
-
-
-def draw_gains(table: dict[str, dict[str, Any]]) -> Figure:
-    """The gain of iHAS in test AUC: seeds are dots, means are bars, each log has a panel.
-
-    Args:
-      table: scores by the name of the log in the figure, model and method.
-    """
-    longest = max(len(models) for models in table.values())
-    size = (3.2 * len(table) + 1.2, 0.32 * longest + 1.4)
-    figure, axes = common.panels(len(table), len(table), size)
-    for panel, (name, models) in zip(axes, table.items(), strict=True):
-        for place, scores in enumerate(models.values()):
-            pairs = zip(scores["ihas"], scores["original"], strict=True)
-            gains = [ihas["auc"] - original["auc"] for ihas, original in pairs]
-            if np.isnan(gains).any():
-                undefined = next(run for run in scores["original"] if np.isnan(run["auc"]))
-                panel.barh(place, 0)
-                panel.text(0, place, f" AUC {auc_text(undefined)}", va="center", fontsize=8)
-                continue
-            panel.barh(place, np.mean(gains), color=common.BLUE, alpha=0.5)
-            panel.plot(gains, [place] * len(gains), ".", color=common.NAVY)
-        panel.axvline(0, color="black", linewidth=0.8)
-        panel.set_yticks(range(len(models)), models)
-        panel.invert_yaxis()
-        panel.set_title(name)
-        panel.set_xlabel("gain of iHAS in test AUC")
-        panel.tick_params(axis="x", labelrotation=30)
-    return figure
+if __name__ == "__main__":
+    run_cli(main)

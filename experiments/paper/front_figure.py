@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-from figures import look, scale_sizes
 from front import NONE, Found, Point, auc_of, front_of, size_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from reference import BASE
 from sizes.drawing import leave_room
+from table_figures import look, scale_sizes
 
 from ihas_jax.selectors.registry import METHODS
 

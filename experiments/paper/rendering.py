@@ -8,9 +8,9 @@ import common
 import jax
 import numpy as np
 from compare import Scores, Variant, score_logs, time_inference
-from figures import draw_sizes
 from matplotlib.figure import Figure
 from reference import reference_of
+from table_figures import draw_sizes
 
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.names import link, markdown

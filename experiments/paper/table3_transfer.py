@@ -24,8 +24,8 @@ from pathlib import Path
 import common
 from command_line import parse
 from compare import Scores, run_alone, run_by_search, score_full_size
-from figures import draw_gains
 from reference import full_size, reference_of
+from table_figures import draw_gains
 
 from ihas_jax.config import Config, SearchConfig, to_json
 from ihas_jax.data.dataset import Dataset

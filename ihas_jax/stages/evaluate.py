@@ -103,7 +103,7 @@ def evaluate(
     metrics["clusters"] = [
         _describe_cluster(run, plan, outcome, c) for c in range(len(plan.routes))
     ]
-    shown = _show(run, search)
+    shown = show_gates(run, search)
     return Evaluation(metrics | {"gates": bool(shown)}, bundle, shown)
 
 
@@ -266,8 +266,12 @@ def _describe_selection(run: Run, expert: Expert) -> dict[str, Any]:
     }
 
 
-def _show(run: Run, search: SearchRuns) -> dict[str, np.ndarray]:
-    """Gate probabilities and thresholds of some test rows, for figures."""
+def show_gates(run: Run, search: SearchRuns) -> dict[str, np.ndarray]:
+    """Gate probabilities and thresholds of the first test rows, at most 1000, for figures.
+
+    Returns:
+      `probs` `[S, K]` and `thresholds` `[S]`, or nothing where the selector has no gates per row.
+    """
     model, transform = run.searched_model, Selecting(require_selector(run))
 
     def batch(variables: Variables, ids: Array) -> Any:

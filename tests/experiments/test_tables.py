@@ -78,7 +78,7 @@ def test_the_table_says_which_methods_are_left_out(script, record, tmp_path):
 
 
 def test_a_method_far_below_the_best_leaves_the_others_room(script):
-    draw = script("figures").draw_sizes
+    draw = script("table_figures").draw_sizes
 
     def scores(*auc):
         return [{"auc": value, "parameters": 1000, "router_parameters": 0} for value in auc]
@@ -91,7 +91,7 @@ def test_a_method_far_below_the_best_leaves_the_others_room(script):
 
 def test_all_rows_of_a_figure_look_different(script):
     runs = [{"auc": 0.8, "parameters": 1000, "router_parameters": 0}]
-    (legend,) = script("figures").draw_sizes({"store": dict.fromkeys(METHODS, runs)}).legends
+    (legend,) = script("table_figures").draw_sizes({"store": dict.fromkeys(METHODS, runs)}).legends
     looks = [(key.get_color(), key.get_marker()) for key in legend.get_lines()]
     assert looks[0] == ("black", "*")
     assert len({color for color, _ in looks}) == len(METHODS)

@@ -42,6 +42,15 @@ def test_the_largest_sum_wins_and_the_first_of_equal_ones():
     assert router.assign(np.zeros((0, 2), np.int32)).shape == (0,)
 
 
+def test_many_rows_are_sent_as_few_are():
+    scores = np.random.default_rng(1).integers(-9, 9, (2, sum(SIZES))).astype(np.int16)
+    router = ScoreRouter(np.array([2, -2], np.int32), scores, np.array([0, 4, 7], np.int32))
+    ids = rows(5000)
+    parts = [router.assign(ids[start : start + 7]) for start in range(0, len(ids), 7)]
+    assert set(np.concatenate(parts)) == {0, 1, 2}
+    np.testing.assert_array_equal(router.assign(ids), np.concatenate(parts))
+
+
 @given(st.integers(1, 4), st.integers(0, 2**32 - 1), st.sampled_from([1, 7, 300]))
 def test_the_device_and_the_host_send_rows_the_same_way(others, seed, number):
     rng = np.random.default_rng(seed)
