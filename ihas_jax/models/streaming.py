@@ -13,7 +13,7 @@ from jax import Array, lax
 
 from ihas_jax.progress import track
 
-_SHAPES = ((1, 16), (4, 64), (16, 256), (4, 4096), (64, 4096))
+_SHAPES = ((1, 16), (4, 64), (64, 256), (64, 4096))
 """Shapes of a chunk, as batches and the rows of each. A chunk takes the first that holds its rows;
 of the batches only those are computed that have rows."""
 SIZES = tuple(math.prod(shape) for shape in _SHAPES)
@@ -114,7 +114,7 @@ def _stream(
     with track(title, total) as bar:
         for start in range(0, total, step):
             part = slice(start, min(start + step, total))
-            chunk = ids[part] if rows is None else ids[rows[part]]
+            chunk = ids[part] if rows is None else ids.take(rows[part], axis=0)
             count = len(chunk)
             padded = np.zeros((batches * size, ids.shape[1]), np.int32)
             padded[:count] = chunk
