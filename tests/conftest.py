@@ -113,7 +113,9 @@ def pytest_xdist_make_scheduler(config, log):
     return FilesTogether(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("browser"):  # which most machines lack
+        items[:] = [item for item in items if not item.get_closest_marker("browser")]
     places = {file: place for place, file in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(LONGEST)))
 
@@ -159,6 +161,7 @@ def pytest_runtest_teardown(item, nextitem):
 
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped is a failure")
+    parser.addoption("--browser", action="store_true", help="test the page of serve.py in chromium")
 
 
 @pytest.hookimpl(trylast=True)
