@@ -33,6 +33,7 @@ from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.selectors.registry import register_method
 from ihas_jax.selectors.search import init_search, make_search_round
 from ihas_jax.serving.bundle import Bundle
+from ihas_jax.serving.export.folder import export
 from ihas_jax.serving.storage import load_bundle, save_bundle
 from ihas_jax.serving.stream import predict_stream
 from ihas_jax.stages.cut import cut
@@ -77,6 +78,7 @@ __all__ = [
     "compress",
     "cut",
     "data_mesh",
+    "export",
     "fit",
     "fit_seeds",
     "forward",

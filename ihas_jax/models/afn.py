@@ -35,7 +35,7 @@ class AFN(Network):
         fields = e.shape[1]
         weight = self.param("powers", torch_uniform(fields), (self.neurons, fields))
         crossed = logarithmic(e, weight)
-        return self.wide(vectors) + self.mlp(crossed.reshape(len(crossed), -1), train=train)
+        return self.wide(vectors) + self.mlp(crossed.reshape(crossed.shape[0], -1), train=train)
 
 
 def build_afn(parts: Parts) -> Model:

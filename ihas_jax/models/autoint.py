@@ -55,7 +55,7 @@ class AutoInt(Network):
             layer = self_attention(self.heads, self.width, self.mlp.dropout, f"attention_{i}")
             x = layer(x, deterministic=not train)
         x = nn.relu(x + dense(self.width, "residual", e, rule))
-        attended = to_logit("output", x.reshape(len(x), -1), rule, 0.0)
+        attended = to_logit("output", x.reshape(x.shape[0], -1), rule, 0.0)
         return self.wide(vectors) + attended + self.mlp(self.flat(vectors), train=train)
 
     @nn.nowrap

@@ -32,7 +32,7 @@ class FNFM(Network):
     def __call__(self, vectors: VectorsByTable, *, train: bool) -> Array:
         """Looked-up vectors -> logits `[B]`."""
         products = field_aware_products(by_field(self.aligned(vectors)))
-        flat = regularize("pairs_norm", products.reshape(len(products), -1), self.mlp, train)
+        flat = regularize("pairs_norm", products.reshape(products.shape[0], -1), self.mlp, train)
         return self.wide(vectors) + self.mlp(flat, train=train)
 
 

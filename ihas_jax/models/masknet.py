@@ -65,7 +65,7 @@ class MaskNet(Network):
             name="norm",
         )
         normed = norm(e)
-        flat, normed = e.reshape(len(e), -1), normed.reshape(len(e), -1)
+        flat, normed = (part.reshape(e.shape[0], -1) for part in (e, normed))
         hidden = [
             MaskBlock(self.width, self.ratio, name=f"block_{i}")(flat, normed)
             for i in range(self.blocks)

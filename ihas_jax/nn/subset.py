@@ -48,9 +48,10 @@ def empty_subset(values: int) -> Subset:
 
 def index_in(subset: Subset, values: Array) -> Array:
     """Index 1, 2, ... of chosen values in their order, 0 of others: int32 shaped as `values`."""
-    word, bit = values // _BITS, (values % _BITS).astype(jnp.uint32)
+    value = values.astype(jnp.uint32)
+    word, bit = value >> 5, value & (_BITS - 1)
     bits = jnp.asarray(subset.bits).at[word].get(mode="promise_in_bounds")
     ranks = jnp.asarray(subset.ranks).at[word].get(mode="promise_in_bounds")
-    up_to = bits << (_BITS - 1 - bit)  # the value's own bit is the highest
+    up_to = bits << (bit ^ (_BITS - 1))  # the value's own bit is the highest
     index = ranks + lax.population_count(up_to).astype(jnp.int32)
     return jnp.where(up_to >> (_BITS - 1) == 1, index, 0)

@@ -154,7 +154,7 @@ class AdaFS(Selector):
     def _scores(self, weights: Weights, embeddings: Array, *, train: bool) -> tuple[Array, Stats]:
         """The controller's scores `[B, N]` before dropout, and the new statistics."""
         layer = weights.gates["linear"]
-        scores = embeddings.reshape(len(embeddings), -1) @ layer["kernel"] + layer["bias"]
+        scores = embeddings.reshape(embeddings.shape[0], -1) @ layer["kernel"] + layer["bias"]
         stats, affine = weights.stats["controller"], weights.gates["norm"]
         scores, stats = normalize(scores, stats, affine, train=train, axis_name=self.axis_name)
         return jax.nn.relu(scores) if self.config.relu else scores, stats

@@ -81,7 +81,7 @@ class AutoDim(Selector):
         """The candidates' sum without noise, with running statistics; soft weights keep all."""
         mix = relaxed_choice(weights.gates["alpha"], self._temperature(weights))
         embeddings, _ = self._mixed(weights, lookup, mix, train=False)
-        masks = jnp.ones((len(embeddings), self.spec.coordinates), embeddings.dtype)
+        masks = jnp.ones((embeddings.shape[0], self.spec.coordinates), embeddings.dtype)
         return Transformed(embeddings, masks=masks)
 
     def pretrain(self, weights: Weights, lookup: Lookup, key: Array | None) -> Transformed:

@@ -66,7 +66,7 @@ class AutoField(Selector):
     def select(self, weights: Weights, lookup: Lookup) -> Transformed:
         """Fields times their weights without noise; soft weights keep all."""
         embeddings = lookup.vectors * self._keep(weights)[:, None]
-        masks = jnp.ones((len(embeddings), self.spec.coordinates), embeddings.dtype)
+        masks = jnp.ones((embeddings.shape[0], self.spec.coordinates), embeddings.dtype)
         return Transformed(embeddings, masks=masks)
 
     def choose(self, found: SearchResult) -> Plan:

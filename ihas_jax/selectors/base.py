@@ -5,6 +5,7 @@ Users choose a *method*, such as `--method pep`; the code of a method is a *sele
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -132,7 +133,9 @@ class Selector(ABC):
         keep.
         """
         vectors = lookup.vectors
-        return Transformed(vectors, masks=jnp.ones((len(vectors), vectors[0].size)))
+        return Transformed(
+            vectors, masks=jnp.ones((vectors.shape[0], math.prod(vectors.shape[1:])))
+        )
 
     @abstractmethod
     def choose(self, found: SearchResult) -> Plan:

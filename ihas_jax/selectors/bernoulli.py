@@ -85,7 +85,7 @@ class BernoulliGates(Selector):
 
     def _inputs(self, weights: Weights, embeddings: Array, *, train: bool) -> tuple[Array, Stats]:
         """What the gates see of embeddings, `[B, K]`, and the new running statistics."""
-        flat = embeddings.reshape(len(embeddings), -1)
+        flat = embeddings.reshape(embeddings.shape[0], -1)
         if not weights.stats:
             return flat, {}
         flat, norm = normalize(flat, weights.stats["inputs"], train=train, axis_name=self.axis_name)

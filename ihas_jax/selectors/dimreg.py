@@ -65,7 +65,7 @@ class DimRegGates(Selector):
     def select(self, weights: Weights, lookup: Lookup) -> Transformed:
         """Embeddings times gates, as in the search; masks mark what retraining would keep."""
         opened = (weights.gates["theta"] > 0).astype(lookup.vectors.dtype)
-        masks = jnp.broadcast_to(opened, (len(lookup.vectors), len(opened)))
+        masks = jnp.broadcast_to(opened, (lookup.vectors.shape[0], len(opened)))
         return Transformed(_gated(lookup, self._gates(weights)), masks=masks)
 
     def choose(self, found: SearchResult) -> Plan:

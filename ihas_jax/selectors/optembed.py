@@ -117,7 +117,7 @@ class Supernet(Selector):
         """The kept values' embeddings in full width."""
         kept = _kept_values(weights, lookup)
         masks = jnp.broadcast_to(kept, lookup.vectors.shape)
-        return Transformed(lookup.vectors * kept, masks=masks.reshape(len(kept), -1))
+        return Transformed(lookup.vectors * kept, masks=masks.reshape(kept.shape[0], -1))
 
     def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
         """Plain SGD; the method sets the step, and `config` does not matter.

@@ -112,7 +112,7 @@ class OptFSGates(Selector):
         last = jnp.maximum(weights.stats["steps"] - 1, 0)
         gates = _looked_up(weights, lookup)
         opened = (gates > 0).astype(gates.dtype)
-        masks = jnp.broadcast_to(opened, lookup.vectors.shape).reshape(len(gates), -1)
+        masks = jnp.broadcast_to(opened, lookup.vectors.shape).reshape(gates.shape[0], -1)
         factors = soft_factor(gates, self._temperature(last))
         return Transformed(lookup.vectors * factors, masks=masks)
 

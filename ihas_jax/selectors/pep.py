@@ -97,7 +97,7 @@ class PepThresholds(Selector):
         """The pruned embeddings, and which coordinates are left."""
         pruned = self._pruned(weights, lookup)
         masks = (pruned != 0).astype(pruned.dtype)
-        return Transformed(pruned, masks=masks.reshape(len(masks), -1))
+        return Transformed(pruned, masks=masks.reshape(masks.shape[0], -1))
 
     def _pruned(self, weights: Weights, lookup: Lookup) -> Array:
         thresholds = weights.gates["thresholds"]

@@ -1,0 +1,1 @@
+"""A bundle for programs without this library: ONNX and StableHLO."""

@@ -1,0 +1,26 @@
+"""Predicts the rows of a CSV file: `python predict.py rows.csv`.
+
+It needs jax, flatbuffers and numpy, and the files beside it.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from encode import Encoder
+from jax import export
+
+here = Path(__file__).parent
+encode = Encoder(here / "vocabulary.json")
+program = jax.jit(export.deserialize(bytearray((here / "model.stablehlo").read_bytes())).call)
+with np.load(here / "weights.npz") as file:
+    weights = [jax.device_put(file[str(n)]) for n in range(len(file.files))]
+with Path(sys.argv[1]).open(encoding="utf-8", newline="") as file:
+    ids = np.array([encode(row) for row in csv.DictReader(file)], np.int32)
+# each number of rows is compiled once: fill batches up to a few sizes
+answer = program(weights, ids)
+print("probability,cluster")
+for p, c in zip(answer["probability"].tolist(), answer["cluster"].tolist(), strict=True):
+    print(f"{p:.9g},{c}")
