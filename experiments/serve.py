@@ -107,6 +107,7 @@ def serve(bundle: Bundle, arguments: Arguments, listener: socket.socket) -> None
     host, port = listener.getsockname()[:2]
     say(f"Serving {arguments.run} at http://{host}:{port}; Ctrl-C ends the service.")
     uvicorn.Server(config).run(sockets=[listener])
+    raise KeyboardInterrupt  # any other signal has ended the process
 
 
 if __name__ == "__main__":

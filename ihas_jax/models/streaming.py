@@ -13,7 +13,8 @@ from jax import Array, lax
 
 from ihas_jax.progress import track
 
-_SHAPES = ((1, 16), (4, 64), (64, 256), (64, 4096))
+_BATCH_ROWS = 4096
+_SHAPES = ((1, 16), (4, 64), (64, 256), (64, _BATCH_ROWS))
 """Shapes of a chunk, as batches and the rows of each. A chunk takes the first that holds its rows;
 of the batches only those are computed that have rows."""
 SIZES = tuple(math.prod(shape) for shape in _SHAPES)
@@ -45,7 +46,7 @@ class Streamed:
 
         The `title` stands beside the progress bar. A part has `chunk_rows` rows.
         """
-        for part, outputs, _ in _stream(self._map, title, params, ids, rows, chunk_rows):
+        for part, outputs, _ in _stream(self._map, _shape, title, params, ids, rows, chunk_rows):
             yield part, outputs
 
     def __call__(
@@ -61,7 +62,8 @@ class Summed:
     """Calls a function of batches over all rows of a split, and adds up its sums.
 
     The function is `function(params, ids [B, N], valid [B]) -> (tree of [B, ...], tree of sums)`,
-    where rows that are not valid must not count in the sums.
+    where rows that are not valid must not count in the sums. Batches are 4096 rows in the order of
+    the split, and the last may be smaller.
     """
 
     def __init__(self, function: Callable[[Any, Array, Array], Any]) -> None:
@@ -70,7 +72,7 @@ class Summed:
     def __call__(self, params: Any, ids: np.ndarray, *, title: str) -> tuple[Any, Any]:
         """The outputs of all rows as NumPy arrays, and the sums in float64."""
         outputs, totals = [], []
-        for _, part, sums in _stream(self._map, title, params, ids, None, _CHUNK_ROWS):
+        for _, part, sums in _stream(self._map, _batches, title, params, ids, None, _CHUNK_ROWS):
             outputs.append(part)
             totals.append(sums)
         return _concatenate(outputs), jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), *totals)
@@ -102,6 +104,7 @@ def _mapped(function: Callable[[Any, Array, Array], Any]) -> Callable[..., Any]:
 
 def _stream(
     mapped: Callable[..., Any],
+    shape_of: Callable[[int], tuple[int, int]],
     title: str,
     params: Any,
     ids: np.ndarray,
@@ -110,7 +113,7 @@ def _stream(
 ) -> Iterator[tuple[slice, Any, Any]]:
     total = len(ids) if rows is None else len(rows)
     step = max(1, min(chunk_rows, total))
-    batches, size = _shape(step)
+    batches, size = shape_of(step)
     with track(title, total) as bar:
         for start in range(0, total, step):
             part = slice(start, min(start + step, total))
@@ -126,9 +129,15 @@ def _stream(
 
 def _shape(rows: int) -> tuple[int, int]:
     """Batches in a chunk and rows in a batch: the first shape that holds the rows."""
-    size = _SHAPES[-1][1]
-    larger = (-(-rows // size), size)  # for callers that ask for longer chunks
+    larger = (-(-rows // _BATCH_ROWS), _BATCH_ROWS)  # for callers that ask for longer chunks
     return next((shape for shape in _SHAPES if rows <= math.prod(shape)), larger)
+
+
+def _batches(rows: int) -> tuple[int, int]:
+    """Batches in a chunk and rows in a batch: the least powers of two that hold the rows."""
+    if rows <= _BATCH_ROWS:
+        return 1, max(16, 1 << (rows - 1).bit_length())
+    return 1 << (-(-rows // _BATCH_ROWS) - 1).bit_length(), _BATCH_ROWS
 
 
 def _concatenate(parts: list[Any]) -> Any:

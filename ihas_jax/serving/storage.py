@@ -155,13 +155,14 @@ def load_bundle(path: str | Path) -> Bundle:
         arrays = read_checkpoint(path / "arrays", like)
     else:
         arrays = read_arrays(path / "arrays", like)
+    of_models = jax.device_put(arrays["models"])
     for i, over in enumerate(over_first):
         if over:
-            _take_table(arrays["models"][str(i)], arrays["models"]["0"])
+            _take_table(of_models[str(i)], of_models["0"])
     served = tuple(
         Served(
             source if about["selects"] else model,
-            jax.device_put(Variables(**({"params": {}} | arrays["models"][str(i)]))),
+            Variables(**({"params": {}} | of_models[str(i)])),
             about["parameters"],
             about["bytes"],
             Selecting(selector) if about["selects"] and selector else None,

@@ -103,9 +103,7 @@ def test_sums_are_over_all_rows_and_no_padding(rows):
     assert sums["sum"].dtype == np.float64
 
 
-@pytest.mark.parametrize(
-    ("rows", "expected"), [(16, 1), (300, 2), (5 * BATCH, 5), (5 * BATCH + 5, 6)]
-)
+@pytest.mark.parametrize(("rows", "expected"), [(16, 1), (2 * BATCH, 2), (2 * BATCH + 5, 3)])
 def test_no_batch_of_padding_alone_is_computed(rows, expected):
     def count(params, ids, valid):
         return ids[:, 0], jnp.int32(1)
