@@ -24,6 +24,8 @@ from ihas_jax.serving.storage import load_bundle
 
 _LOOPBACK = ("127.0.0.1", "localhost")
 _CONNECTIONS, _BACKLOG = 1000, 256
+_INTERRUPTED = 130
+"""The exit code after Ctrl-C, also in a background job, whose shell makes it ignore Ctrl-C."""
 _PORT = Bound(lambda port: 0 <= port < 2**16, "must lie between 0 and 65535, not")
 
 
@@ -107,7 +109,7 @@ def serve(bundle: Bundle, arguments: Arguments, listener: socket.socket) -> None
     host, port = listener.getsockname()[:2]
     say(f"Serving {arguments.run} at http://{host}:{port}; Ctrl-C ends the service.")
     uvicorn.Server(config).run(sockets=[listener])
-    raise KeyboardInterrupt  # any other signal has ended the process
+    raise SystemExit(_INTERRUPTED)  # any other signal has ended the process
 
 
 if __name__ == "__main__":
