@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -57,8 +58,6 @@ def test_one_row_and_many_are_predicted_as_by_the_bundle(client, bundle, rows):
 
 
 def test_a_model_without_clusters_answers_without_one(bundle, rows):
-    import dataclasses
-
     alone = dataclasses.replace(bundle, models=bundle.models[:1], routes=(0,), router=None)
     client = TestClient(make_app(alone, Limits()))
     assert client.post("/predict", json=rows[0]).json().keys() == {"probability"}
