@@ -122,9 +122,9 @@ def table_index(model: Model, variables: Variables, ids: Array) -> Index:
     return index
 
 
-def look_up(tables: Mapping[str, Table], index: Index) -> VectorsByTable:
-    """The vectors of every table at the index of their rows."""
-    return {name: lookup(tables[name], part) for name, part in index.items()}
+def look_up(tables: Mapping[str, Table], index: Index, *, by_field: bool = False) -> VectorsByTable:
+    """The vectors of every table at the index of their rows; `by_field` as in `lookup`."""
+    return {name: lookup(tables[name], part, by_field=by_field) for name, part in index.items()}
 
 
 def embed(
@@ -136,6 +136,7 @@ def embed(
     vectors: VectorsByTable | None = None,
     key: Array | None = None,
     axis_name: str | None = None,
+    by_field: bool = False,
 ) -> tuple[VectorsByTable, Transformed | None]:
     """The first part of `forward`: look up, factors, select.
 
@@ -147,6 +148,7 @@ def embed(
       vectors: the looked-up vectors, where the caller differentiates at them.
       key: PRNG key of the transform in training.
       axis_name: mapped axis whose devices share the batch.
+      by_field: as in `lookup`: faster, where nobody differentiates at the tables.
 
     Returns:
       What the network sees, and what the transform made of the embeddings.
@@ -156,9 +158,9 @@ def embed(
     """
     index = table_index(model, variables, ids)
     if vectors is None:
-        vectors = look_up(variables.params["tables"], index)
+        vectors = look_up(variables.params["tables"], index, by_field=by_field)
     if FACTORS in variables.constants:
-        factors = lookup(variables.constants[FACTORS], index[EMBEDDING])
+        factors = lookup(variables.constants[FACTORS], index[EMBEDDING], by_field=by_field)
         scaled = {name: part * factors[name] for name, part in vectors[EMBEDDING].items()}
         vectors = vectors | {EMBEDDING: scaled}
     if GROUPS in variables.constants:
@@ -182,6 +184,7 @@ def forward(
     vectors: VectorsByTable | None = None,
     key: Array | None = None,
     axis_name: str | None = None,
+    by_field: bool = False,
 ) -> Output:
     """Logits of a batch: look up, factors, select, network.
 
@@ -194,13 +197,21 @@ def forward(
       key: PRNG key, which means training: batch statistics, dropout and the transform's noise.
         Without one the running statistics are used and returned unchanged.
       axis_name: mapped axis whose devices share the batch.
+      by_field: as in `lookup`: faster, where nobody differentiates at the tables.
 
     Raises:
       InputError: as `table_index`.
     """
     transform_key, dropout_key = (None, None) if key is None else jax.random.split(key)
     seen, made = embed(
-        model, variables, ids, transform, vectors=vectors, key=transform_key, axis_name=axis_name
+        model,
+        variables,
+        ids,
+        transform,
+        vectors=vectors,
+        key=transform_key,
+        axis_name=axis_name,
+        by_field=by_field,
     )
     if dropout_key is not None and axis_name is not None:
         dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))

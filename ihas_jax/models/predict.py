@@ -33,7 +33,7 @@ def predictor(model: Model, transform: Transform | None = None) -> Streamed:
     """
 
     def batch(variables: Variables, ids: Array) -> Prediction:
-        output = forward(model, variables, ids, transform)
+        output = forward(model, variables, ids, transform, by_field=True)
         kept = None if output.masks is None else output.masks.mean(axis=1)
         return Prediction(jax.nn.sigmoid(output.logits), kept)
 

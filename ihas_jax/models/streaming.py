@@ -79,13 +79,18 @@ class Summed:
 
 
 def _mapped(function: Callable[[Any, Array, Array], Any]) -> Callable[..., Any]:
-    """`(params, ids [n, B, N], count) -> (outputs [n, B, ...], sums)` over `count` rows."""
+    """`(params, ids [n, B, N], count) -> (outputs [n, B, ...], sums)` over `count` rows.
+
+    Products are of float32 on every device. By default JAX rounds their factors to 10 bits on a
+    GPU: predictions moved by 3e-4, and some rows went to another cluster.
+    """
 
     def mapped(params: Any, ids: Array, count: Array) -> Any:
         size = ids.shape[1]
 
         def one(i: Array) -> Any:
-            return function(params, ids[i], jnp.arange(size) < count - i * size)
+            with jax.default_matmul_precision("float32"):
+                return function(params, ids[i], jnp.arange(size) < count - i * size)
 
         def body(i: Array, carry: Any) -> Any:
             outputs, sums = one(i)

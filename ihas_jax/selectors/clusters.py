@@ -167,7 +167,8 @@ def _make_points(model: Model, selector: Selector) -> Streamed:
     """A program from ids to the points that K-means clusters: masked embeddings `[n, K]`."""
 
     def points(variables: Variables, ids: Array) -> Array:
-        return masked_embeddings(model, selector, variables, ids).vectors.reshape(len(ids), -1)
+        found = masked_embeddings(model, selector, variables, ids, by_field=True)
+        return found.vectors.reshape(len(ids), -1)
 
     return Streamed(points)
 

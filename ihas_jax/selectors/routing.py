@@ -20,10 +20,10 @@ from ihas_jax.selectors.by_value import ScoreRouter, ValueRouter
 
 
 def masked_embeddings(
-    model: Model, selector: Selector, variables: Variables, ids: Array
+    model: Model, selector: Selector, variables: Variables, ids: Array, *, by_field: bool = False
 ) -> Transformed:
-    """The deterministic selection for ids `[B, N]`."""
-    made = embed(model, variables, ids, Selecting(selector))[1]
+    """The deterministic selection for ids `[B, N]`; `by_field` as in `lookup`."""
+    made = embed(model, variables, ids, Selecting(selector), by_field=by_field)[1]
     assert made is not None
     return made
 
@@ -108,7 +108,7 @@ def router_variables(tables: dict[str, Any], weights: Weights) -> Variables:
 def _assign(model: Model, selector: Selector) -> Streamed:
     def assign(inputs: tuple[Variables, Array], ids: Array) -> Array:
         variables, centroids = inputs
-        points = masked_embeddings(model, selector, variables, ids).vectors
+        points = masked_embeddings(model, selector, variables, ids, by_field=True).vectors
         return assign_clusters(points.reshape(len(ids), -1), centroids)
 
     return Streamed(assign)
@@ -117,7 +117,7 @@ def _assign(model: Model, selector: Selector) -> Streamed:
 @lru_cache(maxsize=8)
 def _masks(model: Model, selector: Selector) -> Streamed:
     def masks(variables: Variables, ids: Array) -> Array | None:
-        found = masked_embeddings(model, selector, variables, ids).masks
+        found = masked_embeddings(model, selector, variables, ids, by_field=True).masks
         return None if found is None else found.astype(jnp.int8)
 
     return Streamed(masks)

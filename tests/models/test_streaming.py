@@ -77,6 +77,12 @@ def test_a_part_may_have_any_number_of_rows(streamed):
     assert [part.stop - part.start for part, _ in parts] == [66 * BATCH, 4 * BATCH]
 
 
+def test_products_are_of_float32_on_every_device():
+    streamed = Streamed(lambda params, ids: ids.astype(np.float32) @ params)
+    program = streamed._map.lower(np.ones((2, 3), np.float32), np.zeros((1, 16, 2), np.int32), 1)
+    assert "precision = [HIGHEST, HIGHEST]" in program.as_text()
+
+
 def test_a_small_call_does_not_pay_for_a_large_shape():
     shapes = []
 

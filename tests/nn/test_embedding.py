@@ -48,6 +48,17 @@ def test_uniform_lookup_is_numpy_indexing_with_field_offsets():
     np.testing.assert_array_equal(flatten(UNIFORM, rows), full_rows().reshape(4, 9))
 
 
+@given(spec=specs().filter(lambda spec: spec.groups), seed=st.integers(0, 9))
+def test_fields_read_one_after_the_other_are_the_same(spec, seed):
+    table = init_table(jax.random.key(seed), spec)
+    sizes = jnp.array(spec.sizes)
+    ids = jax.random.randint(jax.random.key(seed), (3, len(spec.sizes)), 0, sizes)
+    index = value_index(spec, ids)
+    together, apart = lookup(table, index), lookup(table, index, by_field=True)
+    assert list(together) == list(apart)
+    jax.tree.map(np.testing.assert_array_equal, together, apart)
+
+
 @settings(max_examples=8)  # each compiles anew
 @given(kept=st.tuples(coordinates, coordinates, coordinates).filter(any))
 def test_a_compact_table_holds_exactly_the_kept_coordinates(kept):
