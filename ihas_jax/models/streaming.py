@@ -14,7 +14,7 @@ from jax import Array, lax
 from ihas_jax.progress import track
 
 _BATCH_ROWS = 4096
-_SHAPES = ((1, 16), (4, 64), (64, 256), (64, _BATCH_ROWS))
+_SHAPES = ((1, 16), (4, 64), (16, 256), (64, 256), (64, _BATCH_ROWS))
 """Shapes of a chunk, as batches and the rows of each. A chunk takes the first that holds its rows;
 of the batches only those are computed that have rows."""
 SIZES = tuple(math.prod(shape) for shape in _SHAPES)
@@ -124,8 +124,8 @@ def _stream(
             part = slice(start, min(start + step, total))
             chunk = ids[part] if rows is None else ids.take(rows[part], axis=0)
             count = len(chunk)
-            padded = np.zeros((batches * size, ids.shape[1]), np.int32)
-            padded[:count] = chunk
+            padded = np.empty((batches * size, ids.shape[1]), np.int32)
+            padded[:count], padded[count : -(-count // size) * size] = chunk, 0
             outputs, sums = mapped(params, padded.reshape(batches, size, -1), np.int32(count))
             host = jax.tree.map(lambda leaf, n=count: _join(leaf, n), outputs)
             yield part, host, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sums)

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from ihas_jax.data.checks import as_ids, check_width
 
@@ -203,10 +203,32 @@ def lookup(table: Table, index: dict[str, Array], *, by_field: bool = False) -> 
 
     if not by_field:
         return {name: read(table[name], rows) for name, rows in index.items()}
+    few = sum(rows.shape[1] for rows in index.values()) <= _FUSED_FIELDS
+    join = _written if few and len(index) > 1 else _stacked
     return {
-        name: jnp.stack([read(table[name], rows[:, n]) for n in range(rows.shape[1])], axis=1)
+        name: join([read(table[name], rows[:, n]) for n in range(rows.shape[1])])
         for name, rows in index.items()
     }
+
+
+_FUSED_FIELDS = 16
+"""XLA makes one loop of so many reads from several arrays, if they are stacked, and asks for each
+number which array it is from: twice as slow as copies one after the other, which are a fifth slower
+where there are more fields."""
+
+
+def _stacked(vectors: list[Array]) -> Array:
+    """`[B, N, d]` of N times `[B, d]`."""
+    return jnp.stack(vectors, axis=1)
+
+
+def _written(vectors: list[Array]) -> Array:
+    """`[B, N, d]` of N times `[B, d]`, written in place one after the other."""
+    rows, width = vectors[0].shape
+    joined = jnp.zeros((rows, len(vectors) * width), vectors[0].dtype)
+    for n, part in enumerate(vectors):
+        joined = lax.dynamic_update_slice(joined, part, (0, n * width))
+    return joined.reshape(rows, len(vectors), width)
 
 
 def flatten(spec: EmbeddingSpec, vectors: Vectors) -> Array:

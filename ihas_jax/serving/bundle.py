@@ -192,7 +192,7 @@ class Bundle:
     def warm_up(self) -> None:
         """Compiles all programs of prediction, so that none is compiled later.
 
-        A service calls this before its first request. There are four programs for each model and
+        A service calls this before its first request. There are five programs for each model and
         for an exact router, whatever the numbers of rows.
         """
         for rows in SIZES:
