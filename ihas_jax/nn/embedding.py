@@ -203,18 +203,13 @@ def lookup(table: Table, index: dict[str, Array], *, by_field: bool = False) -> 
 
     if not by_field:
         return {name: read(table[name], rows) for name, rows in index.items()}
-    few = sum(rows.shape[1] for rows in index.values()) <= _FUSED_FIELDS
-    join = _written if few and len(index) > 1 else _stacked
+    # of several arrays XLA can fuse stacked reads into one loop, twice as slow, which asks for each
+    # number which array it is from; one array is read faster that way
+    join = _stacked if len(index) == 1 else _written
     return {
         name: join([read(table[name], rows[:, n]) for n in range(rows.shape[1])])
         for name, rows in index.items()
     }
-
-
-_FUSED_FIELDS = 16
-"""XLA makes one loop of so many reads from several arrays, if they are stacked, and asks for each
-number which array it is from: twice as slow as copies one after the other, which are a fifth slower
-where there are more fields."""
 
 
 def _stacked(vectors: list[Array]) -> Array:
