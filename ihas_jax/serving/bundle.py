@@ -101,7 +101,8 @@ class Bundle:
         return sum(served.bytes for served in self.models) + router
 
     @cached_property
-    def _encoder(self) -> Encoder:
+    def encoder(self) -> Encoder:
+        """Encodes raw rows, as `predict_proba` takes them, to ids `[n, N]`."""
         from ihas_jax.data.raw.encoder import Encoder  # polars is needed for raw rows only
 
         return Encoder(self.schema)
@@ -187,7 +188,7 @@ class Bundle:
         Raises:
           InputError: as `ihas_jax.data.raw.encoder.Encoder`.
         """
-        return self.predict_ids(self._encoder(rows))
+        return self.predict_ids(self.encoder(rows))
 
     def warm_up(self) -> None:
         """Compiles all programs of prediction, so that none is compiled later.

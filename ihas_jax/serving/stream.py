@@ -79,14 +79,12 @@ def predict_stream(
     Raises:
       InputError: as `Bundle.predict_proba`; the message says with which row the batch begins.
     """
-    from ihas_jax.data.raw.encoder import Encoder  # polars is needed for raw rows only
-
     if batch_rows < 1:
         raise InputError(f"batch_rows is {batch_rows}; it must be at least 1")
-    encoder, stream = Encoder(bundle.schema), Stream(bundle)
+    stream = Stream(bundle)
     for batch in _batches(rows, batch_rows):
         try:
-            ids = encoder(batch, judged=False)
+            ids = bundle.encoder(batch, judged=False)
         except InputError as error:
             raise InputError(f"in the batch that begins with row {stream.rows}: {error}") from None
         yield stream(ids)

@@ -183,7 +183,7 @@ def test_a_person_fills_in_a_row_and_sees_its_prediction(service, browser):
 
     def shows(row):
         """Whether the page has the prediction of a row, its cluster and what that one keeps."""
-        probability, cluster = bundle.predict_proba(row)[0], bundle.assign(bundle._encoder(row))[0]
+        probability, cluster = bundle.predict_proba(row)[0], bundle.assign(bundle.encoder(row))[0]
         kept = bundle.kept[bundle.routes[cluster]]
         cells = browser.find_elements(By.CLASS_NAME, "kept")
         marks = [

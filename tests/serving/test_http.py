@@ -40,7 +40,7 @@ def rows(bundle):
 
 
 def expected(bundle, rows):
-    ids = bundle._encoder(rows)
+    ids = bundle.encoder(rows)
     return bundle.predict_ids(ids), bundle.assign(ids)
 
 
@@ -154,7 +154,7 @@ def test_what_happens_is_counted(client, bundle, rows):
     client.post("/predict", content=b"{")
     client.get("/nothing/of/this")
     text = client.get("/metrics").text
-    clusters = bundle.assign(bundle._encoder(rows))
+    clusters = bundle.assign(bundle.encoder(rows))
     for line in (
         'ihas_requests_total{path="/predict",status="200"} 1.0',
         'ihas_requests_total{path="/predict",status="400"} 1.0',
@@ -163,7 +163,7 @@ def test_what_happens_is_counted(client, bundle, rows):
         f'ihas_rows_total{{cluster="1"}} {(clusters == 1).sum()}.0',
     ):
         assert line in text
-    others = (bundle._encoder(rows) == np.array(bundle.schema.sizes) - 1).sum(axis=0)
+    others = (bundle.encoder(rows) == np.array(bundle.schema.sizes) - 1).sum(axis=0)
     assert others[-1] > 0
     for name, count in zip(bundle.schema.names, others, strict=True):
         assert (f'ihas_other_values_total{{field="{name}"}} {count}.0' in text) == (count > 0)

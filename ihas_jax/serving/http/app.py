@@ -23,7 +23,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ihas_jax.data.raw.encoder import Encoder
 from ihas_jax.errors import InputError
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.http.body import TooLargeError, read_rows
@@ -67,14 +66,14 @@ def make_app(bundle: Bundle, limits: Limits, hosts: tuple[str, ...] = ("*",)) ->
       limits: what the service takes.
       hosts: the names under which clients may call it, so that no page of another site can.
     """
-    names, encoder, stream = bundle.schema.names, Encoder(bundle.schema), Stream(bundle)
+    names, stream = bundle.schema.names, Stream(bundle)
     metrics = Metrics(names, np.array(bundle.schema.sizes) - 1)
     facts = model_facts(bundle)
     # one thread predicts, while the others read requests
     thread = ThreadPoolExecutor(1, "predict")
 
     def compute(rows: Any) -> Predicted:
-        ids = encoder(rows, judged=False)
+        ids = bundle.encoder(rows, judged=False)
         found = stream(ids)
         metrics.rows(ids, found.cluster)
         return found
