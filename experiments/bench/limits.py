@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+import warnings
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -125,12 +126,13 @@ def measure_breakdown(settings: Settings, shape: Shape = "criteo") -> Row:
         trace = ProfileData.from_file(str(file))
     parts = _parts_of(compiled.as_text())
     spent: Counter[str] = Counter()
-    for plane in trace.planes:
-        for line in plane.lines:
-            for event in line.events:
-                name = dict(event.stats).get("hlo_op", "")
-                if name in parts:
-                    spent[parts[name]] += event.duration_ns / 1e6 / settings.steps
+    with warnings.catch_warnings():
+        # JAX's profiler makes a type without __module__: Python 3.12 aborts if warnings are errors
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for event in (e for plane in trace.planes for line in plane.lines for e in line.events):
+            name = dict(event.stats).get("hlo_op", "")
+            if name in parts:
+                spent[parts[name]] += event.duration_ns / 1e6 / settings.steps
     values = {name: float(value) for name, value in spent.most_common()}
     return Row(f"parts of the training step, {shape} shape", "ms of one core", values, ours="")
 
