@@ -39,6 +39,8 @@ _CLICKS = 0.2562
 class Arguments:
     """Writes a tab separated log with a label, 13 numbers and 26 categories of Zipf frequency.
 
+    Labels are drawn by chance, so no model can learn from it: it is there to measure speed.
+
     A full-size file has as many distinct values per field as Criteo's; a shorter file has as many
     as that many rows of Criteo's. It takes 240 bytes per row.
     """

@@ -59,7 +59,10 @@ def render_report(
         f"| {_name(metrics, key)} | {' | '.join(_cells(metrics, key))} |"
         for key in _scored(metrics)
     ]
-    lines += ["", "A difference below 0.001 is within the noise of one seed.", ""]
+    noise = (
+        "A difference below 0.001 is within the noise of one seed; with few rows, larger ones are."
+    )
+    lines += ["", noise, ""]
     lines += _teachers(metrics)
     if "clusters" in metrics:
         lines += _clusters(metrics)

@@ -28,9 +28,15 @@ def facts_of(router: AnyRouter | None) -> dict[str, Any]:
 
 
 def kind_of(facts: dict[str, Any]) -> str | None:
-    """The kind of a router by the facts of its bundle, which format 3 has in two entries."""
+    """The kind of a router by the facts of its bundle, which format 3 has in two entries.
+
+    Raises:
+      ValueError: there is no such kind.
+    """
     if "router" in facts:
         kind: str | None = facts["router"]
+        if kind is not None and kind not in _KINDS.values():
+            raise ValueError(f"the router {kind!r} is unknown")
         return kind
     if facts["routed"]:
         return "exact"

@@ -125,7 +125,8 @@ def load_bundle(path: str | Path) -> Bundle:
         schema = Schema.load(path / "schema.json")
         models = [_model(config, schema, about) for about in facts["models"]]
         routes = tuple(facts["routes"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _require_known(facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} holds no complete bundle ({error}). A run writes it in its last stage; run "
             "experiments/run.py to the end, then pass its --output folder."
@@ -172,6 +173,18 @@ def load_bundle(path: str | Path) -> Bundle:
     router = routers.make(facts, arrays.get("router", {}), source, selector)
     usage = Usage(**jax.tree.map(np.asarray, arrays["usage"])) if "usage" in arrays else None
     return Bundle(config, searched, schema, served, routes, router, usage)
+
+
+def _require_known(facts: dict[str, Any]) -> None:
+    """Raises: ValueError, KeyError: facts lack an entry, or say what no bundle of ours says."""
+    routers.kind_of(facts)
+    for about in facts["models"]:
+        _ = about["selects"], about["parameters"], about["bytes"]
+    models = range(len(facts["models"]))
+    if not facts["routes"] or not all(route in models for route in facts["routes"]):
+        raise ValueError(f"routes {facts['routes']} for {len(models)} models")
+    if facts["models"][0].get("table_of_first"):
+        raise ValueError("the first model has no table")
 
 
 def require_version(path: Path, about: dict[str, Any], read: Sequence[int] = (VERSION,)) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
@@ -82,7 +82,7 @@ def predict_stream(
     if batch_rows < 1:
         raise InputError(f"batch_rows is {batch_rows}; it must be at least 1")
     stream = Stream(bundle)
-    for batch in _batches(rows, batch_rows):
+    for batch in _batches(rows, batch_rows, bundle.schema.names):
         try:
             ids = bundle.encoder(batch, judged=False)
         except InputError as error:
@@ -92,12 +92,12 @@ def predict_stream(
         warnings.warn(describe_drift(drifts), OtherShareWarning, stacklevel=2)
 
 
-def _batches(rows: Iterable[Any], size: int) -> Iterator[Any]:
+def _batches(rows: Iterable[Any], size: int, names: Sequence[str]) -> Iterator[Any]:
     """Batches as they are, and single rows in lists of `size`."""
     if isinstance(rows, Mapping) or hasattr(type(rows), "columns"):  # one container
         yield rows
         return
-    for single, items in groupby(rows, _is_row):
+    for single, items in groupby(rows, lambda item: _is_row(item, names)):
         if single:
             while batch := list(islice(items, size)):
                 yield batch
@@ -105,6 +105,12 @@ def _batches(rows: Iterable[Any], size: int) -> Iterator[Any]:
             yield from items
 
 
-def _is_row(item: Any) -> bool:
-    """Whether an item is one row, not a batch."""
-    return isinstance(item, Mapping) and not any(np.ndim(value) for value in item.values())
+def _is_row(item: Any, names: Sequence[str]) -> bool:
+    """Whether an item is one row, not a batch: no field's value is a column."""
+    return isinstance(item, Mapping) and not any(
+        isinstance(value, list | tuple)
+        or hasattr(value, "__arrow_c_stream__")
+        or hasattr(value, "__arrow_c_array__")
+        or getattr(value, "ndim", 0)
+        for value in (item[name] for name in names if name in item)
+    )

@@ -71,6 +71,24 @@ def test_files_of_other_columns_are_no_log(tmp_path, open_log):
         formats.table(*paths, label="click", categorical=["row"])
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("row,click", "has the columns of .* in another order; write them in one order"),
+        (None, "is Parquet and the other is text"),
+    ],
+)
+def test_files_of_other_forms_are_told_apart(tmp_path, columns, message):
+    rows = pl.DataFrame({"click": [0, 1], "row": ["r1", "r2"]})
+    rows.write_csv(tmp_path / "a.csv")
+    if columns:
+        rows.select(columns.split(",")).write_csv(tmp_path / "b.csv")
+    else:
+        rows.write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(InputError, match=message):
+        formats.table(*sorted(tmp_path.iterdir()), label="click", categorical=["row"])
+
+
 def test_a_bad_row_names_its_own_file(tmp_path, open_log):
     log = open_log()
     with log.paths[1].open("a") as file:

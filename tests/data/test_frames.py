@@ -117,7 +117,7 @@ ROWS = {"a": [1, 2], "b": ["x", None]}
         pd.DataFrame(ROWS),
         pa.table(ROWS),
         pa.table(ROWS).to_batches()[0],
-        [{"a": 1, "b": "x"}, {"a": 2}],
+        [{"a": 1, "b": "x"}, {"a": 2, "b": None}],
         ({"b": "x", "a": 1.0}, {"b": float("nan"), "a": "2"}),
     ],
 )
@@ -153,6 +153,7 @@ def test_a_row_of_scalars_is_one_row():
         ({"a": [1]}, "no column 'b'; the columns are a"),
         (pl.LazyFrame({"a": [1]}), "no column 'b'"),
         ([{"a": 1}], "no column 'b'"),
+        ([{"a": 1, "b": None}, {"a": 1}], "row 1, counted from 0, lacks 'b'; give every row"),
         (pd.DataFrame([[1, 2, 3]], columns=["a", "b", "b"]), "two columns 'b'"),
         ({"a": [1], "b": "x"}, "'b' is one value and 'a' a column"),
         ({"a": [1], "b": [1, 2]}, "differ in length: {'a': 1, 'b': 2}"),

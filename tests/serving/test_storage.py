@@ -207,6 +207,21 @@ def test_another_format_is_named(changed):
         load_bundle(changed(True, version=1))
 
 
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"router": "nearest"}, "the router 'nearest' is unknown"),
+        ({"routes": [0, 7]}, r"routes \[0, 7\] for \d+ models"),
+        ({"routes": [0, -1]}, r"routes \[0, -1\]"),
+        ({"models": []}, "for 0 models"),
+        ({"config": None}, "no complete bundle"),
+    ],
+)
+def test_facts_that_no_bundle_has_are_refused(changed, facts, message):
+    with pytest.raises(InputError, match=message):
+        load_bundle(changed(True, **facts))
+
+
 def test_damage_is_named(changed):
     with pytest.raises(InputError, match=r"bundle\.json is damaged or missing"):
         load_bundle(changed(False, routes=[0, 1, 2]))

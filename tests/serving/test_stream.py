@@ -90,6 +90,13 @@ def test_rows_and_batches_may_follow_each_other(bundle, want):
     np.testing.assert_allclose(probability, want[0][:45], rtol=1e-6)
 
 
+@pytest.mark.parametrize("ignored", [[[1], [1, 2]], np.zeros(3), (1, 2), {"a": [1]}])
+def test_a_column_that_is_ignored_does_not_make_a_batch_of_a_row(bundle, want, ignored):
+    rows = [row | {"ignored": ignored} for row in FRAME[:9].to_dicts()]
+    (found,) = predict_stream(bundle, rows)
+    np.testing.assert_allclose(found.probability, want[0][:9], rtol=1e-6)
+
+
 def test_no_row_is_asked_for_before_its_time(bundle):
     asked = []
 

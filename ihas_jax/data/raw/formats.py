@@ -204,11 +204,27 @@ def _shared_columns(
                 "are not one log"
             )
         if found != first[1]:
-            raise InputError(f"{path} has other columns than {first[0]}; they are not one log")
+            raise InputError(_difference(path, found, *first))
     if first is None:
         raise _all_empty(paths)
     parquet, own, folders = first[1]
     return parquet, own, (*own, *(name for name in folders if name not in own))
+
+
+_Columns = tuple[bool, tuple[str, ...], tuple[str, ...]]
+"""Whether a file is Parquet, its columns, and those of its folders."""
+
+
+def _difference(path: Path, found: _Columns, other: Path, of_other: _Columns) -> str:
+    """What is wrong with two files that are not read together."""
+    if found[0] != of_other[0]:
+        return f"one of {path} and {other} is Parquet and the other is text; give each in a call"
+    if sorted(found[1]) == sorted(of_other[1]):
+        return (
+            f"{path} has the columns of {other} in another order; write them in one order, or give "
+            "each file in a call of its own"
+        )
+    return f"{path} has other columns than {other}; they are not one log"
 
 
 @dataclass(frozen=True)

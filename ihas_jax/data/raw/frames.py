@@ -45,7 +45,7 @@ def read_columns(rows: Any, names: Sequence[str], check: Check = accept) -> list
 
     Raises:
       InputError: The container is of another type, lacks a column or has it twice, or the columns
-        differ in length, or a value is no category.
+        differ in length, or a row lacks a column, or a value is no category.
     """
     columns = _find_columns(rows, names, check)
     for name, column in zip(names, columns, strict=True):
@@ -76,7 +76,13 @@ def _find_columns(rows: Any, names: Sequence[str], check: Check) -> list[pl.Seri
     if isinstance(rows, list | tuple) and all(isinstance(row, Mapping) for row in rows):
         if rows:  # a batch without rows has no names either
             _check_names(list(dict.fromkeys(name for row in rows for name in row)), names)
-        return [read_column(name, [row.get(name) for row in rows], check) for name in names]
+        for number, row in enumerate(rows):
+            if lacking := next((name for name in names if name not in row), None):
+                raise InputError(
+                    f"row {number}, counted from 0, lacks {lacking!r}; give every row each column, "
+                    "with None where a value is missing"
+                )
+        return [read_column(name, [row[name] for row in rows], check) for name in names]
     raise InputError(
         f"raw rows of the type {type(rows).__name__} cannot be read; give a data frame of Polars, "
         "pandas or PyArrow, a dict of columns, one row as a dict of scalars, or a list of such rows"

@@ -1,4 +1,4 @@
-"""Predicts the rows of a CSV file: `python predict.py rows.csv`.
+"""Predicts the rows of a CSV file with a header: `python predict.py rows.csv`.
 
 It needs onnxruntime and numpy, and the files beside it.
 """
@@ -16,6 +16,7 @@ encode = Encoder(here / "vocabulary.json")
 session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
 with Path(sys.argv[1]).open(encoding="utf-8", newline="") as file:
     ids = np.array([encode(row) for row in csv.DictReader(file)], np.int32)
+ids = ids.reshape(len(ids), session.get_inputs()[0].shape[1])  # a file may have no rows
 probability, cluster = session.run(["probability", "cluster"], {"ids": ids})
 print("probability,cluster")
 for p, c in zip(probability, cluster, strict=True):
