@@ -26,6 +26,7 @@ from cases import case_facts
 from command_line import parse
 from compare import run_alone
 
+from ihas_jax.config import ClusterConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.presets import PresetName
@@ -52,6 +53,8 @@ def main() -> None:
     arguments.require_logs()
     if arguments.config.method != "ihas":
         raise InputError("The case study is one of iHAS; leave --method out.")
+    if arguments.config.of(ClusterConfig).clusters == 1:
+        raise InputError("One cluster has no others; give --cluster.clusters 2 or more.")
     record = common.Record(arguments)
     missing: tuple[str, ...] = ()
     logs: list[str] = []

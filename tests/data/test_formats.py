@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import math
+import os
 import tarfile
 import zipfile
 
@@ -157,6 +158,13 @@ def test_gzip_is_read_like_text_also_in_members(tmp_path, read, write):
     want = read(formats.criteo(write(tmp_path / "train.txt", LOG + LOG)))
     path = write(tmp_path / "no_suffix", packed(LOG) + packed(LOG))
     assert read(formats.criteo(path)) == want
+
+
+def test_a_pipe_is_refused(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    for build in (formats.criteo, formats.avazu):
+        with pytest.raises(InputError, match="pipe is a pipe, and files are read more than once"):
+            read(build(tmp_path / "pipe"))
 
 
 def test_a_missing_file_is_named(tmp_path, read):

@@ -165,3 +165,10 @@ def test_another_method_has_no_cases(command):
     script = dataclasses.replace(command, script="paper/figure6_cases.py")
     done = script.inside("--method", "pep", output=command.folder / "none")
     assert done.returncode and "leave --method out" in done.stderr
+
+
+def test_one_cluster_is_refused_before_anything_is_trained(command):
+    script = dataclasses.replace(command, script="paper/figure6_cases.py")
+    done = script.inside("--cluster.clusters", "1", output=command.folder / "none")
+    assert done.returncode and "give --cluster.clusters 2 or more" in done.stderr
+    assert not (command.folder / "none").exists()

@@ -19,7 +19,7 @@ from ihas_jax.data.raw.logs import START, Fields, Log, Position, Rows
 from ihas_jax.data.raw.movielens import MOVIELENS_FIELDS, MovieLensLog
 from ihas_jax.data.raw.parts import folder_columns
 from ihas_jax.data.raw.prefetch import prefetch
-from ihas_jax.data.raw.records import Block, read_blocks, read_header
+from ihas_jax.data.raw.records import Block, read_blocks, read_header, require_file
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 
@@ -238,8 +238,7 @@ class TextLog(Log):
     def read(self, names: Sequence[str], start: Position = START) -> Iterator[Rows]:
         """Reads the log, see `Log.read`; a quoted file begins with a header."""
         for path in self.paths:
-            if not path.is_file():
-                raise InputError(f"{path}: no such file")
+            require_file(path)
         sizes = [path.stat().st_size for path in self.paths]
         if not any(sizes):
             raise _all_empty(self.paths)
@@ -374,8 +373,7 @@ def _not_parquet(path: Path, error: Exception) -> InputError:
 
 def _columns(path: Path, separator: str) -> tuple[bool, tuple[str, ...]] | None:
     """Whether a file is Parquet, and the names of its columns; None if the file is empty."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    require_file(path)
     parquet = is_parquet(path)
     names = _parquet_columns(path) if parquet else read_header(path, separator)
     return (parquet, names) if names else None

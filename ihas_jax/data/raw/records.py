@@ -233,13 +233,22 @@ def _inside_quotes(data: np.ndarray) -> np.ndarray:
     return np.logical_xor.accumulate(data == _QUOTE)
 
 
+def require_file(path: Path) -> None:
+    """Raises: InputError: there is no file, or it is a pipe."""
+    if path.is_fifo() or path.is_char_device():
+        raise InputError(
+            f"{path} is a pipe, and files are read more than once; write what comes to a file first"
+        )
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+
+
 @contextmanager
 def _open_text(
     path: Path,
 ) -> Iterator[tuple[gzip.GzipFile | io.BufferedReader, Callable[[], float]]]:
     """Yields a stream of text without byte-order mark, and a function of the share read."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    require_file(path)
     try:
         with path.open("rb") as raw:
             size = os.fstat(raw.fileno()).st_size

@@ -107,6 +107,13 @@ def test_a_router_over_one_model_says_the_cluster(routed):
     assert_answers_as(dataclasses.replace(routed, models=routed.models[:1], routes=(0, 0, 0)))
 
 
+def test_a_router_to_one_cluster_is_left_out(routed):
+    one = dataclasses.replace(routed, models=routed.models[:1], routes=(0,))
+    assert_answers_as(one)
+    alone = dataclasses.replace(one, router=None)
+    assert onnx_model(one).ByteSize() == onnx_model(alone).ByteSize()
+
+
 @pytest.mark.parametrize(
     ("flag", "value"),
     [
