@@ -184,13 +184,17 @@ def value_index(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
     }
 
 
+_FEW_FIELDS = 24
+"""More fields of one array are read no faster one after the other, and take longer to compile."""
+
+
 def lookup(table: Table, index: dict[str, Array], *, by_field: bool = False) -> Vectors:
     """Embeddings of a batch.
 
     Args:
       table: arrays `[V_g, d_g]`, by group.
       index: index `[B, N_g]` of the rows in each array.
-      by_field: whether to read the fields of an array one after the other. XLA does so up to twice
+      by_field: whether to read fields one after the other where that pays. XLA does so up to twice
         as fast on a CPU, since then it copies rows; but the gradient at the table is slow, since
         each field has one of its own.
 
@@ -201,11 +205,13 @@ def lookup(table: Table, index: dict[str, Array], *, by_field: bool = False) -> 
     def read(array: Array, rows: Array) -> Array:
         return array.at[rows].get(mode="promise_in_bounds")
 
-    if not by_field:
+    several = len(index) > 1
+    few = sum(rows.shape[1] for rows in index.values()) <= _FEW_FIELDS
+    if not (by_field and (several or few)):
         return {name: read(table[name], rows) for name, rows in index.items()}
     # of several arrays XLA can fuse stacked reads into one loop, twice as slow, which asks for each
     # number which array it is from; one array is read faster that way
-    join = _stacked if len(index) == 1 else _written
+    join = _written if several else _stacked
     return {
         name: join([read(table[name], rows[:, n]) for n in range(rows.shape[1])])
         for name, rows in index.items()
