@@ -30,7 +30,8 @@ def write(bundle: Bundle, folder: Path) -> None:
     leaves, tree = jax.tree.flatten(arrays)
 
     def answer(weights: list[Any], ids: jax.Array) -> dict[str, jax.Array]:
-        found: dict[str, jax.Array] = function(jax.tree.unflatten(tree, weights), ids)
+        with jax.default_matmul_precision("float32"):  # as in `models.streaming`
+            found: dict[str, jax.Array] = function(jax.tree.unflatten(tree, weights), ids)
         return found
 
     (rows,) = export.symbolic_shape("rows")

@@ -173,6 +173,17 @@ def test_large_weights_have_a_file_of_their_own(tmp_path, monkeypatch):
     np.testing.assert_allclose(probs, bundle.predict_ids(every_row()), atol=1e-6)
 
 
+def test_stablehlo_multiplies_in_float32_on_every_device(routed, tmp_path):
+    from jax.export import deserialize
+
+    from ihas_jax.serving.export import stablehlo
+
+    stablehlo.write(routed, tmp_path)
+    program = deserialize(bytearray((tmp_path / stablehlo.PROGRAM).read_bytes())).mlir_module()
+    products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+    assert products and all("HIGHEST, HIGHEST" in line for line in products)
+
+
 def test_stablehlo_runs_any_number_of_rows(routed, tmp_path):
     from ihas_jax.serving.export import stablehlo
 
