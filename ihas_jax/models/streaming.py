@@ -46,16 +46,24 @@ class Streamed:
 
         The `title` stands beside the progress bar. A part has `chunk_rows` rows.
         """
-        for part, outputs, _ in _stream(self._map, _shape, title, params, ids, rows, chunk_rows):
-            yield part, outputs
+        parts = _stream(self._map, _shape, title, params, ids, rows, chunk_rows)
+        return ((part, outputs) for part, outputs, _ in parts)
 
     def __call__(
         self, params: Any, ids: np.ndarray, *, title: str, rows: np.ndarray | None = None
     ) -> Any:
         """The outputs of `rows`, or of all rows, in order and as NumPy arrays."""
-        return _concatenate(
-            [outputs for _, outputs in self.chunks(params, ids, title=title, rows=rows)]
-        )
+        return self.begin(params, ids, title=title, rows=rows)()
+
+    def begin(
+        self, params: Any, ids: np.ndarray, *, title: str, rows: np.ndarray | None = None
+    ) -> Callable[[], Any]:
+        """Starts on the rows, and returns a function that gives what a call gives.
+
+        Several programs that have begun compute at once.
+        """
+        parts = self.chunks(params, ids, title=title, rows=rows)
+        return lambda: _concatenate([outputs for _, outputs in parts])
 
 
 class Summed:
@@ -116,20 +124,33 @@ def _stream(
     rows: np.ndarray | None,
     chunk_rows: int,
 ) -> Iterator[tuple[slice, Any, Any]]:
+    """Parts with their outputs and sums; a chunk computes while the one before it is used.
+
+    The first chunk computes when this returns.
+    """
     total = len(ids) if rows is None else len(rows)
     step = max(1, min(chunk_rows, total))
     batches, size = shape_of(step)
-    with track(title, total) as bar:
-        for start in range(0, total, step):
-            part = slice(start, min(start + step, total))
-            chunk = ids[part] if rows is None else ids.take(rows[part], axis=0)
-            count = len(chunk)
-            padded = np.empty((batches * size, ids.shape[1]), np.int32)
-            padded[:count], padded[count : -(-count // size) * size] = chunk, 0
-            outputs, sums = mapped(params, padded.reshape(batches, size, -1), np.int32(count))
-            host = jax.tree.map(lambda leaf, n=count: _join(leaf, n), outputs)
-            yield part, host, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sums)
-            bar.advance(count)
+
+    def start(first: int) -> tuple[slice, Any, Any]:
+        part = slice(first, min(first + step, total))
+        count = part.stop - part.start
+        padded = np.empty((batches * size, ids.shape[1]), np.int32)
+        padded[:count] = ids[part] if rows is None else ids.take(rows[part], axis=0)
+        padded[count : -(-count // size) * size] = 0
+        return part, *mapped(params, padded.reshape(batches, size, -1), np.int32(count))
+
+    def finish(ahead: tuple[slice, Any, Any] | None) -> Iterator[tuple[slice, Any, Any]]:
+        with track(title, total) as bar:
+            while ahead:
+                part, outputs, sums = ahead
+                ahead = start(part.stop) if part.stop < total else None
+                count = part.stop - part.start
+                host = jax.tree.map(lambda leaf, n=count: _join(leaf, n), outputs)
+                yield part, host, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sums)
+                bar.advance(count)
+
+    return finish(start(0) if total else None)
 
 
 def _shape(rows: int) -> tuple[int, int]:

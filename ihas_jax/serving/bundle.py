@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,14 @@ class Served:
 
     def predict(self, ids: np.ndarray, *, title: str, rows: np.ndarray | None = None) -> Prediction:
         """Predictions of (some of) the rows of ids `[n, N]`."""
-        return predictor(self.model, self.transform)(self.variables, ids, title=title, rows=rows)
+        return self.begin(ids, title=title, rows=rows)()
+
+    def begin(
+        self, ids: np.ndarray, *, title: str, rows: np.ndarray | None = None
+    ) -> Callable[[], Prediction]:
+        """Starts to predict (some of) the rows of ids `[n, N]`; the function ends that."""
+        program = predictor(self.model, self.transform)
+        return program.begin(self.variables, ids, title=title, rows=rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,11 +176,14 @@ class Bundle:
         """
         probs = np.empty(len(ids), np.float32)
         serving = np.array(self.routes)[clusters]
+        begun = []  # all models compute at once
         for index, served in enumerate(self.models):
             rows = np.flatnonzero(serving == index)
             if len(rows):
                 chosen = None if len(rows) == len(ids) else rows
-                probs[rows] = served.predict(ids, title=title, rows=chosen).probs
+                begun.append((rows, served.begin(ids, title=title, rows=chosen)))
+        for rows, finish in begun:
+            probs[rows] = finish().probs
         return probs
 
     def predict_proba(self, rows: Any) -> np.ndarray:

@@ -77,6 +77,41 @@ def test_a_part_may_have_any_number_of_rows(streamed):
     assert [part.stop - part.start for part, _ in parts] == [66 * BATCH, 4 * BATCH]
 
 
+def test_programs_that_have_begun_compute_before_the_first_one_ends(streamed, monkeypatch):
+    began, program, ids = [], streamed._map, make_ids(2 * BATCH)
+
+    def remember(params, ids, count):
+        began.append(float(params))
+        return program(params, ids, count)
+
+    monkeypatch.setattr(streamed, "_map", remember)
+    rows = (np.arange(3), np.arange(3, 2 * BATCH))
+    first, second = (
+        streamed.begin(np.float32(p), ids, title="test", rows=some)
+        for p, some in zip((5, 7), rows, strict=True)
+    )
+    assert began == [5, 7]
+    np.testing.assert_array_equal(second()["both"], ids[3:] + 7)
+    np.testing.assert_array_equal(first()["both"], ids[:3] + 5)
+    assert began == [5, 7]
+
+
+def test_a_chunk_computes_while_the_one_before_is_used(streamed, monkeypatch):
+    counts, program = [], streamed._map
+
+    def remember(params, ids, count):
+        counts.append(int(count))
+        return program(params, ids, count)
+
+    monkeypatch.setattr(streamed, "_map", remember)
+    parts = streamed.chunks(np.float32(1), make_ids(25), title="test", chunk_rows=10)
+    assert counts == [10]
+    next(parts)
+    assert counts == [10, 10]
+    assert [part.stop for part, _ in parts] == [20, 25]
+    assert counts == [10, 10, 5]
+
+
 def test_products_are_of_float32_on_every_device():
     streamed = Streamed(lambda params, ids: ids.astype(np.float32) @ params)
     program = streamed._map.lower(np.ones((2, 3), np.float32), np.zeros((1, 16, 2), np.int32), 1)

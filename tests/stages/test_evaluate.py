@@ -111,10 +111,9 @@ def test_what_a_mask_or_values_remove_is_not_counted(run):
 class Number(Served):
     """A model that predicts its own number."""
 
-    def predict(self, ids, *, title, rows=None):
-        return SimpleNamespace(
-            probs=np.full(len(ids if rows is None else rows), self.bytes), kept=None
-        )
+    def begin(self, ids, *, title, rows=None):
+        probs = np.full(len(ids if rows is None else rows), self.bytes)
+        return lambda: SimpleNamespace(probs=probs, kept=None)
 
 
 def test_each_row_gets_the_model_of_its_cluster(run):
