@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from ihas_jax.data.raw import formats, records, spool
+from ihas_jax.data.raw.formats import parquet
 from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.data.raw.spool import Spool
 from ihas_jax.errors import InputError
@@ -86,7 +87,7 @@ def check(log, folder, **choices):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(records, "BLOCK_BYTES", 250)
-    monkeypatch.setattr(formats, "_PARQUET_ROWS", 40)
+    monkeypatch.setattr(parquet, "_BATCH_ROWS", 40)
 
 
 @pytest.mark.parametrize("split", ["random", "chronological"])

@@ -13,6 +13,7 @@ import pytest
 from ihas_jax.data.encoded import convert_encoded
 from ihas_jax.data.open import open_store
 from ihas_jax.data.raw import formats, records
+from ihas_jax.data.raw.formats import parquet
 from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.data.raw.parts import find_parts
 from ihas_jax.data.raw.rows import open_rows
@@ -179,7 +180,7 @@ def prepared(tmp_path_factory, bundle_of):
 def blocks(monkeypatch):
     """Files are read in many small parts."""
     monkeypatch.setattr(records, "BLOCK_BYTES", 2000)
-    monkeypatch.setattr(formats, "_PARQUET_ROWS", 90)
+    monkeypatch.setattr(parquet, "_BATCH_ROWS", 90)
 
 
 def predicted(bundle, source, **choices):

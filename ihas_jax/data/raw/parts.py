@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+import polars as pl
+
 from ihas_jax.errors import InputError
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -60,9 +62,21 @@ def folder_columns(path: Path) -> dict[str, str]:
     return dict(reversed(found))
 
 
+def folder_values(path: Path, own: Iterable[str]) -> list[pl.Expr]:
+    """The columns that the folders of a file name and the file itself lacks."""
+    folders = folder_columns(path).items()
+    return [pl.lit(value, pl.String).alias(name) for name, value in folders if name not in own]
+
+
 def part_name(path: Path) -> str:
     """The name of a file with the folders that are columns, such as `dt=1/part-0.parquet`."""
     return "/".join(path.parts[-1 - len(folder_columns(path)) :])
+
+
+def all_empty(paths: tuple[Path, ...]) -> InputError:
+    """The error that no file of a log holds anything."""
+    more = f", and so are the other {len(paths) - 1} files" if len(paths) > 1 else ""
+    return InputError(f"{paths[0]} is empty{more}")
 
 
 def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
