@@ -31,8 +31,8 @@ from ihas_jax.stages.retrain import retrain as retrain_plan
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns
 from ihas_jax.stages.verdict import efficient
-from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import auc_text
+from ihas_jax.training.task import Trained
 
 _HEADERS = ("table", "parameters", "worth", "rise predicted", "rise measured", "AUC", "µs per row")
 

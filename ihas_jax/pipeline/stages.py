@@ -28,7 +28,7 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, search, searched_transform
 from ihas_jax.stages.teach import teach
 from ihas_jax.stages.teachers import BASE, SEARCH, teach_after_search
-from ihas_jax.training.loop import Trained
+from ihas_jax.training.task import Trained
 
 
 class Stages:

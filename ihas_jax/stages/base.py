@@ -17,7 +17,6 @@ from ihas_jax.models.predict import predictor
 from ihas_jax.selectors.base import Selector
 from ihas_jax.stages.run import Run
 from ihas_jax.training.finish import train_to_finish
-from ihas_jax.training.loop import Task, Trained
 from ihas_jax.training.metrics import Scores, score
 from ihas_jax.training.steps import (
     Round,
@@ -27,6 +26,7 @@ from ihas_jax.training.steps import (
     make_step,
     model_optimizers,
 )
+from ihas_jax.training.task import Task, Trained
 
 # one program compiles faster than its operations one by one, which would take longer than training
 _init = jax.jit(init_train, static_argnums=(1, 2))

@@ -31,8 +31,8 @@ from ihas_jax.stages.retrain import carried
 from ihas_jax.stages.routers import exact_router, router_facts
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns
-from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import DivergedError, score
+from ihas_jax.training.task import Trained
 
 _SHOWN_ROWS = 1000
 

@@ -20,8 +20,8 @@ from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.shared import deciding_rows, settle, train_network
 from ihas_jax.stages.together import learn_together
-from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import row_losses, score
+from ihas_jax.training.task import Trained
 
 _MEMORY, _MOST = 0.25, 8
 """How much more memory the networks take by default, and how many they are at most."""

@@ -19,8 +19,8 @@ from ihas_jax.selectors.turning import turn
 from ihas_jax.stages.base import fresh_state, model_task, require_selector, train_runs
 from ihas_jax.stages.plans import load_plan, save_plan
 from ihas_jax.stages.run import Run
-from ihas_jax.training.loop import Task, Trained
 from ihas_jax.training.steps import TrainState
+from ihas_jax.training.task import Task, Trained
 
 
 class Step(NamedTuple):

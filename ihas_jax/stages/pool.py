@@ -24,8 +24,8 @@ from ihas_jax.stages.lessons import (
 )
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.trials import Trial
-from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import Scores, logloss, score
+from ihas_jax.training.task import Trained
 
 FOLDER = "pool"
 _MOST = 8

@@ -21,8 +21,8 @@ from ihas_jax.stages.groups import train_groups
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, pretrain_state
 from ihas_jax.stages.shared import settle, train_network
-from ihas_jax.training.loop import Trained
 from ihas_jax.training.steps import TrainState
+from ihas_jax.training.task import Trained
 
 Start = Callable[[Model, Expert, TrainState], TrainState]
 """Makes the state that a training starts from: `start(compact model, expert, fresh state)`."""

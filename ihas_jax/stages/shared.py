@@ -20,10 +20,10 @@ from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.stages.base import model_task, require_selector, train_runs
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import split_validation
-from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import logloss
 from ihas_jax.training.optimizers import l2_adam
 from ihas_jax.training.steps import TRAINING, Round, make_round, make_step
+from ihas_jax.training.task import Trained
 
 PACES = (0.2, 0.04)
 """Factors of the learning rates of a cluster's network, which goes on from that of all rows."""

@@ -27,7 +27,7 @@ from ihas_jax.stages.lessons import (
 )
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.teachers import Teacher, teach_after_search, teachers_of
-from ihas_jax.training.loop import Trained
+from ihas_jax.training.task import Trained
 
 
 def teach(runs: Sequence[Run], own: Mapping[str, Sequence[Speaker]]) -> list[Taught]:

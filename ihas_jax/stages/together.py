@@ -21,8 +21,8 @@ from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.stages.base import model_task, plain_round, train_runs
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.shared import PACES
-from ihas_jax.training.loop import Trained
 from ihas_jax.training.steps import TRAINING, TrainState, model_optimizers
+from ihas_jax.training.task import Trained
 
 _EPOCHS = 8
 """Epochs after each of which the values are grouped anew."""

@@ -8,9 +8,9 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from ihas_jax.training.loop import Event, Task, Trained
 from ihas_jax.training.seeds import train_seeds
 from ihas_jax.training.steps import TrainState
+from ihas_jax.training.task import Event, Task, Trained
 
 
 def train_to_finish(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any, TypeVar, cast
 
 import jax
@@ -14,109 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ihas_jax.config import TrainConfig
-from ihas_jax.data.batches import Round, RoundIterator, Rounds
+from ihas_jax.data.batches import Round, RoundIterator
 from ihas_jax.data.dataset import Split
-from ihas_jax.models.base import Variables
 from ihas_jax.progress import Tracker, say, track, warn
 from ihas_jax.training.checkpoint import Checkpoints, Items
 from ihas_jax.training.metrics import DivergedError, Scores
 from ihas_jax.training.parallel import data_mesh, replicate, shard_rows
 from ihas_jax.training.steps import Batch, TrainState
+from ihas_jax.training.stopping import Progress, epoch_name
+from ihas_jax.training.task import Event, Task, Trained
 
-_MUCH = 1.03
-"""The factor between two loglosses from which on the user should look at both."""
 Tree = TypeVar("Tree")
-Event = Callable[[str, dict[str, Any]], None]
-"""Records one event: its kind and its JSON-ready facts."""
-RoundStep = Callable[[Any, Batch, Any, Batch, Any, Any], tuple[Any, dict[str, Any]]]
-"""Pure `round_(state, data, rows, gate_data, gate_rows, count) -> (state, metrics)`."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One training and all that it needs.
-
-    Attributes:
-      name: the name in logs.
-      directory: the folder of the checkpoints.
-      rounds: the batches.
-      round_: one round of updates.
-      evaluate: `variables -> (scores on validation rows, more facts to record)`.
-      config: epochs, patience, checkpoints.
-      early_stopping: whether to stop early and keep the best epoch, or run all and keep the last.
-      label: tells the task from others of the same name in logs.
-      is_last: whether the facts of an epoch mean that it is the last one.
-      start_counts: whether the state that the training starts from is a candidate of early
-        stopping, as an epoch -1; a training from trained weights can then not end below them.
-      finish: the paces, factors of the learning rates, at which the training goes on from its best
-        epoch, one after the other; see `ihas_jax.training.finish`.
-    """
-
-    name: str
-    directory: Path
-    rounds: Rounds
-    round_: RoundStep
-    evaluate: Callable[[Variables], tuple[Scores, dict[str, float]]]
-    config: TrainConfig
-    early_stopping: bool = True
-    label: str = ""
-    is_last: Callable[[dict[str, float]], bool] = lambda facts: False
-    start_counts: bool = False
-    finish: tuple[float, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """The name and the label of the task."""
-        return f"{self.name}, {self.label}" if self.label else self.name
-
-
-@dataclass
-class Progress:
-    """How far a task has come, as JSON-ready values that are part of each checkpoint.
-
-    Attributes:
-      epoch: number of finished epochs.
-      round: number of finished rounds in the epoch after those.
-      best_epoch: epoch whose parameters are kept.
-      best: objective of the best epoch.
-      lowest: lowest validation logloss so far.
-      waited: number of epochs since the objective or the logloss improved.
-      seconds: training time, over all resumptions.
-      finished: whether the task is finished.
-      position: where the batches resume.
-      sums: sum of each training metric over the batches of the epoch so far.
-      history: facts of each finished epoch.
-    """
-
-    epoch: int = 0
-    round: int = 0
-    best_epoch: int = -1
-    best: float | None = None
-    lowest: float | None = None
-    waited: int = 0
-    seconds: float = 0.0
-    finished: bool = False
-    position: dict[str, int] | None = None
-    sums: dict[str, float] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The result of a training.
-
-    Attributes:
-      variables: the variables of the best epoch, or of the last one without early stopping.
-      state: the last state.
-      history: facts of each epoch.
-      seconds: training time.
-    """
-
-    variables: Variables
-    state: TrainState
-    history: list[dict[str, float]]
-    seconds: float
 
 
 def train(task: Task, state: TrainState, event: Event) -> Trained:
@@ -185,8 +91,7 @@ class Trainer:
         if self.task.start_counts and not self.progress.history:
             scores, more = self._validate()
             facts = {"epoch": -1, **scores.facts, **more}
-            self.progress.best, self.progress.lowest = scores.objective, scores.logloss
-            self.progress.history.append(facts)
+            self.progress.begin(scores, facts)
             self.event("epoch", {"stage": self.task.name, **facts})
             say(f"[{self.task.title}] start - [Metrics] {scores}")
 
@@ -222,58 +127,31 @@ class Trainer:
 
     def count(self, metrics: dict[str, Any], batches: int) -> None:
         """Adds the mean metrics of a round, the only values that a round copies to the host."""
-        progress = self.progress
         values = {name: float(value) for name, value in metrics.items()}
         self._require_finite("loss", values["loss"])
-        for name, value in values.items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + batches * value
-        progress.round += 1
+        self.progress.add(values, batches)
 
     def close_epoch(self) -> None:
-        """Validates, keeps the parameters of the best AUC, and decides whether to stop.
-
-        Note: the wait ends when the logloss improves too. A small MLP on tiny embeddings starts
-        with epochs of chance AUC in which only the logloss shows that it is learning.
-        """
+        """Validates, keeps the parameters of the best AUC, and decides whether to stop."""
         task, progress = self.task, self.progress
         scores, more = self._validate()
         batches = task.rounds.feed.batches_per_epoch
         means = {name: total / batches for name, total in progress.sums.items()}
         facts = {"epoch": progress.epoch, **means, **scores.facts, **more}
-        progress.history.append(facts)
         self.event("epoch", {"stage": task.name, **facts})
         losses = " - ".join(f"{name}: {value:.4f}" for name, value in means.items())
         say(f"[{task.title}] epoch {progress.epoch} - {losses} - [Metrics] {scores}")
-        best, lowest = progress.best, progress.lowest
-        better = best is None or scores.objective > best
-        falling = lowest is None or scores.logloss < lowest
-        progress.waited = 0 if better or falling else progress.waited + 1
-        progress.lowest = scores.logloss if falling else lowest
-        if better or not task.early_stopping:
-            progress.best, progress.best_epoch = scores.objective, progress.epoch
+        if progress.close_epoch(scores, facts, keep=not task.early_stopping):
             self.best = _copy(self.state.variables)
         stalled = task.early_stopping and progress.waited >= task.config.patience
-        progress.epoch, progress.round, progress.sums = progress.epoch + 1, 0, {}
         progress.finished = stalled or task.is_last(facts) or progress.epoch >= task.rounds.epochs
         if stalled:
             say(
                 f"[{task.title}] stops: neither AUC nor logloss improved for {progress.waited} "
                 f"epochs; keeps {epoch_name(progress.best_epoch)}"
             )
-        if progress.finished and task.early_stopping:
-            self._compare_losses()
-
-    def _compare_losses(self) -> None:
-        """Warns if the best AUC is at the cost of the logloss."""
-        progress, history = self.progress, self.progress.history
-        kept = next(facts for facts in history if facts["epoch"] == progress.best_epoch)
-        least = min(history, key=lambda facts: facts["logloss"])
-        if kept["logloss"] > _MUCH * least["logloss"]:
-            warn(
-                f"[{self.task.title}] keeps {epoch_name(progress.best_epoch)} for its AUC, though "
-                f"its validation logloss of {kept['logloss']:.4f} is above the "
-                f"{least['logloss']:.4f} of {epoch_name(int(least['epoch']))}"
-            )
+        if progress.finished and task.early_stopping and (price := progress.price()):
+            warn(f"[{task.title}] {price}")
 
     def _validate(self) -> tuple[Scores, dict[str, float]]:
         try:
@@ -341,11 +219,6 @@ class Trainer:
         if not item.gate_rows.size:
             return shard_rows(item.rows, self.mesh), jnp.zeros((0, 0), jnp.int32)
         return shard_rows(item.rows, self.mesh), shard_rows(item.gate_rows, self.mesh)
-
-
-def epoch_name(epoch: int) -> str:
-    """What an epoch is called: its number, or the start of a training that counts as one."""
-    return "the start" if epoch < 0 else f"epoch {epoch}"
 
 
 def _batch(split: Split) -> Batch:

@@ -15,8 +15,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax.errors import InputError
 from ihas_jax.training.checkpoint import Checkpoints
-from ihas_jax.training.loop import Event, Task, Trained, Trainer, train
+from ihas_jax.training.loop import Trainer, train
 from ihas_jax.training.steps import Metrics, TrainState
+from ihas_jax.training.task import Event, Task, Trained
 
 
 def stack_seeds(states: Sequence[TrainState]) -> TrainState:

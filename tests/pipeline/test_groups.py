@@ -32,8 +32,8 @@ from ihas_jax.stages import groups as module
 from ihas_jax.stages import together
 from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.run import Run
-from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import score
+from ihas_jax.training.task import Trained
 
 USERS, ITEMS = 40, 12
 CONFIG = Config(

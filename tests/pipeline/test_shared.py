@@ -31,8 +31,8 @@ from ihas_jax.stages.base import fresh_state
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import split_validation
 from ihas_jax.stages.shared import deciding_rows, train_network
-from ihas_jax.training.loop import Trained
 from ihas_jax.training.metrics import score
+from ihas_jax.training.task import Trained
 
 VALUES = 12
 CONFIG = Config(

@@ -6,7 +6,7 @@ import pytest
 from ihas_jax.config import TrainConfig
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.data.dataset import Split
-from ihas_jax.training.loop import Task
+from ihas_jax.training.task import Task
 
 
 @pytest.fixture

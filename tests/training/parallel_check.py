@@ -16,8 +16,9 @@ import ihas_jax as ihas
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.selectors import Selecting, make_gate_step, make_model_step
-from ihas_jax.training.loop import Task, train
+from ihas_jax.training.loop import train
 from ihas_jax.training.metrics import score
+from ihas_jax.training.task import Task
 
 BATCH, SIZES = 32, (7, 5, 6, 4)
 CONFIG = ihas.Config(

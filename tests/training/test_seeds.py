@@ -15,10 +15,11 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.predict import predictor
 from ihas_jax.selectors.search import init_search, make_search_round
 from ihas_jax.stages.base import plain_round
-from ihas_jax.training.loop import Task, Trainer, train
+from ihas_jax.training.loop import Trainer, train
 from ihas_jax.training.metrics import Scores, score
 from ihas_jax.training.seeds import over_seeds, stack_seeds, train_seeds, unstack_seed
 from ihas_jax.training.steps import Batch, init_train
+from ihas_jax.training.task import Task
 
 SEEDS = (3, 4, 5)
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # a batched product may add its terms in another order
