@@ -19,7 +19,8 @@ from ihas_jax.pipeline.workdir import fingerprint
 from ihas_jax.progress import say
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.base import train_base
-from ihas_jax.stages.evaluate import base_bundle, search_bundle, show_gates
+from ihas_jax.stages.bundles import base_bundle, search_bundle
+from ihas_jax.stages.evaluate import show_gates
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search
 

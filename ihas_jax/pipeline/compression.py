@@ -19,9 +19,9 @@ from ihas_jax.pipeline.workers import Call
 from ihas_jax.progress import say, warn
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import save_bundle
+from ihas_jax.stages.bundles import base_bundle, with_usage
 from ihas_jax.stages.candidates import Candidate, add_speed, choose, measure, valid_facts
 from ihas_jax.stages.cut import can_be_cut
-from ihas_jax.stages.evaluate import base_bundle, with_usage
 from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.lessons import read_lessons
 from ihas_jax.stages.pool import Member, best_mean, mean_facts, train_member, write_lessons

@@ -19,8 +19,8 @@ from ihas_jax.pipeline.workdir import fingerprint
 from ihas_jax.progress import say
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import load_bundle
+from ihas_jax.stages.bundles import with_usage
 from ihas_jax.stages.cut import can_be_cut
-from ihas_jax.stages.evaluate import with_usage
 from ihas_jax.stages.lessons import has_predictions, read_lessons
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.teachers import teachers_of

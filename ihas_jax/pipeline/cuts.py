@@ -22,11 +22,11 @@ from ihas_jax.reporting.tables import Grid
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import save_bundle
 from ihas_jax.stages.base import fresh_state
+from ihas_jax.stages.bundles import outcome_bundle
 from ihas_jax.stages.candidates import add_speed, measure
 from ihas_jax.stages.candidates import choose as choose_candidate
 from ihas_jax.stages.choose import choose
 from ihas_jax.stages.cut import measure_cut, with_room
-from ihas_jax.stages.evaluate import outcome_bundle
 from ihas_jax.stages.retrain import retrain as retrain_plan
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns

@@ -18,9 +18,9 @@ from ihas_jax.presets import search_of
 from ihas_jax.selectors.budget import require_room
 from ihas_jax.selectors.selection import all_coordinates
 from ihas_jax.serving.bundle import Bundle
+from ihas_jax.stages.bundles import base_bundle, outcome_bundle
 from ihas_jax.stages.candidates import Candidate, measure
 from ihas_jax.stages.choose import choose
-from ihas_jax.stages.evaluate import base_bundle, outcome_bundle
 from ihas_jax.stages.retrain import retrain
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns, search

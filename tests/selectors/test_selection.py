@@ -14,7 +14,7 @@ from ihas_jax.config import Config, ModelConfig
 from ihas_jax.config.methods import AutoDimConfig, OptEmbedConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, FACTORS, Variables
+from ihas_jax.models.base import EMBEDDING, FACTORS, Variables, fold_factors
 from ihas_jax.models.cut import cut_network
 from ihas_jax.models.forward import init_model, predict
 from ihas_jax.nn.compact import slice_table
@@ -23,7 +23,6 @@ from ihas_jax.selectors.experts import majority_coordinates
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.selectors.selection import Selection, all_coordinates, mark_largest, select_values
-from ihas_jax.stages.evaluate import fold_factors
 
 SIZES, DIM = (5, 3, 4), 4
 V = sum(SIZES)

@@ -21,7 +21,7 @@ from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving import storage
 from ihas_jax.serving.storage import load_bundle, save_bundle
-from ihas_jax.stages.evaluate import outcome_bundle, search_bundle
+from ihas_jax.stages.bundles import outcome_bundle, search_bundle
 from ihas_jax.stages.run import Run
 from ihas_jax.training.checkpoint import Checkpoints
 

@@ -20,7 +20,7 @@ from ihas_jax.selectors.base import SELECTOR
 from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.bundle import Bundle, Served
-from ihas_jax.stages import evaluate
+from ihas_jax.stages import bundles, evaluate
 from ihas_jax.stages.run import Run
 
 KEPT = (((0,), (1,), ()), ((0, 1), (), (0, 1)))
@@ -68,7 +68,7 @@ def mlp(inputs):
 
 
 def test_sizes_are_those_of_models_and_router_by_formula(run, search, plan, retrained):
-    bundle = evaluate.outcome_bundle(run, search, plan, retrained)
+    bundle = bundles.outcome_bundle(run, search, plan, retrained)
     # five values of width 1 and three; five of width 2 and four
     first, second = 5 + 3 + mlp(2), 2 * (5 + 4) + mlp(4)
     assert [served.parameters for served in bundle.models] == [first, second]
@@ -77,13 +77,13 @@ def test_sizes_are_those_of_models_and_router_by_formula(run, search, plan, retr
     tables, gates, centroids = 2 * (5 + 3 + 4), 6 * 6 + 6, 2 * 6
     assert bundle.router_parameters == tables + gates + centroids
     assert bundle.bytes == 4 * (first + second + tables + gates + centroids)
-    base = evaluate.base_bundle(run, retrained[0])
+    base = bundles.base_bundle(run, retrained[0])
     assert base.router_parameters == 0
 
 
 def test_one_model_needs_no_router(run, search, plan, retrained):
     alone = dataclasses.replace(plan, experts=plan.experts[:1], routes=(0, 0))
-    bundle = evaluate.outcome_bundle(run, search, alone, retrained[:1])
+    bundle = bundles.outcome_bundle(run, search, alone, retrained[:1])
     assert bundle.router is not None and bundle.router_parameters == 0
 
 
@@ -101,7 +101,7 @@ def test_what_a_mask_or_values_remove_is_not_counted(run):
             jnp.asarray, selection.constants(run.expert_model(expert).embedding)
         )
         trained = SimpleNamespace(variables=variables._replace(constants=constants))
-        served = evaluate._compact(run, expert, trained)
+        served = bundles._compact(run, expert, trained)
         assert served.parameters == numbers + mlp(6)
         (table,) = served.variables.params["tables"]["embedding"].values()
         assert np.count_nonzero(table) == numbers and not served.variables.constants.get("factors")
