@@ -9,7 +9,7 @@ from typing import Literal
 import polars as pl
 
 from ihas_jax.data.drift import Drift
-from ihas_jax.data.raw.ingest import BadRowError
+from ihas_jax.data.raw.reading import BadRowError
 from ihas_jax.data.raw.rows import RowBatch, RowFiles
 from ihas_jax.errors import InputError
 from ihas_jax.progress import track

@@ -245,7 +245,7 @@ def test_min_count_must_be_positive(tmp_path, log):
 
 @pytest.mark.parametrize("change", ['"a",1,1\n', '"a",1,1\n' * 40, ""])
 def test_a_log_that_changes_meanwhile(tmp_path, log, monkeypatch, change):
-    read = ingest._read
+    read = ingest.read_log
 
     def read_and_change(*args):
         read(*args)
@@ -253,7 +253,7 @@ def test_a_log_that_changes_meanwhile(tmp_path, log, monkeypatch, change):
             file.write(change)
             os.utime(log.paths[0], ns=(0, 0))
 
-    monkeypatch.setattr(ingest, "_read", read_and_change)
+    monkeypatch.setattr(ingest, "read_log", read_and_change)
     with pytest.raises(InputError, match="changed while it was being read"):
         prepare(log, tmp_path / "store")
     assert not (tmp_path / "store").exists()

@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from ihas_jax.data.drift import Drift, find_drift
 from ihas_jax.data.raw.encoder import Encoder
-from ihas_jax.data.raw.logs import Chunk, Coded, Log
+from ihas_jax.data.raw.logs import Log
 from ihas_jax.data.raw.parts import part_name
 from ihas_jax.data.raw.prefetch import prefetch
-from ihas_jax.data.raw.spool import Read, Spool, remove_spool
+from ihas_jax.data.raw.reading import find_empty, open_spool, read_log
+from ihas_jax.data.raw.spool import Read, Spool
 from ihas_jax.data.raw.vocabulary import count_field, rank_column
 from ihas_jax.data.schema import Schema
-from ihas_jax.data.split import (
-    SPLITS,
-    SplitRule,
-    assign_splits,
-    chronological_splits,
-    hash_rows,
-)
+from ihas_jax.data.split import SPLITS, SplitRule, assign_splits, chronological_splits
 from ihas_jax.data.store import StoreWriter, new_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import fingerprints
 from ihas_jax.names import printable
-from ihas_jax.progress import say, track
+from ihas_jax.progress import track
 
 _FEWEST_ROWS = 10
 _LAYOUT = 2
-
-
-class BadRowError(InputError):
-    """A row that cannot be used."""
-
-    def __init__(self, complaint: str | None) -> None:
-        """Adds the remedy to the complaint."""
-        remedy = "mend it, or leave out such rows with --on-bad-rows skip"
-        super().__init__(f"{complaint}; {remedy}")
 
 
 @dataclass(frozen=True)
@@ -148,9 +131,9 @@ def prepare(
     columns = len(log.fields) + (log.time is not None)
     with (
         new_store(output, kept="spool") as folder,
-        _open_spool(folder / "spool", job, columns) as spool,
+        open_spool(folder / "spool", job, columns) as spool,
     ):
-        _read(log, spool, on_bad_rows, sample, limit_rows, seed)
+        read_log(log, spool, on_bad_rows, sample, limit_rows, seed)
         if fingerprints(log.paths) != states:
             raise InputError(f"{log.name} changed while it was being read; prepare it again")
         _check_rows(log, spool.read, split)
@@ -167,7 +150,7 @@ def prepare(
         origin |= {"seed": seed, "bad_rows": spool.read.bad, "split": split, "sample": sample}
         with StoreWriter(folder, schema, rows, origin) as writer:
             clicks, others = _encode(spool, schema, splits, writer)
-        read, empty = spool.read, _find_empty(log, spool, limit_rows)
+        read, empty = spool.read, find_empty(log, spool, limit_rows)
     shares = tuple((others / read.kept).tolist())
     seconds = time.monotonic() - start
     drifts = tuple(find_drift(schema, shares, read.kept))
@@ -182,90 +165,6 @@ def prepare(
         empty,
         seconds,
     )
-
-
-@contextmanager
-def _open_spool(folder: Path, job: Mapping[str, Any], columns: int) -> Iterator[Spool]:
-    """Opens the spool of a job, and removes it after the block.
-
-    The spool is kept if the process is killed, and if a bad row follows good ones: the user may run
-    the command again with --on-bad-rows skip.
-    """
-    try:
-        with Spool(folder, job, columns) as spool:
-            yield spool
-    except InputError as error:
-        if not (isinstance(error, BadRowError) and spool.read.rows):
-            remove_spool(folder)
-        raise
-    remove_spool(folder)
-
-
-def _read(
-    log: Log,
-    spool: Spool,
-    on_bad_rows: str,
-    sample: float,
-    limit_rows: int | None,
-    seed: int,
-) -> None:
-    """Reads the usable rows into the spool, the first pass over the log."""
-    if spool.read.rows:
-        say(f"Resuming after row {spool.read.rows:,}")
-    if spool.read.bad and on_bad_rows == "error":
-        raise BadRowError(spool.read.complaint)
-    if limit_rows is not None and spool.read.rows >= limit_rows:
-        return
-    chunks = prefetch(log.chunks(spool.read.position))
-    first = next(chunks, None)
-    if first is None:
-        return
-    total = spool.read.rows + round(
-        len(first.labels) * (1 - spool.read.share) / max(first.share - spool.read.share, 1e-9)
-    )
-    if limit_rows is not None:
-        total = min(total, limit_rows)
-    with track("Reading", total, done=spool.read.rows) as progress:
-        for chunk in chain([first], chunks):
-            before = spool.read
-            left = len(chunk.labels) + 1 if limit_rows is None else limit_rows - before.rows
-            bad = int((chunk.bad < left).sum())
-            if bad and on_bad_rows == "error":
-                raise BadRowError(chunk.complaint)
-            taken = _select(chunk, before.rows, left, sample, seed)
-            read = Read(
-                rows=before.rows + len(chunk.labels),
-                kept=before.kept + len(taken.labels),
-                bad=before.bad + bad,
-                complaint=before.complaint or (chunk.complaint if bad else None),
-                position=chunk.end,
-                share=chunk.share,
-            )
-            spool.append(taken, read)
-            progress.advance(len(chunk.labels))
-            if limit_rows is not None and read.rows >= limit_rows:
-                break
-
-
-def _select(chunk: Chunk, first: int, left: int, sample: float, seed: int) -> Chunk:
-    """Samples the first `left` rows of a chunk; `first` is the number of its first row."""
-    rows = len(chunk.labels)
-    if left >= rows and sample == 1:
-        return chunk
-    taken = np.arange(rows) < left
-    # another seed than for the splits, so that sample and splits are independent
-    highest = np.uint64(min(int(sample * 2.0**64), 2**64 - 1))
-    taken &= hash_rows(first, rows, ~seed) <= highest
-    columns = tuple(Coded(codes[taken], values) for codes, values in chunk.columns)
-    return replace(chunk, labels=chunk.labels[taken], columns=columns)
-
-
-def _find_empty(log: Log, spool: Spool, limit_rows: int | None) -> tuple[Path, ...]:
-    """The files that were read and have no rows."""
-    stopped = limit_rows is not None and spool.read.rows >= limit_rows
-    read = log.paths[: spool.read.position.file] if stopped else log.paths
-    files = spool.files()
-    return tuple(path for place, path in enumerate(read) if place not in files)
 
 
 def _check_rows(log: Log, read: Read, split: SplitRule) -> None:
