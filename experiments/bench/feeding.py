@@ -26,7 +26,7 @@ from bench.workload import Shape, draw_log
 from ihas_jax.data.batches import Feed, RoundIterator, Rounds
 from ihas_jax.data.dataset import Split
 from ihas_jax.data.open import open_store
-from ihas_jax.data.store import save_dataset
+from ihas_jax.data.store_writer import save_dataset
 
 _ROUNDS = 5
 

@@ -31,7 +31,7 @@ from bench.workload import Shape, draw_log, draw_split
 from ihas_jax.config import ClusterConfig, Config, GateConfig
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.dataset import Dataset, Split
-from ihas_jax.data.store import save_dataset
+from ihas_jax.data.store_writer import save_dataset
 from ihas_jax.selectors.clusters import fit_clusters
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.routing import make_router

@@ -20,7 +20,7 @@ from command_line import parse_config
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.open import open_store
-from ihas_jax.data.store import save_dataset
+from ihas_jax.data.store_writer import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.presets import preset
 from ihas_jax.selectors.routing import Router

@@ -25,7 +25,8 @@ from ihas_jax.data.id_columns import check_columns, check_row_numbers, find_fiel
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.schema_checks import check_schema
 from ihas_jax.data.split import SPLITS
-from ihas_jax.data.store import StoreWriter, map_store, new_store
+from ihas_jax.data.store import map_store
+from ihas_jax.data.store_writer import StoreWriter, new_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import fingerprints
 from ihas_jax.progress import track

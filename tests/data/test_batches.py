@@ -12,7 +12,7 @@ from ihas_jax.data.batches import Feed, RoundIterator, Rounds
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.open import open_store
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import save_dataset
+from ihas_jax.data.store_writer import save_dataset
 from ihas_jax.errors import InputError
 
 

@@ -11,7 +11,7 @@ from ihas_jax.data.checks import as_ids
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.open import open_store
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import save_dataset
+from ihas_jax.data.store_writer import save_dataset
 from ihas_jax.errors import InputError
 
 FIELDS = (Field("site", tuple("abcdef")), Field("ad", ("x", "y")), Field("hour", ("0",)))

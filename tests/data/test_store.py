@@ -10,7 +10,8 @@ import pytest
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.open import open_store
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import StoreWriter, new_store, save_dataset, verify_store
+from ihas_jax.data.store import verify_store
+from ihas_jax.data.store_writer import StoreWriter, new_store, save_dataset
 from ihas_jax.errors import InputError
 
 SCHEMA = Schema("click", (Field("site", ("a", "b")), Field("ad", ("x",))))

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from ihas_jax.config import Config
-from ihas_jax.data.store import save_dataset
+from ihas_jax.data.store_writer import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.progress import console
 from ihas_jax.serving.storage import load_bundle

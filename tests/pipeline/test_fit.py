@@ -19,7 +19,7 @@ from ihas_jax.config import (
 )
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.open import open_store
-from ihas_jax.data.store import save_dataset
+from ihas_jax.data.store_writer import save_dataset
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.files import write_json

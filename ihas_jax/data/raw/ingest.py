@@ -20,7 +20,7 @@ from ihas_jax.data.raw.spool import Read, Spool
 from ihas_jax.data.raw.vocabulary import count_field, rank_column
 from ihas_jax.data.schema import Schema
 from ihas_jax.data.split import SPLITS, SplitRule, assign_splits, chronological_splits
-from ihas_jax.data.store import StoreWriter, new_store
+from ihas_jax.data.store_writer import StoreWriter, new_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import fingerprints
 from ihas_jax.names import printable
