@@ -39,15 +39,9 @@ from ihas_jax.serving.stream import predict_stream
 from ihas_jax.stages.cut import cut
 from ihas_jax.training.metrics import auc
 from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_rows
+from ihas_jax.training.rounds import make_round
 from ihas_jax.training.seeds import over_seeds, stack_seeds
-from ihas_jax.training.steps import (
-    Batch,
-    TrainState,
-    init_train,
-    make_round,
-    make_step,
-    model_optimizers,
-)
+from ihas_jax.training.steps import Batch, TrainState, init_train, make_step, model_optimizers
 
 __all__ = [
     "AdamConfig",

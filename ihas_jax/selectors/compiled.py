@@ -22,7 +22,8 @@ from ihas_jax.data.dataset import Split
 from ihas_jax.progress import say, track
 from ihas_jax.selectors.by_value import ScoreRouter
 from ihas_jax.training.optimizers import l2_adam, rowwise_tables
-from ihas_jax.training.steps import Batch, Metrics, repeat, take
+from ihas_jax.training.rounds import repeat, take
+from ihas_jax.training.steps import Batch, Metrics
 
 _BATCH_ROWS, _ROUND_BATCHES, _EPOCHS, _PATIENCE = 512, 256, 12, 2
 _RATE = 0.03

@@ -18,15 +18,14 @@ from ihas_jax.config import Config, OptimizerConfig
 from ihas_jax.models.base import Model
 from ihas_jax.selectors.base import LAYERS, SELECTOR, Pretraining, Sampling, Selector, Weights
 from ihas_jax.training.optimizers import l2_adam
+from ihas_jax.training.rounds import Round, make_round
 from ihas_jax.training.steps import (
     TRAINING,
     VALIDATION,
     Optimizers,
-    Round,
     Step,
     TrainState,
     init_train,
-    make_round,
     make_step,
     model_optimizers,
 )

@@ -18,14 +18,8 @@ from ihas_jax.selectors.base import Selector
 from ihas_jax.stages.run import Run
 from ihas_jax.training.finish import train_to_finish
 from ihas_jax.training.metrics import Scores, score
-from ihas_jax.training.steps import (
-    Round,
-    TrainState,
-    init_train,
-    make_round,
-    make_step,
-    model_optimizers,
-)
+from ihas_jax.training.rounds import Round, make_round
+from ihas_jax.training.steps import TrainState, init_train, make_step, model_optimizers
 from ihas_jax.training.task import Task, Trained
 
 # one program compiles faster than its operations one by one, which would take longer than training

@@ -33,7 +33,8 @@ from ihas_jax.stages.narrow import Step, cut_in_steps
 from ihas_jax.stages.rotate import turned_state
 from ihas_jax.stages.run import Run
 from ihas_jax.training.metrics import Scores, score
-from ihas_jax.training.steps import Round, TrainState, make_round
+from ihas_jax.training.rounds import Round, make_round
+from ihas_jax.training.steps import TrainState
 from ihas_jax.training.task import Task, Trained
 
 _FEW_UPDATES = 20

@@ -22,7 +22,8 @@ from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import split_validation
 from ihas_jax.training.metrics import logloss
 from ihas_jax.training.optimizers import l2_adam
-from ihas_jax.training.steps import TRAINING, Round, make_round, make_step
+from ihas_jax.training.rounds import Round, make_round
+from ihas_jax.training.steps import TRAINING, make_step
 from ihas_jax.training.task import Trained
 
 PACES = (0.2, 0.04)

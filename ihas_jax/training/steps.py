@@ -1,14 +1,14 @@
-"""Pure training steps of a click model, and rounds of them.
+"""Pure training steps of a click model: `step(state, batch) -> (state, metrics)`.
 
-A step is `step(state, batch) -> (state, metrics)`; a round loops a step over batches that it
-gathers from rows resident on the device. Both run under `jit`, `vmap`, `pmap` and on a mesh.
+Steps, and the rounds of them in `ihas_jax.training.rounds`, run under `jit`, `vmap`, `pmap` and on
+a mesh.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,6 @@ TRAINING, VALIDATION = "training", "validation"
 Metrics = dict[str, Array]
 Optimizers = Mapping[str, TableOptimizer | optax.GradientTransformation]
 """The optimiser of each subtree of the parameters; that of `tables` is a `TableOptimizer`."""
-State = TypeVar("State")
 
 
 class Batch(NamedTuple):
@@ -88,8 +87,6 @@ class TrainState:
 
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-Round = Callable[..., tuple[TrainState, Metrics]]
-"""`round_(state, data, rows, gate_data=None, gate_rows=None, count=None) -> (state, metrics)`."""
 
 
 def model_optimizers(config: OptimizerConfig, axis_name: str | None = None) -> Optimizers:
@@ -201,91 +198,3 @@ def make_step(
         return state, metrics
 
     return step
-
-
-def make_round(
-    step: Step, gate_step: Step | None = None, *, moves: Sequence[str] = (), every: int = 1
-) -> Round:
-    """Makes a round: one loop of training steps on the device, with gate steps between them.
-
-    Args:
-      step: a step on training batches.
-      gate_step: a step on validation batches.
-      moves: the subtrees of the parameters that the gate step updates.
-      every: a gate step follows whenever `state.step` reaches a multiple of it.
-
-    Returns:
-      `round_(state, data, rows, gate_data, gate_rows, count=None) -> (state, mean metrics)`: a
-      step on each of the first `count` batches of `rows [R, B]` of `data`, or on all, and gate
-      steps on the batches `gate_rows [G, B]` of `gate_data` in turn. A shorter round at the end of
-      an epoch compiles nothing. Metrics are those of the training steps.
-
-    Raises:
-      ValueError: there is a gate step without `moves`, or the other way round.
-    """
-    if (gate_step is None) != (not moves):
-        raise ValueError(f"a round with gate steps names what they move, not {tuple(moves)}")
-
-    def moved(state: TrainState) -> tuple[Params, dict[str, optax.OptState]]:
-        return {n: state.params[n] for n in moves}, {n: state.optimizers[n] for n in moves}
-
-    def round_(
-        state: TrainState,
-        data: Batch,
-        rows: Array,
-        gate_data: Batch | None = None,
-        gate_rows: Array | None = None,
-        count: Array | None = None,
-    ) -> tuple[TrainState, Metrics]:
-        first = state.step // every
-
-        def update(state: TrainState) -> tuple[Params, dict[str, optax.OptState]]:
-            assert gate_step is not None and gate_data is not None
-            batch = take(gate_data, jnp.asarray(gate_rows)[state.step // every - 1 - first])
-            return moved(gate_step(state, batch)[0])
-
-        def body(state: TrainState, batch_rows: Array) -> tuple[TrainState, Metrics]:
-            state, metrics = step(state, take(data, batch_rows))
-            if gate_step is None:
-                return state, metrics
-            # only what the gate step moves passes through the branch, so that no table is copied
-            params, optimizers = lax.cond(state.step % every == 0, update, moved, state)
-            state = dataclasses.replace(
-                state,
-                params=state.params | params,
-                optimizers=state.optimizers | optimizers,
-            )
-            return state, metrics
-
-        return repeat(body, state, rows, count)
-
-    return round_
-
-
-def repeat(
-    step: Callable[[State, Array], tuple[State, Metrics]],
-    state: State,
-    rows: Array,
-    count: Array | None = None,
-) -> tuple[State, Metrics]:
-    """Applies `step(state, rows[i])` to the first `count` of `rows [R, B]`, or to all.
-
-    Returns:
-      The state and the mean of each metric.
-    """
-    rows = jnp.asarray(rows)
-    number = len(rows) if count is None else count
-    _, shapes = jax.eval_shape(step, state, rows[0])
-    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-    def body(i: Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
-        state, metrics = step(carry[0], rows[i])
-        return state, jax.tree.map(jnp.add, carry[1], metrics)
-
-    state, sums = lax.fori_loop(0, number, body, (state, sums))
-    return state, jax.tree.map(lambda leaf: leaf / number, sums)
-
-
-def take(data: Batch, rows: Array) -> Batch:
-    """The batch of the rows with the given numbers."""
-    return Batch(*(part.at[rows].get(mode="promise_in_bounds") for part in data))

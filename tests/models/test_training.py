@@ -17,14 +17,8 @@ from ihas_jax.models.forward import forward
 from ihas_jax.models.parts import LINEAR
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.selectors.search import init_search, make_search_round
-from ihas_jax.training.steps import (
-    Batch,
-    TrainState,
-    click_loss,
-    make_round,
-    make_step,
-    model_optimizers,
-)
+from ihas_jax.training.rounds import make_round
+from ihas_jax.training.steps import Batch, TrainState, click_loss, make_step, model_optimizers
 
 SIZES, STEPS = (5, 4, 6), 20
 # the noise of the gates lies within +-11.8 and their temperature is high, so that a gate with

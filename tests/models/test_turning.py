@@ -21,7 +21,8 @@ from ihas_jax.nn.axes import Axes, identity
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.selectors.axes import find_axes
 from ihas_jax.selectors.turning import check_free, turn
-from ihas_jax.training.steps import Batch, init_train, make_round, make_step, model_optimizers
+from ihas_jax.training.rounds import make_round
+from ihas_jax.training.steps import Batch, init_train, make_step, model_optimizers
 
 SIZES = (6, 9, 2, 30, 1)
 FREE = {

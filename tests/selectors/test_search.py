@@ -26,7 +26,8 @@ from ihas_jax.selectors.search import (
     make_search_round,
 )
 from ihas_jax.training.optimizers import l2_adam
-from ihas_jax.training.steps import Batch, click_loss, init_train, take
+from ihas_jax.training.rounds import take
+from ihas_jax.training.steps import Batch, click_loss, init_train
 
 EVERY, BATCH_SIZE, EPOCHS = 2, 4, 2
 TRAIN, VALID = np.arange(28, dtype=np.int32), np.arange(12, dtype=np.int32)

@@ -16,7 +16,8 @@ from ihas_jax.models.cut import cut_network
 from ihas_jax.models.forward import predict
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.selectors.selection import select_values
-from ihas_jax.training.steps import Batch, init_train, make_round, make_step, model_optimizers
+from ihas_jax.training.rounds import make_round
+from ihas_jax.training.steps import Batch, init_train, make_step, model_optimizers
 
 SIZES = (5, 3, 40)
 VALUES = np.random.default_rng(0).integers(2, size=sum(SIZES)).astype(bool)

@@ -10,7 +10,8 @@ import pytest
 from ihas_jax.config import ModelConfig, OptimizerConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.training.steps import Batch, init_train, make_round, make_step, model_optimizers, take
+from ihas_jax.training.rounds import make_round, take
+from ihas_jax.training.steps import Batch, init_train, make_step, model_optimizers
 
 SIZES = (5, 3, 4)
 OFFSETS = np.array([0, 5, 8])
