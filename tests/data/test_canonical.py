@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ihas_jax.data.raw.canonical import as_text, bin_names, fits_kind, read_times, spell
+from ihas_jax.data.raw.canonical import bin_names, fits_kind, read_times, spell
+from ihas_jax.data.raw.texts import as_text
 from ihas_jax.data.schema import CategoryKind, FieldKind
 from ihas_jax.errors import InputError
 

@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 
 from ihas_jax.data.raw import formats, records
-from ihas_jax.data.raw.canonical import as_text, spell
+from ihas_jax.data.raw.canonical import spell
+from ihas_jax.data.raw.texts import as_text
 from ihas_jax.errors import InputError
 
 # --- The log-square rule -----------------------------------------------------------------

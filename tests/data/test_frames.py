@@ -11,8 +11,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from ihas_jax.data.raw.canonical import as_text
 from ihas_jax.data.raw.frames import read_column, read_columns
+from ihas_jax.data.raw.texts import as_text
 from ihas_jax.errors import InputError
 
 

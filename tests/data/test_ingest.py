@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from ihas_jax.data.open import open_store
 from ihas_jax.data.raw import formats, ingest, records, vocabulary
-from ihas_jax.data.raw.canonical import as_text, spell
+from ihas_jax.data.raw.canonical import spell
 from ihas_jax.data.raw.encoder import Encoder, encode
 from ihas_jax.data.raw.guess import first_rows, guess_fields
 from ihas_jax.data.raw.ingest import prepare
+from ihas_jax.data.raw.texts import as_text
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.split import assign_splits, split_counts
 from ihas_jax.data.store import verify_store

@@ -3,8 +3,8 @@
 A category is the same whether it comes as the text "3", the number 3.0 or an object of Python.
 So every raw value takes two steps, when a log is prepared and when a model predicts:
 
-    as_text   a column of any type -> text, null for a missing value
-    spell     text, and the kind of the field -> the spelling in the vocabulary
+    texts.as_text   a column of any type -> text, null for a missing value
+    spell           text, and the kind of the field -> the spelling in the vocabulary
 
 `vocabulary.find_kind` finds the kind of a field when a log is prepared, and the schema stores it.
 """
@@ -16,20 +16,16 @@ from itertools import pairwise
 
 import polars as pl
 
+from ihas_jax.data.raw.texts import EXACT, as_text, float_text
+from ihas_jax.data.raw.times import parse_times, read_time
 from ihas_jax.data.schema import CategoryKind, FieldKind
-from ihas_jax.errors import InputError
 
 MISSING_WORDS = ("", "nan", "na", "n/a", "<na>", "none", "nat", "null")
 """Words, in lower case, that mean a missing value in a column of numbers, truth values or times."""
 NO_NUMBER = "NULL"
 """The spelling of a missing number, in fields of the kinds numeric and quantile."""
 
-_EXACT = 2.0**53
 _TRUTHS = ("True", "TRUE", "true", "False", "FALSE", "false")
-_TIME = (
-    r"^(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2})(:\d{2})?(?:[.,](\d+))?"
-    r"\s?(Z|z|UTC|[+-]\d{2}(?::?\d{2})?)?)?$"
-)
 _X, _NUMBER = pl.col("x"), pl.col("number")
 _ABSENT = (_X.is_null() | (_X == "")).alias("absent")
 _IS_WORD = _X.str.to_lowercase().is_in(MISSING_WORDS).fill_null(False)
@@ -38,79 +34,6 @@ _ODD = (_X.str.ends_with(".0") | _X.str.ends_with("00") | _X.is_in((*_TRUTHS, "-
 )
 _FINITE = pl.when(_NUMBER.is_finite()).then(_NUMBER)
 _TRUTH = pl.when(_X.is_in(_TRUTHS[:3])).then(1.0).when(_X.is_in(_TRUTHS[3:])).then(0.0)
-_CLOCK = "%Y-%m-%d %H:%M:%S"
-
-
-def as_text(column: pl.Series) -> pl.Series:
-    """Turns a column of any type into text that depends on the values, not on their type.
-
-    Whole floats are written as integers (3.0 as "3"), and other floats with the fewest digits that
-    identify them (a Float32 has the same text as the Float64 made of it). Truth values are "true"
-    and "false". Times are in UTC. Times and decimals have no trailing zeros.
-
-    Returns:
-      Text of the column's length and name; null for nulls and NaN.
-
-    Raises:
-      InputError: As `check_column`.
-    """
-    name, column = column.name, check_column(column).alias("x")
-    if column.dtype == pl.String:
-        return column.alias(name)
-    text = column.to_frame().select(text_of(_X, column.dtype))
-    return text.to_series().alias(name)
-
-
-def check_column(column: pl.Series) -> pl.Series:
-    """Checks a column, and returns it in a type that `text_of` takes.
-
-    Raises:
-      InputError: The column holds lists, structs, durations, other objects, or bytes that are
-        not UTF-8.
-    """
-    name = column.name
-    column = column.alias("x")  # a name such as "*" is a pattern in Polars
-    if isinstance(column.dtype, pl.BaseExtension):
-        column = column.ext.storage()
-    kind = column.dtype
-    if isinstance(kind, pl.List | pl.Array):
-        raise InputError(
-            f"{name!r} holds lists; write one value per row (explode the column), or join "
-            "each list into one text, such as 'a|b'"
-        )
-    if kind.is_nested() or kind.is_object() or kind == pl.Duration:
-        shown = f", such as {_short(column.drop_nulls()[0])}" if column.drop_nulls().len() else ""
-        raise InputError(
-            f"{name!r} holds values of the type {kind}{shown}; a category is text, a "
-            "number, a truth value or a time"
-        )
-    if kind == pl.Float16:  # Polars writes it with the digits of a Float32
-        column = pl.Series(column.to_numpy().astype(str)).cast(pl.Float64)
-    if kind == pl.Binary:
-        try:
-            column = column.cast(pl.String)
-        except pl.exceptions.ComputeError:
-            texts = (value.decode(errors="ignore").encode() for value in column.drop_nulls())
-            wrong = next(v for v, t in zip(column.drop_nulls(), texts, strict=True) if v != t)
-            raise InputError(
-                f"{name!r} holds the bytes {_short(wrong)}, which are not UTF-8 text"
-            ) from None
-    return column.alias(name)
-
-
-def text_of(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """The text of a column of the type `kind`, by the rules of `as_text`."""
-    if kind.is_float():
-        return _float_text(column.cast(pl.Float64).fill_nan(None))
-    if kind.is_decimal():
-        return _without_closing_zeros(column.cast(pl.String))
-    if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
-        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    if kind == pl.Date:
-        column = column.cast(pl.Datetime("us"))
-    if kind == pl.Date or kind == pl.Datetime:
-        return _without_closing_zeros(column.dt.to_string(f"{_CLOCK}%.9f"))
-    return column.cast(pl.String)
 
 
 def spell(
@@ -152,8 +75,8 @@ def spell(
     # each step uses the columns of the step before, so that nothing is computed twice
     frame = texts.alias("x").to_frame()
     if kind == "time":
-        frame = frame.select("x", _ABSENT | _IS_WORD, number=_read_time(_X))
-        known = words.to_frame().select(_read_time(_X)).to_series()
+        frame = frame.select("x", _ABSENT | _IS_WORD, number=read_time(_X))
+        known = words.to_frame().select(read_time(_X)).to_series()
     else:
         frame = _with_number(frame)
         known = read_numbers(words)
@@ -183,12 +106,12 @@ def read_times(texts: pl.Series, pattern: str | None = None) -> tuple[pl.Series,
     """
     if pattern is not None:
         nothing = pl.Series([None], dtype=pl.Int128).new_from_index(0, len(texts))
-        return nothing, as_text(_parse_times(texts, pattern))
+        return nothing, as_text(parse_times(texts, pattern))
     # whole numbers first: nanoseconds since 1970 have more digits than a Float64
     numbers = texts.cast(pl.Int128, strict=False)
     if numbers.null_count():
         numbers = read_numbers(texts)
-    return numbers, texts.alias("x").to_frame().select(_read_time(_X)).to_series()
+    return numbers, texts.alias("x").to_frame().select(read_time(_X)).to_series()
 
 
 def bin_names(edges: tuple[float, ...]) -> list[str]:
@@ -217,7 +140,7 @@ def fits_kind(texts: pl.Series, kind: CategoryKind) -> bool:
             r"^-?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$"
         )
     else:
-        fits = pl.lit(True) if kind == "text" else _read_time(_X).is_not_null()
+        fits = pl.lit(True) if kind == "text" else read_time(_X).is_not_null()
     return bool(frame.select(fits.all()).item())
 
 
@@ -275,7 +198,7 @@ def _code(kind: FieldKind, edges: tuple[float, ...]) -> pl.Expr:
         names = pl.lit(pl.Series(bin_names(edges), dtype=pl.String))
         return pl.when(_NUMBER.is_not_null()).then(names.gather(place))
     if kind == "float":
-        return pl.when(_NUMBER.is_null()).then(_X).otherwise(_float_text(_NUMBER))
+        return pl.when(_NUMBER.is_null()).then(_X).otherwise(float_text(_NUMBER))
     if kind == "boolean":
         true = pl.when(_NUMBER == 1).then(pl.lit("true"))
         return true.when(_NUMBER == 0).then(pl.lit("false")).otherwise(_X)
@@ -285,7 +208,7 @@ def _code(kind: FieldKind, edges: tuple[float, ...]) -> pl.Expr:
         .then(_X.str.replace(r"^\+?(-?)0*(\d+)$", "$1$2").replace("-0", "0"))
         .when(_NUMBER.is_null() | (_NUMBER.round() != _NUMBER))
         .then(_X)
-        .when(_NUMBER.abs() < _EXACT)
+        .when(_NUMBER.abs() < EXACT)
         .then(integer)
     )
 
@@ -302,49 +225,3 @@ def _log_square(number: pl.Expr) -> pl.Expr:
     code = pl.when(number >= 3).then(squashed).otherwise(v - 2).cast(pl.String)
     # beyond 64 bits a negative number is its own code
     return pl.when(number < -(2.0**63)).then(number.cast(pl.String)).otherwise(code)
-
-
-def _read_time(text: pl.Expr) -> pl.Expr:
-    """Reads times of ISO 8601, with a blank or a T, in UTC; other text becomes null."""
-    day, minute, second, fraction, zone = (text.str.extract(_TIME, n) for n in range(1, 6))
-    clock = day + " " + minute.fill_null("00:00") + second.fill_null(":00")
-    local = clock.str.to_datetime(_CLOCK, time_unit="us", strict=False)
-    sign, hours, minutes = (zone.str.extract(r"^([+-])(\d{2}):?(\d{2})?$", n) for n in range(1, 4))
-    offset = hours.cast(pl.Int64) * 60 + minutes.fill_null("0").cast(pl.Int64)
-    offset = pl.when(sign == "-").then(-offset).otherwise(offset).fill_null(0)
-    utc = local - pl.duration(minutes=offset)
-    digits = fraction.fill_null("").str.strip_chars_end("0")
-    return utc.dt.to_string(_CLOCK) + pl.when(digits == "").then(pl.lit("")).otherwise("." + digits)
-
-
-def _parse_times(texts: pl.Series, pattern: str) -> pl.Series:
-    """Reads times by a pattern of strftime; text that does not fit becomes null."""
-    if "%M" not in pattern and any(hour in pattern for hour in ("%H", "%I")):
-        texts, pattern = texts + "|00", f"{pattern}|%M"  # Polars reads no hour without minutes
-    try:
-        return texts.str.strptime(pl.Datetime("us"), pattern, strict=False)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"--time-format {pattern!r} cannot be used ({reason})") from None
-
-
-def _float_text(number: pl.Expr) -> pl.Expr:
-    """The text of Float64; NaN does not occur."""
-    exact = number.abs() < _EXACT
-    narrow = number.cast(pl.Float32)
-    return (
-        pl.when(exact & (number == number.round()))
-        .then(number.cast(pl.Int64, strict=False).cast(pl.String))
-        .when(exact & (narrow.cast(pl.Float64) == number))
-        .then(narrow.cast(pl.String))
-        .otherwise(number.cast(pl.String))
-    )
-
-
-def _without_closing_zeros(text: pl.Expr) -> pl.Expr:
-    return text.str.replace(r"(\.\d*?)0+$", "$1").str.strip_suffix(".")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -12,7 +12,8 @@ import warnings
 import polars as pl
 
 from ihas_jax.data.drift import FEWEST_ROWS
-from ihas_jax.data.raw.canonical import as_text, read_times, spell
+from ihas_jax.data.raw.canonical import read_times, spell
+from ihas_jax.data.raw.texts import as_text
 from ihas_jax.data.schema import Field
 from ihas_jax.errors import InputError
 

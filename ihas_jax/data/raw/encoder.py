@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 
 from ihas_jax.data.drift import OtherShareWarning, describe_drift, find_drift
-from ihas_jax.data.raw.canonical import check_column, spell, text_of
+from ihas_jax.data.raw.canonical import spell
 from ihas_jax.data.raw.columns import check_type, warn_of_lost_words, words_at_risk
 from ihas_jax.data.raw.frames import read_columns
 from ihas_jax.data.raw.logs import Coded
 from ihas_jax.data.raw.memory import Memory
+from ihas_jax.data.raw.texts import check_column, text_of
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.errors import InputError
 

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
-from ihas_jax.data.raw.canonical import as_text
+from ihas_jax.data.raw.texts import as_text
 from ihas_jax.errors import InputError
 
 _SCALARS = (str, bytes, bool, int, float, complex, Decimal, date, time, np.generic)

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.raw.canonical import as_text, read_times, spell
+from ihas_jax.data.raw.canonical import read_times, spell
 from ihas_jax.data.raw.records import Complaint
+from ihas_jax.data.raw.texts import as_text
 from ihas_jax.data.schema import Rule, Schema
 
 Fields = tuple[tuple[str, Rule], ...]

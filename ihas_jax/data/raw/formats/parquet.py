@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
-from ihas_jax.data.raw.canonical import as_text
 from ihas_jax.data.raw.columns import apart, check_type
 from ihas_jax.data.raw.logs import START, Log, Position, Rows
 from ihas_jax.data.raw.parts import folder_values
+from ihas_jax.data.raw.texts import as_text
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 
