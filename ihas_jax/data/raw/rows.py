@@ -15,7 +15,7 @@ from ihas_jax.data.raw.encoder import Encoder
 from ihas_jax.data.raw.logs import Log, screen
 from ihas_jax.data.raw.movielens import MOVIELENS_COLUMNS, MOVIELENS_FIELDS, MovieLensLog
 from ihas_jax.data.raw.prefetch import prefetch
-from ihas_jax.data.raw.records import first_record
+from ihas_jax.data.raw.text_files import first_record
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 from ihas_jax.files import fingerprints

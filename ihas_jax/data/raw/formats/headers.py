@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ihas_jax.data.raw.formats.parquet import is_parquet, parquet_columns
 from ihas_jax.data.raw.parts import all_empty, folder_columns
-from ihas_jax.data.raw.records import read_header, require_file
+from ihas_jax.data.raw.text_files import read_header, require_file
 from ihas_jax.errors import InputError
 
 

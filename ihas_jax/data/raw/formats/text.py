@@ -12,7 +12,8 @@ import polars.selectors as cs
 from ihas_jax.data.raw.logs import START, Log, Position, Rows
 from ihas_jax.data.raw.parts import all_empty, folder_values
 from ihas_jax.data.raw.prefetch import prefetch
-from ihas_jax.data.raw.records import Block, read_blocks, require_file
+from ihas_jax.data.raw.records import Block, read_blocks
+from ihas_jax.data.raw.text_files import require_file
 from ihas_jax.errors import InputError
 
 
