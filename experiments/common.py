@@ -29,7 +29,7 @@ from ihas_jax.pipeline.workdir import fingerprint
 from ihas_jax.presets import search_of
 from ihas_jax.reporting.comparison import Gain, auc_spread, paired_gain, spread
 from ihas_jax.reporting.drawing import FigureNames, save_figure
-from ihas_jax.reporting.report import provenance
+from ihas_jax.reporting.provenance import provenance
 from ihas_jax.reporting.tables import markdown_table as markdown_table
 from ihas_jax.training.metrics import auc_text
 

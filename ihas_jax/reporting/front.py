@@ -7,7 +7,7 @@ import math
 from ihas_jax.config import Config
 from ihas_jax.reporting.front_table import Facts, markdown_front, shown_auc
 from ihas_jax.reporting.front_words import WORDS, choice, signed, sureness, taught, times
-from ihas_jax.reporting.report import provenance
+from ihas_jax.reporting.provenance import provenance
 from ihas_jax.reporting.tables import markdown_table
 from ihas_jax.stages.verdict import STEP
 

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
-import shlex
-import sys
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import jax
-
-from ihas_jax.config import Config, differences
-from ihas_jax.names import code, markdown
+from ihas_jax.config import Config
+from ihas_jax.names import markdown
 from ihas_jax.reporting.drawing import FigureNames
 from ihas_jax.reporting.figures import History
+from ihas_jax.reporting.provenance import provenance
 from ihas_jax.reporting.tables import Grid
 from ihas_jax.selectors.registry import METHODS
 from ihas_jax.training.metrics import Scores, auc_text
-
-_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 
 
 def titles() -> dict[str, str]:
@@ -258,23 +249,3 @@ def _training_table(histories: dict[str, History]) -> list[str]:
             f"{best['logloss']:.4f} |"
         )
     return lines
-
-
-def provenance(config: Config) -> list[str]:
-    """Lines of Markdown: hardware, versions, command, values that differ from the paper's."""
-    device = jax.devices()[0]
-    cores = f"{os.cpu_count()} cores, {platform.machine()}"
-    hardware = cores if device.platform == "cpu" else f"{device.device_kind}, {cores}"
-    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    changed = differences(Config(), config) or ["none"]
-    return [
-        f"- hardware: {jax.device_count()} device(s), {hardware}",
-        f"- versions: Python {platform.python_version()}, {versions}",
-        f"- command: {code(shlex.join(_command()))}",
-        f"- config values that differ from the paper's: {'; '.join(changed)}",
-    ]
-
-
-def _command() -> list[str]:
-    script = Path(sys.argv[0])
-    return ["python", script.name if script.is_absolute() else str(script), *sys.argv[1:]]
