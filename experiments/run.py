@@ -21,7 +21,7 @@ from ihas_jax.pipeline.fit import StageName, fit
 from ihas_jax.pipeline.parts import require_parts
 from ihas_jax.presets import preset
 from ihas_jax.progress import say, show
-from ihas_jax.reporting.report import closing_table
+from ihas_jax.reporting.scores import closing_table
 from ihas_jax.reporting.tables import Grid
 
 

@@ -36,7 +36,7 @@ from ihas_jax.files import read_json
 from ihas_jax.flags import replaced
 from ihas_jax.pipeline.idle import for_method
 from ihas_jax.presets import PresetName
-from ihas_jax.reporting.report import titles
+from ihas_jax.reporting.scores import titles
 from ihas_jax.selectors.registry import METHODS
 
 _TURNS = 41

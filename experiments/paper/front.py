@@ -12,7 +12,7 @@ from compare import Variant
 from reference import BASE, STUDENT, without_teachers
 from sizes.rows import percent
 
-from ihas_jax.reporting.report import titles
+from ihas_jax.reporting.scores import titles
 from ihas_jax.selectors.registry import METHODS
 from ihas_jax.stages.verdict import unbeaten
 

@@ -30,7 +30,7 @@ from ihas_jax.config import differences
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.names import markdown
-from ihas_jax.reporting.report import titles
+from ihas_jax.reporting.scores import titles
 from ihas_jax.selectors.registry import METHODS
 
 PAPER = {

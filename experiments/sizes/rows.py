@@ -11,7 +11,7 @@ from compare import Scores, Variant
 from reference import BASE, STUDENT, TEACHER
 
 from ihas_jax.config import Config
-from ihas_jax.reporting.report import titles
+from ihas_jax.reporting.scores import titles
 from ihas_jax.selectors.registry import METHODS
 
 UNIFORM = "uniform"

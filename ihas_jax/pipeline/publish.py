@@ -22,7 +22,8 @@ from ihas_jax.reporting.figures import (
     draw_probabilities,
     draw_widths,
 )
-from ihas_jax.reporting.report import closing_table, render_report, titles
+from ihas_jax.reporting.report import render_report
+from ihas_jax.reporting.scores import closing_table, titles
 from ihas_jax.stages.run import Run
 
 _METRICS, _CURVES, _REPORT = "metrics.json", "curves.json", "report.md"

@@ -1,8 +1,7 @@
-"""The `report.md` of a run, and the closing table on the terminal."""
+"""The `report.md` of a run."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ihas_jax.config import Config
@@ -10,25 +9,8 @@ from ihas_jax.names import markdown
 from ihas_jax.reporting.drawing import FigureNames
 from ihas_jax.reporting.figures import History
 from ihas_jax.reporting.provenance import provenance
-from ihas_jax.reporting.tables import Grid
-from ihas_jax.selectors.registry import METHODS
+from ihas_jax.reporting.scores import score_rows, titles, versus
 from ihas_jax.training.metrics import Scores, auc_text
-
-
-def titles() -> dict[str, str]:
-    """The titles of the models of `metrics.json`: base, teachers, search, and the methods."""
-    methods = {name: method.title for name, method in METHODS.items()}
-    shared = {name: name for name in ("base", "teacher", "search", "student")}
-    return {**shared, "none": "base", "one": "one model", **methods}
-
-
-def closing_table(metrics: dict[str, Any]) -> Grid:
-    """The table of test metrics and parameters of all scored models, for a terminal."""
-    rows = [(_name(metrics, key), *_cells(metrics, key)) for key in _scored(metrics)]
-    # an AUC that is not defined is a sentence, which may wrap
-    texts = (0,) if all(math.isfinite(metrics[key]["auc"]) for key in _scored(metrics)) else (0, 1)
-    headers = ("model", "AUC", "logloss", "parameters", _versus(metrics))
-    return Grid("Test split", headers, rows, texts)
 
 
 def render_report(
@@ -44,12 +26,9 @@ def render_report(
     """
     method = titles()[metrics["method"]]
     lines = [f"# {method} run", "", "## Test split", ""]
-    versus = f"AUC {_versus(metrics)}"
-    lines += [f"| model | AUC | logloss | parameters | {versus} |", "|---|---:|---:|---:|---:|"]
-    lines += [
-        f"| {_name(metrics, key)} | {' | '.join(_cells(metrics, key))} |"
-        for key in _scored(metrics)
-    ]
+    gain = f"AUC {versus(metrics)}"
+    lines += [f"| model | AUC | logloss | parameters | {gain} |", "|---|---:|---:|---:|---:|"]
+    lines += [f"| {' | '.join(row)} |" for row in score_rows(metrics)]
     noise = (
         "A difference below 0.001 is within the noise of one seed; with few rows, larger ones are."
     )
@@ -79,15 +58,6 @@ def render_report(
         "",
     ]
     return "\n".join(lines)
-
-
-def _scored(metrics: dict[str, Any]) -> list[str]:
-    """The names of the models that have scores."""
-    return [key for key in titles() if key in metrics]
-
-
-def _versus(metrics: dict[str, Any]) -> str:
-    return "vs base, clicks" if "teacher" in metrics else "vs base"
 
 
 def _teachers(metrics: dict[str, Any]) -> list[str]:
@@ -185,24 +155,6 @@ def _selection(selection: dict[str, Any]) -> list[str]:
         "![Kept coordinates per field](figures/widths.png)",
         "",
     ]
-
-
-def _name(metrics: dict[str, Any], key: str) -> str:
-    """The title of a model, with its click model where a run has two of them."""
-    models = metrics.get("models", {})
-    if key == "teacher":
-        return f"teacher: {' '.join(metrics[key]['models'])}"
-    name = "search (iHAS-1)" if key == "search" and "ihas" in metrics else titles()[key]
-    return f"{name}, {models[key]}" if len(set(models.values())) > 1 else name
-
-
-def _cells(metrics: dict[str, Any], key: str) -> list[str]:
-    row, models = metrics[key], metrics.get("models", {})
-    # a gain over another click model says nothing
-    same = key == "teacher" or models.get(key) == models.get("base")
-    difference = row["auc"] - metrics["base"]["auc"]
-    gain = f"{difference:+.4f}" if same and key != "base" and math.isfinite(difference) else ""
-    return [auc_text(row), f"{row['logloss']:.4f}", f"{row['parameters']:,}", gain]
 
 
 def _cluster_table(clusters: list[dict[str, Any]]) -> list[str]:

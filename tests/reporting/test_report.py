@@ -6,7 +6,7 @@ import pytest
 
 from ihas_jax.config import Config
 from ihas_jax.flags import replaced
-from ihas_jax.reporting import report
+from ihas_jax.reporting import report, scores
 from ihas_jax.reporting.drawing import figure_names
 
 METRICS = {
@@ -39,7 +39,7 @@ def test_every_model_has_its_scores_and_what_it_is_above_the_base():
     assert "| base | 0.7000 | 0.5000 | 1,000 |  |" in found
     assert "| search (iHAS-1) | 0.7100 | 0.4900 | 1,200 | +0.0100 |" in found
     assert "| iHAS | 0.6950 | 0.5100 | 300 | -0.0050 |" in found
-    grid = report.closing_table(METRICS)
+    grid = scores.closing_table(METRICS)
     assert grid.rows[2] == ("iHAS", "0.6950", "0.5100", "300", "-0.0050")
     assert any("needs 450 more" in line for line in found)
     assert any("keeps 60.0% of the coordinates" in line for line in found)
@@ -79,7 +79,7 @@ STUDENT = {"method": "none", "seconds": {}, "base": METRICS["base"], "student": 
 
 
 def test_without_teachers_nothing_is_said_of_them():
-    assert report.closing_table(METRICS).headers[-1] == "vs base"
+    assert scores.closing_table(METRICS).headers[-1] == "vs base"
     text = "\n".join(lines())
     assert "| AUC vs base |" in text and "teachers" not in text and "clicks" not in text
 
@@ -100,7 +100,7 @@ def test_taught_models_stand_beside_a_base_that_is_said_to_have_learnt_from_clic
     metrics, wanted, other
 ):
     metrics = {"teacher": TEACHER} | metrics
-    assert report.closing_table(metrics).headers[-1] == "vs base, clicks"
+    assert scores.closing_table(metrics).headers[-1] == "vs base, clicks"
     text = "\n".join(lines(metrics))
     assert "| parameters | AUC vs base, clicks |" in text
     assert "The base model has learnt from clicks" in text
