@@ -18,7 +18,8 @@ from typing import Any, Literal, get_args
 import common
 import numpy as np
 from command_line import parse
-from compare import run_alone, take_turns_in_predicting
+from compare import run_alone
+from timing import take_turns_in_predicting
 
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset

@@ -24,10 +24,11 @@ from typing import Any
 
 import common
 from command_line import parse
-from compare import Variant, score_logs, time_inference
+from compare import Variant, score_logs
 from inference import COMPILED, EXACT, NONE
 from inference_table import write
 from reference import reference_of
+from timing import time_inference
 
 from ihas_jax.config import differences
 from ihas_jax.data.dataset import Dataset

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare import run_alone, take_turns_in_predicting
+from compare import run_alone
 from gate_figure import Gates
 from inference import COMPILED, EXACT, NONE, Timed
+from timing import take_turns_in_predicting
 
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import common
 import jax
 import numpy as np
-from compare import Scores, Variant, score_logs, time_inference
+from compare import Scores, Variant, score_logs
 from matplotlib.figure import Figure
 from reference import reference_of
 from table_figures import draw_sizes
+from timing import time_inference
 
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.names import link, markdown

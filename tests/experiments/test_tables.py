@@ -208,15 +208,15 @@ def test_cells_of_a_comparison(script):
 
 
 def test_inference_is_timed_per_row_and_variants_take_turns(script, monkeypatch):
-    compare, calls = script("compare"), []
+    timing, variant, calls = script("timing"), script("compare").Variant, []
     clock = iter(range(100))
-    monkeypatch.setattr(compare.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
     monkeypatch.setattr(
-        compare, "_predictor", lambda variant, *_: lambda ids: calls.append(variant.name)
+        timing, "_predictor", lambda variant, *_: lambda ids: calls.append(variant.name)
     )
-    rows = [compare.Variant(name, name, name, Config(), name, {}) for name in ("a", "b")]
+    rows = [variant(name, name, name, Config(), name, {}) for name in ("a", "b")]
     data = SimpleNamespace(test=SimpleNamespace(ids=np.zeros((4, 1), np.int32)))
-    times = compare.time_inference(rows, data, Path("runs"), 0)
+    times = timing.time_inference(rows, data, Path("runs"), 0)
     assert times == {"a": 250_000.0, "b": 250_000.0}  # a second for four rows
     assert calls == ["a", "b"] * 6
 
