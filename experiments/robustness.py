@@ -22,8 +22,9 @@ from typing import Annotated, Any
 import jax
 import tyro
 from bench.damage import any_file, look
+from bench.disks import mount, starve, tmpfs
 from bench.fuzzing import FUZZES, Verdict
-from bench.trials import Lab, Tally, one_paragraph, outcome, stage_of
+from bench.trials import Lab, Tally, finish, one_paragraph, stage_of
 from common import machine, markdown_table, write_results
 
 from ihas_jax.errors import InputError, run_cli
@@ -82,7 +83,7 @@ class Kill(Job):
             process = lab.start(method, output, rename=(rng.randint(1, 6), side))
             process.communicate()
             stopped = process.returncode == -signal.SIGKILL
-            fault = _finish(lab, method, output) if stopped else "the process was not killed"
+            fault = finish(lab, method, output) if stopped else "the process was not killed"
             renames.count(f"{side} it", fault)
             yield [moments, renames]
 
@@ -96,26 +97,17 @@ def _kill_and_finish(lab: Lab, method: str, kills: int, tally: Tally, rng: rando
         process = lab.start(method, output)
         try:
             stdout, _ = process.communicate(timeout=rng.uniform(0.3, seconds))
-            if process.returncode == 0 and (fault := _finish(lab, method, output)):
+            if process.returncode == 0 and (fault := finish(lab, method, output)):
                 tally.count(f"{method}, finished before the signal", fault)
             shutil.rmtree(output, ignore_errors=True)  # too late for a kill
         except subprocess.TimeoutExpired:
             process.kill()
             stdout, _ = process.communicate()
             places.append(stage_of(stdout))
-    fault = _finish(lab, method, output)
+    fault = finish(lab, method, output)
     for place in places:
         tally.count(place, fault and f"{method}: {fault}")
     say(f"[kill] {method}: {', '.join(places)}: {fault or 'bit-equal'}")
-
-
-def _finish(lab: Lab, method: str, output: Path) -> str:
-    """Runs to the end; returns what is wrong, or nothing."""
-    code, _, stderr = lab.run(method, output)
-    if code or stderr:
-        return f"exit code {code}: {stderr[-500:]}"
-    same = outcome(output) == outcome(lab.reference(method)[0])
-    return "" if same else "other numbers than the uninterrupted run"
 
 
 @dataclass(frozen=True)
@@ -132,21 +124,21 @@ class Full(Job):
         wanted = "one paragraph, resumes, ends bit-equal"
         tally, starved = Tally("disk full", wanted), Tally("disk full before a stage", wanted)
         disk = lab.folder / "disk"
-        with _tmpfs(disk, "size=32m") as refused:
+        with tmpfs(disk, "size=32m") as refused:
             wanted_stages = [n for n, stage in enumerate(_STAGES, 1) if stage in self.stages]
             for stage in () if refused else _STAGES[: max(wanted_stages, default=0)]:
                 if stage in self.stages:
-                    fault = _starve(lab, disk, stage)
+                    fault = starve(lab, disk, stage)
                     starved.count(stage, fault)
                     say(f"[full] {stage}: {fault or 'one paragraph'}")
                     yield [starved, tally]
                 lab.run("ihas", disk / "run", "--stage", stage)
             if self.stages and not refused:
-                starved.count("the whole run", _finish(lab, "ihas", disk / "run"))
+                starved.count("the whole run", finish(lab, "ihas", disk / "run"))
         size = sum(path.stat().st_blocks for path in lab.reference("ihas")[0].rglob("*")) // 2
         for trial in range(self.trials):
             kilobytes = max(8, round(size * (trial + rng.random()) / self.trials))
-            with _tmpfs(disk, f"size={kilobytes}k") as refused:
+            with tmpfs(disk, f"size={kilobytes}k") as refused:
                 if refused:
                     tally.not_done = starved.not_done = refused
                     yield [starved, tally]
@@ -156,22 +148,11 @@ class Full(Job):
                     tally.count("enough space")
                     yield [starved, tally]
                     continue
-                _mount("-o", "remount,size=256m", str(disk))
+                mount("-o", "remount,size=256m", str(disk))
                 fault = "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
-                tally.count(stage_of(stdout), fault or _finish(lab, "ihas", disk / "run"))
+                tally.count(stage_of(stdout), fault or finish(lab, "ihas", disk / "run"))
                 say(f"[full] {kilobytes} KB: {stderr.strip()[:150]}")
                 yield [starved, tally]
-
-
-def _starve(lab: Lab, disk: Path, stage: str) -> str:
-    """Begins a stage on a disk without any space; returns what is wrong with its end."""
-    filler = disk / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
-    code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
-    filler.unlink()
-    return "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
 
 
 @dataclass(frozen=True)
@@ -182,41 +163,21 @@ class ReadOnly(Job):
         """Each stage ends with one paragraph; when it can write again, the run ends bit-equal."""
         tally = Tally("read-only folder", "one paragraph, resumes, ends bit-equal")
         disk = lab.folder / "disk"
-        with _tmpfs(disk, "size=256m") as refused:
+        with tmpfs(disk, "size=256m") as refused:
             if refused:
                 tally.not_done = refused
                 yield [tally]
                 return
             for stage in _STAGES:
-                _mount("-o", "remount,ro", str(disk))
+                mount("-o", "remount,ro", str(disk))
                 code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
                 fault = "" if one_paragraph(code, stderr) else f"exit code {code}: {stderr[-500:]}"
                 say(f"[readonly] {stage}: {stderr.strip()[:150]}")
-                _mount("-o", "remount,rw", str(disk))
+                mount("-o", "remount,rw", str(disk))
                 code, _, stderr = lab.run("ihas", disk / "run", "--stage", stage)
                 tally.count(stage, fault or (f"does not resume: {stderr[-500:]}" if code else ""))
-            tally.count("the whole run", _finish(lab, "ihas", disk / "run"))
+            tally.count("the whole run", finish(lab, "ihas", disk / "run"))
         yield [tally]
-
-
-@contextlib.contextmanager
-def _tmpfs(place: Path, options: str) -> Iterator[str]:
-    """Mounts a file system in memory; yields why that is impossible, or nothing."""
-    place.mkdir(exist_ok=True)
-    refused = _mount("-t", "tmpfs", "-o", options, "tmpfs", str(place))
-    try:
-        yield refused and f"a tmpfs can't be mounted here ({refused})"
-    finally:
-        if not refused:
-            subprocess.run(["umount", str(place)], check=True)
-
-
-def _mount(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-    except OSError as error:
-        return str(error)
-    return done.stderr.strip()
 
 
 @dataclass(frozen=True)

@@ -176,3 +176,12 @@ def one_paragraph(code: int, stderr: str) -> bool:
     """Whether a process ended with one message: of an error, or of figures that are missing."""
     said = {2: "error: ", 1: "incomplete: "}
     return code in said and stderr.startswith(said[code]) and stderr.count("\n") == 1
+
+
+def finish(lab: Lab, method: str, output: Path) -> str:
+    """Runs to the end; returns what is wrong, or nothing."""
+    code, _, stderr = lab.run(method, output)
+    if code or stderr:
+        return f"exit code {code}: {stderr[-500:]}"
+    same = outcome(output) == outcome(lab.reference(method)[0])
+    return "" if same else "other numbers than the uninterrupted run"
