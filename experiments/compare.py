@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from common import Record
+from comparison import Record
 from reference import BASE, full_size, reference_of
 from sklearn.metrics import adjusted_rand_score
 

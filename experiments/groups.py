@@ -19,6 +19,7 @@ from typing import Any
 import common
 from command_line import parse
 from compare import run_alone
+from comparison import LogComparison, Record
 
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
@@ -47,7 +48,7 @@ Scores = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     preset: PresetName | None = "compact"
@@ -68,7 +69,7 @@ def main() -> None:
             f"--fields names {len(arguments.fields)} fields and --data {len(arguments.data)} logs. "
             "Name the field to group by for each log, in the same order."
         )
-    record = common.Record(arguments, {"budgets": list(arguments.budgets)})
+    record = Record(arguments, {"budgets": list(arguments.budgets)})
     missing: tuple[str, ...] = ()
     for (name, data), grouped_by in zip(
         arguments.open_logs().items(), arguments.fields, strict=True
@@ -125,7 +126,7 @@ def row_of(name: str, budget: str, kinds: Mapping[str, common.Runs]) -> list[str
     ]
 
 
-def _write(record: common.Record) -> tuple[str, ...]:
+def _write(record: Record) -> tuple[str, ...]:
     arguments = record.arguments
 
     def lines() -> list[str]:

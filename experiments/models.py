@@ -26,6 +26,7 @@ from bench.steps import time_training
 from bench.workload import draw_split
 from command_line import parse
 from compare import Variant, score_logs
+from comparison import LogComparison, Record
 from reference import STUDENT, full_size
 
 import ihas_jax as ihas
@@ -40,7 +41,7 @@ from ihas_jax.progress import say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     models: tuple[str, ...] = ()
@@ -62,7 +63,7 @@ def main() -> None:
     configs = {name: replaced(start, "model.name", name) for name in names}
     key = STUDENT if taught else ""
     variants = [Variant(name, name, name, config, key) for name, config in configs.items()]
-    record = common.Record(arguments)
+    record = Record(arguments)
     for _ in score_logs(record, lambda name, data: [v for v in variants if _carries(data, v)]):
         pass
     rows = [measure(config.model, arguments.settings) for config in configs.values()]

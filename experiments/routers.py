@@ -19,6 +19,7 @@ import common
 import numpy as np
 from command_line import parse
 from compare import run_alone
+from comparison import LogComparison, Record
 from timing import take_turns_in_predicting
 
 from ihas_jax.config import Config
@@ -51,7 +52,7 @@ Scores = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     preset: PresetName | None = "small"
@@ -69,7 +70,7 @@ def main() -> None:
     arguments.require_pairs()
     if arguments.config.method != "ihas" or min(arguments.clusters, default=0) < 2:
         raise InputError("Routers of iHAS are compared: leave --method out, and name --clusters 2.")
-    record = common.Record(arguments, {"clusters": list(arguments.clusters)})
+    record = Record(arguments, {"clusters": list(arguments.clusters)})
     times: dict[str, dict[str, float]] = {}
     missing: tuple[str, ...] = ()
     for name, data in arguments.open_logs().items():
@@ -164,7 +165,7 @@ def row_of(
     ]
 
 
-def _write(record: common.Record, times: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
+def _write(record: Record, times: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
     arguments = record.arguments
 
     def lines() -> list[str]:

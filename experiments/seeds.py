@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from command_line import parse
 from compare import recovered, run_alone, run_together, score_full_size
+from comparison import Comparison
 from reference import BASE, CLICKS, Reference, reference_of
 
 from ihas_jax.data.dataset import Dataset
@@ -44,7 +45,7 @@ _TOGETHER = ["", "The seeds trained side by side: seconds of base and search are
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.Comparison):
+class Arguments(Comparison):
     """The flags."""
 
     data: Path | None = None

@@ -20,6 +20,7 @@ from pathlib import Path
 import common
 from command_line import parse
 from compare import score_logs
+from comparison import LogComparison, Record
 from reference import TEACHERS, full_size
 from sizes.flags import refuse_amounts, sorted_budgets
 from sizes.rows import Kind, Sizes, kinds_of
@@ -32,7 +33,7 @@ from ihas_jax.selectors.registry import METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     budgets: tuple[float, ...] = (0.0625, 0.125, 0.25)
@@ -51,7 +52,7 @@ def main() -> None:
     first = sizes.budgets[0]
     plain = dataclasses.replace(arguments.config, budget=first)
     own = {k.name: differences(plain, k.config(arguments, first)) for k in kinds_of(METHODS)}
-    record = common.Record(arguments, {"own": own})
+    record = Record(arguments, {"own": own})
     logs: list[str] = []
     missing: tuple[str, ...] = ()
     for name, _, _ in score_logs(record, lambda name, data: variants, leave_out=True):

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import common
 import tyro
 from command_line import parse
+from comparison import LogComparison, Record
 from compress import HIDDEN
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -59,7 +60,7 @@ Scores = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     preset: PresetName | None = "compact"
@@ -77,7 +78,7 @@ def main() -> None:
     """Parses the command line, runs what is missing, writes the table after each log."""
     arguments = parse(Arguments, __doc__, hidden=(*HIDDEN, *option_kinds()))
     arguments.require_pairs()
-    record = common.Record(arguments, {"choices": nan_to_null(asdict(arguments.choices))})
+    record = Record(arguments, {"choices": nan_to_null(asdict(arguments.choices))})
     missing: tuple[str, ...] = ()
     for name, data in arguments.open_logs().items():
         scores = record.scores_of(name, data)
@@ -144,7 +145,7 @@ def _ratios(over: common.Runs, under: common.Runs, metric: str) -> list[float]:
     return [a[metric] / b[metric] for a, b in zip(over, under, strict=True)]
 
 
-def _write(record: common.Record) -> tuple[str, ...]:
+def _write(record: Record) -> tuple[str, ...]:
     arguments: Any = record.arguments
     logs: dict[str, Scores] = record.logs
 

@@ -17,6 +17,7 @@ from typing import get_args
 import common
 from command_line import parse
 from compare import Variant, score_logs
+from comparison import LogComparison, Record
 
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.errors import InputError, run_cli
@@ -27,7 +28,7 @@ _DIGITS = {"auc": 4, "logloss": 4, "epochs": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     seeds: int = 5
@@ -45,7 +46,7 @@ def main() -> None:
     updates = get_args(TableUpdates)
     configs = {name: replaced(arguments.config, "optimizer.tables", name) for name in updates}
     variants = [Variant(name, name, name, config) for name, config in configs.items()]
-    record = common.Record(arguments)
+    record = Record(arguments)
     for _ in score_logs(record, lambda name, data: variants):
         pass
     summary = {name: common.summarize(runs, [*_DIGITS]) for name, runs in record.logs.items()}
@@ -54,7 +55,7 @@ def main() -> None:
     common.print_results(arguments.destination, missing)
 
 
-def _lines(record: common.Record) -> list[str]:
+def _lines(record: Record) -> list[str]:
     rows = [
         [
             markdown(name),

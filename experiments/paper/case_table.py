@@ -7,6 +7,7 @@ from typing import Any
 
 import common
 from case_figure import Facts, draw_cases
+from comparison import Record
 from matplotlib.figure import Figure
 
 from ihas_jax.names import link, markdown
@@ -40,7 +41,7 @@ _CAPTION = (
 )
 
 
-def write(record: common.Record, logs: Mapping[str, Sequence[Facts]]) -> tuple[str, ...]:
+def write(record: Record, logs: Mapping[str, Sequence[Facts]]) -> tuple[str, ...]:
     """Writes JSON, Markdown and the figure of some logs, whose facts are by seed.
 
     Returns:

@@ -25,6 +25,7 @@ from typing import Any
 import common
 from command_line import parse
 from compare import Variant, score_logs
+from comparison import LogComparison, Record
 from inference import COMPILED, EXACT, NONE
 from inference_table import write
 from reference import reference_of
@@ -44,7 +45,7 @@ _TURNS = 41
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     preset: PresetName | None = "small"
@@ -62,7 +63,7 @@ def main() -> None:
     arguments.require_logs()
     variants = variants_of(arguments)
     own = {v.name: differences(arguments.config, v.config) for v in variants}
-    record = common.Record(arguments, {"own": own, **reference_of(arguments.config).identity})
+    record = Record(arguments, {"own": own, **reference_of(arguments.config).identity})
     measured: dict[str, dict[str, Any]] = {}
     missing: tuple[str, ...] = ()
     for name, data, _ in score_logs(record, lambda name, data: variants, leave_out=True):

@@ -25,6 +25,7 @@ from case_table import write
 from cases import case_facts
 from command_line import parse
 from compare import run_alone
+from comparison import LogComparison, Record
 
 from ihas_jax.config import ClusterConfig
 from ihas_jax.data.dataset import Dataset
@@ -37,7 +38,7 @@ _SEEDS = "seeds"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     preset: PresetName | None = "small"
@@ -55,7 +56,7 @@ def main() -> None:
         raise InputError("The case study is one of iHAS; leave --method out.")
     if arguments.config.of(ClusterConfig).clusters == 1:
         raise InputError("One cluster has no others; give --cluster.clusters 2 or more.")
-    record = common.Record(arguments)
+    record = Record(arguments)
     missing: tuple[str, ...] = ()
     logs: list[str] = []
     for name, data in arguments.open_logs().items():

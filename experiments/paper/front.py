@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from common import LogComparison, Runs
+from common import Runs
 from compare import Variant
+from comparison import LogComparison
 from reference import BASE, STUDENT, without_teachers
 from sizes.rows import percent
 

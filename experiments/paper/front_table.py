@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import common
+from comparison import Record
 from front import Found, Point, front_of, size_of
 from front_figure import draw_front
 from matplotlib.figure import Figure
@@ -37,7 +38,7 @@ _GAINS = ("AUC difference", "p", "logloss difference", "p")
 
 
 def write(
-    record: common.Record, points: Sequence[Point], logs: Sequence[str], note: str
+    record: Record, points: Sequence[Point], logs: Sequence[str], note: str
 ) -> tuple[str, ...]:
     """Writes JSON, Markdown and the figures of some logs.
 
@@ -85,9 +86,7 @@ def facts_of(points: Sequence[Point], found: Found) -> list[dict[str, Any]]:
     ]
 
 
-def lines_of(
-    record: common.Record, points: Sequence[Point], logs: Sequence[str], note: str
-) -> list[str]:
+def lines_of(record: Record, points: Sequence[Point], logs: Sequence[str], note: str) -> list[str]:
     """The lines of the Markdown file: for each log the table, the front and the figure."""
     body = [note, ""] if note else []
     for log in logs:

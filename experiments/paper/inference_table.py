@@ -8,6 +8,7 @@ from typing import Any
 import common
 import jax
 from compare import Variant
+from comparison import Record
 from inference import COMPILED, EXACT, GOAL_HEADERS, HEADERS, Timed, goal_row, rows_of
 from inference_figure import draw_inference
 from matplotlib.figure import Figure
@@ -44,7 +45,7 @@ def timed(
 
 
 def write(
-    record: common.Record,
+    record: Record,
     variants: Sequence[Variant],
     measured: Mapping[str, Mapping[str, Any]],
     turns: int,

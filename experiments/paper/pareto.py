@@ -23,6 +23,7 @@ from pathlib import Path
 import common
 from command_line import parse
 from compare import score_logs
+from comparison import LogComparison, Record
 from front import Point, points_of
 from front_table import write
 from reference import TEACHERS, full_size
@@ -34,7 +35,7 @@ from ihas_jax.selectors.registry import METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     budgets: tuple[float, ...] = (0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0)
@@ -53,7 +54,7 @@ def main() -> None:
     points = compared(arguments)
     variants = [point.variant(arguments) for point in points]
     own = {m: differences(arguments.config, arguments.config_of(m)) for m in ("none", *METHODS)}
-    record = common.Record(arguments, {"own": own})
+    record = Record(arguments, {"own": own})
     logs: list[str] = []
     missing: tuple[str, ...] = ()
     for name, _, _ in score_logs(record, lambda name, data: variants, leave_out=True):

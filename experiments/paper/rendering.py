@@ -8,6 +8,7 @@ import common
 import jax
 import numpy as np
 from compare import Scores, Variant, score_logs
+from comparison import Record
 from matplotlib.figure import Figure
 from reference import reference_of
 from table_figures import draw_sizes
@@ -22,7 +23,7 @@ Times = dict[str, dict[str, float]]
 
 
 def tabulate(
-    record: common.Record,
+    record: Record,
     title: str,
     variants_of: Callable[[str, Dataset], Sequence[Variant]],
     note: Callable[[], str],
@@ -47,7 +48,7 @@ def tabulate(
 
 
 def write(
-    record: common.Record, title: str, variants: Sequence[Variant], times: Times, note: str
+    record: Record, title: str, variants: Sequence[Variant], times: Times, note: str
 ) -> tuple[str, ...]:
     """Writes a table as JSON and Markdown, and its figure, of the logs that have `times`.
 
@@ -73,7 +74,7 @@ def write(
 
 
 def lines_of(
-    record: common.Record, title: str, variants: Sequence[Variant], times: Times, note: str
+    record: Record, title: str, variants: Sequence[Variant], times: Times, note: str
 ) -> list[str]:
     """The lines of the Markdown file."""
     reference = reference_of(record.arguments.config)

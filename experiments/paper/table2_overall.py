@@ -19,9 +19,9 @@ if __name__ == "__main__":
 from dataclasses import dataclass
 from pathlib import Path
 
-import common
 from command_line import parse
 from compare import Variant
+from comparison import LogComparison, Record
 from reference import reference_of
 from rendering import tabulate
 from tuning import best_of
@@ -49,7 +49,7 @@ _TEACHERS = " The teachers of a method train with the learning rate and the L2 t
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     methods: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ def main() -> None:
         return variants
 
     identity = {"trials": arguments.trials, "own": own}
-    record = common.Record(arguments, identity | reference_of(arguments.config).identity)
+    record = Record(arguments, identity | reference_of(arguments.config).identity)
     title = "Table 2: selection methods"
     tabulate(record, title, variants_of, lambda: _note(arguments, own, chosen))
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import common
 from command_line import parse
 from compare import Scores, run_alone, run_by_search, score_full_size
+from comparison import LogComparison, Record
 from reference import full_size, reference_of
 from table_figures import draw_gains
 
@@ -49,7 +50,7 @@ _METRICS = {"auc": "AUC", "logloss": "logloss"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     models: tuple[str, ...] = ("fm", "wide_deep", "deepfm")
@@ -68,7 +69,7 @@ def main() -> None:
     adafs = search_of("adafs_soft", arguments.preset or "paper")
     full_size(arguments.config)  # raises an error if the searched model is a teacher
     identity = {"adafs_soft": to_json(adafs)} | reference_of(arguments.config).identity
-    record = common.Record(arguments, identity)
+    record = Record(arguments, identity)
     missing: tuple[str, ...] = ()
     for name, data in arguments.open_logs().items():
         models = record.scores_of(name, data)
@@ -111,7 +112,7 @@ def score_model(
     return scores
 
 
-def write(record: common.Record) -> tuple[str, ...]:
+def write(record: Record) -> tuple[str, ...]:
     """Writes the table as JSON and Markdown, and its figure; returns what could not be made."""
     names = figure_names(list(record.logs), "log")
     return common.write_results(
@@ -133,7 +134,7 @@ _ABOUT = (
 )
 
 
-def lines_of(record: common.Record) -> list[str]:
+def lines_of(record: Record) -> list[str]:
     """The lines of the Markdown file."""
     body: list[str] = []
     for name, models in record.logs.items():

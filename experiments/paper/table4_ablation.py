@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import common
 from command_line import parse
 from compare import Variant
+from comparison import LogComparison, Record
 from reference import full_size, reference_of
 from rendering import tabulate
 
@@ -55,7 +55,7 @@ _NOTE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(common.LogComparison):
+class Arguments(LogComparison):
     """The flags."""
 
     variants: tuple[Literal["base", Baseline, Ablation], ...] = (
@@ -75,7 +75,7 @@ def main() -> None:
         raise InputError("These are ablations of iHAS; leave --method out.")
     wanted = ("base", *arguments.variants)
     variants = [row for row in rows_of(arguments) if row.name in wanted]
-    record = common.Record(arguments, reference_of(arguments.config).identity)
+    record = Record(arguments, reference_of(arguments.config).identity)
     tabulate(record, "Table 4: ablations of iHAS", lambda name, data: variants, lambda: _NOTE)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from common import LogComparison
 from compare import Scores, Variant
+from comparison import LogComparison
 from reference import BASE, STUDENT, TEACHER
 
 from ihas_jax.config import Config

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import common
 import numpy as np
 from compare import Scores
+from comparison import Record
 from matplotlib.figure import Figure
 from reference import BASE, TEACHER, learning
 
@@ -39,7 +40,7 @@ _CAPTION = (
 )
 
 
-def write(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> tuple[str, ...]:
+def write(record: Record, sizes: Sizes, logs: Sequence[str]) -> tuple[str, ...]:
     """Writes JSON, Markdown and figure of some logs.
 
     Returns:
@@ -65,7 +66,7 @@ def write(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> tuple[str
     )
 
 
-def lines_of(record: common.Record, sizes: Sizes, logs: Sequence[str]) -> list[str]:
+def lines_of(record: Record, sizes: Sizes, logs: Sequence[str]) -> list[str]:
     """The lines of the Markdown file: the answers, then all rows by log."""
     taught = learning(record.arguments.config)
     found_by_log = {name: record.logs[name] for name in logs}

@@ -276,9 +276,9 @@ def record(script, tmp_path):
     """Makes the record of a comparison that writes to table.json, .md and .png."""
 
     def make(identity=(), **changed):
-        common = script("common")
+        comparison = script("comparison")
         places = {"output": tmp_path / "runs", "results": tmp_path / "table"}
         flags = {"config": Config(), "seeds": 2, **places, **changed}
-        return common.Record(common.LogComparison(**flags), dict(identity))
+        return comparison.Record(comparison.LogComparison(**flags), dict(identity))
 
     return make

@@ -105,13 +105,13 @@ def row(*aucs):
     ("config", "heading"), [(PLAIN, "| AUC vs base | p |"), (TAUGHT, "| AUC vs base, taught | p |")]
 )
 def test_tables_name_their_reference_and_their_teachers(script, tmp_path, config, heading):
-    common, rendering, variant = (
-        script("common"),
+    comparison, rendering, variant = (
+        script("comparison"),
         script("rendering"),
         script("compare").Variant,
     )
-    arguments = common.LogComparison(config=config, seeds=2, results=tmp_path / "table")
-    record = common.Record(arguments)
+    arguments = comparison.LogComparison(config=config, seeds=2, results=tmp_path / "table")
+    record = comparison.Record(arguments)
     record.logs["x"] = {"none": row(0.7, 0.72), "ihas": row(0.6, 0.65)}
     rows = [variant(name, name, name, config, name) for name in ("none", "ihas")]
     times = {"x": {"none": 1.0, "ihas": 1.0}}
