@@ -145,7 +145,8 @@ def draw_frequencies(names: FigureNames, counts: list[np.ndarray]) -> Figure:
         ranked = ranked[ranked > 0]
         if place < _NAMED:
             label = f"{names.texts[n]} ({len(counts[n]):,} ids)"
-            style: dict[str, Any] = {"lw": 1.0, "zorder": 3, "label": label}
+            dashes = ("-", "--", ":")[place % 3]  # ten colours alone are hard to tell apart
+            style: dict[str, Any] = {"lw": 1.2, "ls": dashes, "zorder": 3, "label": label}
         else:
             style = {"lw": 0.7, "color": "0.8", "label": "the others" if place == _NAMED else None}
         axis.loglog(np.arange(1, len(ranked) + 1), ranked, **style)

@@ -174,7 +174,9 @@ def _is_published(run: Run, choices: CompressConfig) -> bool:
     except InputError:
         warn(f"{bundle} is damaged, and is made again.")
         return False
-    return bool(read_json(path)["choices"] == nan_to_null(asdict(choices)))
+    found = read_json(path)
+    # a former version wrote no "chance"
+    return bool("chance" in found and found["choices"] == nan_to_null(asdict(choices)))
 
 
 def _listed(values: Any) -> str:

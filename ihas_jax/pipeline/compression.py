@@ -37,7 +37,7 @@ from ihas_jax.stages.students import (
 )
 from ihas_jax.stages.trials import Trial, l2_trials, norm_trials, other_trials, teacher_trials
 from ihas_jax.stages.verdict import best_of, efficient, gain
-from ihas_jax.training.metrics import DivergedError
+from ihas_jax.training.metrics import DivergedError, logloss
 
 
 class Compression:
@@ -190,11 +190,14 @@ class Compression:
         data, base, best = self.run.data, candidates[0], candidates[chosen]
         splits = {"training": data.train, "validation": data.valid, "test": data.test}
         rows = {name: len(split.labels) for name, split in splits.items()}
+        rate, labels = float(np.mean(data.train.labels)), data.test.labels
+        same = np.full(len(labels), rate)
         return {
-            "rows": rows | {"clicks": float(np.mean(data.train.labels))},
+            "rows": rows | {"clicks": rate, "logloss_of_rate": logloss(labels, same)},
             "base": facts[0],
             "chosen": facts[chosen],
-            "gain": gain(data.test.labels, best.probs, base.probs),
+            "gain": gain(labels, best.probs, base.probs),
+            "chance": gain(labels, best.probs, same),
             "front": [facts[i] for i in efficient(facts)],
             "candidates": facts,
             "choices": asdict(self.choices),

@@ -93,11 +93,11 @@ class Walk:
         self._move(self._done, self._total, self._left())
 
     def _left(self) -> str:
-        """About how long the rest takes, once a step has been timed."""
+        """About how long the rest takes, if its steps are as long as those that were timed."""
         if not self._seconds:
             return ""
         each = sum(self._seconds) / len(self._seconds)
-        return f", about {_duration(each * (self._total - self._done))} left"
+        return f", about {_duration(each * (self._total - self._done))} left at this pace"
 
     def skip(self, steps: int) -> None:
         """Counts steps that turn out not to be needed."""

@@ -113,8 +113,10 @@ def draw_learning_curves(histories: dict[str, History]) -> Figure:
         if np.isnan(aucs).any():
             name = f"{name} ({auc_text(history[int(np.isnan(aucs).argmax())])})"
         auc_axis.plot(epochs, aucs, label=name, **style)
-    loss_axis.set(xlabel="epoch", ylabel="training loss")
-    auc_axis.set(xlabel="epoch", ylabel="validation AUC, each on its own rows")
+    before = any(facts["epoch"] < 0 for history in histories.values() for facts in history)
+    epoch = "epoch (-1 is before training)" if before else "epoch"
+    loss_axis.set(xlabel=epoch, ylabel="training loss")
+    auc_axis.set(xlabel=epoch, ylabel="validation AUC, each on its own rows")
     for axis in (loss_axis, auc_axis):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     auc_axis.legend(frameon=False, fontsize=8)

@@ -6,11 +6,33 @@ import math
 
 from ihas_jax.config import Config
 from ihas_jax.reporting.front_table import Facts, markdown_front, shown_auc
-from ihas_jax.reporting.front_words import WORDS, choice, signed, sureness, taught, times
+from ihas_jax.reporting.front_words import (
+    WORDS,
+    calibration,
+    chance,
+    choice,
+    signed,
+    sureness,
+    taught,
+    times,
+)
 from ihas_jax.reporting.provenance import provenance
 from ihas_jax.reporting.tables import markdown_table
 from ihas_jax.stages.verdict import STEP
 
+_NEXT = (
+    "With the path of this folder in place of RUN:",
+    "",
+    "- `python experiments/predict.py --run RUN --input FILE --output predictions.csv` predicts "
+    "the rows of a raw file;",
+    "- `python experiments/serve.py --run RUN` answers requests over HTTP;",
+    "- `python experiments/export.py --run RUN --to onnx --output DIR` writes a model that runs "
+    "without this library;",
+    '- `ihas.load_bundle("RUN").predict_proba(rows)` predicts in Python.',
+    "",
+    "compress.py with another `--tolerance` or `--standard-errors` chooses anew in this folder "
+    "without training, and with other values of `--budget` trains these sizes alone.",
+)
 _AUC, _LOGLOSS = "test AUC (more is better)", "test logloss (less is better)"
 
 
@@ -55,9 +77,7 @@ def render_front(config: Config, metrics: Facts) -> str:
         *_diverged(metrics["diverged"]),
         "## What next",
         "",
-        "`ihas.load_bundle` of this folder gives the chosen model, whose `predict_proba` takes raw "
-        "rows. compress.py with another `--tolerance` or `--standard-errors` chooses anew in this "
-        "folder without training, and with other values of `--budget` trains these sizes alone.",
+        *_NEXT,
         "",
         "## How it was made",
         "",
@@ -96,8 +116,9 @@ def _answer(metrics: Facts) -> list[str]:
         f"The log has {rows['training']:,} training rows ({100 * rows['clicks']:.3g} % clicks), "
         f"{rows['validation']:,} validation rows and {rows['test']:,} test rows. The base model is "
         f"the best of the trials of its click model on validation rows, {base['trial']}, which "
-        "learns from clicks."
+        f"learns from clicks. {calibration(metrics)}"
     )
+    doubt = [f"**{text}**", ""] if (text := chance(metrics)) else []
     if chosen["name"] == base["name"]:
         kept = (
             "**No smaller model is good enough, so the base model is kept**: "
@@ -106,13 +127,14 @@ def _answer(metrics: Facts) -> list[str]:
         )
         smaller = any(f["parameters"] < base["parameters"] for f in metrics["candidates"])
         more = " A larger --tolerance takes a smaller one of the table below." if smaller else ""
-        return [kept + more, "", log]
+        return [kept + more, "", *doubt, log]
     size = times(base["parameters"] / chosen["parameters"], "smaller", "larger")
     return [
-        f"**{chosen['name']}** is, of {len(metrics['candidates'])} models, the smallest that is "
-        f"about as good as the best of them on validation rows: {size} than the base model. "
+        f"**{chosen['name']}** is, of {len(metrics['candidates'])} candidates, the smallest that "
+        f"is about as good as the best of them on validation rows: {size} than the base model. "
         f"{sureness(metrics['gain'])}",
         "",
+        *doubt,
         *_beside(metrics),
         "",
         log,

@@ -17,7 +17,8 @@ record of which ones; the bundle of a `spectral` model still holds a zero in pla
 number. µs per row is the time of a prediction from ids to probabilities, of up to 100,000 rows at \
 once where it was measured. A model is on the front if no other one is at least as good on \
 validation rows, at least as small, at least as fast, and better in one of these; times are \
-compared in steps of a quarter."""
+rounded to powers of 1.25 for that, since a machine measures no better. Models that are 'not cut' \
+are no candidates."""
 """What names and columns mean."""
 
 
@@ -36,6 +37,30 @@ def sureness(gain: Facts) -> str:
     )
 
 
+def chance(metrics: Facts) -> str:
+    """That the chosen model may rank no better than chance; empty if it does rank better."""
+    above = metrics["chance"]
+    if not above["low"] <= 0:
+        return ""
+    return (
+        "No model is known to rank better than chance, which has an AUC of 0.5: the test AUC of "
+        f"the chosen one lies between {0.5 + above['low']:.4f} and {0.5 + above['high']:.4f} with "
+        "95 % certainty. Either the fields say nothing of the labels, or the rows are too few."
+    )
+
+
+def calibration(metrics: Facts) -> str:
+    """The logloss of the click rate, and which of base and chosen model have none below it."""
+    rate = metrics["rows"]["logloss_of_rate"]
+    said = (
+        "A model that predicts the click rate of the training rows for every row has a test "
+        f"logloss of {rate:.4f}"
+    )
+    models = {metrics[key]["name"]: metrics[key]["logloss"] for key in ("base", "chosen")}
+    worse = [name for name, own in models.items() if own >= rate]
+    return said + (f"; the logloss of {' and '.join(worse)} is not below it." if worse else ".")
+
+
 def taught(metrics: Facts) -> str:
     """What the models have learnt from."""
     names = metrics["teachers"]
@@ -47,7 +72,8 @@ def taught(metrics: Facts) -> str:
     )
     return (
         "The base model and models 'on clicks' learn from clicks; the others learn the mean "
-        f"prediction of the teachers, which were chosen on validation rows: {shown}."
+        f"prediction of the teachers, which were chosen on validation rows and whose mean is no "
+        f"candidate: {shown}."
     )
 
 
@@ -100,7 +126,7 @@ def verdict(metrics: Facts) -> str:
     size = times(base["parameters"] / chosen["parameters"], "fewer", "more")
     return (
         f"Chosen: {chosen['name']}, with {chosen['parameters']:,} parameters, {size} than the base "
-        f"model. {sureness(metrics['gain'])}"
+        f"model. {sureness(metrics['gain'])}" + (f" {text}" if (text := chance(metrics)) else "")
     )
 
 

@@ -12,6 +12,11 @@ from ihas_jax.reporting.provenance import provenance
 from ihas_jax.reporting.scores import score_rows, titles, versus
 from ihas_jax.training.metrics import Scores, auc_text
 
+_IN_SAMPLE = (
+    "Where gates learn from validation rows, as those of iHAS do, the validation AUC of `search` "
+    "is of rows that the search has seen, unless `--search.stopping-share` keeps some apart."
+)
+
 
 def render_report(
     config: Config, metrics: dict[str, Any], histories: dict[str, History], names: FigureNames
@@ -44,6 +49,7 @@ def render_report(
         "",
         *_training_table(histories),
         "",
+        *([_IN_SAMPLE, ""] if "search" in histories and not config.search.stopping_share else []),
         "![Learning curves](figures/learning_curves.png)",
         "",
         "## Time",

@@ -172,7 +172,7 @@ def test_shares_are_those_of_the_base_models_table(done, log):
 def test_report_and_figure_answer_how_small_how_good_how_fast_how_sure(done):
     text = (done.workdir / "report.md").read_text()
     base, chosen = done.metrics["base"], done.metrics["chosen"]
-    assert text.split("\n")[2].startswith(f"**{chosen['name']}** is, of 8 models, the ")
+    assert text.split("\n")[2].startswith(f"**{chosen['name']}** is, of 8 candidates, the ")
     assert f"| parameters | {base['parameters']:,} | {chosen['parameters']:,} |" in text
     assert f"| µs per row | {base['microseconds']:.2f} | {chosen['microseconds']:.2f} |" in text
     assert "95 % certainty" in text
@@ -195,7 +195,10 @@ def test_the_mean_of_the_teachers_is_scored(done, log):
 def test_metrics_describe_the_log(done, log):
     splits = zip(("training", "validation", "test"), (log.train, log.valid, log.test), strict=True)
     expected = {name: len(split.labels) for name, split in splits}
-    assert done.metrics["rows"] == expected | {"clicks": pytest.approx(log.train.labels.mean())}
+    rate, labels = log.train.labels.mean(), log.test.labels
+    same = -np.log(np.where(labels == 1, rate, 1 - rate)).mean()
+    shares = {"clicks": pytest.approx(rate), "logloss_of_rate": pytest.approx(same)}
+    assert done.metrics["rows"] == expected | shares
 
 
 def test_what_has_learnt_from_teachers_is_said(done):

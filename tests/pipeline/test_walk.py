@@ -27,9 +27,9 @@ def test_the_time_left_is_that_of_steps_that_train(monkeypatch, caplog):
     said = [record.getMessage() for record in caplog.records]
     assert said == [
         "[Work] step 1 of 5: a",
-        "[Work] step 2 of 5: b, about 2 minutes left",
-        "[Work] step 3 of 5: c, about 90 s left",
-        "[Work] step 4 of 5: d, about 90 s left",
+        "[Work] step 2 of 5: b, about 2 minutes left at this pace",
+        "[Work] step 3 of 5: c, about 90 s left at this pace",
+        "[Work] step 4 of 5: d, about 90 s left at this pace",
     ]
     assert events == list("abcd")
 
@@ -50,9 +50,9 @@ def test_steps_beside_each_other_share_their_time(monkeypatch, caplog):
     left = [record.getMessage().rpartition(", ")[2] for record in caplog.records]
     assert left == [
         "2 at a time",
-        "about 2 minutes left",
-        "about 2 minutes left",
-        "about 90 s left",
+        "about 2 minutes left at this pace",
+        "about 2 minutes left at this pace",
+        "about 90 s left at this pace",
     ]
 
 
@@ -72,7 +72,7 @@ def test_a_terminal_has_a_bar_of_all_steps_above_that_of_one(monkeypatch):
     lines = [Text.from_ansi(line).plain for line in screen.getvalue().splitlines()]
     bars = [(line, below) for line, below in pairwise(lines) if line.startswith("Work ")]
     assert any("0 of 3" in line for line, _ in bars)
-    said = [(line, below) for line, below in bars if "1 of 2, about 90 s left" in line]
+    said = [(line, below) for line, below in bars if "1 of 2, about 90 s left at this pace" in line]
     assert any(below.startswith("inner ") for _, below in said)
     assert any("2 of 2" in line for line, _ in bars)
 

@@ -39,10 +39,12 @@ def metrics():
     whole = facts("dnn, D = 16", 0.751, 8000, 0.0)
     del whole["microseconds"]
     return {
-        "rows": {"training": 12345, "validation": 678, "test": 910, "clicks": 0.000432},
+        "rows": {"training": 12345, "validation": 678, "test": 910, "clicks": 0.000432}
+        | {"logloss_of_rate": 0.46},
         "base": base,
         "chosen": candidates[3],
         "gain": {"auc": 0.0085, "low": 0.002, "high": 0.015},
+        "chance": {"auc": 0.2585, "low": 0.25, "high": 0.267},
         "front": candidates[1:4],
         "candidates": candidates,
         "diverged": [],
@@ -62,7 +64,7 @@ def rows_of(text):
 
 def test_the_report_says_how_small_how_good_how_fast_how_sure(metrics):
     text = render_front(Config(), metrics)
-    assert "**dnn, spectral, 10 %** is, of 7 models, the smallest that is about as good" in text
+    assert "**dnn, spectral, 10 %** is, of 7 candidates, the smallest that is about as good" in text
     assert "8.0 times smaller than the base model" in text
     assert "+0.0085, is beyond the noise" in text and "between +0.0020 and +0.0150" in text
     rows = rows_of(text)
@@ -72,6 +74,31 @@ def test_the_report_says_how_small_how_good_how_fast_how_sure(metrics):
     assert rows["test logloss (less is better)"] == ["0.4520", "0.4503", "-0.0017"]
     assert "12,345 training rows (0.0432 % clicks), 678 validation rows and 910 test rows" in text
     assert "ffm_0 (counts 2 times), lr_0." in text
+
+
+def test_a_model_that_ranks_no_better_than_chance_is_said_to_do_so(metrics):
+    config = Config()
+    assert "chance" not in render_front(config, metrics) + verdict(metrics)
+    metrics["chance"] = {"auc": 0.004, "low": -0.0123, "high": 0.0203}
+    said = "No model is known to rank better than chance"
+    assert f"**{said}" in render_front(config, metrics) and said in verdict(metrics)
+    assert "lies between 0.4877 and 0.5203 with" in render_front(config, metrics)
+    metrics["chosen"] = metrics["base"]
+    assert f"**{said}" in render_front(config, metrics)
+
+
+def test_probabilities_that_are_no_better_than_the_click_rate_are_named(metrics):
+    text = render_front(Config(), metrics)
+    assert "for every row has a test logloss of 0.4600." in text
+    metrics["base"] |= {"logloss": 1.47}
+    text = render_front(Config(), metrics)
+    assert "has a test logloss of 0.4600; the logloss of base is not below it." in text
+
+
+def test_the_report_says_how_to_use_the_model(metrics):
+    text = render_front(Config(), metrics)
+    for script in ("predict.py --run RUN --input", "serve.py --run RUN", "export.py --run RUN"):
+        assert f"`python experiments/{script}" in text
 
 
 @pytest.mark.parametrize(("low", "high", "word"), [(-0.1, 0.1, "within"), (-0.2, -0.1, "beyond")])

@@ -51,6 +51,15 @@ def test_a_gain_over_another_click_model_is_not_shown():
     assert "| iHAS, fm | 0.6950 | 0.5100 | 300 | -0.0050 |" in found
 
 
+@pytest.mark.parametrize(
+    ("name", "share", "said"), [("search", 0.0, True), ("search", 0.5, False), ("base", 0.0, False)]
+)
+def test_a_search_that_saw_its_validation_rows_is_said_to_have(name, share, said):
+    config, names = replaced(Config(), "search.stopping_share", share), figure_names(["f0", "f1"])
+    text = report.render_report(config, METRICS, {name: HISTORIES["base"]}, names)
+    assert ("is of rows that the search has seen" in text) == said
+
+
 def test_every_cluster_has_its_share_and_width_and_the_reason_of_a_fallback():
     found = lines()
     assert "| 0 | 25.0% | 50.0% | 0.6000 | 0.4000 | cluster_0 |" in found
