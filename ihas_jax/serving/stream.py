@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ihas_jax.data.drift import Drift, OtherShareWarning, describe_drift, find_drift
+from ihas_jax.data.raw.frames import is_row
 from ihas_jax.errors import InputError
 from ihas_jax.serving.bundle import Bundle
 
@@ -97,20 +98,9 @@ def _batches(rows: Iterable[Any], size: int, names: Sequence[str]) -> Iterator[A
     if isinstance(rows, Mapping) or hasattr(type(rows), "columns"):  # one container
         yield rows
         return
-    for single, items in groupby(rows, lambda item: _is_row(item, names)):
+    for single, items in groupby(rows, lambda item: is_row(item, names)):
         if single:
             while batch := list(islice(items, size)):
                 yield batch
         else:
             yield from items
-
-
-def _is_row(item: Any, names: Sequence[str]) -> bool:
-    """Whether an item is one row, not a batch: no field's value is a column."""
-    return isinstance(item, Mapping) and not any(
-        isinstance(value, list | tuple)
-        or hasattr(value, "__arrow_c_stream__")
-        or hasattr(value, "__arrow_c_array__")
-        or getattr(value, "ndim", 0)
-        for value in (item[name] for name in names if name in item)
-    )

@@ -159,7 +159,7 @@ def test_lost_zeros_are_named(store):
         ("share", "inf", "'share' is 'inf' in row 1, .* not a number"),
         ("user", 2.0**60, r"'user' is '1\.15.*' in row 1, .* too large to tell the integer"),
         ("word", ["a"], "'word' holds lists"),
-        ("word", 1j, "'word' holds values of the type Object"),
+        ("word", 1j, "'word' holds 1j of the type complex"),
     ],
 )
 def test_a_value_without_a_spelling_is_named(store, name, value, message):

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import uuid
+from array import array
+from collections import deque
 from decimal import Decimal
+from fractions import Fraction
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from ihas_jax.data.raw.frames import read_column, read_columns
+from ihas_jax.data.raw.frames import is_row, read_column, read_columns
 from ihas_jax.data.raw.texts import as_text
 from ihas_jax.errors import InputError
 
@@ -155,15 +159,14 @@ def test_a_row_of_scalars_is_one_row():
         ([{"a": 1}], "no column 'b'"),
         ([{"a": 1, "b": None}, {"a": 1}], "row 1, counted from 0, lacks 'b'; give every row"),
         (pd.DataFrame([[1, 2, 3]], columns=["a", "b", "b"]), "two columns 'b'"),
-        ({"a": [1], "b": "x"}, "'b' is one value and 'a' a column"),
+        ({"a": [1], "b": "x"}, "'b' is one value of the type str, and 'a' a column; give either"),
         ({"a": [1], "b": [1, 2]}, "differ in length: {'a': 1, 'b': 2}"),
-        ({"a": [1], "b": {1}}, "'b' is of the type set; a column is a list"),
+        ({"a": [1], "b": {1}}, "'b' is one value of the type set, and 'a' a column"),
         ({"a": [1], "b": np.zeros((1, 2))}, "'b' has 2 axes"),
-        ({"a": [1], "b": bytearray(b"x")}, "'b' is of the type bytearray"),
+        ({"a": [1], "b": bytearray(b"x")}, "'b' is one value of the type bytearray"),
         ({"a": [1], "b": ["\ud800"]}, "'b' holds '.*', which is not Unicode text"),
-        ({"a": [1], "b": [1 + 2j]}, "'b' holds values of the type Object"),
         ({"a": [1, 2], "b": ["x", ["y"]]}, "'b' holds lists"),
-        (pd.DataFrame({"a": [1], "b": pd.period_range("2014", periods=1)}), "'b' holds values"),
+        (pd.DataFrame({"a": [1], "b": pd.period_range("2014", periods=1)}), "'b' holds Period"),
         (pl.LazyFrame({"a": [1], "b": [1]}).with_columns(pl.col("c")), "lazy frame cannot be coll"),
         (pl.scan_csv("/no/such/file.csv"), "lazy frame cannot be collected"),
         (
@@ -177,6 +180,41 @@ def test_what_cannot_be_read_is_named(rows, message):
     with pytest.raises(InputError, match=message):
         for column in read_columns(rows, ["a", "b"]):
             as_text(column)
+
+
+class Odd:
+    def __repr__(self):
+        return "<odd>"
+
+
+@pytest.mark.parametrize(
+    ("value", "called"),
+    [
+        ({1}, r"\{1\} of the type set"),
+        (uuid.UUID(int=1), "UUID.* of the type UUID"),
+        (Odd(), "<odd> of the type Odd"),
+        ({"x": 1}, r"\{'x': 1\} of the type dict"),
+        (dt.timedelta(1), "datetime.timedelta.* of the type timedelta"),
+        (1 + 2j, r"\(1\+2j\) of the type complex"),
+    ],
+)
+def test_a_value_that_is_no_category_is_named_in_a_row_as_in_a_column(value, called):
+    for rows in ({"a": 5, "b": value}, {"a": value, "b": value}, [{"a": 5, "b": value}],
+                 {"a": [5], "b": [value]}):  # fmt: skip
+        message = f"'[ab]' holds {called}; a category is text, a number, a truth value or a time"
+        with pytest.raises(InputError, match=message):
+            read_columns(rows, ["a", "b"])
+
+
+def test_a_row_may_have_every_value_that_a_column_may_have():
+    values = [Fraction(1, 2), pa.scalar(3), Decimal("1.50"), dt.date(2014, 10, 21), pd.NA]
+    for value in values:
+        (of_row,) = read_columns({"x": value}, ["x"])
+        (of_column,) = read_columns({"x": [value]}, ["x"])
+        assert as_text(of_row).to_list() == as_text(of_column).to_list()
+    for value in (range(2), pd.array([1, 2]), array("i", [1, 2]), deque([1, 2]), jnp.arange(2)):
+        assert not is_row({"a": 5, "x": value}, ["x", "a", "other"])
+        assert is_row({"a": 5, "x": value}, ["a"])
 
 
 @pytest.mark.parametrize("name", ["^a$", "*", "", "a.b", 'a"b', "x"])

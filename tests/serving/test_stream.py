@@ -136,7 +136,8 @@ def test_drift_is_judged_once_over_all_rows(bundle):
     ("rows", "message"),
     [
         ([{"ad": "a"}], "row 0: no column 'user'; the columns are ad"),
-        ([FRAME, {"ad": "a", "user": [1]}], "row 1000: 'ad' is one value and 'user' a column"),
+        ([FRAME, {"ad": "a", "user": [1]}], "row 1000: 'ad' is one value of the type str"),
+        ([{"ad": "a", "user": {1}}], r"row 0: 'user' holds \{1\} of the type set; a"),
         ([FRAME, 3], "row 1000: raw rows of the type int cannot be read"),
     ],
 )

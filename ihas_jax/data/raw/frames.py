@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
@@ -20,7 +19,8 @@ import polars.selectors as cs
 from ihas_jax.data.raw.texts import as_text
 from ihas_jax.errors import InputError
 
-_SCALARS = (str, bytes, bool, int, float, complex, Decimal, date, time, np.generic)
+_SCALARS = (str, int, float, bytes, bytearray, memoryview)
+"""Types of one value, some of which are sequences; there are others."""
 _ABSENT = ("NoneType", "NAType", "NaTType")
 _INT64 = 1 << 63
 
@@ -93,25 +93,45 @@ def _mapping_columns(
     rows: Mapping[str, Any], names: Sequence[str], check: Check
 ) -> list[pl.Series]:
     _check_names(list(rows), names)
-    single = [name for name in names if _is_scalar(rows[name])]
-    if single and len(single) < len(names):
-        several = next(name for name in names if name not in single)
+    if is_row(rows, names):
+        return [read_column(name, _one(rows[name]), check) for name in names]
+    if single := next((name for name in names if not _is_column(rows[name])), None):
+        several = next(name for name in names if _is_column(rows[name]))
         raise InputError(
-            f"{single[0]!r} is one value and {several!r} a column; give either one row of scalars "
-            "or columns of one length"
+            f"{single!r} is one value of the type {type(rows[single]).__name__}, and {several!r} a "
+            "column; give either one row of scalars or columns of one length"
         )
-    columns = [
-        read_column(name, _one(rows[name]) if single else rows[name], check) for name in names
-    ]
+    columns = [read_column(name, rows[name], check) for name in names]
     lengths = {column.name: len(column) for column in columns}
     if len(set(lengths.values())) > 1:
         raise InputError(f"the columns differ in length: {lengths}")
     return columns
 
 
+def is_row(item: Any, names: Iterable[str]) -> bool:
+    """Whether an item is a mapping of scalars: none of those of the names that it has is a column.
+
+    A value of a type that no category has makes no column of the mapping.
+    """
+    return isinstance(item, Mapping) and not any(
+        _is_column(item[name]) for name in names if name in item
+    )
+
+
+def _is_column(value: Any) -> bool:
+    """Whether a value in a mapping stands for all rows."""
+    if isinstance(value, _SCALARS):
+        return False
+    arrow = hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__")
+    if arrow or isinstance(value, Sequence):
+        return True
+    return hasattr(value, "__array__") and getattr(value, "ndim", 1) > 0
+
+
 def _one(value: Any) -> Any:
     """A scalar as a column of one row."""
-    return [value] if isinstance(value, _SCALARS) or not hasattr(value, "ndim") else value[None]
+    without_axes = hasattr(value, "__array__") and not isinstance(value, np.generic)
+    return value[None] if without_axes else [value]
 
 
 def _lazy_frame(rows: pl.LazyFrame, names: Sequence[str]) -> pl.DataFrame:
@@ -141,12 +161,6 @@ def _check_names(found: Sequence[Any], names: Iterable[str]) -> None:
             raise InputError(f"no column {name!r}; the columns are {', '.join(map(str, found))}")
         if found.count(name) > 1:
             raise InputError(f"there are two columns {name!r}; rename or drop one of them")
-
-
-def _is_scalar(value: Any) -> bool:
-    if isinstance(value, _SCALARS) or type(value).__name__ in _ABSENT:
-        return True
-    return hasattr(value, "__array__") and getattr(value, "ndim", None) == 0
 
 
 def _is_pandas(value: Any, *kinds: str) -> bool:
@@ -183,7 +197,7 @@ def read_column(name: str, values: Any, check: Check = accept) -> pl.Series:
         if values.dtype.kind in "biufmM":
             return pl.Series(name, _resolved(values))
         values = values.tolist()
-    if not isinstance(values, Sequence) or isinstance(values, str | bytes | bytearray | memoryview):
+    if not isinstance(values, Sequence) or isinstance(values, _SCALARS):
         raise InputError(
             f"{name!r} is of the type {type(values).__name__}; a column is a list, an array or a "
             "series"
@@ -243,12 +257,15 @@ def _series(name: str, kind: type, values: Sequence[Any]) -> pl.Series:
     elif issubclass(kind, np.generic):
         values = [None if value is None else value.item() for value in values]
     try:
-        return pl.Series(name, values, strict=True)
+        column = pl.Series(name, values, strict=True)
     except UnicodeEncodeError as error:
         raise InputError(f"{name!r} holds {error.object!r}, which is not Unicode text") from None
     except (TypeError, ValueError, pl.exceptions.PolarsError):
+        column = pl.Series(name, dtype=pl.Object)
+    if column.dtype in (pl.Object, pl.Struct, pl.Duration):
         shown = repr(next(value for value in values if value is not None))[:40]
         raise InputError(
             f"{name!r} holds {shown} of the type {kind.__name__}; a category is text, a number, a "
             "truth value or a time"
-        ) from None
+        )
+    return column
