@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from ihas_jax.interrupts import RESUME, interruptible
 from ihas_jax.progress import command_line
@@ -39,6 +40,17 @@ def require_type(what: str, value: object, kind: type, remedy: str) -> None:
     if not isinstance(value, kind):
         given = type(value).__name__
         raise InputError(f"The {what} must be a {kind.__name__}, not a {given}. {remedy}")
+
+
+def as_path(path: object, remedy: str) -> Path:
+    """A path that was given as text or as an object.
+
+    Raises:
+      InputError: it is of another type.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"A path must be a str or a Path, not a {type(path).__name__}. {remedy}")
+    return Path(path)
 
 
 def disk_error(error: BaseException, where: object = None) -> InputError | None:

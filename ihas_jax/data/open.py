@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.store import map_store
+from ihas_jax.errors import as_path
 
 
 def open_store(path: str | Path) -> Dataset:
@@ -17,7 +18,7 @@ def open_store(path: str | Path) -> Dataset:
     Raises:
       InputError: `path` holds neither, or its files are not what they should be.
     """
-    path = Path(path)
+    path = as_path(path, "Name the folder of a store.")
     if (path / "train").is_dir() or (path / "train.parquet").is_file():
         from ihas_jax.data.encoded import open_encoded  # polars is needed for Parquet only
 

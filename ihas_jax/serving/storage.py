@@ -15,7 +15,7 @@ import numpy as np
 from ihas_jax import checksums
 from ihas_jax.config import Config, ModelConfig, from_json, to_json
 from ihas_jax.data.schema import Schema
-from ihas_jax.errors import InputError, disk_error, require_type
+from ihas_jax.errors import InputError, as_path, disk_error, require_type
 from ihas_jax.files import write_json
 from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.models import build_model
@@ -47,7 +47,7 @@ def save_bundle(bundle: Bundle, path: str | Path, *, replace: bool = False) -> N
       InputError: something stands there that is not to be replaced, the bundle is something else,
         or the folder can't be written.
     """
-    path = Path(path)
+    path = as_path(path, "Name the folder to write.")
     require_type("bundle", bundle, Bundle, "Make one with ihas.load_bundle or ihas.cut.")
     if not replace and (path.exists() or path.is_symlink()):
         raise InputError(f"{path} exists. Nothing was changed; choose another folder.")
@@ -107,9 +107,9 @@ def load_bundle(path: str | Path) -> Bundle:
     """Reads the bundle of a run from the folder of the run or that of the bundle.
 
     Raises:
-      InputError: there is no complete bundle, or it is of another version.
+      InputError: there is no complete bundle, it is of another version, or the path is no path.
     """
-    path = Path(path)
+    path = as_path(path, "Name the folder of a run, or of its bundle.")
     path = path / "bundle" if (path / "bundle").is_dir() else path
     if damaged := checksums.damaged(path):
         raise InputError(

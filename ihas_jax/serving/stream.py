@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ihas_jax.data.drift import Drift, OtherShareWarning, describe_drift, find_drift
 from ihas_jax.data.raw.frames import is_row
-from ihas_jax.errors import InputError
+from ihas_jax.errors import InputError, require_type
 from ihas_jax.serving.bundle import Bundle
 
 
@@ -78,10 +79,12 @@ def predict_stream(
       The predictions of each batch, in order.
 
     Raises:
-      InputError: as `Bundle.predict_proba`; the message says with which row the batch begins.
+      InputError: as `Bundle.predict_proba`, where the message says with which row the batch begins;
+        or `bundle` or `batch_rows` is something else.
     """
-    if batch_rows < 1:
-        raise InputError(f"batch_rows is {batch_rows}; it must be at least 1")
+    require_type("bundle", bundle, Bundle, "Read one with ihas.load_bundle.")
+    if not isinstance(batch_rows, Integral) or batch_rows < 1:
+        raise InputError(f"batch_rows is {batch_rows!r}; it must be a whole number of at least 1")
     stream = Stream(bundle)
     for batch in _batches(rows, batch_rows, bundle.schema.names):
         try:
@@ -95,7 +98,8 @@ def predict_stream(
 
 def _batches(rows: Iterable[Any], size: int, names: Sequence[str]) -> Iterator[Any]:
     """Batches as they are, and single rows in lists of `size`."""
-    if isinstance(rows, Mapping) or hasattr(type(rows), "columns"):  # one container
+    container = isinstance(rows, Mapping) or hasattr(type(rows), "columns")
+    if container or not isinstance(rows, Iterable):  # what holds no rows is refused like a batch
         yield rows
         return
     for single, items in groupby(rows, lambda item: is_row(item, names)):

@@ -12,6 +12,7 @@ import pytest
 
 from ihas_jax import checksums
 from ihas_jax.config import ModelConfig
+from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Variables
 from ihas_jax.models.forward import init_model
@@ -193,6 +194,14 @@ def test_a_bundle_takes_the_place_of_nothing_unasked(saved, tmp_path):
         save_bundle(saved[0], tmp_path / "file" / "model")
     with pytest.raises(InputError, match=r"The bundle must be a Bundle, not a str\."):
         save_bundle("bundle", tmp_path / "other")
+
+
+@pytest.mark.parametrize("path", [None, 3, b"run"])
+def test_what_is_no_path_is_refused(saved, path):
+    message = rf"A path must be a str or a Path, not a {type(path).__name__}\. Name the folder"
+    for call in (load_bundle, open_store, lambda p: save_bundle(saved[0], p)):
+        with pytest.raises(InputError, match=message):
+            call(path)
 
 
 def test_ids_that_are_none_of_the_bundle_are_refused(saved, small):

@@ -144,5 +144,17 @@ def test_drift_is_judged_once_over_all_rows(bundle):
 def test_a_wrong_batch_is_named(bundle, rows, message):
     with pytest.raises(InputError, match=f"in the batch that begins with {message}"):
         list(predict_stream(bundle, rows))
-    with pytest.raises(InputError, match="batch_rows is 0"):
-        list(predict_stream(bundle, rows, batch_rows=0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(({"batch_rows": n}, f"batch_rows is {n!r}; it must be a whole") for n in (0, 1.5, None)),
+        ({"bundle": "runs/first"}, "must be a Bundle, not a str. Read one with ihas.load_bundle"),
+        ({"rows": None}, "row 0: raw rows of the type NoneType cannot be read; give a data frame"),
+        ({"rows": "a.csv"}, "row 0: raw rows of the type str cannot be read"),
+    ],
+)
+def test_arguments_that_are_something_else_are_named(bundle, change, message):
+    with pytest.raises(InputError, match=message):
+        list(predict_stream(**{"bundle": bundle, "rows": [FRAME]} | change))

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ihas_jax.errors import InputError, disk_error, require_type
+from ihas_jax.errors import InputError, as_path, disk_error, require_type
 from ihas_jax.files import write_text
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.export.check import Answer, check
@@ -43,7 +43,7 @@ def export(bundle: Bundle, path: str | Path, to: Target = "onnx") -> None:
         not installed, the folder can't be written, the model has a part that the format lacks, or
         its answers differ from those of the bundle.
     """
-    path = Path(path)
+    path = as_path(path, "Name the folder to write.")
     require_type("bundle", bundle, Bundle, "Make one with ihas.load_bundle or ihas.cut.")
     if to not in get_args(Target):
         raise InputError(f"A bundle is exported to {' or '.join(get_args(Target))}, not {to!r}.")

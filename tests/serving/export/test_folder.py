@@ -152,6 +152,8 @@ def test_wrong_arguments_are_named(routed, tmp_path):
         export(routed, tmp_path / "made", "torch")
     with pytest.raises(InputError, match="bundle must be a Bundle"):
         export(tmp_path, tmp_path / "made")
+    with pytest.raises(InputError, match="A path must be a str or a Path, not a NoneType"):
+        export(routed, None)
 
 
 def test_a_full_disk_leaves_nothing(routed, tmp_path, monkeypatch):
