@@ -71,6 +71,8 @@ def main() -> None:
     if arguments.output != _STDOUT:
         predict(arguments)
         return
+    if sys.stdout is None:
+        raise InputError("--output - is stdout, which is closed; open it, or name a file")
     with redirect_stdout(sys.stderr):  # messages and bars
         try:
             predict(arguments)

@@ -25,7 +25,8 @@ _REMEDIES = {
     errno.EISDIR: "Move away the folder that stands where a file belongs",
 }
 """The remedy for a file that can't be written or read, by the code of the error."""
-_CODE = re.compile(r"os_error_code='(\d+)'")
+_CODE = re.compile(r"os_error_code='(\d+)'|\(os error (\d+)\)")
+"""The code in an error of TensorStore or Polars."""
 
 
 class InputError(Exception):
@@ -53,25 +54,33 @@ def as_path(path: object, remedy: str) -> Path:
     return Path(path)
 
 
-def disk_error(error: BaseException, where: object = None) -> InputError | None:
+def disk_error(
+    error: BaseException, where: object = None, then: str = "try again"
+) -> InputError | None:
     """Turns an error of the disk (full, read only, in the way, ...) into one paragraph.
 
     Args:
-      error: the error of Python or TensorStore.
+      error: the error of Python, TensorStore or Polars.
       where: the file or folder to name if the error names none.
+      then: what to do once the disk is in order.
 
     Returns:
       The error to raise, or None for an error of any other kind.
     """
     code = error.errno if isinstance(error, OSError) else None
     if code is None and (found := _CODE.search(str(error))):
-        code = int(found[1])
+        code = int(found[1] or found[2])
     if code not in _REMEDIES:
         return None
     place = getattr(error, "filename", None) or where or "A file"
-    return InputError(
-        f"{place} can't be used: {os.strerror(code)}. {_REMEDIES[code]} and run the same command "
-        "again; the work that was saved before is not lost."
+    return InputError(f"{place} can't be used: {os.strerror(code)}. {_REMEDIES[code]} and {then}.")
+
+
+def unwritable(error: BaseException, path: object) -> InputError:
+    """The error to raise where a new file or folder can't be written, for whatever reason."""
+    reason = getattr(error, "strerror", None) or error
+    return disk_error(error, path) or InputError(
+        f"{path} can't be written: {reason}. Choose another place."
     )
 
 

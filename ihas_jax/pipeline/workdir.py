@@ -16,6 +16,7 @@ from ihas_jax.config import Config, ModelConfig
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, disk_error
 from ihas_jax.files import lock_folder
+from ihas_jax.interrupts import RESUME
 from ihas_jax.pipeline.about import (
     ABOUT,
     About,
@@ -78,7 +79,7 @@ def open_run(
             _start(path, about)
         yield Run(config, data, path, searched_by)
     except OSError as error:  # from any file that a stage writes
-        if problem := disk_error(error, path):
+        if problem := disk_error(error, path, RESUME):
             raise problem from None
         raise
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ihas_jax.errors import InputError
+from ihas_jax.errors import InputError, unwritable
 from ihas_jax.files import lock_folder
 
 Write = Callable[[pl.DataFrame], None]
@@ -34,16 +34,13 @@ def new_file(path: Path, kinds: Kinds, *, overwrite: bool = False) -> Iterator[W
         column has a type that CSV lacks, the file can't be written, or another process is writing
         it.
     """
-    _check_place(path, overwrite)
+    with _named(path):
+        _check_place(path, overwrite)
     if path.suffix == ".csv":
         check_csv(kinds)
     partial = path.with_name(f".{path.name}.partial")
-    with _named(path):
-        partial.mkdir(exist_ok=True)
-        handle = lock_folder(partial)
-    try:
-        _empty(partial)
-        whole, parts = partial / path.name, list[Path]()
+    whole, parts = partial / path.name, list[Path]()
+    with _locked(path, partial):
 
         def add(frame: pl.DataFrame) -> None:
             with _named(path):
@@ -63,10 +60,6 @@ def new_file(path: Path, kinds: Kinds, *, overwrite: bool = False) -> Iterator[W
                 os.fsync(file.fileno())
             _check_place(path, overwrite)
             whole.replace(path)
-    finally:
-        _empty(partial)
-        partial.rmdir()
-        os.close(handle)
 
 
 def csv_writer(descriptor: int, kinds: Kinds, name: str) -> Write:
@@ -118,12 +111,34 @@ def _check_place(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Names the file in errors of the disk."""
+    """Turns errors of the disk into one that names a file."""
     try:
         yield
     except (OSError, pl.exceptions.PolarsError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path} cannot be written: {reason}; nothing was left there") from None
+        raise unwritable(error, path) from None
+
+
+@contextmanager
+def _locked(path: Path, partial: Path) -> Iterator[None]:
+    """Makes the folder of the parts of a file, empty; other processes can't while the block runs.
+
+    Raises:
+      InputError: The folder can't be made or emptied, or another process has it.
+    """
+    with _named(path):
+        partial.mkdir(exist_ok=True)
+        handle = lock_folder(partial)
+    try:
+        with _named(path):
+            _empty(partial)
+        try:
+            yield
+        finally:
+            with _named(path):
+                _empty(partial)
+                partial.rmdir()
+    finally:
+        os.close(handle)
 
 
 def _empty(partial: Path) -> None:

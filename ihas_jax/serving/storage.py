@@ -15,7 +15,7 @@ import numpy as np
 from ihas_jax import checksums
 from ihas_jax.config import Config, ModelConfig, from_json, to_json
 from ihas_jax.data.schema import Schema
-from ihas_jax.errors import InputError, as_path, disk_error, require_type
+from ihas_jax.errors import InputError, as_path, require_type, unwritable
 from ihas_jax.files import write_json
 from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.models import build_model
@@ -49,14 +49,12 @@ def save_bundle(bundle: Bundle, path: str | Path, *, replace: bool = False) -> N
     """
     path = as_path(path, "Name the folder to write.")
     require_type("bundle", bundle, Bundle, "Make one with ihas.load_bundle or ihas.cut.")
-    if not replace and (path.exists() or path.is_symlink()):
-        raise InputError(f"{path} exists. Nothing was changed; choose another folder.")
     try:
+        if not replace and (path.exists() or path.is_symlink()):
+            raise InputError(f"{path} exists. Nothing was changed; choose another folder.")
         _save(bundle, path)
     except OSError as error:
-        if problem := disk_error(error, path):
-            raise problem from None
-        raise
+        raise unwritable(error, path) from None
 
 
 def _save(bundle: Bundle, path: Path) -> None:

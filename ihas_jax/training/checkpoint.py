@@ -21,6 +21,7 @@ from jax.sharding import SingleDeviceSharding
 
 from ihas_jax import checksums
 from ihas_jax.errors import InputError, disk_error
+from ihas_jax.interrupts import RESUME
 from ihas_jax.names import printable
 from ihas_jax.progress import warn
 from ihas_jax.root_logger import ocp, root_logger_kept
@@ -89,7 +90,7 @@ class Checkpoints:
             )
             checksums.seal(self.directory / str(number))
         except Exception as error:  # what Orbax raises is not documented
-            if problem := disk_error(error, self.directory):
+            if problem := disk_error(error, self.directory, RESUME):
                 return problem
             raise
         return None

@@ -128,6 +128,14 @@ def test_a_pipe_that_nobody_reads_ends_the_work(folder):
     assert done.stderr == "The reader of stdout has ended before all rows were written.\n"
 
 
+def test_a_closed_stdout_is_said_before_anything_is_read(folder):
+    call = in_process(folder, "--run", "none", "--input", "none", "--output", "-")
+    call["args"] = ["bash", "-c", '"$@" >&-', "bash", *call["args"]]
+    done = subprocess.run(**call, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: --output - is stdout, which is closed; open it, or name a file\n"
+
+
 SMALL_BLOCKS = """
 import runpy, sys
 from pathlib import Path

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 
+import polars as pl
 import pytest
 
 from ihas_jax import checksums
 from ihas_jax.errors import InputError, disk_error
 from ihas_jax.files import write_json
+from ihas_jax.interrupts import RESUME
 
 LINE = "interrupted: run the same command again to resume\n"
 
@@ -162,7 +164,14 @@ def test_what_is_in_the_way_is_one_paragraph(tmp_path, standing, wanted, remedy)
     with pytest.raises(OSError) as error:
         make[wanted]()
     found = str(disk_error(error.value))
-    assert found.startswith(f"{place}") and f"{remedy} and run the same command again" in found
+    assert found.startswith(f"{place}") and f"{remedy} and try again." in found
+    assert str(disk_error(error.value, then=RESUME)).endswith(f"{remedy} and {RESUME}.")
+
+
+def test_an_error_of_polars_has_a_code_of_the_disk():
+    with pytest.raises(pl.exceptions.ComputeError) as error:
+        pl.DataFrame({"a": [1]}).write_parquet("/dev/full")
+    assert str(disk_error(error.value, "p.parquet")).startswith("p.parquet can't be used: No space")
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "stages.json", "config.json"])

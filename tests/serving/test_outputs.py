@@ -95,6 +95,7 @@ def test_a_file_that_cannot_be_made_is_named(tmp_path):
         ("there.csv", "there.csv exists, and nothing is overwritten.*--overwrite"),
         ("link.csv", "link.csv exists"),
         ("folder.csv", "is a folder; name a file"),
+        (f"{'x' * 300}.csv", "xx.csv can't be written: File name too long. Choose another place"),
     ):
         with pytest.raises(InputError, match=message), new_file(tmp_path / name, KINDS):
             raise AssertionError("the block began")
@@ -121,11 +122,27 @@ def test_a_full_disk_is_named(tmp_path, suffix, monkeypatch):
         raise OSError(28, "No space left on device")
 
     path = tmp_path / f"rows{suffix}"
-    message = "No space left on device; nothing was left"
+    message = r"rows\.\w+ can't be used: No space left on device\. Free some space and try again\."
     with pytest.raises(InputError, match=message), new_file(path, KINDS) as add:
         monkeypatch.setattr(pl.DataFrame, f"write_{suffix[1:]}", full)
         add(PARTS[0])
     assert list(tmp_path.iterdir()) == []
+
+
+@each_format
+def test_what_is_in_the_way_of_the_parts_is_named_and_left_alone(tmp_path, suffix):
+    path, partial = tmp_path / f"rows{suffix}", tmp_path / f".rows{suffix}.partial"
+    partial.write_text("mine")
+    message = rf"\.rows{suffix}\.partial can't be used: File exists\. Move away what stands there"
+    with pytest.raises(InputError, match=message), new_file(path, KINDS):
+        raise AssertionError("the block began")
+    assert partial.read_text() == "mine"
+    partial.unlink()
+    (partial / "folder").mkdir(parents=True)
+    message = rf"\.rows{suffix}\.partial/folder can't be used: .* Move away the folder"
+    for _ in range(2):  # the lock of the first try is gone
+        with pytest.raises(InputError, match=message), new_file(path, KINDS):
+            raise AssertionError("the block began")
 
 
 def test_a_pipe_gets_all_rows_and_its_end_is_seen():

@@ -192,6 +192,11 @@ def test_a_bundle_takes_the_place_of_nothing_unasked(saved, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"Move away the file that stands where a folder belongs"):
         save_bundle(saved[0], tmp_path / "file" / "model")
+    for length in (250, 300):  # the hidden folder has the longer name
+        with pytest.raises(
+            InputError, match=r"xx can't be written: File name too long\. Choose an"
+        ):
+            save_bundle(saved[0], tmp_path / ("x" * length))
     with pytest.raises(InputError, match=r"The bundle must be a Bundle, not a str\."):
         save_bundle("bundle", tmp_path / "other")
 

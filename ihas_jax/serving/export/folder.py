@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ihas_jax.errors import InputError, as_path, disk_error, require_type
+from ihas_jax.errors import InputError, as_path, require_type, unwritable
 from ihas_jax.files import write_text
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.export.check import Answer, check
@@ -47,20 +47,18 @@ def export(bundle: Bundle, path: str | Path, to: Target = "onnx") -> None:
     require_type("bundle", bundle, Bundle, "Make one with ihas.load_bundle or ihas.cut.")
     if to not in get_args(Target):
         raise InputError(f"A bundle is exported to {' or '.join(get_args(Target))}, not {to!r}.")
-    if path.exists() or path.is_symlink():
-        raise InputError(f"{path} exists. Nothing was changed; choose another folder.")
     _require_packages(to)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.parent / f".{path.name}.partial"
     try:
+        if path.exists() or path.is_symlink():
+            raise InputError(f"{path} exists. Nothing was changed; choose another folder.")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write(bundle, partial, to)
         check(bundle, _WRITERS[to](bundle, partial))
         partial.rename(path)
     except OSError as error:
-        if problem := disk_error(error, path):
-            raise problem from None
-        raise
+        raise unwritable(error, path) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -86,6 +86,8 @@ def test_what_stands_there_is_left_alone(routed, tmp_path):
     (tmp_path / "made").mkdir()
     with pytest.raises(InputError, match=r"made exists\. Nothing was changed"):
         export(routed, tmp_path / "made")
+    with pytest.raises(InputError, match=r"^\. exists"):
+        export(routed, "")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InputError, match="link exists"):
         export(routed, tmp_path / "link")
@@ -164,6 +166,17 @@ def test_a_full_disk_leaves_nothing(routed, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="Free some space"):
         export(routed, tmp_path / "made")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_takes_no_folder_is_named(routed, tmp_path):
+    with pytest.raises(
+        InputError, match=r"xxx can't be written: File name too long\. Choose anoth"
+    ):
+        export(routed, tmp_path / ("x" * 250))
+    (tmp_path / ".made.partial").write_text("mine")
+    with pytest.raises(InputError, match=r"\.made\.partial can't be used: File exists\. Move away"):
+        export(routed, tmp_path / "made")
+    assert (tmp_path / ".made.partial").read_text() == "mine"
 
 
 def test_large_weights_have_a_file_of_their_own(tmp_path, monkeypatch):
