@@ -69,6 +69,7 @@ def test_values_are_spelled_as_on_the_command_line(client, bundle, rows):
     assert np.float32(found) == bundle.predict_proba(row)[0]
 
 
+ODD = (b"NaN", b"Infinity", b"-Infinity", b"1e999")
 ROW = '{"context_0": 1, "context_0": 2}'
 
 
@@ -80,6 +81,7 @@ ROW = '{"context_0": 1, "context_0": 2}'
         (b"\xff\xfe", "The body is not JSON ('utf-8' codec"),
         (b"[" * 10_000, "The body is not JSON (maximum recursion depth"),
         (b'{"a": ' + b"1" * 5000 + b"}", "The body is not JSON (Exceeds the limit"),
+        *((b'{"a": %s}' % n, f"({n.decode()} is no finite number; null is a missing") for n in ODD),
         (ROW.encode(), "an object has 'context_0' twice"),
         (b"3", 'The body is a number; send one row as an object, such as {"context_0": ...}'),
         (b'"text"', "The body is text; "),
@@ -144,8 +146,15 @@ def test_other_requests_are_refused_as_json(client, method, path, status):
 
 
 def test_a_page_of_another_site_reaches_no_service_on_loopback(bundle):
-    client = TestClient(make_app(bundle, Limits(), ("localhost",)), base_url="http://evil.test")
-    assert client.get("/health").status_code == 400
+    app = make_app(bundle, Limits(), ("localhost",))
+    with TestClient(
+        app, base_url="http://evil.test"
+    ) as client:  # the app starts whatever its hosts
+        answer = client.get("/health")
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "The Host of the request is 'evil.test'; call the service localhost."
+    }
     assert client.get("/health", headers={"Host": "localhost:8000"}).json() == {"status": "ok"}
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ihas_jax.errors import InputError
 from ihas_jax.serving.bundle import Bundle
@@ -64,7 +65,8 @@ def make_app(bundle: Bundle, limits: Limits, hosts: tuple[str, ...] = ("*",)) ->
     Args:
       bundle: the models; `Bundle.warm_up` should have been called.
       limits: what the service takes.
-      hosts: the names under which clients may call it, so that no page of another site can.
+      hosts: the names under which clients may call it, so that no page of another site can; "*" for
+        every name.
     """
     names, stream = bundle.schema.names, Stream(bundle)
     metrics = Metrics(names, np.array(bundle.schema.sizes) - 1)
@@ -104,9 +106,26 @@ def make_app(bundle: Bundle, limits: Limits, hosts: tuple[str, ...] = ("*",)) ->
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+        middleware=[Middleware(_OwnHosts, hosts=hosts)],
         exception_handlers={HTTPException: _refused},
     )
+
+
+class _OwnHosts:
+    """Refuses requests under other names, in the form of all errors; Starlette's has plain text."""
+
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...]) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        app = self._app
+        if scope["type"] == "http" and "*" not in self._hosts:
+            host = Headers(scope=scope).get("host", "")
+            if host.partition(":")[0] not in self._hosts:
+                names = " or ".join(self._hosts)
+                app = _error(400, f"The Host of the request is {host!r}; call the service {names}.")
+        await app(scope, receive, send)
 
 
 def _counted(metrics: Metrics, handler: Handler) -> Handler:

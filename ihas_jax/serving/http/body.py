@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,12 @@ def read_rows(
     """
     form = _FORM % json.dumps(names[0])
     try:
-        found = json.loads(body.decode(), object_pairs_hook=_distinct)
+        found = json.loads(
+            body.decode(),
+            object_pairs_hook=_distinct,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
     except (ValueError, RecursionError) as error:
         raise InputError(f"The body is not JSON ({error}); {form}.") from None
     if isinstance(found, dict):
@@ -69,6 +75,13 @@ def _kind(value: Any) -> str:
     """What a value of JSON is, in words."""
     kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
     return kinds.get(type(value), "null" if value is None else "a number")
+
+
+def _finite(text: str) -> float:
+    """Raises: ValueError: a number is NaN or infinite, which JSON lacks, or too large."""
+    if math.isfinite(number := float(text)):
+        return number
+    raise ValueError(f"{text} is no finite number; null is a missing value")
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
