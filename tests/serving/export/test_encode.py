@@ -175,6 +175,44 @@ def test_a_row_needs_all_columns_and_may_have_more(make):
         encode({"a": "x"})
 
 
+FILE_SCHEMA = Schema("y", (Field("a", ("x", "y\nz")), Field("n", ("3",), "numeric")))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a,n\nx,1\n\n", [[0, 1]]),
+        (b"\xef\xbb\xbfn,more,a\r\n1,,x\r\n6,,other\r\n", [[0, 1], [2, 0]]),
+        (b'\xef\xbb\xbf"a",n\n"y\nz",\n', [[1, 1]]),
+        (b"n,a\n", []),
+    ],
+)
+def test_a_file_is_read_by_its_header(make, tmp_path, content, expected):
+    (tmp_path / "rows.csv").write_bytes(content)
+    assert [*make(FILE_SCHEMA).read(tmp_path / "rows.csv")] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "line 1: has 0 columns 'a', not 1"),
+        (b"a,b\nx,1\n", "line 1: has 0 columns 'n', not 1: a, b"),
+        (b"n,a,n\n1,x,2\n", "line 1: has 2 columns 'n', not 1: n, a, n"),
+        (b'a,n\n"x\ny",1\n\nx\n', "line 5: has 1 columns, not 2"),
+        (b"a,n\nx,1,2\n", "line 2: has 3 columns, not 2"),
+        (b'a,n\n"x\ny",1\n"x\ny",many\n', "line 4: n: 'many' is not a number"),
+        (b"a,n\nx,1\n\xffx,1\n", "line 3: 'utf-8' codec can't decode byte 0xff"),
+        (b'a,n\nx,1\n"x"y,1\n', "line 3: ',' expected after"),
+        (b'a,n\nx,1\n"x,1\n', "line 3: unexpected end of data"),
+    ],
+)
+def test_a_file_that_is_none_is_named_with_line_and_column(make, tmp_path, content, message):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{path}, {message}"):
+        list(make(FILE_SCHEMA).read(path))
+
+
 def test_it_needs_the_standard_library_alone(tmp_path):
     """Python without site packages reads the vocabulary and encodes."""
     schema = Schema("y", (Field("f", ("3",), "integer"),))

@@ -44,6 +44,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+def example(made, rows):
+    """The example of an export, as a process that lacks the library."""
+    command = [sys.executable, "-c", WITHOUT_LIBRARY, str(made), str(rows)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("to", FILES)
 def test_the_example_predicts_a_file_without_the_library(routed, to, tmp_path):
     export(routed, tmp_path / "made", to)
@@ -55,15 +61,19 @@ def test_the_example_predicts_a_file_without_the_library(routed, to, tmp_path):
         writer = csv.writer(file)
         writer.writerow(["more", *SCHEMA.names])
         writer.writerows(["", *(v[i] for v, i in zip(values, row, strict=True))] for row in ids)
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_LIBRARY, str(tmp_path / "made"), str(tmp_path / "rows.csv")],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    done = example(tmp_path / "made", tmp_path / "rows.csv")
     assert done.returncode == 0, done.stderr
     rows = [*csv.DictReader(done.stdout.splitlines())]
     probs = np.array([row["probability"] for row in rows], float)
     np.testing.assert_allclose(probs, routed.predict_ids(ids), atol=1e-6)
     assert [int(row["cluster"]) for row in rows] == routed.assign(ids).tolist()
+    (tmp_path / "short.csv").write_text(f"{','.join(SCHEMA.names)}\n1,2\n")
+    for path, problem in (
+        (tmp_path / "short.csv", f"{tmp_path}/short.csv, line 2: has 2 columns, not 5"),
+        (tmp_path / "none.csv", f"[Errno 2] No such file or directory: '{tmp_path}/none.csv'"),
+    ):
+        done = example(tmp_path / "made", path)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {problem}\n")
 
 
 @pytest.mark.parametrize("to", FILES)

@@ -12,10 +12,12 @@ or one whose zone moves it out of the years 1 to 9999, and -2^63 or less in a nu
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
 from bisect import bisect_right
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -106,7 +108,36 @@ class Encoder:
 
     def __call__(self, row: dict[str, str | None]) -> list[int]:
         """The ids of a row, in the order of the fields; other columns are ignored."""
-        return [self.find(field, row[field["name"]]) for field in self.fields]
+        ids = []
+        for field in self.fields:
+            try:
+                ids.append(self.find(field, row[field["name"]]))
+            except ValueError as error:
+                raise ValueError(f"{field['name']}: {error}") from None
+        return ids
+
+    def read(self, path: str | Path) -> Iterator[list[int]]:
+        """The ids of the rows of a CSV file with a header, whose columns may have any order."""
+        line = 1
+        with Path(path).open("rb") as file:
+            file.seek(3 if file.read(3) == b"\xef\xbb\xbf" else 0)  # a byte-order mark
+            rows = csv.reader((text.decode() for text in file), strict=True)
+            try:
+                header = next(rows, [])
+                for name in (field["name"] for field in self.fields):
+                    if (times := header.count(name)) != 1:
+                        raise ValueError(
+                            f"has {times} columns {name!r}, not 1: {', '.join(header)}"
+                        )
+                line = rows.line_num + 1
+                for row in rows:
+                    if row and len(row) != len(header):
+                        raise ValueError(f"has {len(row)} columns, not {len(header)}")
+                    if row:
+                        yield self(dict(zip(header, row, strict=True)))
+                    line = rows.line_num + 1
+            except (ValueError, csv.Error) as error:
+                raise ValueError(f"{path}, line {line}: {error}") from None
 
     def find(self, field: dict[str, Any], text: str | None) -> int:
         """The id of a value of a field."""
@@ -121,7 +152,7 @@ class Encoder:
         if word in words or text in self.missing or value in field["lost"]:
             return ids.get("NULL" if kind in ("numeric", "quantile") else "", other)
         if kind in ("numeric", "quantile") and value is None:
-            raise ValueError(f"{field['name']} is {text!r}, which is not a number")
+            raise ValueError(f"{text!r} is not a number")
         if kind == "quantile":
             return field["bins"][bisect_right(field["edges"], value)]
         if kind == "float":

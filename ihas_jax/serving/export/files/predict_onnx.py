@@ -3,7 +3,6 @@
 It needs onnxruntime and numpy, and the files beside it.
 """
 
-import csv
 import sys
 from pathlib import Path
 
@@ -14,9 +13,11 @@ from encode import Encoder
 here = Path(__file__).parent
 encode = Encoder(here / "vocabulary.json")
 session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
-with Path(sys.argv[1]).open(encoding="utf-8", newline="") as file:
-    ids = np.array([encode(row) for row in csv.DictReader(file)], np.int32)
-ids = ids.reshape(len(ids), session.get_inputs()[0].shape[1])  # a file may have no rows
+try:
+    rows = [*encode.read(sys.argv[1])]
+except (OSError, ValueError) as error:
+    sys.exit(f"error: {error}")
+ids = np.array(rows, np.int32).reshape(len(rows), len(encode.fields))  # a file may have no rows
 probability, cluster = session.run(["probability", "cluster"], {"ids": ids})
 print("probability,cluster")
 for p, c in zip(probability, cluster, strict=True):

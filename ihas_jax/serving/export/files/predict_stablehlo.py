@@ -3,7 +3,6 @@
 It needs jax, flatbuffers and numpy, and the files beside it.
 """
 
-import csv
 import sys
 from pathlib import Path
 
@@ -17,8 +16,11 @@ encode = Encoder(here / "vocabulary.json")
 program = jax.jit(export.deserialize(bytearray((here / "model.stablehlo").read_bytes())).call)
 with np.load(here / "weights.npz") as file:
     weights = [jax.device_put(file[str(n)]) for n in range(len(file.files))]
-with Path(sys.argv[1]).open(encoding="utf-8", newline="") as file:
-    ids = np.array([encode(row) for row in csv.DictReader(file)], np.int32)
+try:
+    rows = [*encode.read(sys.argv[1])]
+except (OSError, ValueError) as error:
+    sys.exit(f"error: {error}")
+ids = np.array(rows, np.int32).reshape(len(rows), len(encode.fields))  # a file may have no rows
 # each number of rows is compiled once: fill batches up to a few sizes
 answer = program(weights, ids)
 print("probability,cluster")
