@@ -64,14 +64,14 @@ def _read(folder: Path, name: str, like: Any) -> np.ndarray:
     """Raises: InputError: as `read_arrays`."""
     path, places = folder / f"{name}.npy", folder / f"{name}{_BITS}.npy"
     try:
-        array = np.load(path, allow_pickle=False)
+        array = _load(path)
         if places.exists():
-            bits = np.load(places, allow_pickle=False)
+            bits = _load(places)
             chosen = np.unpackbits(bits, count=int(np.prod(like.shape)), bitorder="little")
             whole = np.zeros(like.shape, array.dtype)
             whole[chosen.astype(bool).reshape(like.shape)] = array
             array = whole
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy raises what Python's parser does for a damaged header
         raise InputError(
             f"{path} can't be read ({error}). The folder was copied in part, or the click model or "
             "method that was registered in this process is not that of the bundle."
@@ -82,4 +82,13 @@ def _read(folder: Path, name: str, like: Any) -> np.ndarray:
             f"{list(like.shape)}. The click model or method that was registered in this process is "
             "not that of the bundle."
         )
+    return array
+
+
+def _load(path: Path) -> np.ndarray:
+    """The array of a file, in which nothing may follow it."""
+    with path.open("rb") as file:
+        array: np.ndarray = np.load(file, allow_pickle=False)
+        if file.read(1):
+            raise ValueError("its header is damaged")
     return array

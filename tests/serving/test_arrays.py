@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -89,6 +90,23 @@ def test_an_array_that_is_none_of_the_tree_is_named(tree, tmp_path, change, word
     change(tmp_path / "arrays" / "counts.npy")
     with pytest.raises(InputError, match=words):
         read_arrays(tmp_path / "arrays", tree)
+
+
+def test_every_flipped_bit_of_a_header_is_an_input_error_or_none(tree, tmp_path):
+    write_arrays(tmp_path / "arrays", tree)
+    path = tmp_path / "arrays" / "counts.npy"
+    before = path.read_bytes()
+    unread = 0
+    for place, bit in itertools.product(range(len(before) - tree["counts"].nbytes), range(8)):
+        damaged = bytearray(before)
+        damaged[place] ^= 1 << bit
+        path.write_bytes(damaged)
+        try:
+            assert_same(read_arrays(tmp_path / "arrays", tree), tree)
+        except InputError as error:
+            assert str(error).startswith(f"{path} ")
+            unread += 1
+    assert unread > 800
 
 
 def test_bits_of_another_array_are_no_bits_of_this_one(tree, tmp_path):
