@@ -223,6 +223,26 @@ def test_kept_columns_stay_with_their_rows(prepared, bundle_of):
         assert rows.columns == [*keep, "probability"]
 
 
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_each_file_may_have_an_order_of_its_own(prepared, bundle_of, kind, tmp_path):
+    log, names = prepared("csv"), FRAME.columns
+    paths = [tmp_path / f"{n}.{kind}" for n in range(3)]
+    orders = names, names[::-1], [*names[5:], *names[:5]]
+    for n, (path, order) in enumerate(zip(paths, orders, strict=True)):
+        getattr(FRAME[n * 150 : (n + 1) * 150].select(order), f"write_{kind}")(path)
+    source = open_rows(paths, log.data.schema, keep=["id", "zip"])
+    rows, outcome, _ = predicted(bundle_of(log.data.schema), source)
+    assert rows.select("id", "zip").equals(FRAME.select("id", "zip"))
+    ids, labels = (np.asarray(part) for part in log.data.test)
+    want = bundle_of(log.data.schema).predict_ids(ids)
+    np.testing.assert_allclose(rows["probability"], want, rtol=1e-5)
+    assert outcome.scores.auc == score(labels, want).auc
+    getattr(FRAME.select(names[1:]), f"write_{kind}")(paths[1])
+    with pytest.raises(InputError, match=rf"1\.{kind} has other columns than .*0\.{kind}"):
+        open_rows(paths, log.data.schema)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_criteo_without_labels(prepared, bundle_of, packed, tmp_path):
     log = prepared("criteo")

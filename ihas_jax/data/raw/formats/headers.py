@@ -30,6 +30,11 @@ class Header(NamedTuple):
         """The columns in the files, then those that only the folders name."""
         return (*self.own, *(name for name in self.folders if name not in self.own))
 
+    @property
+    def kind(self) -> tuple[bool, list[str], tuple[str, ...]]:
+        """What all files of a table share; the columns of each may have an order of their own."""
+        return self.parquet, sorted(self.own), self.folders
+
 
 def require_columns(
     path: Path, found: Sequence[str], wanted: Iterable[str], hint: str = ""
@@ -71,7 +76,7 @@ def shared_header(paths: tuple[Path, ...], separator: str) -> Header:
         if (found := _header(path, separator)) is None:
             continue
         first = first or (path, found)
-        if found != first[1]:
+        if found.kind != first[1].kind:
             raise InputError(_difference(path, found, *first))
     if first is None:
         raise all_empty(paths)
@@ -96,9 +101,4 @@ def _difference(path: Path, found: Header, other: Path, of_other: Header) -> str
         )
     if found.parquet != of_other.parquet:
         return f"one of {path} and {other} is Parquet and the other is text; give each in a call"
-    if sorted(found.own) == sorted(of_other.own):
-        return (
-            f"{path} has the columns of {other} in another order; write them in one order, or give "
-            "each file in a call of its own"
-        )
     return f"{path} has other columns than {other}; they are not one log"

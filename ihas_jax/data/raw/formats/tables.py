@@ -25,6 +25,8 @@ def table(
 ) -> Log:
     """Any CSV with a header (plain or gzip) or Parquet; only the named columns are read.
 
+    Each file may have its columns in an order of its own.
+
     Folders such as `dt=2014-10-21` directly above a file are columns too, unless the file has a
     column of that name.
 
@@ -43,7 +45,7 @@ def table(
 
     Raises:
       InputError: A file does not exist, a column is missing or named twice, all files are empty,
-        the files differ in kind or header, or the separator is not one character of ASCII.
+        the files differ in kind or columns, or the separator is not one character of ASCII.
     """
     fields: Fields = (
         *((name, "category") for name in categorical),
