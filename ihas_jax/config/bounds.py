@@ -50,14 +50,14 @@ def at_least(least: float) -> Bound:
     return Bound(lambda value: value >= least, f"must be at least {least}, not")
 
 
-def check_fields(config: Any, prefix: str = "") -> None:
+def check_fields(config: Any, prefix: str = "--") -> None:
     """Checks types and bounds of the fields of a config and of the configs among them.
 
     None is within every bound.
 
     Args:
       config: an instance of a dataclass.
-      prefix: what stands before the names of the fields in flags, such as `model.`.
+      prefix: what stands before the names of the fields in messages, such as `--model.` in flags.
 
     Raises:
       InputError: a value is not of the type of its field or not within its bounds; the message
@@ -66,7 +66,7 @@ def check_fields(config: Any, prefix: str = "") -> None:
     for name, hint in _hints_of(config.__class__).items():
         value, flag = getattr(config, name), prefix + name.replace("_", "-")
         if not _fits(value, hint):
-            raise InputError(f"--{flag} must be {_shown(hint)}, not {value!r}.")
+            raise InputError(f"{flag} must be {_shown(hint)}, not {value!r}.")
         _check_bounds(value, hint, flag)
 
 
@@ -110,7 +110,7 @@ def _check_bounds(value: Any, hint: Any, flag: str) -> None:
         _check_bounds(value, inner[0], flag)
         for note in inner[1:]:
             if isinstance(note, Bound) and value is not None and not note.holds(value):
-                raise InputError(f"--{flag} {note.words} {value}.")
+                raise InputError(f"{flag} {note.words} {value}.")
 
 
 def _kinds(value: tuple[Any, ...], inner: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -44,7 +44,7 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
-        check_fields(self, f"{self.flag}.")
+        check_fields(self, f"--{self.flag}.")
         self.check()
 
     def check(self) -> None:

@@ -63,7 +63,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raises: InputError: a value is out of range; the message names its flag."""
-        check_fields(self, "model.")
+        check_fields(self, "--model.")
         if not self.xdeepfm_cin:
             raise InputError("--model.xdeepfm-cin needs at least one width.")
         if self.autoint_width % self.autoint_heads:

@@ -10,10 +10,12 @@ from ihas_jax.config import Config, ModelConfig, differences, from_json, to_json
 from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.flags import config_from_json, config_to_json
-from ihas_jax.serving.storage import VERSION, require_version
+from ihas_jax.serving.record import require_version
 
 ABOUT = "config.json"
 """The name of the file."""
+VERSION = 3
+"""Format of the folders of runs; it changes with the layout of checkpoints."""
 _FREE = ("train.checkpoint_seconds", "train.device_data_gb")
 """Values that may differ when a run resumes, since its numbers do not depend on them."""
 
@@ -44,7 +46,7 @@ def read_about(path: Path, remedy: str = "Choose another folder.") -> About:
       InputError: the folder holds no run, or a run of another version or one that can't be read.
     """
     found = read_json(path / ABOUT, remedy)
-    require_version(path, found)
+    require_version(path, found, (VERSION,))
     try:
         searched = found["searched_by"]
         return About(

@@ -15,32 +15,18 @@ from ihas_jax.nn.embedding import init_table
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.by_value import ScoreRouter, ValueRouter
 from ihas_jax.selectors.routing import AnyRouter, Router, router_variables
+from ihas_jax.serving.record import Record, RouterKind
 
-_KINDS: dict[type, str] = {Router: "exact", ScoreRouter: "compiled", ValueRouter: "values"}
-
-
-def facts_of(router: AnyRouter | None) -> dict[str, Any]:
-    """The kind of a router and the position of the field whose values it looks up, if any."""
-    return {
-        "router": None if router is None else _KINDS[type(router)],
-        "grouped_by": router.field if isinstance(router, ValueRouter) else None,
-    }
+_KINDS: dict[type, RouterKind] = {
+    Router: "exact",
+    ScoreRouter: "compiled",
+    ValueRouter: "values",
+}
 
 
-def kind_of(facts: dict[str, Any]) -> str | None:
-    """The kind of a router by the facts of its bundle, which format 3 has in two entries.
-
-    Raises:
-      ValueError: there is no such kind.
-    """
-    if "router" in facts:
-        kind: str | None = facts["router"]
-        if kind is not None and kind not in _KINDS.values():
-            raise ValueError(f"the router {kind!r} is unknown")
-        return kind
-    if facts["routed"]:
-        return "exact"
-    return None if facts.get("grouped_by") is None else "values"
+def kind_of(router: AnyRouter | None) -> RouterKind | None:
+    """The kind of a router, as the record of a bundle names it."""
+    return None if router is None else _KINDS[type(router)]
 
 
 def arrays_of(router: AnyRouter) -> dict[str, Any]:
@@ -53,24 +39,24 @@ def arrays_of(router: AnyRouter) -> dict[str, Any]:
 
 
 def shapes_of(
-    facts: dict[str, Any], schema: Schema, source: Model, selector: Selector | None
+    record: Record, schema: Schema, source: Model, selector: Selector | None
 ) -> dict[str, Any] | None:
     """Arrays that have the shapes of those of a router; None where a bundle has none.
 
     Args:
-      facts: those of the bundle.
+      record: that of the bundle.
       schema: its vocabularies.
       source: the searched click model.
       selector: the selector of the search, which an exact router needs.
     """
-    kind, clusters = kind_of(facts), len(facts["routes"])
-    if kind == "values":
-        return {"of_value": np.zeros(schema.sizes[facts["grouped_by"]], np.uint8)}
-    if kind == "compiled":
+    clusters = len(record.routes)
+    if record.grouped_by is not None:
+        return {"of_value": np.zeros(schema.sizes[record.grouped_by], np.uint8)}
+    if record.router == "compiled":
         scores = np.zeros((clusters - 1, sum(schema.sizes)), np.int16)
         first = np.zeros(len(schema.sizes), np.int32)
         return dataclasses.asdict(ScoreRouter(np.zeros(clusters - 1, np.int32), scores, first))
-    if kind is None or selector is None:
+    if record.router is None or selector is None:
         return None
     key, spec = jax.random.key(0), source.embedding
     variables = router_variables({EMBEDDING: init_table(key, spec)}, selector.init(key))
@@ -78,15 +64,14 @@ def shapes_of(
 
 
 def make(
-    facts: dict[str, Any], arrays: dict[str, Any], source: Model, selector: Selector | None
+    record: Record, arrays: dict[str, Any], source: Model, selector: Selector | None
 ) -> AnyRouter | None:
     """The router of a bundle from its arrays; see `shapes_of`."""
-    kind = kind_of(facts)
-    if kind == "values":
-        return ValueRouter(facts["grouped_by"], np.asarray(arrays["of_value"]))
-    if kind == "compiled":
+    if record.grouped_by is not None:
+        return ValueRouter(record.grouped_by, np.asarray(arrays["of_value"]))
+    if record.router == "compiled":
         return ScoreRouter(**jax.tree.map(np.asarray, arrays))
-    if kind is None or selector is None:
+    if record.router is None or selector is None:
         return None
     variables = Variables(arrays["params"], arrays.get("stats", {}))
     variables, centroids = jax.device_put((variables, arrays["centroids"]))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import jax
 import numpy as np
 
 from ihas_jax import checksums
-from ihas_jax.config import Config, ModelConfig, from_json, to_json
+from ihas_jax.config import to_json
 from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError, as_path, require_type, unwritable
 from ihas_jax.files import write_json
@@ -22,17 +20,13 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import TABLES, Model, Variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.selectors.base import Selecting, Selector, with_weights
+from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.selectors.registry import build_selector
 from ihas_jax.selectors.usage import Usage
 from ihas_jax.serving import routers
 from ihas_jax.serving.arrays import read_arrays, write_arrays
 from ihas_jax.serving.bundle import Bundle, Served
-
-VERSION = 3
-"""Format of the folders of runs; it changes with the layout of checkpoints."""
-_FORMAT, _READ = 5, (3, 4, 5)
-"""Format of bundles, and the formats that are read; 4 has other files of arrays, and 3 lacks
-compiled routers, too."""
+from ihas_jax.serving.record import FORMAT, NAME, ModelRecord, Record, read_record
 
 
 def save_bundle(bundle: Bundle, path: str | Path, *, replace: bool = False) -> None:
@@ -68,31 +62,32 @@ def _save(bundle: Bundle, path: Path) -> None:
         arrays["router"] = routers.arrays_of(bundle.router)
     if bundle.usage is not None:
         arrays["usage"] = bundle.usage._asdict()
-    facts = {
-        "version": _FORMAT,
-        "config": config_to_json(bundle.config),
-        "searched": to_json(bundle.searched),
-        "models": [
-            {
-                "kept": served.model.embedding.kept,
-                "stored_values": served.model.embedding.stored_values,
-                "selects": served.transform is not None,
-                "parameters": served.parameters,
-                "bytes": served.bytes,
-                "table_of_first": _shares_table(bundle.models, i),
-            }
+    record = Record(
+        FORMAT,
+        config_to_json(bundle.config),
+        bundle.searched,
+        tuple(
+            ModelRecord(
+                kept=served.model.embedding.kept,
+                stored_values=served.model.embedding.stored_values,
+                selects=served.transform is not None,
+                parameters=served.parameters,
+                bytes=served.bytes,
+                table_of_first=_shares_table(bundle.models, i),
+            )
             for i, served in enumerate(bundle.models)
-        ],
-        "routes": bundle.routes,
-        **routers.facts_of(bundle.router),
-        "usage": bundle.usage is not None,
-    }
+        ),
+        bundle.routes,
+        routers.kind_of(bundle.router),
+        bundle.router.field if isinstance(bundle.router, ValueRouter) else None,
+        usage=bundle.usage is not None,
+    )
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     bundle.schema.save(partial / "schema.json")
     write_arrays(partial / "arrays", arrays)
-    write_json(partial / "bundle.json", facts)
+    write_json(partial / NAME, to_json(record))
     checksums.seal(partial)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -116,85 +111,59 @@ def load_bundle(path: str | Path) -> Bundle:
             "again with the same flags: its last step writes it again."
         )
     try:
-        facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
-        require_version(path, facts, _READ)
-        config = config_from_json(facts["config"])
-        searched = from_json(ModelConfig, facts["searched"])
+        record = read_record(path)
+        config = config_from_json(record.config)
         schema = Schema.load(path / "schema.json")
-        models = [_model(config, schema, about) for about in facts["models"]]
-        routes = tuple(facts["routes"])
-        _require_known(facts)
+        models = [
+            build_model(config.model, schema.sizes, kept=one.kept, stored_values=one.stored_values)
+            for one in record.models
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} holds no complete bundle ({error}). A run writes it in its last stage; run "
             "experiments/run.py to the end, then pass its --output folder."
         ) from None
-    selects = any(about["selects"] for about in facts["models"])
-    source = build_model(searched, schema.sizes)
-    gated = selects or routers.kind_of(facts) == "exact"
+    selects = any(one.selects for one in record.models)
+    source = build_model(record.searched, schema.sizes)
+    gated = selects or record.router == "exact"
     selector = build_selector(config, source, 1) if gated else None
-    over_first = [bool(about.get("table_of_first")) for about in facts["models"]]
     like = jax.eval_shape(
         lambda: {
             "models": _model_shapes(models, source, selector if selects else None),
-            "router": routers.shapes_of(facts, schema, source, selector),
+            "router": routers.shapes_of(record, schema, source, selector),
         }
     )
-    for i, over in enumerate(over_first):
-        if over:
+    for i, one in enumerate(record.models):
+        if one.table_of_first:
             del like["models"][str(i)]["params"][TABLES]
             like["models"][str(i)].pop("constants", None)
     if like["router"] is None:
         del like["router"]
-    if facts.get("usage"):
+    if record.usage:
         like["usage"] = _usage_shapes(source)
-    if facts["version"] < _FORMAT:
+    if record.version < FORMAT:
         from ihas_jax.serving.former import read_checkpoint  # Orbax takes a second to import
 
         arrays = read_checkpoint(path / "arrays", like)
     else:
         arrays = read_arrays(path / "arrays", like)
     of_models = jax.device_put(arrays["models"])
-    for i, over in enumerate(over_first):
-        if over:
+    for i, one in enumerate(record.models):
+        if one.table_of_first:
             _take_table(of_models[str(i)], of_models["0"])
     served = tuple(
         Served(
-            source if about["selects"] else model,
+            source if one.selects else model,
             Variables(**({"params": {}} | of_models[str(i)])),
-            about["parameters"],
-            about["bytes"],
-            Selecting(selector) if about["selects"] and selector else None,
+            one.parameters,
+            one.bytes,
+            Selecting(selector) if one.selects and selector else None,
         )
-        for i, (model, about) in enumerate(zip(models, facts["models"], strict=True))
+        for i, (model, one) in enumerate(zip(models, record.models, strict=True))
     )
-    router = routers.make(facts, arrays.get("router", {}), source, selector)
+    router = routers.make(record, arrays.get("router", {}), source, selector)
     usage = Usage(**jax.tree.map(np.asarray, arrays["usage"])) if "usage" in arrays else None
-    return Bundle(config, searched, schema, served, routes, router, usage)
-
-
-def _require_known(facts: dict[str, Any]) -> None:
-    """Raises: ValueError, KeyError: facts lack an entry, or say what no bundle of ours says."""
-    routers.kind_of(facts)
-    for about in facts["models"]:
-        _ = about["selects"], about["parameters"], about["bytes"]
-    models = range(len(facts["models"]))
-    if not facts["routes"] or not all(route in models for route in facts["routes"]):
-        raise ValueError(f"routes {facts['routes']} for {len(models)} models")
-    if facts["models"][0].get("table_of_first"):
-        raise ValueError("the first model has no table")
-
-
-def require_version(path: Path, about: dict[str, Any], read: Sequence[int] = (VERSION,)) -> None:
-    """Raises: InputError: a folder was written in another format."""
-    found = about.get("version", 1) if isinstance(about, dict) else "unknown"
-    if found not in read:
-        formats = " and ".join(map(str, read))
-        raise InputError(
-            f"{path} is in format {found}, and this version of ihas_jax reads format "
-            f"{formats}. Run the same command with a new --output, or use the version that wrote "
-            "the folder."
-        )
+    return Bundle(config, record.searched, schema, served, record.routes, router, usage)
 
 
 def _usage_shapes(model: Model) -> dict[str, Any]:
@@ -229,17 +198,6 @@ def _take_table(arrays: dict[str, Any], first: dict[str, Any]) -> None:
     arrays["params"] = arrays["params"] | {TABLES: first["params"][TABLES]}
     if "constants" in first:
         arrays["constants"] = first["constants"]
-
-
-def _model(config: Config, schema: Schema, about: dict[str, Any]) -> Model:
-    """The click model of an entry of bundle.json."""
-    kept, stored = about["kept"], about["stored_values"]
-    return build_model(
-        config.model,
-        schema.sizes,
-        kept=None if kept is None else tuple(tuple(field) for field in kept),
-        stored_values=None if stored is None else tuple(stored),
-    )
 
 
 def _model_shapes(models: list[Model], source: Model, selector: Selector | None) -> dict[str, Any]:

@@ -224,11 +224,17 @@ def test_another_format_is_named(changed):
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"router": "nearest"}, "the router 'nearest' is unknown"),
+        ({"router": "nearest"}, "router must be 'exact' or .* not 'nearest'"),
         ({"routes": [0, 7]}, r"routes \[0, 7\] for \d+ models"),
         ({"routes": [0, -1]}, r"routes \[0, -1\]"),
         ({"models": []}, "for 0 models"),
-        ({"config": None}, "no complete bundle"),
+        ({"config": None}, r"no complete bundle \(config must be dict, not None"),
+        ({"usage": 1}, r"no complete bundle \(usage must be bool, not 1"),
+        ({"router": "values"}, "the router values with the field None"),
+        ({"grouped_by": 0}, "the router exact with the field 0"),
+        ({"more": 1}, "Record has no value named more"),
+        ({"searched": {"name": 3}}, r"no complete bundle \(--model.name must be str, not 3"),
+        ({"models": [{"kept": None}]}, r"no complete bundle \(.*missing 4 required"),
     ],
 )
 def test_facts_that_no_bundle_has_are_refused(changed, facts, message):
