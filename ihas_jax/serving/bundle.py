@@ -98,15 +98,25 @@ class Bundle:
         return sum(served.parameters for served in self.models)
 
     @property
+    def cluster_router(self) -> AnyRouter | None:
+        """The router that tells clusters apart; None where there is one, for its gates alone."""
+        return self.router if len(self.routes) > 1 else None
+
+    @property
+    def serving_router(self) -> AnyRouter | None:
+        """The router that rows pass in prediction; None where one model serves all clusters."""
+        return self.router if len(self.models) > 1 else None
+
+    @property
     def router_parameters(self) -> int:
         """Number of parameters that only routing needs; 0 where one model serves all rows."""
-        return self.router.parameters if self.router and len(self.models) > 1 else 0
+        return router.parameters if (router := self.serving_router) else 0
 
     @property
     def bytes(self) -> int:
         """Size of models and router."""
-        router = self.router.bytes if self.router and len(self.models) > 1 else 0
-        return sum(served.bytes for served in self.models) + router
+        router = self.serving_router
+        return sum(served.bytes for served in self.models) + (router.bytes if router else 0)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -116,7 +126,7 @@ class Bundle:
         return Encoder(self.schema)
 
     def assign(self, ids: np.ndarray) -> np.ndarray:
-        """Cluster `[n]` of each row of ids `[n, N]`.
+        """Cluster `[n]` of each row of ids `[n, N]`, also where one model serves several clusters.
 
         Raises:
           InputError: as `predict_ids`.
@@ -125,9 +135,10 @@ class Bundle:
 
     def assign_checked(self, ids: np.ndarray, title: str = "[predict] router") -> np.ndarray:
         """Cluster `[n]` of each row of ids `[n, N]`, which are not checked."""
-        if not len(ids) or self.router is None or len(self.routes) == 1:
+        router = self.cluster_router
+        if not len(ids) or router is None:
             return np.zeros(len(ids), np.int32)
-        return self.router.assign(ids, title=title)
+        return router.assign(ids, title=title)
 
     def masks(self, ids: np.ndarray) -> np.ndarray:
         """Open gates `[n, K]` of each row of ids `[n, N]`, int8; K = N * D, field by field.
@@ -160,9 +171,16 @@ class Bundle:
             message names the row and the field.
         """
         ids = self.check(ids)
-        alone = len(self.models) == 1
-        clusters = np.zeros(len(ids), np.int32) if alone else self.assign_checked(ids)
-        return self.predict_assigned(ids, clusters)
+        return self.predict_assigned(ids, self.serving_clusters(ids))
+
+    def serving_clusters(self, ids: np.ndarray, title: str = "[predict] router") -> np.ndarray:
+        """Cluster `[n]` by which each row of ids is served, which are not checked.
+
+        It is 0 for all rows where one model serves them all.
+        """
+        if self.serving_router is None:
+            return np.zeros(len(ids), np.int32)
+        return self.assign_checked(ids, title)
 
     def predict_assigned(
         self, ids: np.ndarray, clusters: np.ndarray, title: str = "[predict] rows"
@@ -209,8 +227,7 @@ class Bundle:
         """
         for rows in SIZES:
             ids = np.zeros((rows, len(self.schema.names)), np.int32)
-            if len(self.models) > 1:
-                self.assign_checked(ids)
+            self.serving_clusters(ids, "[predict] warm-up")
             for served in self.models:
                 served.predict(ids, title="[predict] warm-up")
 

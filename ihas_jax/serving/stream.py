@@ -40,7 +40,7 @@ class Stream:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle, self.rows = bundle, 0
-        self.routed = bundle.router is not None and len(bundle.models) > 1
+        self.routed = bundle.serving_router is not None
         self._other = np.array(bundle.schema.sizes) - 1
         self._others = np.zeros(len(self._other), np.int64)
 
@@ -48,10 +48,9 @@ class Stream:
         """Predicts rows of ids `[n, N]` by the schema of the bundle, which are not checked."""
         self.rows += len(ids)
         self._others += (ids == self._other).sum(0)
-        if not self.routed:
-            return Predicted(self.bundle.predict_assigned(ids, np.zeros(len(ids), np.int32)), None)
-        clusters = self.bundle.assign_checked(ids)
-        return Predicted(self.bundle.predict_assigned(ids, clusters), clusters)
+        clusters = self.bundle.serving_clusters(ids)
+        found = self.bundle.predict_assigned(ids, clusters)
+        return Predicted(found, clusters if self.routed else None)
 
     @property
     def drifts(self) -> list[Drift]:

@@ -21,6 +21,7 @@ from ihas_jax.data.synthetic import SyntheticConfig
 from ihas_jax.errors import InputError
 from ihas_jax.selectors.routing import Router
 from ihas_jax.serving.storage import load_bundle
+from ihas_jax.serving.stream import Stream
 from ihas_jax.training.metrics import score
 
 CONFIG = Config(
@@ -93,6 +94,11 @@ def test_no_row_is_routed_where_one_model_serves_all_clusters(bundle, log, monke
     monkeypatch.setattr(Router, "assign", fail)
     probs = bundle.models[0].predict(log.test.ids, title="all").probs
     np.testing.assert_array_equal(alone.predict_ids(log.test.ids), probs)
+    found = Stream(alone)(log.test.ids)
+    np.testing.assert_array_equal(found.probability, probs)
+    assert found.cluster is None
+    assert (alone.router_parameters, alone.bytes) == (0, alone.models[0].bytes)
+    alone.warm_up()
     with pytest.raises(AssertionError):
         alone.assign(log.test.ids)
 

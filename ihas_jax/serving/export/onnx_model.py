@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.export.graph import OPSET, Graph, used
-from ihas_jax.serving.export.program import Program, of_model, of_router, router_of
+from ihas_jax.serving.export.program import Program, of_model, of_router
 from ihas_jax.serving.export.walk import add
 
 IDS, PROBABILITY, CLUSTER, ROWS = "ids", "probability", "cluster", "rows"
@@ -31,7 +31,7 @@ def onnx_model(bundle: Bundle) -> onnx.ModelProto:
     """
     fields, graph = len(bundle.schema.names), Graph(export.symbolic_shape(ROWS)[0])
     rows = graph.rows = graph.node("Shape", IDS, start=0, end=1)
-    (cluster,) = add(graph, *of_router(router_of(bundle)), IDS, fields)
+    (cluster,) = add(graph, *of_router(bundle.cluster_router), IDS, fields)
     programs = [of_model(served) for served in bundle.models]
     if len(programs) == 1:
         (probability,) = add(graph, *programs[0], IDS, fields)

@@ -67,15 +67,10 @@ def _best_score(arrays: Any, ids: Array) -> Array:
     return jnp.argmax(jnp.pad(sums, ((0, 0), (1, 0))), axis=1).astype(jnp.int32)
 
 
-def router_of(bundle: Bundle) -> AnyRouter | None:
-    """The router that rows pass; a bundle of one cluster has one for its gates alone."""
-    return bundle.router if len(bundle.routes) > 1 else None
-
-
 def of_bundle(bundle: Bundle) -> Program:
     """The probability and the cluster of each row: all models answer, and one answer counts."""
     models = [of_model(served) for served in bundle.models]
-    router = of_router(router_of(bundle))
+    router = of_router(bundle.cluster_router)
     routes = np.array(bundle.routes, np.int32)
 
     def answer(arrays: Any, ids: Array) -> dict[str, Array]:
