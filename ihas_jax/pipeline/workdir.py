@@ -14,7 +14,7 @@ import numpy as np
 from ihas_jax import checksums
 from ihas_jax.config import Config, ModelConfig
 from ihas_jax.data.dataset import Dataset
-from ihas_jax.errors import InputError, disk_error
+from ihas_jax.errors import InputError, as_path, disk_error
 from ihas_jax.files import lock_folder
 from ihas_jax.interrupts import RESUME
 from ihas_jax.pipeline.about import (
@@ -59,7 +59,7 @@ def open_run(
         another config or other data (the message says which values differ); it can't be made; or
         another process is at work in it.
     """
-    path = Path(workdir).resolve()
+    path = as_path(workdir, "Name the folder of the run.").resolve()
     require_utf8(path)
     about = About(config, fingerprint(data), searched_by, kind)
     if path.exists() and not (path / ABOUT).exists() and not _left_by_a_killed_start(path):

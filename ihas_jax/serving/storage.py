@@ -114,6 +114,8 @@ def load_bundle(path: str | Path) -> Bundle:
         record = read_record(path)
         config = config_from_json(record.config)
         schema = Schema.load(path / "schema.json")
+        if record.grouped_by is not None and record.grouped_by not in range(len(schema.names)):
+            raise ValueError(f"no field {record.grouped_by} for the router to look up")
         models = [
             build_model(config.model, schema.sizes, kept=one.kept, stored_values=one.stored_values)
             for one in record.models

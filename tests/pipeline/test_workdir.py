@@ -67,6 +67,14 @@ def test_data_are_told_apart_by_the_ids_and_labels_of_validation_rows(config, sm
             pass
 
 
+def test_a_folder_is_a_path(config, small):
+    with (
+        pytest.raises(InputError, match=r"not a NoneType\. Name the folder of the run"),
+        open_run(config, small, None, kind="run"),
+    ):
+        pass
+
+
 def test_a_folder_that_is_no_run_is_left_alone(config, small, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with (

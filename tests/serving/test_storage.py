@@ -232,6 +232,8 @@ def test_another_format_is_named(changed):
         ({"usage": 1}, r"no complete bundle \(usage must be bool, not 1"),
         ({"router": "values"}, "the router values with the field None"),
         ({"grouped_by": 0}, "the router exact with the field 0"),
+        ({"router": "values", "grouped_by": 99}, "no field 99 for the router"),
+        ({"router": "values", "grouped_by": -1}, "no field -1 for the router"),
         ({"more": 1}, "Record has no value named more"),
         ({"searched": {"name": 3}}, r"no complete bundle \(--model.name must be str, not 3"),
         ({"models": [{"kept": None}]}, r"no complete bundle \(.*missing 4 required"),

@@ -39,14 +39,14 @@ class Absent:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
 sys.path.insert(0, sys.argv[1])
-sys.argv = [sys.argv[1] + "/predict.py", sys.argv[2]]
+sys.argv = [sys.argv[1] + "/predict.py", *sys.argv[2:]]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def example(made, rows):
+def example(made, *files):
     """The example of an export, as a process that lacks the library."""
-    command = [sys.executable, "-c", WITHOUT_LIBRARY, str(made), str(rows)]
+    command = [sys.executable, "-c", WITHOUT_LIBRARY, *map(str, (made, *files))]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -74,6 +74,8 @@ def test_the_example_predicts_a_file_without_the_library(routed, to, tmp_path):
     ):
         done = example(tmp_path / "made", path)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {problem}\n")
+    done = example(tmp_path / "made")
+    assert (done.returncode, done.stderr) == (1, "usage: python predict.py FILE\n")
 
 
 @pytest.mark.parametrize("to", FILES)

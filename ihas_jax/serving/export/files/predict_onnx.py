@@ -10,6 +10,8 @@ import numpy as np
 import onnxruntime
 from encode import Encoder
 
+if len(sys.argv) != 2:
+    sys.exit("usage: python predict.py FILE")
 here = Path(__file__).parent
 encode = Encoder(here / "vocabulary.json")
 session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])

@@ -11,6 +11,8 @@ import numpy as np
 from encode import Encoder
 from jax import export
 
+if len(sys.argv) != 2:
+    sys.exit("usage: python predict.py FILE")
 here = Path(__file__).parent
 encode = Encoder(here / "vocabulary.json")
 program = jax.jit(export.deserialize(bytearray((here / "model.stablehlo").read_bytes())).call)
