@@ -31,7 +31,12 @@ from ihas_jax.pipeline.fit import fit, fit_seeds
 from ihas_jax.presets import preset
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.selectors.registry import register_method
-from ihas_jax.selectors.search import init_search, make_search_round
+from ihas_jax.selectors.search import (
+    init_search,
+    make_gate_step,
+    make_model_step,
+    make_search_round,
+)
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.export.folder import export
 from ihas_jax.serving.storage import load_bundle, save_bundle
@@ -80,6 +85,8 @@ __all__ = [
     "init_search",
     "init_train",
     "load_bundle",
+    "make_gate_step",
+    "make_model_step",
     "make_round",
     "make_search_round",
     "make_step",

@@ -65,10 +65,13 @@ class Model:
       tables: shape of each table.
       network: module called as `network(vectors, train=bool) -> logits [B]`, where `vectors` maps
         each table's name to its looked-up vectors.
+      axis_name: mapped axis (pmap, vmap, shard_map) whose devices share each batch in training;
+        steps of the model average over it.
     """
 
     tables: Mapping[str, EmbeddingSpec]
     network: nn.Module
+    axis_name: str | None = None
 
     @property
     def embedding(self) -> EmbeddingSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -45,7 +46,7 @@ class Grouped(nn.Module):
 
 def grouped_model(model: Model, groups: int) -> Model:
     """A click model with as many networks as there are groups."""
-    return Model(model.tables, Grouped(model.network, groups))
+    return dataclasses.replace(model, network=Grouped(model.network, groups))
 
 
 def stack_networks(variables: Variables, groups: int, noise: float, key: Array) -> Variables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -164,7 +165,8 @@ def build_model(
       stored_values: number of values per field that have their own row in the embedding table;
         None for all. The model's constants say which values these are, see `VALUES`.
       click_rate: share of clicks among the rows to train on, strictly between 0 and 1.
-      axis_name: mapped axis over which batch-norm statistics are averaged.
+      axis_name: mapped axis (pmap, vmap, shard_map) whose devices share each batch in training:
+        batch norm averages statistics over it, and steps of the model average gradients.
 
     Raises:
       InputError: there is no such model, or its choices don't fit the fields.
@@ -175,4 +177,5 @@ def build_model(
             f"{config.name} needs {known.least_fields} fields or more; the log has {len(sizes)}."
         )
     prior = math.log(click_rate / (1 - click_rate))
-    return known.build(Parts(config, sizes, kept, stored_values, prior, axis_name))
+    model = known.build(Parts(config, sizes, kept, stored_values, prior, axis_name))
+    return dataclasses.replace(model, axis_name=axis_name)

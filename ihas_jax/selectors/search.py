@@ -78,70 +78,61 @@ def init_search(
     )
 
 
-def make_pretraining_step(
-    config: Config, model: Model, selector: Selector, *, axis_name: str | None = None
-) -> Step:
+def make_pretraining_step(config: Config, model: Model, selector: Selector) -> Step:
     """A step of the click model with nothing selected (line 2).
 
     With a selector without layers it is the step of the base model.
     """
     if not has_layers(selector):
-        return make_step(model, model_optimizers(config.optimizer, axis_name), axis_name=axis_name)
-    transform = Pretraining(selector.with_axis(axis_name))
-    learns = _model_learns(config, selector, axis_name)
-    return make_step(model, learns, transform=transform, axis_name=axis_name)
+        return make_step(model, model_optimizers(config.optimizer))
+    transform = Pretraining(selector.with_axis(model.axis_name))
+    learns = _model_learns(config, selector)
+    return make_step(model, learns, transform=transform)
 
 
-def make_model_step(
-    config: Config, model: Model, selector: Selector, *, axis_name: str | None = None
-) -> Step:
+def make_model_step(config: Config, model: Model, selector: Selector) -> Step:
     """A step of `{tables, network}` on a training batch under stochastic selection (line 5).
 
     Where the recipe learns the gates on training batches, the step moves them too, and the penalty
     is part of the loss.
     """
-    selector = selector.with_axis(axis_name)
-    learns = _model_learns(config, selector, axis_name)
+    selector = selector.with_axis(model.axis_name)
+    learns = _model_learns(config, selector)
     joint = selector.recipe.gate_batches == "training"
     if joint:
         learns = {**learns, SELECTOR: selector.optimizer(config.search.gate_optimizer)}
     transform = Sampling(selector)
-    return make_step(model, learns, transform=transform, penalised=joint, axis_name=axis_name)
+    return make_step(model, learns, transform=transform, penalised=joint)
 
 
-def make_gate_step(
-    config: Config, model: Model, selector: Selector, *, axis_name: str | None = None
-) -> Step:
+def make_gate_step(config: Config, model: Model, selector: Selector) -> Step:
     """A step of the selector on a validation batch: equation 3 plus equation 5 (line 7).
 
     Batch norm uses the batch's statistics and leaves the running ones alone.
     """
-    selector = selector.with_axis(axis_name)
+    selector = selector.with_axis(model.axis_name)
     return make_step(
         model,
         {SELECTOR: selector.optimizer(config.search.gate_optimizer)},
         transform=Sampling(selector),
         penalised=True,
         on=VALIDATION,
-        axis_name=axis_name,
     )
 
 
-def make_search_round(
-    config: Config, model: Model, selector: Selector, *, axis_name: str | None = None
-) -> Round:
+def make_search_round(config: Config, model: Model, selector: Selector) -> Round:
     """A round of the search as one loop on the device; see `make_round`.
 
     There are no gate steps where the recipe does not learn on validation batches.
     """
-    model_step = make_model_step(config, model, selector, axis_name=axis_name)
+    model_step = make_model_step(config, model, selector)
     if selector.recipe.gate_batches != "validation":
         return make_round(model_step)
-    gate_step = make_gate_step(config, model, selector, axis_name=axis_name)
+    gate_step = make_gate_step(config, model, selector)
     return make_round(model_step, gate_step, moves=(SELECTOR,), every=config.search.gate_every)
 
 
-def _model_learns(config: Config, selector: Selector, axis_name: str | None) -> Optimizers:
+def _model_learns(config: Config, selector: Selector) -> Optimizers:
     """The optimisers of the click model, and of the selector's layers if there are any."""
-    learns = model_optimizers(config.optimizer, axis_name)
+    learns = model_optimizers(config.optimizer)
     return {**learns, LAYERS: l2_adam(config.optimizer)} if has_layers(selector) else learns

@@ -30,36 +30,40 @@ class TableOptimizer(NamedTuple):
 
     Attributes:
       init: tables -> state.
-      update: (tables, state, index of rows, gradients, pace) -> (tables, state). Index and
-        gradients are trees like the tables, with leaves `[B, N_g]` and `[B, N_g, d_g]`; the pace
-        `[]` is a factor of the learning rate.
+      update: (tables, state, index of rows, gradients, pace, axis_name=None) -> (tables, state).
+        Index and gradients are trees like the tables, with leaves `[B, N_g]` and `[B, N_g, d_g]`;
+        the pace `[]` is a factor of the learning rate. Over the devices of a mapped axis the update
+        is that of the mean gradient.
     """
 
     init: Callable[[Any], Any]
-    update: Callable[[Any, Any, Any, Any, Array], tuple[Any, Any]]
+    update: Callable[..., tuple[Any, Any]]
 
 
-def make_table_optimizer(config: OptimizerConfig, axis_name: str | None = None) -> TableOptimizer:
-    """The update of `config.tables`; over a mapped `axis_name`, with the mean gradient."""
+def make_table_optimizer(config: OptimizerConfig) -> TableOptimizer:
+    """The update of `config.tables`."""
     if config.tables == "rowwise":
-        return rowwise_tables(config, axis_name)
-    return dense_tables(l2_adam(config), axis_name)
+        return rowwise_tables(config)
+    return dense_tables(l2_adam(config))
 
 
-def dense_tables(
-    optimizer: optax.GradientTransformation, axis_name: str | None = None
-) -> TableOptimizer:
+def dense_tables(optimizer: optax.GradientTransformation) -> TableOptimizer:
     """The paper's update: the optimiser visits every row at every step.
 
-    Momentum and L2 move rows that are not in the batch. With `axis_name` the dense gradient
-    is averaged over the mapped axis.
+    Momentum and L2 move rows that are not in the batch. The devices of a mapped axis average the
+    dense gradient.
     """
 
     def scatter(table: Array, index: Array, gradients: Array) -> Array:
         return jnp.zeros_like(table).at[index].add(gradients, mode="promise_in_bounds")
 
     def update(
-        tables: Any, state: optax.OptState, index: Any, gradients: Any, pace: Array
+        tables: Any,
+        state: optax.OptState,
+        index: Any,
+        gradients: Any,
+        pace: Array,
+        axis_name: str | None = None,
     ) -> tuple[Any, optax.OptState]:
         dense = jax.tree.map(scatter, tables, index, gradients)
         if axis_name is not None:
@@ -87,8 +91,10 @@ class RowwiseState(NamedTuple):
     scratch: Any
 
 
-def rowwise_tables(config: OptimizerConfig, axis_name: str | None = None) -> TableOptimizer:
+def rowwise_tables(config: OptimizerConfig) -> TableOptimizer:
     """Adam on the rows of the batch alone; see `ihas_jax.training.rowwise`.
+
+    The devices of a mapped axis gather the rows and gradients of the whole batch.
 
     Note: not the paper's optimiser. Rows outside the batch keep their moments and are neither
     moved by momentum nor shrunk by L2.
@@ -100,7 +106,12 @@ def rowwise_tables(config: OptimizerConfig, axis_name: str | None = None) -> Tab
         return RowwiseState(jnp.zeros((), jnp.int32), *_columns(tree, fresh)[1:])
 
     def update(
-        tables: Any, state: RowwiseState, index: Any, gradients: Any, pace: Array
+        tables: Any,
+        state: RowwiseState,
+        index: Any,
+        gradients: Any,
+        pace: Array,
+        axis_name: str | None = None,
     ) -> tuple[Any, RowwiseState]:
         if axis_name is not None:
             index, gradients = lax.all_gather((index, gradients), axis_name, tiled=True)

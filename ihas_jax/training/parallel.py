@@ -1,7 +1,8 @@
 """Data parallelism: a mesh for `jit`, and a wrapper for `pmap`.
 
 Both give the numbers of a single device: gradients are means over the whole batch and gate
-noise depends on a row's place in the batch.
+noise depends on a row's place in the batch. Under `jit` XLA averages; under `pmap` the step does,
+over the axis of its model.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax import Array
+from jax import Array, lax
+from jax.custom_batching import custom_vmap
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax.errors import InputError
@@ -57,28 +59,95 @@ def pmap_step(
 ) -> Callable[..., tuple[State, Metrics]]:
     """Runs a step on every device by `jax.pmap`, each on its part of the batch.
 
+    The state is that of a single device, with a copy of each array on every device. A step takes
+    over the arrays of the state that it is given, as `jit` does with `donate_argnums=0`, so that
+    nothing is copied between steps: go on with the state that it returns.
+
     Args:
-      step: a step made with the same `axis_name`, as its model is.
+      step: `step(state, *batches)` of a model that was built with the same `axis_name`.
       axis_name: name of the mapped axis.
 
     Returns:
-      `step(state, *batches)` for the state of a single device and whole batches, whose sizes are
-      multiples of the number of devices.
+      `step(state, *batches) -> (state, metrics)` for whole batches. It raises an InputError where
+      a batch's rows are not a multiple of the devices, and where the new state or a metric
+      would depend on the device, since the step or a part of it does not average over the axis.
     """
-    devices = jax.local_device_count()
+    mesh = Mesh(np.array(jax.local_devices()), (axis_name,))
+    spread = NamedSharding(mesh, PartitionSpec(axis_name))
+    copied = NamedSharding(mesh, PartitionSpec())
 
-    def split(batch: Batch) -> Batch:
-        def cut(part: Any) -> Any:
-            if part.shape[0] % devices:
-                raise ValueError(f"batch of {part.shape[0]} rows on {devices} devices")
-            return part.reshape(devices, -1, *part.shape[1:])
+    def each(state: State, parts: tuple[Batch, ...]) -> tuple[State, Metrics]:
+        # runs once per program, when it is traced
+        _require_equal(step, axis_name, state, parts)
+        return step(state, *parts)
 
-        return jax.tree.map(cut, batch)
+    mapped = jax.pmap(each, axis_name=axis_name, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
     def run(state: State, *batches: Batch) -> tuple[State, Metrics]:
-        mapped = jax.pmap(
-            step, axis_name=axis_name, in_axes=(None, *(0,) * len(batches)), out_axes=None
-        )
-        return mapped(state, *(split(batch) for batch in batches))
+        parts = jax.tree.map(lambda part: _split(part, mesh.size), batches)
+        # device_put takes longer than a look, even where there is nothing to do
+        if any(getattr(leaf, "sharding", None) != copied for leaf in jax.tree.leaves(state)):
+            state = jax.device_put(state, copied)
+        return mapped(state, jax.device_put(parts, spread))
 
     return run
+
+
+def _split(part: Any, devices: int) -> Any:
+    """`[B, ...]` as `[P, B / P, ...]`."""
+    rows = len(part)
+    if not rows or rows % devices:
+        raise InputError(
+            f"A batch of {rows} rows can't be split evenly among {devices} devices. pmap needs "
+            f"batches of a multiple of {devices} rows."
+        )
+    return part.reshape(devices, rows // devices, *part.shape[1:])
+
+
+def _require_equal(
+    step: Callable[..., Any], axis_name: str, state: Any, parts: tuple[Batch, ...]
+) -> None:
+    """Refuses a step whose results depend on the device; nothing is computed.
+
+    `vmap` knows which results of a function depend on the place along the mapped axis, however
+    the function is wrapped, and `pmap` does not: it returns those of the first device.
+
+    Raises:
+      InputError: the step returns such a result, or averages over another axis.
+    """
+    differing: list[str] = []
+
+    @custom_vmap
+    def look(results: Any) -> Any:
+        return results
+
+    @look.def_vmap
+    def note(axis_size: int, in_batched: list[Any], results: Any) -> tuple[Any, Any]:
+        for (place, *path), batched in jax.tree_util.tree_leaves_with_path(in_batched[0]):
+            if batched:
+                differing.append(
+                    ("state", "metrics")[place.idx] + jax.tree_util.keystr(tuple(path))
+                )
+        return results, in_batched[0]
+
+    def everywhere(state: Any, parts: tuple[Batch, ...]) -> Any:
+        return look(step(state, *parts))
+
+    size = lax.axis_size(axis_name)
+    whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), parts)
+    try:
+        jax.eval_shape(jax.vmap(everywhere, (None, 0), axis_name=axis_name), state, whole)
+    except NameError as error:
+        if "axis name" not in str(error):
+            raise
+        raise InputError(
+            f"The step averages over another axis than '{axis_name}' "
+            f"({str(error).partition('.')[0]}). Give build_model and pmap_step the same axis_name."
+        ) from None
+    if differing:
+        raise InputError(
+            f"Of the arrays that the step returns, {len(differing)} would differ from device to "
+            f"device, such as {', '.join(differing[:3])}: the step does not average them over the "
+            f"axis '{axis_name}'. Build its model with axis_name='{axis_name}'; in a step of your own, "
+            "average gradients, statistics and metrics by jax.lax.pmean over that axis."
+        )

@@ -89,9 +89,9 @@ class TrainState:
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def model_optimizers(config: OptimizerConfig, axis_name: str | None = None) -> Optimizers:
+def model_optimizers(config: OptimizerConfig) -> Optimizers:
     """The optimisers of a click model's own subtrees, `tables` and `network`."""
-    return {TABLES: make_table_optimizer(config, axis_name), NETWORK: l2_adam(config)}
+    return {TABLES: make_table_optimizer(config), NETWORK: l2_adam(config)}
 
 
 def init_train(key: Array, model: Model, config: OptimizerConfig) -> TrainState:
@@ -130,7 +130,6 @@ def make_step(
     transform: Transform | None = None,
     penalised: bool = False,
     on: str = TRAINING,
-    axis_name: str | None = None,
 ) -> Step:
     """Makes a step that updates some subtrees of the parameters by the click loss of a batch.
 
@@ -138,18 +137,19 @@ def make_step(
     selection; a joint step learns `{tables, network, selector}` and a gate step `{selector}`.
 
     Args:
-      model: the click model, built with the same `axis_name`.
+      model: the click model. If it was built with an `axis_name`, the step averages over that
+        mapped axis, and so runs on parts of a batch under pmap, vmap or shard_map alone.
       learns: the optimiser of each subtree that the step updates.
       transform: the transform of the embeddings by a selection method.
       penalised: whether the transform's penalty is part of the loss.
       on: 'training', or 'validation' for batches that move gates: such a step is not counted, and
         leaves all running statistics unchanged.
-      axis_name: mapped axis (pmap, vmap, shard_map) over which gradients are averaged.
 
     Returns:
       `step(state, batch) -> (state, {"loss": []})`; with `penalised` also `penalty`.
     """
     argnums = (0, 1) if TABLES in learns else (0,)
+    axis_name = model.axis_name
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.keys[on], state.step)
@@ -181,7 +181,7 @@ def make_step(
             params, optimizers = state.params, state.optimizers
             if TABLES in learns:
                 tables, table_state = cast(TableOptimizer, learns[TABLES]).update(
-                    params[TABLES], optimizers[TABLES], index, grads[1], state.pace
+                    params[TABLES], optimizers[TABLES], index, grads[1], state.pace, axis_name
                 )
                 params = params | {TABLES: tables}
                 optimizers = optimizers | {TABLES: table_state}

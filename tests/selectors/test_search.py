@@ -212,10 +212,7 @@ def test_two_seeds_search_side_by_side_under_vmap(tiny, parts, rounds, trail):
 
 def test_parts_of_a_batch_on_a_mapped_axis_give_the_single_device_steps(tiny, parts):
     model = build_model(tiny.config.model, tiny.sizes, click_rate=0.3, axis_name="data")
-    steps = [
-        make(tiny.config, model, tiny.selector, axis_name="data")
-        for make in (make_model_step, make_gate_step)
-    ]
+    steps = [make(tiny.config, model, tiny.selector) for make in (make_model_step, make_gate_step)]
 
     def both(state, batch):
         state, metrics = steps[0](state, batch)
@@ -240,7 +237,7 @@ def test_a_penalty_that_sums_a_batch_sums_it_over_the_mapped_axis(tiny, parts):
     selector = BernoulliGates(gates, tiny.selector.coordinates)
     batch = take(parts.data, jnp.arange(8))
     halves = Batch(batch.ids.reshape(2, 4, -1), batch.labels.reshape(2, 4))
-    step = make_gate_step(config, tiny.model, selector, axis_name="data")
+    step = make_gate_step(config, dataclasses.replace(tiny.model, axis_name="data"), selector)
     mapped = jax.vmap(step, in_axes=(None, 0), out_axes=None, axis_name="data")
     found, metrics = jax.jit(mapped)(parts.state, halves)
     expected, gate = jax.jit(make_gate_step(config, tiny.model, selector))(parts.state, batch)
@@ -329,7 +326,8 @@ def test_a_selectors_batch_norm_sees_the_whole_batch_of_all_devices(tiny, make):
     state = init_search(tiny.key, tiny.config, tiny.model, selector)
     batch = Batch(*(jnp.asarray(part[:8]) for part in tiny.data))
     halves = jax.tree.map(lambda part: part.reshape(2, 4, *part.shape[1:]), batch)
-    step = make(tiny.config, tiny.model, selector, axis_name="devices")
+    model = dataclasses.replace(tiny.model, axis_name="devices")
+    step = make(tiny.config, model, selector)
     mapped = jax.jit(jax.vmap(step, (None, 0), axis_name="devices"))
     whole = jax.jit(make(tiny.config, tiny.model, selector))
     expected, found = whole(state, batch), mapped(state, halves)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -69,8 +71,8 @@ def check_steps(batch_norm: bool, tables: TableUpdates = "dense") -> dict[str, f
         parts = (config, model, selector)
         return (
             ihas.init_search(jax.random.key(1), *parts),
-            make_model_step(*parts, axis_name=axis_name),
-            make_gate_step(*parts, axis_name=axis_name),
+            make_model_step(*parts),
+            make_gate_step(*parts),
         )
 
     def run(state, model_step, gate_step, place):
@@ -78,7 +80,8 @@ def check_steps(batch_norm: bool, tables: TableUpdates = "dense") -> dict[str, f
         for step, batch in zip((model_step, gate_step), batches, strict=True):
             state, metrics = step(state, place(batch))
             losses.append(metrics)
-            first_stats = first_stats or state.stats
+            # a copy, since the next step may take over the arrays
+            first_stats = first_stats or jax.tree.map(jnp.copy, state.stats)
         params = state.params
         if batch_norm:
             # Biases before a batch norm have no gradient but rounding errors, which Adam blows
@@ -100,8 +103,8 @@ def check_steps(batch_norm: bool, tables: TableUpdates = "dense") -> dict[str, f
         lambda batch: jax.device_put(batch, spread),
     )
     _, *named = steps("data")
-    mapped = run(state, *map(ihas.pmap_step, named), lambda batch: batch)
     moved = difference(single[0]["params"], state.params)
+    mapped = run(state, *map(ihas.pmap_step, named), lambda batch: batch)
     return {
         "jit": difference(sharded, single),
         "pmap": difference(mapped, single),
@@ -164,6 +167,115 @@ def check_noise() -> dict[str, bool]:
     }
 
 
+def _model(axis_name=None, batch_norm=False):
+    config = dataclasses.replace(CONFIG.model, batch_norm=batch_norm)
+    return ihas.build_model(config, SIZES, click_rate=0.4, axis_name=axis_name)
+
+
+def _step(model):
+    return ihas.make_step(model, ihas.model_optimizers(CONFIG.optimizer))
+
+
+def refusal(step, rows=BATCH) -> str:
+    """What `pmap_step` says of a step, or nothing."""
+    state = ihas.init_train(jax.random.key(0), _model(batch_norm=True), CONFIG.optimizer)
+    try:
+        ihas.pmap_step(step)(state, draw(np.random.default_rng(0), rows))
+    except ihas.InputError as error:
+        return str(error)
+    return ""
+
+
+def check_refusals() -> dict[str, str]:
+    """Steps whose results would depend on the device, in many wraps."""
+    unnamed, named = (_step(_model(name, batch_norm=True)) for name in (None, "data"))
+    # of a click model that someone wrote and that passes no axis on to its batch norm
+    own = dataclasses.replace(_model(batch_norm=True), axis_name="data")
+
+    def forgetful(state, batch):
+        state, metrics = named(state, batch)
+        return state, metrics | {"clicks": batch.labels.sum()}
+
+    return {
+        "plain": refusal(unnamed),
+        "jit": refusal(jax.jit(unnamed)),
+        "partial": refusal(partial(unnamed)),
+        "lambda": refusal(lambda state, batch: unnamed(state, batch)),
+        "own batch norm": refusal(_step(own)),
+        "own metric": refusal(forgetful),
+        "other axis": refusal(_step(_model("rows"))),
+        "uneven": refusal(named, rows=30),
+        "empty": refusal(named, rows=0),
+        "named": refusal(named),
+        "named, jit": refusal(jax.jit(named)),
+    }
+
+
+def check_place() -> dict[str, object]:
+    """Where the state of a `pmap` loop is, and how often its step is traced."""
+    model, traces = _model("data"), []
+    pure = _step(model)
+
+    def step(state, batch):
+        traces.append(batch)
+        return pure(state, batch)
+
+    rng = np.random.default_rng(6)
+    states = [ihas.init_train(jax.random.key(0), model, CONFIG.optimizer)]
+    mapped, counts = ihas.pmap_step(step), []
+    for _ in range(3):
+        states.append(mapped(states[-1], draw(rng, BATCH))[0])
+        counts.append(len(traces))
+    spread = jax.sharding.NamedSharding(ihas.data_mesh(BATCH), jax.sharding.PartitionSpec("data"))
+    for place in (spread, jax.devices()[2]):
+        state = jax.device_put(states[-1], jax.devices()[1])
+        states.append(mapped(state, jax.device_put(draw(rng, BATCH), place))[0])
+    leaves = jax.tree.leaves(states[-1])
+    return {
+        "traces": counts,
+        "taken over": all(leaf.is_deleted() for leaf in jax.tree.leaves(states[1])),
+        "copies": min(len(leaf.sharding.device_set) for leaf in leaves),
+        "whole": all(leaf.is_fully_replicated for leaf in leaves),
+        "steps": int(states[-1].step),
+    }
+
+
+def check_readme() -> dict[str, float]:
+    """The loops of the README, under `pmap` and as steps of one device."""
+    text = Path(ihas.__file__).with_name("README.md").read_text(encoding="utf-8")
+    section = text.partition("### Under pmap")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    log = ihas.synthetic(ihas.SyntheticConfig(rows=6000, own=1, noise=1, values=20))
+    build = ihas.build_model
+
+    def build_unnamed(config, sizes, axis_name):
+        return build(config, sizes)
+
+    def run() -> list[dict[str, object]]:
+        names: dict[str, object] = {}
+        seen = []
+        for code in blocks:
+            exec(compile(code, "README.md", "exec", dont_inherit=True), names)
+            # copies, since the next loop takes over the arrays
+            kept = {"state", "metrics", "gate_metrics"} & names.keys()
+            seen.append({name: jax.tree.map(jnp.copy, names[name]) for name in kept})
+        return seen
+
+    with patch.object(ihas, "synthetic", lambda: log):
+        mapped = run()
+        with patch.multiple(ihas, pmap_step=jax.jit, build_model=build_unnamed):
+            single = run()
+    found = {}
+    for name, one, other in zip(("training", "search"), mapped, single, strict=True):
+        state, plain = one.pop("state"), other.pop("state")
+        found[name] = difference((weights(state), one), (weights(plain), other))
+        found[f"{name} devices"] = len(jax.tree.leaves(state)[0].sharding.device_set)
+        found[f"{name} steps"] = int(state.step)
+        found[f"{name} loss"] = float(one["metrics"]["loss"])
+    found["lines"] = max(len(code.splitlines()) for code in blocks)
+    return found
+
+
 def check_fit(folder: Path) -> dict[str, object]:
     """A search from start to end on four devices and on one, and one that moves between them."""
     model = ihas.build_model(CONFIG.model, SIZES, click_rate=0.4)
@@ -221,6 +333,9 @@ if __name__ == "__main__":
         "rowwise": check_steps(batch_norm=False, tables="rowwise"),
         "round": check_round(),
         "noise": check_noise(),
+        "refusals": check_refusals(),
+        "place": check_place(),
+        "readme": check_readme(),
         "fit": check_fit(Path(sys.argv[1])),
     }
     print(json.dumps(found))

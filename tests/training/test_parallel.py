@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,61 @@ def test_a_round_takes_over_the_arrays_of_its_state(found):
 
 def test_gate_noise_depends_on_the_place_in_the_whole_batch(found):
     assert found["noise"] == {"jit": True, "pmap": True, "random": True}
+
+
+@pytest.mark.parametrize("step", ["plain", "jit", "partial", "lambda"])
+def test_pmap_refuses_a_step_without_its_axis_however_it_is_wrapped(found, step):
+    assert re.match(
+        r"Of the arrays that the step returns, 38 would differ from device to device, such as "
+        r"state\.params\['network'\].*does not average.*Build its model with axis_name='data'",
+        found["refusals"][step],
+    )
+
+
+def test_pmap_refuses_statistics_and_metrics_of_one_device(found):
+    refusals = found["refusals"]
+    assert refusals["own batch norm"].startswith("Of the arrays that the step returns, 4 would")
+    assert "state.stats['network']['mlp']['norm_0']['mean']" in refusals["own batch norm"]
+    assert refusals["own metric"].startswith("Of the arrays that the step returns, 1 would")
+    assert "metrics['clicks']" in refusals["own metric"]
+
+
+def test_pmap_refuses_another_axis(found):
+    refusal = found["refusals"]["other axis"]
+    assert "unbound axis name: rows" in refusal
+    assert "Give build_model and pmap_step the same axis_name." in refusal
+
+
+def test_pmap_refuses_a_batch_that_does_not_divide(found):
+    for rows, refusal in ((30, "uneven"), (0, "empty")):
+        start = f"A batch of {rows} rows can't be split evenly among 4 devices."
+        assert found["refusals"][refusal].startswith(start)
+
+
+def test_pmap_takes_a_step_with_its_axis(found):
+    assert found["refusals"]["named"] == found["refusals"]["named, jit"] == ""
+
+
+def test_under_pmap_the_state_stays_on_all_devices(found):
+    place = found["place"]
+    assert place["copies"] == 4 and place["whole"]
+    assert place["taken over"]
+    assert place["steps"] == 5
+
+
+def test_under_pmap_a_step_is_traced_once(found):
+    first, *later = found["place"]["traces"]
+    assert later == [first, first]
+
+
+@pytest.mark.parametrize("loop", ["training", "search"])
+def test_the_loops_of_the_readme_under_pmap_give_the_single_device_result(found, loop):
+    readme = found["readme"]
+    assert readme[loop] < TOLERANCE
+    assert readme[f"{loop} devices"] == 4
+    assert readme[f"{loop} steps"] == 8
+    assert 0.2 < readme[f"{loop} loss"] < 1
+    assert readme["lines"] <= 15
 
 
 def test_a_whole_training_gives_the_single_device_result(found):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,14 +153,15 @@ def test_parts_of_a_batch_on_a_mapped_axis_are_the_mean_over_the_whole(chunk):
     tables = {"width_1": jnp.asarray(rng.normal(size=(V, 1)))}
     rows = {"width_1": jnp.asarray(rng.integers(V, size=(2, 4, 3)), jnp.int32)}
     gradients = {"width_1": jnp.asarray(rng.normal(size=(2, 4, 3, 1)))}
-    single, parts = make_table_optimizer(CONFIG), make_table_optimizer(CONFIG, "data")
+    ours = make_table_optimizer(CONFIG)
     merged = jax.tree.map(lambda leaf: leaf.reshape(8, *leaf.shape[2:]), (rows, gradients))
-    expected = jax.jit(single.update)(
-        tables, single.init(tables), merged[0], merged[1]["width_1"] / 2, 1.0
+    expected = jax.jit(ours.update)(
+        tables, ours.init(tables), merged[0], merged[1]["width_1"] / 2, 1.0
     )
     axes = (None, None, 0, 0, None)
-    mapped = jax.jit(jax.vmap(parts.update, in_axes=axes, axis_name="data"))
-    found = mapped(tables, parts.init(tables), rows, gradients, 1.0)
+    update = partial(ours.update, axis_name="data")
+    mapped = jax.jit(jax.vmap(update, in_axes=axes, axis_name="data"))
+    found = mapped(tables, ours.init(tables), rows, gradients, 1.0)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         if not jnp.issubdtype(b.dtype, jnp.integer):
             for device in range(2):

@@ -129,7 +129,7 @@ def normed():
         single = jax.jit(make_step(model, model_optimizers(OPTIMIZER)))
         parts = jax.jit(
             jax.vmap(
-                make_step(split_model, model_optimizers(OPTIMIZER, "data"), axis_name="data"),
+                make_step(split_model, model_optimizers(OPTIMIZER)),
                 in_axes=(None, 0),
                 out_axes=None,
                 axis_name="data",
