@@ -125,9 +125,8 @@ def _require_equal(
     def note(axis_size: int, in_batched: list[Any], results: Any) -> tuple[Any, Any]:
         for (place, *path), batched in jax.tree_util.tree_leaves_with_path(in_batched[0]):
             if batched:
-                differing.append(
-                    ("state", "metrics")[place.idx] + jax.tree_util.keystr(tuple(path))
-                )
+                result = ("state", "metrics")[place.idx]
+                differing.append(result + jax.tree_util.keystr(tuple(path)))
         return results, in_batched[0]
 
     def everywhere(state: Any, parts: tuple[Batch, ...]) -> Any:
@@ -148,6 +147,6 @@ def _require_equal(
         raise InputError(
             f"Of the arrays that the step returns, {len(differing)} would differ from device to "
             f"device, such as {', '.join(differing[:3])}: the step does not average them over the "
-            f"axis '{axis_name}'. Build its model with axis_name='{axis_name}'; in a step of your own, "
-            "average gradients, statistics and metrics by jax.lax.pmean over that axis."
+            f"axis '{axis_name}'. Build its model with axis_name='{axis_name}'; in a step of your "
+            "own, average gradients, statistics and metrics by jax.lax.pmean over that axis."
         )

@@ -65,3 +65,8 @@ def test_without_noise_all_networks_are_the_one_that_they_come_from():
     stacked = stack_networks(variables, 2, 0.0, jax.random.key(1))
     for g in range(2):
         jax.tree.map(np.testing.assert_array_equal, network_of(stacked, g), variables)
+
+
+def test_the_devices_of_an_axis_share_the_batches_of_a_grouped_model_too():
+    model = build_model(ModelConfig(dim=4, hidden=(6,)), SIZES, axis_name="data")
+    assert grouped_model(model, GROUP_COUNT).axis_name == model.axis_name == "data"
