@@ -272,6 +272,9 @@ def check_readme() -> dict[str, float]:
         found[f"{name} devices"] = len(jax.tree.leaves(state)[0].sharding.device_set)
         found[f"{name} steps"] = int(state.step)
         found[f"{name} loss"] = float(one["metrics"]["loss"])
+        model = ihas.build_model(ihas.preset("small").model, log.schema.sizes, axis_name="data")
+        probs = [ihas.predict(model, each.variables, log.test.ids) for each in (state, plain)]
+        found[f"{name} predictions"] = difference(*probs)
     found["lines"] = max(len(code.splitlines()) for code in blocks)
     return found
 

@@ -102,6 +102,7 @@ def test_under_pmap_a_step_is_traced_once(found):
 def test_the_loops_of_the_readme_under_pmap_give_the_single_device_result(found, loop):
     readme = found["readme"]
     assert readme[loop] < TOLERANCE
+    assert readme[f"{loop} predictions"] < TOLERANCE
     assert readme[f"{loop} devices"] == 4
     assert readme[f"{loop} steps"] == 8
     assert 0.2 < readme[f"{loop} loss"] < 1
