@@ -74,13 +74,17 @@ class Row:
 
 
 def take_turns(sides: Mapping[str, Side], turns: int) -> dict[str, float]:
-    """Median seconds of each side; the first turn, which compiles, does not count."""
+    """Median seconds of each side; the first turn, which compiles, does not count.
+
+    The order is another one in each turn, since a side is slower after one that leaves it no cache.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
+    names, rng = [*sides], np.random.default_rng(0)
     for turn in range(turns + 1):
-        for name, side in sides.items():
-            taken = side()
+        for i in rng.permutation(len(names)):
+            taken = sides[names[i]]()
             if turn:
-                seconds[name].append(taken)
+                seconds[names[i]].append(taken)
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 

@@ -16,18 +16,20 @@ def microseconds_per_row(
 ) -> list[float]:
     """Microseconds of each function for a row of ids `[n, N]`, up to 100,000 of them at once.
 
-    The functions take turns, so that other work on the machine meets all alike; the median counts.
+    The functions take turns in another order each time, so that other work on the machine, and what
+    the function before leaves in the caches, meet all alike; the median counts.
     """
     ids = ids[:_MOST_AT_ONCE]
     if len(ids) < _FEWEST_AT_ONCE:
         ids = np.resize(ids, (_FEWEST_AT_ONCE, ids.shape[1]))
     times = -(-_LEAST_ROWS // len(ids))  # a clock and a shared machine need some rows
     seconds: list[list[float]] = [[] for _ in functions]
+    rng = np.random.default_rng(0)
     for turn in range(1 + _TURNS):
-        for function, taken in zip(functions, seconds, strict=True):
+        for i in rng.permutation(len(functions)):
             start = time.perf_counter()
             for _ in range(times):
-                function(ids)
+                functions[i](ids)
             if turn:  # the first one compiles
-                taken.append(time.perf_counter() - start)
+                seconds[i].append(time.perf_counter() - start)
     return [1e6 * float(np.median(taken)) / (times * len(ids)) for taken in seconds]
