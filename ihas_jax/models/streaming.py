@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax.progress import track
 
+Tree = TypeVar("Tree")
 _BATCH_ROWS = 4096
 _SHAPES = ((1, 16), (4, 64), (16, 256), (64, 256), (64, _BATCH_ROWS))
 """Shapes of a chunk, as batches and the rows of each. A chunk takes the first that holds its rows;
@@ -22,12 +24,21 @@ SIZES = tuple(math.prod(shape) for shape in _SHAPES)
 _CHUNK_ROWS = SIZES[-1]
 
 
+def on_all_devices(tree: Tree) -> Tree:
+    """Puts every array of a tree on all devices of this process, which then share batches."""
+    devices = np.array(jax.local_devices())
+    if devices.size == 1:
+        return jax.device_put(tree)
+    return jax.device_put(tree, NamedSharding(Mesh(devices, ("data",)), PartitionSpec()))
+
+
 class Streamed:
     """Calls `function(params, ids [B, N]) -> tree of [B, ...]` over the rows of a split.
 
     Rows go to the device in chunks, each one dispatch. A chunk has one of a few shapes, and the
     number of rows in it is a value, so that no more programs are compiled whatever the number of
-    rows, and no batch of padding alone is computed.
+    rows, and no batch of padding alone is computed. Devices that all hold the parameters share each
+    batch.
     """
 
     def __init__(self, function: Callable[[Any, Array], Any]) -> None:
@@ -138,7 +149,8 @@ def _stream(
         padded = np.empty((batches * size, ids.shape[1]), np.int32)
         padded[:count] = ids[part] if rows is None else ids.take(rows[part], axis=0)
         padded[count : -(-count // size) * size] = 0
-        return part, *mapped(params, padded.reshape(batches, size, -1), np.int32(count))
+        shared = _share(params, padded.reshape(batches, size, -1))
+        return part, *mapped(params, shared, np.int32(count))
 
     def finish(ahead: tuple[slice, Any, Any] | None) -> Iterator[tuple[slice, Any, Any]]:
         with track(title, total) as bar:
@@ -151,6 +163,15 @@ def _stream(
                 bar.advance(count)
 
     return finish(start(0) if total else None)
+
+
+def _share(params: Any, ids: np.ndarray) -> np.ndarray | Array:
+    """Splits each batch of ids `[n, B, N]` among the devices of a mesh that hold the parameters."""
+    held = getattr(next(iter(jax.tree.leaves(params)), None), "sharding", None)
+    mesh = held.mesh if isinstance(held, NamedSharding) else None
+    if mesh is None or mesh.size == 1 or ids.shape[1] % mesh.size:
+        return ids
+    return jax.device_put(ids, NamedSharding(mesh, PartitionSpec(None, mesh.axis_names)))
 
 
 def _shape(rows: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ihas_jax.data.schema import Schema
 from ihas_jax.models.base import EMBEDDING, Model, Variables
+from ihas_jax.models.streaming import on_all_devices
 from ihas_jax.nn.embedding import init_table
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.by_value import ScoreRouter, ValueRouter
@@ -74,7 +75,7 @@ def make(
     if record.router is None or selector is None:
         return None
     variables = Variables(arrays["params"], arrays.get("stats", {}))
-    variables, centroids = jax.device_put((variables, arrays["centroids"]))
+    variables, centroids = on_all_devices((variables, arrays["centroids"]))
     return Router(source, selector, variables, centroids)
 
 

@@ -19,6 +19,7 @@ from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.models import build_model
 from ihas_jax.models.base import TABLES, Model, Variables
 from ihas_jax.models.forward import init_model
+from ihas_jax.models.streaming import on_all_devices
 from ihas_jax.selectors.base import Selecting, Selector, with_weights
 from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.selectors.registry import build_selector
@@ -149,7 +150,7 @@ def load_bundle(path: str | Path) -> Bundle:
         arrays = read_checkpoint(path / "arrays", like)
     else:
         arrays = read_arrays(path / "arrays", like)
-    of_models = jax.device_put(arrays["models"])
+    of_models = on_all_devices(arrays["models"])
     for i, one in enumerate(record.models):
         if one.table_of_first:
             _take_table(of_models[str(i)], of_models["0"])

@@ -17,7 +17,7 @@ from ihas_jax.data.dataset import Split
 from ihas_jax.progress import Tracker, say, track, warn
 from ihas_jax.training.checkpoint import Checkpoints, Items
 from ihas_jax.training.metrics import DivergedError, Scores
-from ihas_jax.training.parallel import data_mesh, replicate, shard_rows
+from ihas_jax.training.parallel import computing_on, data_mesh, replicate, shard_rows
 from ihas_jax.training.steps import Batch, TrainState
 from ihas_jax.training.stopping import Progress, epoch_name
 from ihas_jax.training.task import Event, Task, Trained
@@ -56,11 +56,6 @@ class Trainer:
         self.progress = Progress()
         self._clock = self._saved = time.monotonic()
         self._cost = 0.0
-        if self.mesh.size < jax.device_count():
-            say(
-                f"[{task.title}] uses one of {jax.device_count()} devices, since they don't divide "
-                f"a batch of {task.config.batch_size} evenly; change --train.batch-size."
-            )
         self._resume()
         self.iterator = RoundIterator(task.rounds, self._make)
         if self.progress.position is not None:
@@ -107,9 +102,10 @@ class Trainer:
                     item, transferred = next(self.iterator)
                     data, gate_data = resident or transferred
                     rows, gate_rows = self._rows(item)
-                    self.state, metrics = round_(
-                        self.state, data, rows, gate_data, gate_rows, np.int32(item.batches)
-                    )
+                    with computing_on(self.mesh):
+                        self.state, metrics = round_(
+                            self.state, data, rows, gate_data, gate_rows, np.int32(item.batches)
+                        )
                     self.count(jax.device_get(metrics), item.batches)
                     bar.advance(item.batches * self.task.config.batch_size)
                     if progress.round < rounds.per_epoch and self.due():

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
+from jax.sharding import PartitionSpec
 
 from ihas_jax.config import AdamConfig, OptimizerConfig
 from ihas_jax.training.rowwise import BETA1, BETA2, EPSILON, RowAdam, init_row_adam, update_rows
@@ -94,7 +95,8 @@ class RowwiseState(NamedTuple):
 def rowwise_tables(config: OptimizerConfig) -> TableOptimizer:
     """Adam on the rows of the batch alone; see `ihas_jax.training.rowwise`.
 
-    The devices of a mapped axis gather the rows and gradients of the whole batch.
+    The devices of a mapped axis, or of the mesh of `jax.set_mesh`, gather the rows and gradients of
+    the whole batch.
 
     Note: not the paper's optimiser. Rows outside the batch keep their moments and are neither
     moved by momentum nor shrunk by L2.
@@ -117,6 +119,9 @@ def rowwise_tables(config: OptimizerConfig) -> TableOptimizer:
             index, gradients = lax.all_gather((index, gradients), axis_name, tiled=True)
             devices = lax.psum(1, axis_name)
             gradients = jax.tree.map(lambda leaf: leaf / devices, gradients)
+        elif jax.sharding.get_abstract_mesh().size > 1:
+            # on their parts devices would exchange rows in each pass of the loop over them
+            index, gradients = lax.with_sharding_constraint((index, gradients), PartitionSpec())
         steps = state.steps + 1
         rate = jnp.asarray(pace, jax.tree.leaves(tables)[0].dtype) * config.learning_rate
         tree = jax.tree.structure(tables)

@@ -8,6 +8,7 @@ over the axis of its model.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import jax
@@ -17,6 +18,7 @@ from jax.custom_batching import custom_vmap
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax.errors import InputError
+from ihas_jax.progress import warn
 from ihas_jax.training.steps import Batch, Metrics
 
 State = TypeVar("State")
@@ -25,11 +27,24 @@ _AXIS = "data"
 
 
 def data_mesh(batch_size: int) -> Mesh:
-    """A mesh of all devices, or of one where they don't divide the batch evenly."""
+    """A mesh of all devices, or of the most that divide a batch evenly, which is then said."""
     devices = jax.devices()
-    if batch_size % len(devices):
-        devices = devices[:1]
-    return Mesh(np.array(devices), (_AXIS,))
+    number = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    if number < len(devices):
+        warn(
+            f"{number} of {len(devices)} devices compute, the most that divide a batch of "
+            f"{batch_size} rows evenly; batches of a multiple of {len(devices)} rows "
+            "(--train.batch-size) use all."
+        )
+    return Mesh(np.array(devices[:number]), (_AXIS,))
+
+
+def computing_on(mesh: Mesh) -> AbstractContextManager[Any]:
+    """Tells a step that is compiled while the block runs which devices share its batches.
+
+    Row-wise tables need that; see `ihas_jax.training.optimizers`.
+    """
+    return jax.set_mesh(mesh) if mesh.size > 1 else nullcontext()
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ihas_jax.errors import InputError
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.loop import Trainer, train
+from ihas_jax.training.parallel import computing_on
 from ihas_jax.training.steps import Metrics, TrainState
 from ihas_jax.training.task import Event, Task, Trained
 
@@ -125,7 +126,10 @@ def _train(trainers: list[Trainer]) -> None:
                 rows = _stack_rows([item.rows for item in items], mesh)
                 gate_rows = _stack_rows([item.gate_rows for item in items], mesh)
                 batches = items[0].batches
-                state, metrics = round_(state, data, rows, gate_data, gate_rows, np.int32(batches))
+                with computing_on(mesh):
+                    state, metrics = round_(
+                        state, data, rows, gate_data, gate_rows, np.int32(batches)
+                    )
                 values = jax.device_get(metrics)
                 for i, trainer in left.items():
                     trainer.count({name: value[i] for name, value in values.items()}, batches)

@@ -17,9 +17,12 @@ import numpy as np
 import ihas_jax as ihas
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.batches import Feed, Rounds
+from ihas_jax.models.forward import init_model
+from ihas_jax.models.predict import predictor
 from ihas_jax.selectors import Selecting, make_gate_step, make_model_step
 from ihas_jax.training.loop import train
 from ihas_jax.training.metrics import score
+from ihas_jax.training.parallel import computing_on
 from ihas_jax.training.task import Task
 
 BATCH, SIZES = 32, (7, 5, 6, 4)
@@ -141,6 +144,48 @@ def check_round() -> dict[str, float]:
         "donated": all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params)),
         "devices": len(table.sharding.device_set),
     }
+
+
+def check_predictions() -> dict[str, float]:
+    """Predictions by parameters on one device and on four, and the work of each device."""
+    model, ids = _model(), draw(np.random.default_rng(6), 300).ids
+    variables = init_model(jax.random.key(3), model)
+    copies, program = ihas.replicate(variables, ihas.data_mesh(BATCH)), predictor(model)
+    flops = []
+
+    def remember(params, batches, count):
+        cost = compiled(params, batches, count).compile().cost_analysis()
+        flops.append(cost["flops"])
+        return jitted(params, batches, count)
+
+    jitted, compiled = program._map, program._map.lower
+    with patch.object(program, "_map", remember):
+        one, four = (program(own, ids, title="test").probs for own in (variables, copies))
+    return {
+        "difference": difference(four, one),
+        "spread": float(np.ptp(one)),
+        "work": flops[1] / flops[0],
+    }
+
+
+def check_rowwise_program() -> dict[str, int]:
+    """Exchanges between devices in a row-wise step of many rows, in its loop over them too."""
+    config = ihas.OptimizerConfig(tables="rowwise")
+    model = _model()
+    step = ihas.make_step(model, ihas.model_optimizers(config))
+    mesh = ihas.data_mesh(4 * BATCH)
+    state = ihas.replicate(ihas.init_train(jax.random.key(0), model, config), mesh)
+    spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    batch = jax.device_put(draw(np.random.default_rng(7), 2048), spread)
+
+    def exchanges():
+        text = jax.jit(step).lower(state, batch).compile().as_text()
+        return len(re.findall(r"= \S+ (all-|collective-|reduce-scatter)[a-z-]*\(", text))
+
+    outside = exchanges()
+    jax.clear_caches()
+    with computing_on(mesh):
+        return {"without": outside, "with": exchanges()}
 
 
 def check_noise() -> dict[str, bool]:
@@ -324,7 +369,7 @@ def check_fit(folder: Path) -> dict[str, object]:
         "history": difference(four.history, one.history),
         "moved": difference(moved.variables, four.variables),
         "devices": len(table.sharding.device_set),
-        "odd batch": ihas.data_mesh(BATCH + 1).size,
+        "odd batch": [ihas.data_mesh(BATCH + n).size for n in (1, 2)],
     }
 
 
@@ -335,6 +380,8 @@ if __name__ == "__main__":
         "batch norm": check_steps(batch_norm=True),
         "rowwise": check_steps(batch_norm=False, tables="rowwise"),
         "round": check_round(),
+        "predictions": check_predictions(),
+        "rowwise program": check_rowwise_program(),
         "noise": check_noise(),
         "refusals": check_refusals(),
         "place": check_place(),

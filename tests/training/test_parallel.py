@@ -119,5 +119,15 @@ def test_a_checkpoint_of_four_devices_opens_on_one(found):
     assert found["fit"]["moved"] == 0
 
 
-def test_a_batch_that_does_not_divide_stays_on_one_device(found):
-    assert found["fit"]["odd batch"] == 1
+def test_a_batch_has_the_most_devices_that_divide_it(found):
+    assert found["fit"]["odd batch"] == [3, 2]
+
+
+def test_devices_share_the_work_of_predictions(found):
+    assert found["predictions"]["difference"] < TOLERANCE < found["predictions"]["spread"]
+    assert found["predictions"]["work"] == pytest.approx(0.25, rel=0.05)
+
+
+def test_a_rowwise_step_exchanges_the_rows_of_a_batch_once(found):
+    program = found["rowwise program"]
+    assert program["with"] < program["without"]

@@ -12,12 +12,15 @@ from ihas_jax.errors import InputError
 from ihas_jax.training import parallel
 
 
-@pytest.mark.parametrize(("batch", "devices"), [(8, 4), (6, 1), (3, 1)])
-def test_a_mesh_has_all_devices_where_they_divide_a_batch_and_else_one(monkeypatch, batch, devices):
+@pytest.mark.parametrize(("batch", "devices"), [(8, 4), (6, 3), (10, 2), (7, 1)])
+def test_a_mesh_has_the_most_devices_that_divide_a_batch(monkeypatch, caplog, batch, devices):
+    caplog.set_level("WARNING", "ihas_jax")
     monkeypatch.setattr(jax, "devices", lambda: ["a", "b", "c", "d"])
     monkeypatch.setattr(parallel, "Mesh", lambda devices, names: (devices.tolist(), names))
     found, names = parallel.data_mesh(batch)
     assert found == ["a", "b", "c", "d"][:devices] and names == ("data",)
+    said = [] if devices == 4 else [f"{devices} of 4 devices compute, the most that divide a batch"]
+    assert [line[: len(said[0])] for line in caplog.messages] == said
 
 
 @pytest.mark.parametrize(
