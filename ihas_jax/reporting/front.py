@@ -127,14 +127,14 @@ def _answer(metrics: Facts) -> list[str]:
         )
         smaller = any(f["parameters"] < base["parameters"] for f in metrics["candidates"])
         more = " A larger --tolerance takes a smaller one of the table below." if smaller else ""
-        return [kept + more, "", *doubt, log]
+        return [*doubt, kept + more, "", log]
     size = times(base["parameters"] / chosen["parameters"], "smaller", "larger")
     return [
+        *doubt,
         f"**{chosen['name']}** is, of {len(metrics['candidates'])} candidates, the smallest that "
         f"is about as good as the best of them on validation rows: {size} than the base model. "
         f"{sureness(metrics['gain'])}",
         "",
-        *doubt,
         *_beside(metrics),
         "",
         log,
