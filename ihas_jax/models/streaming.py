@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax import Array
 
+from ihas_jax.models.chunks import compile_chunks, deal, join, sharing
 from ihas_jax.progress import track
 
-Tree = TypeVar("Tree")
 _BATCH_ROWS = 4096
 _SHAPES = ((1, 16), (4, 64), (16, 256), (64, 256), (64, _BATCH_ROWS))
 """Shapes of a chunk, as batches and the rows of each. A chunk takes the first that holds its rows;
@@ -24,25 +22,17 @@ SIZES = tuple(math.prod(shape) for shape in _SHAPES)
 _CHUNK_ROWS = SIZES[-1]
 
 
-def on_all_devices(tree: Tree) -> Tree:
-    """Puts every array of a tree on all devices of this process, which then share batches."""
-    devices = np.array(jax.local_devices())
-    if devices.size == 1:
-        return jax.device_put(tree)
-    return jax.device_put(tree, NamedSharding(Mesh(devices, ("data",)), PartitionSpec()))
-
-
 class Streamed:
     """Calls `function(params, ids [B, N]) -> tree of [B, ...]` over the rows of a split.
 
     Rows go to the device in chunks, each one dispatch. A chunk has one of a few shapes, and the
     number of rows in it is a value, so that no more programs are compiled whatever the number of
-    rows, and no batch of padding alone is computed. Devices that all hold the parameters share each
-    batch.
+    rows, and no batch of padding alone is computed. Devices that all hold the parameters share the
+    batches of a chunk.
     """
 
     def __init__(self, function: Callable[[Any, Array], Any]) -> None:
-        self._map = jax.jit(_mapped(lambda params, ids, valid: (function(params, ids), ())))
+        self._map = compile_chunks(lambda params, ids, valid: (function(params, ids), ()))
 
     def chunks(
         self,
@@ -86,7 +76,7 @@ class Summed:
     """
 
     def __init__(self, function: Callable[[Any, Array, Array], Any]) -> None:
-        self._map = jax.jit(_mapped(function))
+        self._map = compile_chunks(function)
 
     def __call__(self, params: Any, ids: np.ndarray, *, title: str) -> tuple[Any, Any]:
         """The outputs of all rows as NumPy arrays, and the sums in float64."""
@@ -97,37 +87,8 @@ class Summed:
         return _concatenate(outputs), jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), *totals)
 
 
-def _mapped(function: Callable[[Any, Array, Array], Any]) -> Callable[..., Any]:
-    """`(params, ids [n, B, N], count) -> (outputs [n, B, ...], sums)` over `count` rows.
-
-    Products are of float32 on every device. By default JAX rounds their factors to 10 bits on a
-    GPU: predictions moved by 3e-4, and some rows went to another cluster.
-    """
-
-    def mapped(params: Any, ids: Array, count: Array) -> Any:
-        size = ids.shape[1]
-
-        def one(i: Array) -> Any:
-            with jax.default_matmul_precision("float32"):
-                return function(params, ids[i], jnp.arange(size) < count - i * size)
-
-        def body(i: Array, carry: Any) -> Any:
-            outputs, sums = one(i)
-            stacked = jax.tree.map(lambda leaf, part: leaf.at[i].set(part), carry[0], outputs)
-            return stacked, jax.tree.map(jnp.add, carry[1], sums)
-
-        outputs, sums = jax.eval_shape(one, jax.ShapeDtypeStruct((), jnp.int32))
-        start = (
-            jax.tree.map(lambda leaf: jnp.zeros((len(ids), *leaf.shape), leaf.dtype), outputs),
-            jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums),
-        )
-        return lax.fori_loop(0, -(-count // size), body, start)
-
-    return mapped
-
-
 def _stream(
-    mapped: Callable[..., Any],
+    program: Callable[..., Any],
     shape_of: Callable[[int], tuple[int, int]],
     title: str,
     params: Any,
@@ -142,6 +103,7 @@ def _stream(
     total = len(ids) if rows is None else len(rows)
     step = max(1, min(chunk_rows, total))
     batches, size = shape_of(step)
+    mesh = sharing(params, batches)
 
     def start(first: int) -> tuple[slice, Any, Any]:
         part = slice(first, min(first + step, total))
@@ -149,8 +111,9 @@ def _stream(
         padded = np.empty((batches * size, ids.shape[1]), np.int32)
         padded[:count] = ids[part] if rows is None else ids.take(rows[part], axis=0)
         padded[count : -(-count // size) * size] = 0
-        shared = _share(params, padded.reshape(batches, size, -1))
-        return part, *mapped(params, shared, np.int32(count))
+        own = padded.reshape(batches, size, -1)
+        dealt = own if mesh is None else deal(own, mesh)
+        return part, *program(params, dealt, np.int32(count), mesh)
 
     def finish(ahead: tuple[slice, Any, Any] | None) -> Iterator[tuple[slice, Any, Any]]:
         with track(title, total) as bar:
@@ -158,20 +121,11 @@ def _stream(
                 part, outputs, sums = ahead
                 ahead = start(part.stop) if part.stop < total else None
                 count = part.stop - part.start
-                host = jax.tree.map(lambda leaf, n=count: _join(leaf, n), outputs)
+                host = jax.tree.map(lambda leaf, n=count: join(leaf, mesh, n), outputs)
                 yield part, host, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sums)
                 bar.advance(count)
 
     return finish(start(0) if total else None)
-
-
-def _share(params: Any, ids: np.ndarray) -> np.ndarray | Array:
-    """Splits each batch of ids `[n, B, N]` among the devices of a mesh that hold the parameters."""
-    held = getattr(next(iter(jax.tree.leaves(params)), None), "sharding", None)
-    mesh = held.mesh if isinstance(held, NamedSharding) else None
-    if mesh is None or mesh.size == 1 or ids.shape[1] % mesh.size:
-        return ids
-    return jax.device_put(ids, NamedSharding(mesh, PartitionSpec(None, mesh.axis_names)))
 
 
 def _shape(rows: int) -> tuple[int, int]:
@@ -191,8 +145,3 @@ def _concatenate(parts: list[Any]) -> Any:
     if not parts:
         raise ValueError("no rows to stream")
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-
-
-def _join(leaf: Array, rows: int) -> np.ndarray:
-    host = np.asarray(leaf)
-    return host.reshape(-1, *host.shape[2:])[:rows]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ihas_jax.data.schema import Schema
 from ihas_jax.models.base import EMBEDDING, Model, Variables
-from ihas_jax.models.streaming import on_all_devices
+from ihas_jax.models.chunks import on_all_devices
 from ihas_jax.nn.embedding import init_table
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.by_value import ScoreRouter, ValueRouter

@@ -18,8 +18,8 @@ from ihas_jax.files import write_json
 from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.models import build_model
 from ihas_jax.models.base import TABLES, Model, Variables
+from ihas_jax.models.chunks import on_all_devices
 from ihas_jax.models.forward import init_model
-from ihas_jax.models.streaming import on_all_devices
 from ihas_jax.selectors.base import Selecting, Selector, with_weights
 from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.selectors.registry import build_selector

@@ -80,9 +80,9 @@ def test_a_part_may_have_any_number_of_rows(streamed):
 def test_programs_that_have_begun_compute_before_the_first_one_ends(streamed, monkeypatch):
     began, program, ids = [], streamed._map, make_ids(2 * BATCH)
 
-    def remember(params, ids, count):
+    def remember(params, *more):
         began.append(float(params))
-        return program(params, ids, count)
+        return program(params, *more)
 
     monkeypatch.setattr(streamed, "_map", remember)
     rows = (np.arange(3), np.arange(3, 2 * BATCH))
@@ -99,9 +99,9 @@ def test_programs_that_have_begun_compute_before_the_first_one_ends(streamed, mo
 def test_a_chunk_computes_while_the_one_before_is_used(streamed, monkeypatch):
     counts, program = [], streamed._map
 
-    def remember(params, ids, count):
+    def remember(params, ids, count, mesh):
         counts.append(int(count))
-        return program(params, ids, count)
+        return program(params, ids, count, mesh)
 
     monkeypatch.setattr(streamed, "_map", remember)
     parts = streamed.chunks(np.float32(1), make_ids(25), title="test", chunk_rows=10)

@@ -8,6 +8,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import jax
@@ -18,7 +19,7 @@ import ihas_jax as ihas
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.models.forward import init_model
-from ihas_jax.models.predict import predictor
+from ihas_jax.models.streaming import Streamed, Summed
 from ihas_jax.selectors import Selecting, make_gate_step, make_model_step
 from ihas_jax.training.loop import train
 from ihas_jax.training.metrics import score
@@ -146,26 +147,40 @@ def check_round() -> dict[str, float]:
     }
 
 
-def check_predictions() -> dict[str, float]:
-    """Predictions by parameters on one device and on four, and the work of each device."""
-    model, ids = _model(), draw(np.random.default_rng(6), 300).ids
+def check_predictions() -> dict[str, Any]:
+    """Predictions by parameters on one device and on four, and how many batches are computed."""
+    model, ids = _model(), draw(np.random.default_rng(6), 13_000).ids
     variables = init_model(jax.random.key(3), model)
-    copies, program = ihas.replicate(variables, ihas.data_mesh(BATCH)), predictor(model)
-    flops = []
+    places = {"one": variables, "four": ihas.replicate(variables, ihas.data_mesh(BATCH))}
+    computed, shards = [], []
 
-    def remember(params, batches, count):
-        cost = compiled(params, batches, count).compile().cost_analysis()
-        flops.append(cost["flops"])
-        return jitted(params, batches, count)
+    def predict(variables, ids, valid):
+        jax.debug.callback(lambda rows: computed.append(int(rows)), valid.sum())
+        return ihas.predict(model, variables, ids), {"rows": valid.sum()}
 
-    jitted, compiled = program._map, program._map.lower
-    with patch.object(program, "_map", remember):
-        one, four = (program(own, ids, title="test").probs for own in (variables, copies))
-    return {
-        "difference": difference(four, one),
-        "spread": float(np.ptp(one)),
-        "work": flops[1] / flops[0],
-    }
+    def remember(program, *arguments):
+        outputs, sums = program(*arguments)
+        shards.append([part.data.shape for part in jax.tree.leaves(outputs)[0].addressable_shards])
+        return outputs, sums
+
+    found = {}
+    for name, program in {
+        "streamed": Streamed(lambda variables, ids: predict(variables, ids, ids[:, 0] >= 0)[0]),
+        "summed": Summed(predict),
+    }.items():
+        probs, rows, batches = {}, [], []
+        patched = patch.object(program, "_map", partial(remember, program._map))
+        for place, own in places.items():
+            computed.clear()
+            with patched:
+                output = program(own, ids, title="test")
+            jax.effects_barrier()
+            probs[place] = output if name == "streamed" else output[0]
+            rows.append(None if name == "streamed" else float(output[1]["rows"]))
+            batches.append(len(computed))
+        equal = bool((probs["one"] == probs["four"]).all())
+        found[name] = {"equal": equal, "rows": rows, "batches": batches}
+    return found | {"spread": float(np.ptp(probs["one"])), "shards": shards}
 
 
 def check_rowwise_program() -> dict[str, int]:

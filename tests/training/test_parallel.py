@@ -123,9 +123,14 @@ def test_a_batch_has_the_most_devices_that_divide_it(found):
     assert found["fit"]["odd batch"] == [3, 2]
 
 
-def test_devices_share_the_work_of_predictions(found):
-    assert found["predictions"]["difference"] < TOLERANCE < found["predictions"]["spread"]
-    assert found["predictions"]["work"] == pytest.approx(0.25, rel=0.05)
+def test_devices_share_the_batches_of_predictions_and_give_the_very_numbers_of_one(found):
+    found = found["predictions"]
+    assert found["spread"] > 0.01
+    assert found["streamed"] == {"equal": True, "rows": [None, None], "batches": [51, 51]}
+    assert found["summed"] == {"equal": True, "rows": [13_000, 13_000], "batches": [4, 4]}
+    streamed, summed = [[64, 256]], [[4, 4096]]
+    four = [[[16, 1, 256]] * 4, [[1, 1, 4096]] * 4]
+    assert found["shards"] == [streamed, four[0], summed, four[1]]
 
 
 def test_a_rowwise_step_exchanges_the_rows_of_a_batch_once(found):

@@ -30,7 +30,7 @@ def write(bundle: Bundle, folder: Path) -> None:
     leaves, tree = jax.tree.flatten(arrays)
 
     def answer(weights: list[Any], ids: jax.Array) -> dict[str, jax.Array]:
-        with jax.default_matmul_precision("float32"):  # as in `models.streaming`
+        with jax.default_matmul_precision("float32"):  # as in `models.chunks`
             found: dict[str, jax.Array] = function(jax.tree.unflatten(tree, weights), ids)
         return found
 
