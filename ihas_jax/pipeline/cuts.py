@@ -145,8 +145,8 @@ def _row(facts: dict[str, Any], base: dict[str, Any]) -> list[str]:
         facts["name"],
         f"{facts['parameters']:,}",
         f"{facts['worth']:.2%}" if cut else "",
-        f"{facts['rise']:.4f}" if cut else "",
-        f"{rise:+.4f}" if cut else "",
+        f"{facts['rise']:.5f}" if cut else "",
+        f"{rise:+.5f}" if cut else "",
         auc_text(
             {"auc": facts["valid_auc"], "only_label": facts.get("valid_only_label", "0 or 1")}
         ),

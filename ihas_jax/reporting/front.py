@@ -31,7 +31,8 @@ _NEXT = (
     '- `ihas.load_bundle("RUN").predict_proba(rows)` predicts in Python.',
     "",
     "compress.py with another `--tolerance` or `--standard-errors` chooses anew in this folder "
-    "without training, and with other values of `--budget` trains these sizes alone.",
+    "from what is trained, in a minute or two, and with other values of `--budget` trains these "
+    "sizes alone.",
 )
 _AUC, _LOGLOSS = "test AUC (more is better)", "test logloss (less is better)"
 
@@ -52,7 +53,7 @@ def render_front(config: Config, metrics: Facts) -> str:
         "![Test AUC and logloss against size and time](figures/front.png)",
         "",
         "Filled points are models on the front, which validation rows decide; lines join the sizes "
-        "of a click model under one selection. Triangles are models that are worse than the axis "
+        "of a click model under one selection. A triangle is a model that is worse than the axis "
         "shows.",
         "",
         "## How it was chosen",
@@ -128,7 +129,7 @@ def _answer(metrics: Facts) -> list[str]:
         smaller = any(f["parameters"] < base["parameters"] for f in metrics["candidates"])
         more = " A larger --tolerance takes a smaller one of the table below." if smaller else ""
         return [*doubt, kept + more, "", log]
-    size = times(base["parameters"] / chosen["parameters"], "smaller", "larger")
+    size = times(base["parameters"] / chosen["parameters"], "fewer parameters", "more parameters")
     return [
         *doubt,
         f"**{chosen['name']}** is, of {len(metrics['candidates'])} candidates, the smallest that "

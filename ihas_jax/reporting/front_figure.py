@@ -19,6 +19,8 @@ _GOOD = {"auc": 1, "logloss": -1}
 """Whether more of a score is better."""
 _ROOM, _LEAST_ROOM = 3.0, 0.03
 """How far below the base model an axis goes, in gaps between the base and the best; the least."""
+_NARROW = 8.0
+"""How far the ends of an axis are apart, as a ratio, where 1, 2 and 5 would be too few ticks."""
 _COSTS = (("parameters", "parameters"), ("microseconds", "microseconds per row"))
 
 
@@ -37,7 +39,9 @@ def draw_front(metrics: Facts) -> Figure:
         row[0].set_ylabel(title)
     for panel, (_, title) in zip(panels[-1], _COSTS, strict=True):
         panel.set(xscale="log", xlabel=f"{title} (logarithmic)")
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        low, high = panel.get_xlim()
+        subs = (1, 2, 5) if high > _NARROW * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
+        panel.xaxis.set_major_locator(LogLocator(subs=subs))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
         panel.xaxis.set_minor_locator(NullLocator())
     handles, labels = panels[-1][0].get_legend_handles_labels()  # the AUC may not be defined

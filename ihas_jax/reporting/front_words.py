@@ -13,12 +13,12 @@ the base model's embedding table. `spectral` turns the embeddings of a trained m
 principal axes, removes the numbers that are worth least, and trains on; `uniform` trains a model \
 whose embeddings are shorter for all values alike. 'Smaller by' is the base model's number of \
 parameters over the model's own. MB counts the numbers that a model keeps, as float32, and the \
-record of which ones; the bundle of a `spectral` model still holds a zero in place of each other \
-number. µs per row is the time of a prediction from ids to probabilities, of up to 100,000 rows at \
-once where it was measured. A model is on the front if no other one is at least as good on \
-validation rows, at least as small, at least as fast, and better in one of these; times are \
-rounded to powers of 1.25 for that, since a machine measures no better. Models that are 'not cut' \
-are no candidates."""
+record of which ones, as a bundle stores them; once loaded, a `spectral` model has a zero in place \
+of each other number. µs per row is the time of a prediction from ids to probabilities, of up to \
+100,000 rows at once where it was measured. A model is on the front if no other one is at least as \
+good on validation rows, at least as small, at least as fast, and better in one of these; times \
+are rounded to powers of 1.25 for that, since a machine measures no better. Models that are 'not \
+cut' are no candidates."""
 """What names and columns mean."""
 
 
@@ -43,8 +43,8 @@ def chance(metrics: Facts) -> str:
     if not above["low"] <= 0:
         return ""
     return (
-        "No model is known to rank better than chance, which has an AUC of 0.5: the test AUC of "
-        f"the chosen one lies between {0.5 + above['low']:.4f} and {0.5 + above['high']:.4f} with "
+        "The chosen model is not known to rank better than chance, which has an AUC of 0.5: its "
+        f"test AUC lies between {0.5 + above['low']:.4f} and {0.5 + above['high']:.4f} with "
         "95 % certainty. Either the fields say nothing of the labels, or the rows are too few."
     )
 
@@ -109,8 +109,9 @@ def choice(metrics: Facts) -> str:
         f"by {choices['tolerance']:g} (`--tolerance`){doubt}. "
         f"{chosen['name']} is behind by {behind(chosen):.5f}, where {allowed(chosen):.5f} are "
         "allowed, and is the smallest such model. "
-        + (f"Of {len(smaller)} smaller ones, the nearest: {others}. " if smaller else "")
-        + "The test rows chose nothing."
+        + (f"The nearest of {len(smaller)} that are smaller: {others}. " if smaller else "")
+        + "The test rows chose nothing. Validation rows did, so their AUC of the chosen model is a "
+        "little too high."
     )
 
 

@@ -65,7 +65,7 @@ def rows_of(text):
 def test_the_report_says_how_small_how_good_how_fast_how_sure(metrics):
     text = render_front(Config(), metrics)
     assert "**dnn, spectral, 10 %** is, of 7 candidates, the smallest that is about as good" in text
-    assert "8.0 times smaller than the base model" in text
+    assert "8.0 times fewer parameters than the base model" in text
     assert "+0.0085, is beyond the noise" in text and "between +0.0020 and +0.0150" in text
     rows = rows_of(text)
     assert rows["parameters"] == ["8,000", "1,000", "8.0 times fewer"]
@@ -80,7 +80,7 @@ def test_a_model_that_ranks_no_better_than_chance_is_said_to_do_so(metrics):
     config = Config()
     assert "chance" not in render_front(config, metrics) + verdict(metrics)
     metrics["chance"] = {"auc": 0.004, "low": -0.0123, "high": 0.0203}
-    said = "No model is known to rank better than chance"
+    said = "The chosen model is not known to rank better than chance"
     assert render_front(config, metrics).split("\n")[2].startswith(f"**{said}")
     assert said in verdict(metrics)
     assert "lies between 0.4877 and 0.5203 with" in render_front(config, metrics)
@@ -125,7 +125,7 @@ def test_the_report_says_why_the_chosen_model_and_no_smaller_one(metrics):
     )
     assert "behind it by 0.0005 (`--tolerance`) plus 2 standard errors" in line
     assert "dnn, spectral, 10 % is behind by 0.00150, where 0.00150 are allowed" in line
-    smaller = line.partition("Of 4 smaller ones, the nearest: ")[2].split("; ")
+    smaller = line.partition("The nearest of 4 that are smaller: ")[2].split("; ")
     assert [part.partition(" is behind by ")[0] for part in smaller] == [
         "dnn, spectral, 5 %",
         "dcnv2, uniform, 5 %",
