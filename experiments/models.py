@@ -21,7 +21,7 @@ from typing import Any
 import common
 import jax
 import tyro
-from bench.common import Settings, configure, sizes_of, take_turns
+from bench.common import Settings, configure, sizes_of
 from bench.steps import time_training
 from bench.workload import draw_split
 from command_line import parse
@@ -38,6 +38,7 @@ from ihas_jax.models import MODELS
 from ihas_jax.models.base import count_parameters
 from ihas_jax.names import markdown
 from ihas_jax.progress import say
+from ihas_jax.stages.speed import take_turns
 
 
 @dataclass(frozen=True, kw_only=True)

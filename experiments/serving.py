@@ -24,7 +24,7 @@ import common
 import jax
 import numpy as np
 import tyro
-from bench.common import HAS_TORCH, Side, sizes_of, take_turns
+from bench.common import HAS_TORCH, Side, sizes_of
 from bench.workload import Shape
 
 from ihas_jax.config import Config, ModelConfig
@@ -38,6 +38,7 @@ from ihas_jax.selectors.by_value import ScoreRouter
 from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.serving.export.check import TOLERANCE
 from ihas_jax.serving.export.folder import export
+from ihas_jax.stages.speed import take_turns
 
 _TURN_ROWS, _MOST_CALLS = 1 << 17, 300
 Predict = Callable[[np.ndarray], np.ndarray]

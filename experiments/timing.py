@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from bench.common import Side, take_turns
+from bench.common import Side
 from compare import Variant
 
 from ihas_jax.data.dataset import Dataset
@@ -16,6 +16,7 @@ from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.bundles import search_bundle
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search
+from ihas_jax.stages.speed import take_turns
 
 _TURNS = 5
 

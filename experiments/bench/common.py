@@ -7,14 +7,13 @@ figure is the median over the turns.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import ihas_jax as ihas
 from bench.workload import SIZES, Shape
@@ -71,21 +70,6 @@ class Row:
             return {}
         ours = self.values[self.ours]
         return {name: value / ours for name, value in self.values.items() if name != self.ours}
-
-
-def take_turns(sides: Mapping[str, Side], turns: int) -> dict[str, float]:
-    """Median seconds of each side; the first turn, which compiles, does not count.
-
-    The order is another one in each turn, since a side is slower after one that leaves it no cache.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    names, rng = [*sides], np.random.default_rng(0)
-    for turn in range(turns + 1):
-        for i in rng.permutation(len(names)):
-            taken = sides[names[i]]()
-            if turn:
-                seconds[names[i]].append(taken)
-    return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
 def timed(

@@ -19,7 +19,6 @@ from bench.common import (
     configure,
     milliseconds,
     sizes_of,
-    take_turns,
     timed,
 )
 from bench.workload import Shape, draw_log
@@ -27,6 +26,7 @@ from ihas_jax.data.batches import Feed, RoundIterator, Rounds
 from ihas_jax.data.dataset import Split
 from ihas_jax.data.open import open_store
 from ihas_jax.data.store_writer import save_dataset
+from ihas_jax.stages.speed import take_turns
 
 _ROUNDS = 5
 

@@ -22,12 +22,12 @@ from bench.common import (
     Side,
     configure,
     sizes_of,
-    take_turns,
 )
 from bench.steps import our_round, our_training
 from bench.workload import Shape, draw_split
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Split
+from ihas_jax.stages.speed import take_turns
 
 
 def measure_limit(settings: Settings, shape: Shape = "criteo") -> Row:

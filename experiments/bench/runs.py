@@ -24,7 +24,6 @@ from bench.common import (
     milliseconds,
     resident,
     sizes_of,
-    take_turns,
     timed,
 )
 from bench.workload import Shape, draw_log, draw_split
@@ -35,6 +34,7 @@ from ihas_jax.data.store_writer import save_dataset
 from ihas_jax.selectors.clusters import fit_clusters
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.routing import make_router
+from ihas_jax.stages.speed import take_turns
 
 if HAS_TORCH:
     from bench import torch_stages

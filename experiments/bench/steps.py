@@ -20,13 +20,13 @@ from bench.common import (
     milliseconds,
     resident,
     sizes_of,
-    take_turns,
     timed,
 )
 from bench.workload import Shape, draw_split
 from ihas_jax.config import Config, GateConfig
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.dataset import Split
+from ihas_jax.stages.speed import take_turns
 
 if HAS_TORCH:
     import torch

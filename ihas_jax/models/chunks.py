@@ -76,7 +76,9 @@ def compile_chunks(function: Callable[[Any, Array, Array], Any]) -> Callable[...
 def sharing(params: Any, batches: int) -> Mesh | None:
     """The devices that all hold the parameters, if batches can be dealt out to them evenly."""
     held = getattr(next(iter(jax.tree.leaves(params)), None), "sharding", None)
-    mesh = held.mesh if isinstance(held, NamedSharding) else None
+    if not isinstance(held, NamedSharding) or not held.is_fully_replicated:
+        return None
+    mesh = held.mesh
     if not isinstance(mesh, Mesh) or mesh.size == 1 or batches % mesh.size:
         return None
     return mesh

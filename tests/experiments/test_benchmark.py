@@ -114,24 +114,6 @@ def test_a_measure_without_its_input_is_left_out_and_says_what_it_needs(command)
     assert "Traceback" not in done.stderr
 
 
-def test_turns_alternate_and_the_first_does_not_count(bench):
-    calls = []
-
-    def side(name, *seconds):
-        left = list(seconds)
-
-        def turn():
-            calls.append(name)
-            return left.pop(0)
-
-        return turn
-
-    sides = {"a": side("a", 9.0, 1.0, 3.0, 2.0), "b": side("b", 9.0, 4.0, 4.0, 7.0)}
-    assert bench("common").take_turns(sides, 3) == {"a": 2.0, "b": 4.0}
-    turns = [calls[i : i + 2] for i in range(0, 8, 2)]
-    assert {*map(tuple, turns)} == {("a", "b"), ("b", "a")}
-
-
 def test_a_timed_side_hands_its_state_on_and_counts_seconds_per_step(bench, monkeypatch):
     common, states = bench("common"), []
     clock = iter((10.0, 14.0, 20.0, 22.0))

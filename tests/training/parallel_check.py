@@ -352,6 +352,13 @@ def check_fit(folder: Path) -> dict[str, object]:
         probs = np.asarray(predict(variables, valid.ids))
         return score(valid.labels, probs), {}
 
+    search_round, shared_by = ihas.make_search_round(CONFIG, model, selector), []
+
+    def round_(*arguments):
+        # runs when a program is traced
+        shared_by.append(jax.sharding.get_abstract_mesh().size)
+        return search_round(*arguments)
+
     def fit(name, epochs=2):
         task = Task(
             name=name,
@@ -366,7 +373,7 @@ def check_fit(folder: Path) -> dict[str, object]:
                 Feed(np.arange(100, dtype=np.int32), BATCH, 2),
                 2,
             ),
-            round_=ihas.make_search_round(CONFIG, model, selector),
+            round_=round_,
             evaluate=evaluate,
             config=CONFIG.train,
         )
@@ -374,6 +381,7 @@ def check_fit(folder: Path) -> dict[str, object]:
         return train(task, state, lambda kind, facts: None)
 
     four = fit("four")
+    places = set(shared_by)
     one_device = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
     with patch("ihas_jax.training.loop.data_mesh", lambda batch_size: one_device):
         one = fit("one")
@@ -384,6 +392,7 @@ def check_fit(folder: Path) -> dict[str, object]:
         "history": difference(four.history, one.history),
         "moved": difference(moved.variables, four.variables),
         "devices": len(table.sharding.device_set),
+        "shared by": [*places],
         "odd batch": [ihas.data_mesh(BATCH + n).size for n in (1, 2)],
     }
 

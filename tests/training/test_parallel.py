@@ -133,6 +133,10 @@ def test_devices_share_the_batches_of_predictions_and_give_the_very_numbers_of_o
     assert found["shards"] == [streamed, four[0], summed, four[1]]
 
 
+def test_a_training_tells_its_steps_which_devices_share_them(found):
+    assert found["fit"]["shared by"] == [4]
+
+
 def test_a_rowwise_step_exchanges_the_rows_of_a_batch_once(found):
     program = found["rowwise program"]
     assert program["with"] < program["without"]
