@@ -25,6 +25,7 @@ from ihas_jax.flags import replaced
 from ihas_jax.models import build_model, register_model
 from ihas_jax.models.base import Model
 from ihas_jax.models.forward import forward, init_model, predict
+from ihas_jax.models.placing import place
 from ihas_jax.nn.gates import sample_gates, select_gates
 from ihas_jax.pipeline.compress import compress
 from ihas_jax.pipeline.fit import fit, fit_seeds
@@ -93,6 +94,7 @@ __all__ = [
     "model_optimizers",
     "open_store",
     "over_seeds",
+    "place",
     "pmap_step",
     "predict",
     "predict_stream",

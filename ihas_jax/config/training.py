@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from ihas_jax.config.bounds import Bound, Falling, NotNegative, Positive, Share
 
 TableUpdates = Literal["dense", "rowwise"]
+TableSharding = Literal["replicated", "rows", "auto"]
 Start = Literal["fresh", "tables", "searched", "shared"]
 _FEW = Bound(lambda number: 2 <= number <= 8, "must be 2 to 8, not")
 TeacherMean = Literal["probability", "log_odds"]
@@ -49,6 +50,9 @@ class TrainConfig:
     """The number of batches in a jitted round, R; only speed depends on it."""
     device_data_gb: NotNegative[float] = 8.0
     """Training rows up to this size stay on the device; a larger split is sent round by round."""
+    table_sharding: TableSharding = "auto"
+    """Whether each device holds whole embedding tables, or all hold the rows of large ones between
+    them. With auto they do the latter where tables would not fit beside the rest."""
     block_rows: Positive[int] = 1
     """Shuffle blocks of this number of neighbouring rows; above 1 for data on a slow disk."""
     checkpoint_seconds: NotNegative[float] = 10.0

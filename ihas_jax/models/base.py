@@ -28,6 +28,8 @@ LINEAR = "linear"
 """Name of the table of first-order weights, `[V, 1]`; selection methods leave it alone."""
 NETWORK = "network"
 """Name of the network's parameters and statistics."""
+SELECTOR = "selector"
+"""Name of a selector's gates among the parameters of a search, and of its statistics."""
 FACTORS = "factors"
 """Name of constants that multiply embeddings: arrays `[V_g, d_g]` or `[V_g, 1]` by width group. A
 factor of 0 removes a coordinate or a whole row; gradients at looked-up vectors are then 0 too."""

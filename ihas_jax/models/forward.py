@@ -26,6 +26,7 @@ from ihas_jax.models.base import (
     VectorsByTable,
 )
 from ihas_jax.nn.embedding import Table, init_table, lookup, value_index
+from ihas_jax.nn.split import read_rows
 from ihas_jax.nn.subset import empty_subset, index_in
 
 Index = dict[str, dict[str, Array]]
@@ -45,6 +46,14 @@ class Lookup(NamedTuple):
     vectors: Array
     row_index: Array
     first_row: Array | int = 0
+
+    def read(self, array: Array) -> Array:
+        """`[B, N, ...]`, the rows of an array `[V, ...]` that belong to the vectors.
+
+        An array with a row for each row of the table is read in this way alone, since devices may
+        hold parts of it.
+        """
+        return read_rows(array, self.row_index)
 
 
 class Transformed(NamedTuple):
@@ -100,7 +109,13 @@ def init_model(key: Array, model: Model) -> Variables:
     if spec.stored_values is not None:
         constants[VALUES] = {group.name: empty_subset(group.values) for group in spec.groups}
     ids = jnp.zeros((1, len(spec.sizes)), jnp.int32)
-    vectors = embed(model, Variables({"tables": tables}, constants=constants), ids)[0]
+    # layers depend on the shapes of vectors alone
+    vectors = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(
+            lambda: embed(model, Variables({"tables": tables}, constants=constants), ids)[0]
+        ),
+    )
     found = model.network.init(network_key, vectors, train=False)
     stats = {NETWORK: found["batch_stats"]} if "batch_stats" in found else {}
     return Variables({"tables": tables, NETWORK: found.get("params", {})}, stats, constants)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from ihas_jax.models.chunks import compile_chunks, deal, join, sharing
+from ihas_jax.models.chunks import compile_chunks, deal, join, on_devices, reading, sharing
 from ihas_jax.progress import track
 
 _BATCH_ROWS = 4096
@@ -103,7 +103,8 @@ def _stream(
     total = len(ids) if rows is None else len(rows)
     step = max(1, min(chunk_rows, total))
     batches, size = shape_of(step)
-    mesh = sharing(params, batches)
+    params = on_devices(params)
+    mesh, specs = sharing(params, batches)
 
     def start(first: int) -> tuple[slice, Any, Any]:
         part = slice(first, min(first + step, total))
@@ -113,7 +114,8 @@ def _stream(
         padded[count : -(-count // size) * size] = 0
         own = padded.reshape(batches, size, -1)
         dealt = own if mesh is None else deal(own, mesh)
-        return part, *program(params, dealt, np.int32(count), mesh)
+        with reading(params):
+            return part, *program(params, dealt, np.int32(count), mesh, specs)
 
     def finish(ahead: tuple[slice, Any, Any] | None) -> Iterator[tuple[slice, Any, Any]]:
         with track(title, total) as bar:

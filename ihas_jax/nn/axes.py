@@ -6,7 +6,7 @@ field with d = D / M coordinates each. `ihas_jax.nn.principal` finds good axes.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -114,6 +114,8 @@ def importance(
 def turn_table(spec: EmbeddingSpec, table: Table, axes: Axes) -> Table:
     """The table of new coordinates, for all values, in the dtype of the old one.
 
+    It is a NumPy array if the old one is.
+
     Raises:
       ValueError: the table is not uniform.
     """
@@ -124,7 +126,9 @@ def turn_table(spec: EmbeddingSpec, table: Table, axes: Axes) -> Table:
         gaps = full[part].reshape(-1, *fields) - axes.mean[n]
         new = gaps.swapaxes(0, 1) @ axes.forward[n]  # [M, v, d]
         turned[part] = new.swapaxes(0, 1).reshape(-1, spec.dim)
-    return {spec.groups[0].name: jnp.asarray(turned)}
+    on_host = isinstance(table[spec.groups[0].name], np.ndarray)
+    arrays: Any = turned if on_host else jnp.asarray(turned)
+    return {spec.groups[0].name: arrays}
 
 
 def single_precision(axes: Axes) -> Axes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -46,7 +48,7 @@ def slice_table(
 
     Args:
       source: shape of the uniform table.
-      table: its only array.
+      table: its only array; if it is a NumPy array, those of the result are, too.
       target: shape of the compact one.
       values: `[V]` of bool, the values that have a row in the compact table; None if all have.
         The other values share a row of zeros.
@@ -68,9 +70,12 @@ def slice_table(
         rows = full[part] if values is None else full[part][values[part]]
         return rows[:, np.array(kept[n])]
 
+    on_host = isinstance(full, np.ndarray)
+    join: Any = np.concatenate if on_host else jnp.concatenate
+    zeros: Any = np.zeros if on_host else jnp.zeros
     return {
-        group.name: jnp.concatenate(
-            [jnp.zeros((0 if target.stored_values is None else 1, group.width), full.dtype)]
+        group.name: join(
+            [zeros((0 if target.stored_values is None else 1, group.width), full.dtype)]
             + [of_field(n) for n in group.fields]
         )
         for group in target.groups

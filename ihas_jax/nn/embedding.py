@@ -18,9 +18,11 @@ import numpy as np
 from jax import Array, lax
 
 from ihas_jax.data.checks import as_ids, check_width
+from ihas_jax.nn.draw import as_normal, as_uniform, bits_of_rows
+from ihas_jax.nn.split import is_split, make_blocks, padded_rows, read_rows, splitting
 
 Table = dict[str, Array]
-"""Arrays `[V_g, d_g]` of one embedding table, by width group."""
+"""Arrays `[V_g, d_g]` of one embedding table, by width group; NumPy arrays on the host."""
 Vectors = dict[str, Array]
 """Looked-up vectors `[B, N_g, d_g]`, by width group."""
 Kept = tuple[tuple[int, ...], ...]
@@ -138,6 +140,8 @@ class EmbeddingSpec:
 def init_table(key: Array, spec: EmbeddingSpec) -> Table:
     """Fresh float32 arrays, one `[V_g, d_g]` per width group.
 
+    Where devices split arrays, each draws its own rows, and large arrays are padded with zeros.
+
     Note: the Xavier bound sqrt(6 / (V + D)) is that of the full table even if `spec` is compact,
     so that a field starts at the same scale whatever the widths.
     """
@@ -145,6 +149,12 @@ def init_table(key: Array, spec: EmbeddingSpec) -> Table:
     bound = (6.0 / (sum(spec.sizes) + width)) ** 0.5
     ends = np.cumsum([group.rows * group.width for group in spec.groups])
     key = jax.random.fold_in(key, 0)  # the recorded results depend on it
+    if splitting():
+        starts = (0, *(int(end) for end in ends[:-1]))
+        return {
+            group.name: _draw_blocks(key, spec, group, start, bound)
+            for group, start in zip(spec.groups, starts, strict=True)
+        }
     # one draw for all groups, since XLA takes long to compile each
     if spec.init == "xavier":
         values = jax.random.uniform(key, (spec.parameters,), minval=-bound, maxval=bound)
@@ -156,6 +166,28 @@ def init_table(key: Array, spec: EmbeddingSpec) -> Table:
         group.name: part.reshape(group.rows, group.width)
         for group, part in zip(spec.groups, jnp.split(values, ends[:-1]), strict=True)
     }
+
+
+def _draw_blocks(key: Array, spec: EmbeddingSpec, group: Group, before: int, bound: float) -> Array:
+    """The numbers that `init_table` draws for a group, `[padded V_g, d_g]`, each row on its device.
+
+    Args:
+      key: the key of the draw.
+      spec: shape of the table.
+      group: the group.
+      before: numbers that are drawn for the groups before it.
+      bound: the Xavier bound.
+    """
+
+    def block(first: Array, rows: int) -> Array:
+        if spec.init == "zeros":
+            return jnp.zeros((rows, group.width))
+        bits = bits_of_rows(key, first, (rows, group.width), before)
+        drawn = as_normal(bits) if spec.init == "normal" else as_uniform(bits, -bound, bound)
+        padding = (first + jnp.arange(rows) >= group.rows)[:, None]
+        return jnp.where(padding, 0.0, drawn)
+
+    return make_blocks(block, padded_rows(group.rows))
 
 
 def value_index(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
@@ -184,6 +216,13 @@ def value_index(spec: EmbeddingSpec, ids: Array) -> dict[str, Array]:
     }
 
 
+def field_of_rows(spec: EmbeddingSpec, rows: int) -> Array:
+    """The field `[rows]` that each row of a uniform table belongs to, padding to the last."""
+    ends = np.cumsum(spec.sizes[:-1], dtype=np.int32)
+    # a search for each row, which devices can do for their own rows
+    return jnp.searchsorted(jnp.asarray(ends), jnp.arange(rows, dtype=jnp.int32), side="right")
+
+
 _FEW_FIELDS = 24
 """More fields of one array are read no faster one after the other, and take longer to compile."""
 
@@ -205,6 +244,8 @@ def lookup(table: Table, index: dict[str, Array], *, by_field: bool = False) -> 
     def read(array: Array, rows: Array) -> Array:
         return array.at[rows].get(mode="promise_in_bounds")
 
+    if any(map(is_split, table.values())):
+        return {name: read_rows(table[name], rows) for name, rows in index.items()}
     several = len(index) > 1
     few = sum(rows.shape[1] for rows in index.values()) <= _FEW_FIELDS
     if not (by_field and (several or few)):

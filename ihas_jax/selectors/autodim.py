@@ -14,11 +14,11 @@ from scipy.special import softmax
 from ihas_jax.config import Config
 from ihas_jax.config.methods import AutoDimConfig
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import Model, Stats
+from ihas_jax.models.base import SELECTOR, Model, Stats
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.mlp import Linear
-from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
+from ihas_jax.selectors.base import Recipe, Selector, Weights
 from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.normalize import fresh_norm, normalize
 from ihas_jax.selectors.plan import Plan, SearchResult, single

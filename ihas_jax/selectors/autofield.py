@@ -11,10 +11,10 @@ from scipy.special import softmax
 
 from ihas_jax.config import Config
 from ihas_jax.config.methods import AutoFieldConfig
-from ihas_jax.models.base import Model
+from ihas_jax.models.base import SELECTOR, Model
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
-from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
+from ihas_jax.selectors.base import Recipe, Selector, Weights
 from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.fields import fields_to_keep, top_fields
 from ihas_jax.selectors.plan import Plan, SearchResult, single

@@ -15,15 +15,13 @@ from jax import Array
 
 from ihas_jax.config import AdamConfig, Config
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import Params, Stats, Variables
+from ihas_jax.models.base import SELECTOR, Params, Stats, Variables
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 
 if TYPE_CHECKING:
     import optax
 
-SELECTOR = "selector"
-"""Name of a selector's gates among the parameters of a search, and of its statistics."""
 LAYERS = "layers"
 """Name of a selector's layers among the parameters of a search."""
 SelectorParams = dict[str, Any]

@@ -11,11 +11,11 @@ from jax import Array
 
 from ihas_jax.config import Config
 from ihas_jax.config.methods import DimRegConfig
-from ihas_jax.models.base import Model
+from ihas_jax.models.base import SELECTOR, Model
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.gates import gate_penalty
-from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights, weights_of
+from ihas_jax.selectors.base import Recipe, Selector, Weights, weights_of
 from ihas_jax.selectors.budget import fill
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.selection import Selection, kept_coordinates

@@ -14,11 +14,12 @@ from jax import Array
 
 from ihas_jax.config import AdamConfig, Config
 from ihas_jax.config.methods import OptEmbedConfig
-from ihas_jax.models.base import EMBEDDING, FACTORS, Model
+from ihas_jax.models.base import EMBEDDING, FACTORS, SELECTOR, Model
+from ihas_jax.models.chunks import on_devices
 from ihas_jax.models.forward import Lookup, Transformed
-from ihas_jax.nn.embedding import EmbeddingSpec
+from ihas_jax.nn.embedding import EmbeddingSpec, field_of_rows
 from ihas_jax.nn.noise import row_keys
-from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
+from ihas_jax.selectors.base import Recipe, Selector, Weights
 from ihas_jax.selectors.budget import fill_in_proportion
 from ihas_jax.selectors.evolution import evolve
 from ihas_jax.selectors.plan import Plan, SearchResult, single
@@ -137,16 +138,18 @@ class Supernet(Selector):
         widths were changed in proportion until they fill it.
         """
         sizes, dim = self.spec.sizes, self.spec.dim
-        ((group, table),) = found.variables.params["tables"][EMBEDDING].items()
-        thresholds = found.variables.params[SELECTOR]["thresholds"]
-        margin = np.asarray(margins(table, jnp.repeat(thresholds[:, 0], np.array(sizes))))
+        variables = on_devices(found.variables)
+        ((group, table),) = variables.params["tables"][EMBEDDING].items()
+        thresholds = variables.params[SELECTOR]["thresholds"]
+        of_rows = thresholds[field_of_rows(self.spec, len(table)), 0]
+        margin = np.asarray(margins(table, of_rows))[: sum(sizes)]
         values = margin > 0
         if not values.any():
             values[np.argmax(margin)] = True
         if found.budget is not None:
             values |= mark_largest(margin, -(-found.budget // dim))
-        factors = jnp.asarray(values[:, None], jnp.float32)
-        variables = found.variables._replace(constants={FACTORS: {group: factors}})
+        factors = values[:, None].astype(np.float32)
+        variables = on_devices(variables._replace(constants={FACTORS: {group: factors}}))
         score = make_population_auc(found.model, found.valid)
         widths, _ = evolve(
             found.key,

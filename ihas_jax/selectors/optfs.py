@@ -13,10 +13,10 @@ from jax import Array
 
 from ihas_jax.config import AdamConfig, Config
 from ihas_jax.config.methods import OptFSConfig
-from ihas_jax.models.base import Model
+from ihas_jax.models.base import SELECTOR, Model
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
-from ihas_jax.selectors.base import SELECTOR, Recipe, Selector, Weights
+from ihas_jax.selectors.base import Recipe, Selector, Weights
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.selection import mark_largest, select_values
 from ihas_jax.training.rowwise import BETA1, BETA2, EPSILON
@@ -99,8 +99,11 @@ class OptFSGates(Selector):
         steps = weights.stats["steps"]
         temperature = self._temperature(steps)
         factors = soft_factor(_looked_up(weights, lookup), temperature)
-        mean = jax.nn.sigmoid(temperature * weights.gates["gates"]).mean()
-        penalty = self.config.weight * mean
+        soft = jax.nn.sigmoid(temperature * weights.gates["gates"])
+        values = sum(self.spec.sizes)
+        if len(soft) > values:  # padding has no gates
+            soft = jnp.where(jnp.arange(len(soft))[:, None] < values, soft, 0.0)
+        penalty = self.config.weight * (soft.sum() / values)
         return Transformed(lookup.vectors * factors, penalty, {"steps": steps + 1})
 
     def select(self, weights: Weights, lookup: Lookup) -> Transformed:
@@ -141,8 +144,7 @@ class OptFSGates(Selector):
 
 def _looked_up(weights: Weights, lookup: Lookup) -> Array:
     """Gates `[B, N, 1]` of a batch's values."""
-    gates: Array = weights.gates["gates"]
-    return gates.at[lookup.row_index].get(mode="promise_in_bounds")
+    return lookup.read(weights.gates["gates"])
 
 
 def build_optfs(config: Config, model: Model, epoch_steps: int) -> OptFSGates:

@@ -15,8 +15,9 @@ from ihas_jax.config import AdamConfig, Config
 from ihas_jax.config.methods import PepConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, Model, Params
+from ihas_jax.models.chunks import on_devices
 from ihas_jax.models.forward import Lookup, Transformed
-from ihas_jax.nn.embedding import EmbeddingSpec
+from ihas_jax.nn.embedding import EmbeddingSpec, field_of_rows
 from ihas_jax.selectors.base import Recipe, Selector, Weights, weights_of
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.refusals import refuse_zero_start
@@ -102,7 +103,7 @@ class PepThresholds(Selector):
     def _pruned(self, weights: Weights, lookup: Lookup) -> Array:
         thresholds = weights.gates["thresholds"]
         if self.config.thresholds.startswith("value"):
-            thresholds = thresholds.at[lookup.row_index].get(mode="promise_in_bounds")
+            thresholds = lookup.read(thresholds)
         return soft_threshold(lookup.vectors, thresholds)
 
     def optimizer(self, config: AdamConfig) -> optax.GradientTransformation:
@@ -112,8 +113,8 @@ class PepThresholds(Selector):
     def kept_share(self, weights: Weights, params: Params) -> Array:
         """Share `[]` of the table's numbers that exceed their thresholds."""
         left = self._table_margins(weights, params)
-        # counted, since a sum of ones in float32 ends at 2^24
-        return jnp.count_nonzero(left > 0) / left.size
+        # counted, since a sum of ones in float32 ends at 2^24; rows of padding exceed nothing
+        return jnp.count_nonzero(left > 0) / self.spec.parameters
 
     def choose(self, found: SearchResult) -> Plan:
         """Keeps the numbers that exceed their thresholds most: the wanted share of the table.
@@ -122,8 +123,9 @@ class PepThresholds(Selector):
         search here measures the share once per epoch; it may have pruned more by then, or have
         ended with more left.
         """
-        weights = weights_of(found.variables)
-        scores = np.asarray(jax.jit(self._table_margins)(weights, found.variables.params))
+        variables = on_devices(found.variables)
+        scores = np.asarray(jax.jit(self._table_margins)(weights_of(variables), variables.params))
+        scores = scores[: sum(self.spec.sizes)]
         count = max(1, round(self.config.kept * scores.size))
         count = count if found.budget is None else found.budget
         return single(Selection(all_coordinates(self.spec), mask=mark_largest(scores, count)))
@@ -133,8 +135,7 @@ class PepThresholds(Selector):
         (table,) = params["tables"][EMBEDDING].values()
         thresholds = weights.gates["thresholds"]
         if self.config.thresholds.startswith("field"):
-            sizes = np.array(self.spec.sizes)
-            thresholds = jnp.repeat(thresholds, sizes, axis=0, total_repeat_length=len(table))
+            thresholds = thresholds[field_of_rows(self.spec, len(table))]
         return margins(table, thresholds)
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from jax import Array
 
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import EMBEDDING, Model, Variables, count_parameters
+from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, Variables, count_parameters
 from ihas_jax.models.forward import Transformed, embed
 from ihas_jax.models.streaming import Streamed
-from ihas_jax.selectors.base import SELECTOR, Selecting, Selector, Weights, weights_of
+from ihas_jax.selectors.base import Selecting, Selector, Weights, weights_of
 from ihas_jax.selectors.by_value import ScoreRouter, ValueRouter
 
 

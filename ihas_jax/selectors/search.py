@@ -9,15 +9,18 @@ batches.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from ihas_jax.config import Config, OptimizerConfig
-from ihas_jax.models.base import Model
-from ihas_jax.selectors.base import LAYERS, SELECTOR, Pretraining, Sampling, Selector, Weights
-from ihas_jax.training.optimizers import l2_adam
+from ihas_jax.models.base import SELECTOR, TABLES, Model
+from ihas_jax.models.placing import make, splitting_mesh
+from ihas_jax.selectors.base import LAYERS, Pretraining, Sampling, Selector, Weights
+from ihas_jax.training.optimizers import init_beside, l2_adam
 from ihas_jax.training.rounds import Round, make_round
 from ihas_jax.training.steps import (
     TRAINING,
@@ -61,12 +64,13 @@ def init_search(
     its noise from new keys. The layers of a selector come from pretraining.
     """
     model_key, selector_key, noise_key, train_key = jax.random.split(key, 4)
-    weights = jax.jit(selector.init)(selector_key)
+    tables = {} if pretrained is None else pretrained.params[TABLES]
+    weights = _init_weights(selector, selector_key, tables)
     if pretrained is None:
         fresh = init_train(model_key, model, config.optimizer)
         pretrained = add_layers(fresh, weights, config.optimizer)
     stats = weights.stats | pretrained.stats.get(SELECTOR, {})
-    gates = selector.optimizer(config.search.gate_optimizer).init(weights.gates)
+    gates = init_beside(selector.optimizer(config.search.gate_optimizer).init, weights.gates)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         pace=jnp.ones((), jnp.float32),
@@ -76,6 +80,14 @@ def init_search(
         constants=pretrained.constants,
         optimizers=pretrained.optimizers | {SELECTOR: gates},
     )
+
+
+def _init_weights(selector: Selector, key: Array, tables: dict[str, Any]) -> Weights:
+    """Fresh weights, on the host if they have a row for each row of tables on the host."""
+    if not any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(tables)):
+        return jax.jit(selector.init)(key)
+    named = make(lambda key: {SELECTOR: selector.init(key)}, splitting_mesh(), key, beside=tables)
+    return named[SELECTOR]
 
 
 def make_pretraining_step(config: Config, model: Model, selector: Selector) -> Step:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import numpy as np
@@ -13,10 +13,12 @@ from ihas_jax.config import OptimizerConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform
+from ihas_jax.models.placing import make
 from ihas_jax.models.predict import predictor
 from ihas_jax.selectors.base import Selector
 from ihas_jax.stages.run import Run
 from ihas_jax.training.finish import train_to_finish
+from ihas_jax.training.layout import splits, training_mesh
 from ihas_jax.training.metrics import Scores, score
 from ihas_jax.training.rounds import Round, make_round
 from ihas_jax.training.steps import TrainState, init_train, make_step, model_optimizers
@@ -51,7 +53,12 @@ def train_runs(
 
 def fresh_state(run: Run, name: str, model: Model) -> TrainState:
     """The state from which the training of a model called `name` starts."""
-    return _init(run.key(name), model, run.config.optimizer)
+    key, optimizer = run.key(name), run.config.optimizer
+    shapes = _init.eval_shape(key, model, optimizer)
+    if not splits(run.config.train, shapes):
+        return _init(key, model, optimizer)
+    mesh = training_mesh(run.config.train, shapes)
+    return make(partial(init_train, model=model, config=optimizer), mesh, key)
 
 
 def require_selector(run: Run) -> Selector:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import FACTORS, Variables, fold_factors
+from ihas_jax.models.placing import copied
 from ihas_jax.selectors.budget import numbers_of
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.selectors.selection import Selection
@@ -117,9 +115,9 @@ def _begin(run: Run, name: str, variables: Variables, expert: Expert) -> tuple[T
     params = {part: variables.params[part] for part in state.params}
     stats = {part: variables.stats[part] for part in state.stats}
     # training takes the arrays of its start
-    params, stats = jax.tree.map(jnp.copy, (params, stats))
+    params, stats = copied((params, stats))
     (group,) = model.embedding.groups
-    factors = {group.name: jnp.asarray(expert.selection.factors(model.embedding))}
+    factors = {group.name: expert.selection.factors(model.embedding)}
     constants = variables.constants | {FACTORS: factors}
     task = model_task(run, name, model, start_counts=True)
     return task, replace(state, params=params, stats=stats, constants=constants)

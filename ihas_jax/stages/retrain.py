@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import jax
-import jax.numpy as jnp
-
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import EMBEDDING, TABLES, Model, Variables
 from ihas_jax.models.cut import cut_variables
@@ -74,8 +71,7 @@ def _train(run: Run, expert: Expert, start: Start) -> Trained:
     name = f"retrain/{expert.name}" if expert.name else "retrain"
     model, selection = run.expert_model(expert), expert.selection
     state = start(model, expert, fresh_state(run, name, model))
-    constants = jax.tree.map(jnp.asarray, selection.constants(model.embedding))
-    state = replace(state, constants=state.constants | constants)
+    state = replace(state, constants=state.constants | selection.constants(model.embedding))
     task = model_task(
         run,
         name,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ihas_jax import checksums
@@ -65,8 +63,7 @@ def turned_state(run: Run, state: TrainState) -> TrainState:
         name: optimizer.init(variables.params[name])
         for name, optimizer in model_optimizers(run.config.optimizer).items()
     }
-    params = jax.tree.map(jnp.asarray, variables.params)
-    return replace(state, params=params, stats=variables.stats, optimizers=optimizers)
+    return replace(state, params=variables.params, stats=variables.stats, optimizers=optimizers)
 
 
 def _axes(run: Run, variables: Variables) -> Axes:

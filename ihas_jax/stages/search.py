@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import jax
 import numpy as np
+from jax import Array
 
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Split
@@ -15,7 +16,7 @@ from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.predict import predictor
 from ihas_jax.presets import preset
 from ihas_jax.progress import warn
-from ihas_jax.selectors.base import Pretraining, Selecting, Selector, weights_of
+from ihas_jax.selectors.base import Pretraining, Selecting, Selector, Weights, weights_of
 from ihas_jax.selectors.search import (
     add_layers,
     has_layers,
@@ -128,7 +129,11 @@ def pretrain_state(run: Run) -> TrainState:
     """The state that pretraining starts from, with the layers of the selector if it has any."""
     state = fresh_state(run, _PRETRAIN, run.searched_model)
     selector = require_selector(run)
-    return add_layers(state, jax.jit(selector.init)(run.key("layers")), run.config.optimizer)
+
+    def layers(key: Array) -> Weights:
+        return selector.init(key)._replace(gates={})
+
+    return add_layers(state, jax.jit(layers)(run.key("layers")), run.config.optimizer)
 
 
 def search_task(run: Run, name: str = "search", epochs: int | None = None) -> Task:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,6 +13,7 @@ from ihas_jax.config import OptimizerConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import NETWORK, TABLES, Model
+from ihas_jax.models.placing import copied
 from ihas_jax.models.predict import predictor
 from ihas_jax.progress import say
 from ihas_jax.selectors.plan import Expert, Plan
@@ -104,7 +104,7 @@ def train_network(run: Run, expert: Expert, whole: Expert, first: Trained) -> Tr
     )
     task = replace(task, finish=PACES[1:])
     # training takes the arrays of its start
-    params, stats, constants = jax.tree.map(jnp.copy, tuple(first.variables))
+    params, stats, constants = copied(tuple(first.variables))
     state = replace(
         first.state,
         step=jnp.zeros_like(first.state.step),

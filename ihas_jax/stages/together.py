@@ -15,6 +15,7 @@ from ihas_jax.files import read_json, write_json
 from ihas_jax.models.base import GROUPS, NETWORK, Model, Variables
 from ihas_jax.models.forward import forward
 from ihas_jax.models.grouped import grouped_model, network_of, stack_networks
+from ihas_jax.models.placing import copied
 from ihas_jax.models.streaming import Streamed
 from ihas_jax.progress import say
 from ihas_jax.selectors.by_value import ValueRouter
@@ -75,7 +76,7 @@ def _fresh(
     run: Run, name: str, state: TrainState, variables: Variables, pace: float = 1.0
 ) -> TrainState:
     """A state of some variables, in new arrays, as if no step had been taken."""
-    params, stats, constants = jax.tree.map(jnp.copy, tuple(variables))
+    params, stats, constants = copied(tuple(variables))
     optimizers = model_optimizers(run.config.optimizer)
     return replace(
         state,

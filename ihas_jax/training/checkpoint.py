@@ -23,6 +23,7 @@ from ihas_jax import checksums
 from ihas_jax.errors import InputError, disk_error
 from ihas_jax.interrupts import RESUME
 from ihas_jax.names import printable
+from ihas_jax.nn.split import padded_rows
 from ihas_jax.progress import warn
 from ihas_jax.root_logger import ocp, root_logger_kept
 
@@ -98,7 +99,8 @@ class Checkpoints:
     def restore(self, like: Items) -> tuple[Items, dict[str, Any]] | None:
         """Reads the items and facts of the newest undamaged checkpoint; None where there is none.
 
-        Damaged checkpoints are named in the log and, unless the folder is read only, renamed.
+        Arrays that devices split then or now are padded anew; see `ihas_jax.nn.split`. Damaged
+        checkpoints are named in the log and, unless the folder is read only, renamed.
 
         Args:
           like: trees of the shapes, types and devices to restore; an array whose shape names no
@@ -128,8 +130,12 @@ class Checkpoints:
         return None
 
     def _read(self, number: int, like: Items) -> tuple[Items, dict[str, Any]]:
+        place, handler = self.directory / str(number), ocp.StandardCheckpointHandler()
         targets = {
-            name: ocp.args.StandardRestore(jax.tree.map(_target, tree))
+            name: ocp.args.StandardRestore(
+                jax.tree.map(_target, tree),
+                strict=not _padded_otherwise(handler.metadata(place / name), tree),
+            )
             for name, tree in like.items()
         }
         restored = self._manager.restore(
@@ -168,6 +174,22 @@ def require_utf8(folder: Path) -> None:
             f"{printable(folder)} can't hold a run, since a part of its name is not UTF-8. Choose "
             "another folder, or rename it."
         ) from None
+
+
+def _padded_otherwise(stored: Any, tree: Any) -> bool:
+    """Whether arrays have other shapes than the stored ones, and only by the padding of rows."""
+    found, wanted = _shapes(stored), _shapes(ocp.tree.serialize_tree(tree, keep_empty_nodes=True))
+    pairs = [(found.get(path, ()), shape) for path, shape in wanted.items()]
+    others = [(old[:1], new[:1], old[1:] == new[1:]) for old, new in pairs if old != new]
+    return bool(others) and all(
+        alike and [*map(padded_rows, old)] == [*map(padded_rows, new)] for old, new, alike in others
+    )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays of a tree that have rows, by their paths."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves if leaf.shape}
 
 
 def _target(leaf: Any) -> Any:

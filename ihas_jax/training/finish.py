@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from ihas_jax.models.placing import copied
 from ihas_jax.training.seeds import train_seeds
 from ihas_jax.training.steps import TrainState
 from ihas_jax.training.task import Event, Task, Trained
@@ -47,7 +50,7 @@ def _restart(task: Task, trained: Trained, i: int) -> TrainState:
     """The state of the best epoch, as if no step had been taken, with smaller steps."""
     state, best = trained.state, trained.variables
     # training takes the arrays of its start
-    params, stats, constants = jax.tree.map(jnp.copy, (best.params, best.stats, best.constants))
+    params, stats, constants = copied((best.params, best.stats, best.constants))
     return replace(
         state,
         step=jnp.zeros_like(state.step),
@@ -56,8 +59,12 @@ def _restart(task: Task, trained: Trained, i: int) -> TrainState:
         params=params,
         stats=stats,
         constants=constants,
-        optimizers=jax.tree.map(jnp.zeros_like, state.optimizers),
+        optimizers=jax.tree.map(_zeros, state.optimizers),
     )
+
+
+def _zeros(leaf: Any) -> Any:
+    return np.zeros_like(leaf) if isinstance(leaf, np.ndarray) else jnp.zeros_like(leaf)
 
 
 def _joined(before: Trained, after: Trained) -> Trained:

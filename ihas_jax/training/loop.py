@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +14,15 @@ from jax import Array
 
 from ihas_jax.data.batches import Round, RoundIterator
 from ihas_jax.data.dataset import Split
+from ihas_jax.models.placing import copied, place, whole
 from ihas_jax.progress import Tracker, say, track, warn
 from ihas_jax.training.checkpoint import Checkpoints, Items
+from ihas_jax.training.layout import compile_round, say_split, training_mesh
 from ihas_jax.training.metrics import DivergedError, Scores
-from ihas_jax.training.parallel import computing_on, data_mesh, replicate, shard_rows
+from ihas_jax.training.parallel import computing_on, replicate, shard_rows
 from ihas_jax.training.steps import Batch, TrainState
 from ihas_jax.training.stopping import Progress, epoch_name
 from ihas_jax.training.task import Event, Task, Trained
-
-Tree = TypeVar("Tree")
 
 
 def train(task: Task, state: TrainState, event: Event) -> Trained:
@@ -50,9 +50,11 @@ class Trainer:
     ) -> None:
         """Reads the newest checkpoint, if there is one."""
         self.task, self.event, self._checkpoints = task, event, checkpoints
-        self.mesh = data_mesh(task.config.batch_size)
-        self.state: Any = replicate(state, self.mesh)
-        self.best = _copy(self.state.variables)
+        self.mesh = training_mesh(task.config, state)
+        say_split(task.title, self.mesh, state)
+        self._shapes = jax.tree.map(jax.typeof, state)
+        self.state: Any = place(state, self.mesh)
+        self.best = copied(self.state.variables)
         self.progress = Progress()
         self._clock = self._saved = time.monotonic()
         self._cost = 0.0
@@ -69,7 +71,7 @@ class Trainer:
             return
         items, facts = found
         self.state = replace(items["state"], params=items["params"])
-        constants = _copy(self.state.constants)
+        constants = copied(self.state.constants)
         self.best = self.best._replace(constants=constants, **items["best"])
         self.progress = Progress(**facts)
         if not self.progress.finished:
@@ -78,8 +80,10 @@ class Trainer:
             self.event("resume", {"stage": self.task.name, **place})
 
     def trained(self) -> Trained:
-        """The result so far."""
-        return Trained(self.best, self.state, self.progress.history, self.progress.seconds)
+        """The result so far, with tables that devices split on the host."""
+        best = whole(self.best, self._shapes.variables)
+        state = whole(self.state, self._shapes)
+        return Trained(best, state, self.progress.history, self.progress.seconds)
 
     def begin(self) -> None:
         """Scores the start of a training if it counts, once."""
@@ -94,7 +98,7 @@ class Trainer:
         """Trains rounds and epochs until the task is finished."""
         self.begin()
         rounds, progress = self.task.rounds, self.progress
-        round_ = jax.jit(self.task.round_, donate_argnums=0)
+        round_ = compile_round(self.task.round_, self.state, self.mesh)
         resident = self.transfer(rounds.split, rounds.gate_split) if rounds.resident else None
         while not progress.finished:
             with self.track() as bar:
@@ -138,7 +142,7 @@ class Trainer:
         losses = " - ".join(f"{name}: {value:.4f}" for name, value in means.items())
         say(f"[{task.title}] epoch {progress.epoch} - {losses} - [Metrics] {scores}")
         if progress.close_epoch(scores, facts, keep=not task.early_stopping):
-            self.best = _copy(self.state.variables)
+            self.best = copied(self.state.variables)
         stalled = task.early_stopping and progress.waited >= task.config.patience
         progress.finished = stalled or task.is_last(facts) or progress.epoch >= task.rounds.epochs
         if stalled:
@@ -219,11 +223,6 @@ class Trainer:
 
 def _batch(split: Split) -> Batch:
     return Batch(cast(Any, split.ids), cast(Any, split.labels))
-
-
-def _copy(tree: Tree) -> Tree:
-    """A tree in new arrays, since a round donates those of its state."""
-    return jax.tree.map(jnp.copy, tree)
 
 
 @jax.jit

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from ihas_jax.config import AdamConfig, OptimizerConfig
+from ihas_jax.nn.split import is_split, on_blocks
 from ihas_jax.training.rowwise import BETA1, BETA2, EPSILON, RowAdam, init_row_adam, update_rows
 
 
@@ -56,7 +59,13 @@ def dense_tables(optimizer: optax.GradientTransformation) -> TableOptimizer:
     """
 
     def scatter(table: Array, index: Array, gradients: Array) -> Array:
-        return jnp.zeros_like(table).at[index].add(gradients, mode="promise_in_bounds")
+        return jnp.zeros_like(table).at[index].add(gradients, mode="drop")
+
+    def gradient(table: Array, index: Array, gradients: Array) -> Array:
+        index, gradients = _flat(index, gradients)
+        if is_split(table):
+            return on_blocks(scatter, table, *_on_all((index, gradients)))
+        return scatter(table, index, gradients)
 
     def update(
         tables: Any,
@@ -66,14 +75,14 @@ def dense_tables(optimizer: optax.GradientTransformation) -> TableOptimizer:
         pace: Array,
         axis_name: str | None = None,
     ) -> tuple[Any, optax.OptState]:
-        dense = jax.tree.map(scatter, tables, index, gradients)
+        dense = jax.tree.map(gradient, tables, index, gradients)
         if axis_name is not None:
             dense = lax.pmean(dense, axis_name)
         updates, state = optimizer.update(dense, state, tables)
         updates = jax.tree.map(lambda leaf: pace * leaf, updates)
         return optax.apply_updates(tables, updates), state
 
-    return TableOptimizer(optimizer.init, update)
+    return TableOptimizer(partial(init_beside, optimizer.init), update)
 
 
 class RowwiseState(NamedTuple):
@@ -121,26 +130,51 @@ def rowwise_tables(config: OptimizerConfig) -> TableOptimizer:
             gradients = jax.tree.map(lambda leaf: leaf / devices, gradients)
         elif jax.sharding.get_abstract_mesh().size > 1:
             # on their parts devices would exchange rows in each pass of the loop over them
-            index, gradients = lax.with_sharding_constraint((index, gradients), PartitionSpec())
+            index, gradients = _on_all((index, gradients))
         steps = state.steps + 1
         rate = jnp.asarray(pace, jax.tree.leaves(tables)[0].dtype) * config.learning_rate
         tree = jax.tree.structure(tables)
         parts = (tables, state.mean, state.square, state.scratch, index, gradients)
-        updated = [
-            update_rows(
-                RowAdam(*leaves),
-                leaf_index.reshape(-1),
-                g.reshape(-1, g.shape[-1]),
-                steps,
-                rate,
-                config.l2,
-            )
-            for *leaves, leaf_index, g in zip(*map(jax.tree.leaves, parts), strict=True)
-        ]
+
+        def step(
+            own: RowAdam, index: Array, gradients: Array, count: Array, rate: Array
+        ) -> RowAdam:
+            return update_rows(own, index, gradients, count, rate, config.l2)
+
+        updated = []
+        for *leaves, leaf_index, g in zip(*map(jax.tree.leaves, parts), strict=True):
+            own, batch = RowAdam(*leaves), (*_flat(leaf_index, g), steps, rate)
+            split = is_split(own.table)
+            updated.append(on_blocks(step, own, *batch) if split else step(own, *batch))
         tables, *moments = _columns(tree, updated)
         return tables, RowwiseState(steps, *moments)
 
-    return TableOptimizer(init, update)
+    return TableOptimizer(partial(init_beside, init), update)
+
+
+def init_beside(init: Callable[[Any], Any], weights: Any) -> Any:
+    """`init(weights)` of an optimiser, on the host where weights are NumPy arrays.
+
+    Such weights are those that devices split, and no device is to hold the optimiser's either.
+    """
+    if not any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(weights)):
+        return init(weights)
+    few = jax.tree.map(lambda leaf: leaf[:1], weights)
+    if any(map(np.any, jax.tree.leaves(init(few)))):
+        return init(weights)  # an optimiser of another kind, which does not begin with zeros
+    shapes = jax.eval_shape(init, weights)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def _flat(index: Array, gradients: Array) -> tuple[Array, Array]:
+    """`[B, N]` and `[B, N, d]` as `[P]` and `[P, d]`."""
+    return index.reshape(-1), gradients.reshape(-1, gradients.shape[-1])
+
+
+def _on_all(parts: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Rows and gradients of the whole batch on each device of the mesh."""
+    gathered: tuple[Any, Any] = lax.with_sharding_constraint(parts, PartitionSpec())
+    return gathered
 
 
 def _columns(tree: Any, states: list[RowAdam]) -> list[Any]:

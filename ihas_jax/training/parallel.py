@@ -18,31 +18,44 @@ from jax.custom_batching import custom_vmap
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax.errors import InputError
+from ihas_jax.models.placing import mesh_of
+from ihas_jax.nn.split import DATA, MULTIPLE
 from ihas_jax.progress import warn
 from ihas_jax.training.steps import Batch, Metrics
 
 State = TypeVar("State")
 Tree = TypeVar("Tree")
-_AXIS = "data"
 
 
-def data_mesh(batch_size: int) -> Mesh:
-    """A mesh of all devices, or of the most that divide a batch evenly, which is then said."""
+def data_mesh(batch_size: int, *, split_tables: bool = False) -> Mesh:
+    """A mesh of all devices, or of the most that divide a batch evenly, which is then said.
+
+    Args:
+      batch_size: rows of a batch, which the devices share.
+      split_tables: whether devices hold the rows of large tables between them; see
+        `ihas_jax.nn.split`.
+    """
     devices = jax.devices()
-    number = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
-    if number < len(devices):
+    known = [n for n in range(1, len(devices) + 1) if not split_tables or MULTIPLE % n == 0]
+    number = max(n for n in known if batch_size % n == 0)
+    if number < known[-1]:
         warn(
             f"{number} of {len(devices)} devices compute, the most that divide a batch of "
-            f"{batch_size} rows evenly; batches of a multiple of {len(devices)} rows "
-            "(--train.batch-size) use all."
+            f"{batch_size} rows evenly; batches of a multiple of {known[-1]} rows "
+            "(--train.batch-size) use more."
         )
-    return Mesh(np.array(devices[:number]), (_AXIS,))
+    elif number < len(devices):
+        warn(
+            f"{number} of {len(devices)} devices compute, since tables are split over a divisor "
+            f"of {MULTIPLE} devices alone."
+        )
+    return mesh_of(devices[:number], split=split_tables)
 
 
 def computing_on(mesh: Mesh) -> AbstractContextManager[Any]:
     """Tells a step that is compiled while the block runs which devices share its batches.
 
-    Row-wise tables need that; see `ihas_jax.training.optimizers`.
+    Row-wise tables and tables that are split need that; see `ihas_jax.training.optimizers`.
     """
     return jax.set_mesh(mesh) if mesh.size > 1 else nullcontext()
 
@@ -66,11 +79,11 @@ def shard_rows(rows: np.ndarray, mesh: Mesh) -> Array:
         )
     if rows.size and rows.min() < 0:
         raise InputError(f"Row numbers hold {rows.min()}; rows count from 0.")
-    return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(None, _AXIS)))
+    return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(None, mesh.axis_names)))
 
 
 def pmap_step(
-    step: Callable[..., tuple[State, Metrics]], *, axis_name: str = _AXIS
+    step: Callable[..., tuple[State, Metrics]], *, axis_name: str = DATA
 ) -> Callable[..., tuple[State, Metrics]]:
     """Runs a step on every device by `jax.pmap`, each on its part of the batch.
 

@@ -57,7 +57,7 @@ def update_rows(
 
     Args:
       state: the table and its moments.
-      index: `[P]` int32, the rows of a batch, each in 0..V-1.
+      index: `[P]` int32, the rows of a batch, each in 0..V-1, or V for one that is left out.
       gradients: `[P, d]` gradient at each position.
       count: `[]` number of this step, from 1 on, for the bias correction.
       learning_rate: `[]`, the learning rate.
@@ -128,7 +128,9 @@ def _update(l2: float) -> custom_vmap:
             for leaf, batched in zip(arguments, in_batched, strict=True)
         ]
         table, index = stacked[0], stacked[4]
-        stacked[4] = index + table.shape[1] * jnp.arange(axis_size, dtype=index.dtype)[:, None]
+        rows = table.shape[1]
+        places = index + rows * jnp.arange(axis_size, dtype=index.dtype)[:, None]
+        stacked[4] = jnp.where(index < rows, places, axis_size * rows)
         merged = update(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in stacked))
         split = tuple(leaf.reshape(axis_size, -1, *leaf.shape[1:]) for leaf in merged)
         return split, (True,) * len(split)
@@ -152,8 +154,8 @@ def _deduplicate(scratch: Array, index: Array) -> tuple[Array, Array, Array, Arr
     if jax.default_backend() != "cpu" or size < chunk:
         chunk = size
     positions = jnp.arange(size, dtype=jnp.int32)
-    scratch = scratch.at[index].set(positions, mode="promise_in_bounds")
-    first = _read(scratch, index)
+    scratch = scratch.at[index].set(positions, mode="drop")
+    first = scratch.at[index].get(mode="fill", fill_value=size)
     ranks = jnp.cumsum(first == positions, dtype=jnp.int32)
     padded = -(-size // chunk) * chunk
     places = jnp.where(first == positions, ranks - 1, padded)

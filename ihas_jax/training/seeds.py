@@ -14,7 +14,9 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax.errors import InputError
+from ihas_jax.models.placing import shardings
 from ihas_jax.training.checkpoint import Checkpoints
+from ihas_jax.training.layout import compile_round, stacked_shardings
 from ihas_jax.training.loop import Trainer, train
 from ihas_jax.training.parallel import computing_on
 from ihas_jax.training.steps import Metrics, TrainState
@@ -111,13 +113,15 @@ def _train(trainers: list[Trainer]) -> None:
         trainer.begin()
     rounds, mesh = trainers[0].task.rounds, trainers[0].mesh
     data, gate_data = trainers[0].transfer(rounds.split, rounds.gate_split)
+    single = trainers[0].state
     state = stack_seeds([trainer.state for trainer in trainers])
+    state = jax.device_put(state, stacked_shardings(single, mesh))
+    together = over_seeds(trainers[0].task.round_, state, (None, 0, None, 0, None))
+    round_ = compile_round(together, single, mesh, seeds=True)
+    one = jax.jit(unstack_seed, out_shardings=shardings(single, mesh))
+    del single
     for trainer in trainers:
         trainer.state = None  # its copy is in the stack
-    round_ = jax.jit(
-        over_seeds(trainers[0].task.round_, state, (None, 0, None, 0, None)), donate_argnums=0
-    )
-    one = jax.jit(unstack_seed)
     while left := {i: t for i, t in enumerate(trainers) if not t.progress.finished}:
         first = next(iter(left.values()))
         with first.track() as bar:
@@ -152,5 +156,5 @@ def _train(trainers: list[Trainer]) -> None:
 
 def _stack_rows(parts: list[np.ndarray], mesh: Mesh) -> Array:
     """Puts the row numbers `[S, R, B]` of all seeds on the mesh, split along B."""
-    spec = PartitionSpec(None, None, *mesh.axis_names)
+    spec = PartitionSpec(None, None, mesh.axis_names)
     return jax.device_put(np.stack(parts), NamedSharding(mesh, spec))

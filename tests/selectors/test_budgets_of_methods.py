@@ -18,11 +18,10 @@ from ihas_jax.config.shares import MagnitudeConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, Variables
+from ihas_jax.models.base import EMBEDDING, SELECTOR, Variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.nn.axes import identity
 from ihas_jax.selectors import METHODS, optembed, sseds, worth
-from ihas_jax.selectors.base import SELECTOR
 from ihas_jax.selectors.budget import numbers_of
 from ihas_jax.selectors.evolution import evolve
 from ihas_jax.selectors.plan import SearchResult

@@ -14,11 +14,10 @@ from ihas_jax.config import Config, ModelConfig
 from ihas_jax.config.methods import AutoDimConfig, OptEmbedConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.models import build_model
-from ihas_jax.models.base import EMBEDDING, FACTORS, Variables, fold_factors
+from ihas_jax.models.base import EMBEDDING, FACTORS, SELECTOR, Variables, fold_factors
 from ihas_jax.models.cut import cut_network
 from ihas_jax.models.forward import init_model, predict
 from ihas_jax.nn.compact import slice_table
-from ihas_jax.selectors.base import SELECTOR
 from ihas_jax.selectors.experts import majority_coordinates
 from ihas_jax.selectors.plan import SearchResult
 from ihas_jax.selectors.registry import build_selector

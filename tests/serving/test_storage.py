@@ -14,9 +14,8 @@ from ihas_jax import checksums
 from ihas_jax.config import ModelConfig
 from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import Variables
+from ihas_jax.models.base import SELECTOR, Variables
 from ihas_jax.models.forward import init_model
-from ihas_jax.selectors.base import SELECTOR
 from ihas_jax.selectors.by_value import ScoreRouter
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.selection import Selection

@@ -14,9 +14,8 @@ from ihas_jax.config import ClusterConfig
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import Variables
+from ihas_jax.models.base import SELECTOR, Variables
 from ihas_jax.models.forward import init_model
-from ihas_jax.selectors.base import SELECTOR
 from ihas_jax.selectors.plan import SERVE_SEARCHED, Expert, Plan
 from ihas_jax.selectors.selection import Selection
 from ihas_jax.serving.bundle import Bundle, Served

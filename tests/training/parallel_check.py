@@ -19,6 +19,7 @@ import ihas_jax as ihas
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.batches import Feed, Rounds
 from ihas_jax.models.forward import init_model
+from ihas_jax.models.placing import mesh_of
 from ihas_jax.models.streaming import Streamed, Summed
 from ihas_jax.selectors import Selecting, make_gate_step, make_model_step
 from ihas_jax.training.loop import train
@@ -382,8 +383,8 @@ def check_fit(folder: Path) -> dict[str, object]:
 
     four = fit("four")
     places = set(shared_by)
-    one_device = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
-    with patch("ihas_jax.training.loop.data_mesh", lambda batch_size: one_device):
+    one_device = mesh_of(jax.devices()[:1], split=False)
+    with patch("ihas_jax.training.loop.training_mesh", lambda config, state: one_device):
         one = fit("one")
         moved = fit("four")  # read back on another number of devices
     table = jax.tree.leaves(four.state.params["tables"])[0]

@@ -17,8 +17,9 @@ import optax
 import pytest
 
 from ihas_jax.models import build_model
+from ihas_jax.models.base import SELECTOR
 from ihas_jax.models.forward import Transformed
-from ihas_jax.selectors.base import SELECTOR, Recipe, Sampling, Selector, Weights
+from ihas_jax.selectors.base import Recipe, Sampling, Selector, Weights
 from ihas_jax.selectors.plan import SERVE_SEARCHED
 from ihas_jax.training.steps import (
     TRAINING,

@@ -12,15 +12,28 @@ from ihas_jax.errors import InputError
 from ihas_jax.training import parallel
 
 
-@pytest.mark.parametrize(("batch", "devices"), [(8, 4), (6, 3), (10, 2), (7, 1)])
-def test_a_mesh_has_the_most_devices_that_divide_a_batch(monkeypatch, caplog, batch, devices):
+@pytest.fixture
+def devices(monkeypatch, caplog):
+    """`devices(number)`: as many devices, and meshes of them as `(their names, whether split)`."""
     caplog.set_level("WARNING", "ihas_jax")
-    monkeypatch.setattr(jax, "devices", lambda: ["a", "b", "c", "d"])
-    monkeypatch.setattr(parallel, "Mesh", lambda devices, names: (devices.tolist(), names))
-    found, names = parallel.data_mesh(batch)
-    assert found == ["a", "b", "c", "d"][:devices] and names == ("data",)
-    said = [] if devices == 4 else [f"{devices} of 4 devices compute, the most that divide a batch"]
+    monkeypatch.setattr(parallel, "mesh_of", lambda devices, split: ("".join(devices), split))
+    return lambda number: monkeypatch.setattr(jax, "devices", lambda: list("abcdefgh"[:number]))
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize(("batch", "number"), [(8, 4), (6, 3), (10, 2), (7, 1)])
+def test_a_mesh_has_the_most_devices_that_divide_a_batch(devices, caplog, batch, number, split):
+    devices(4)
+    assert parallel.data_mesh(batch, split_tables=split) == ("abcd"[:number], split)
+    said = [] if number == 4 else [f"{number} of 4 devices compute, the most that divide a batch"]
     assert [line[: len(said[0])] for line in caplog.messages] == said
+
+
+def test_tables_are_split_over_a_divisor_of_their_rows_alone(devices, caplog):
+    devices(7)
+    assert parallel.data_mesh(7 * 6, split_tables=True) == ("abcdef", True)
+    assert "6 of 7 devices compute, since tables are split over a divisor of 3840" in caplog.text
+    assert parallel.data_mesh(7 * 6) == ("abcdefg", False)
 
 
 @pytest.mark.parametrize(
