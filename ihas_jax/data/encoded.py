@@ -227,7 +227,8 @@ def _load_schema(path: Path, fields: Sequence[str]) -> Schema | None:
             f"{', '.join(schema.names)}"
         )
     known = dict(zip(schema.names, schema.fields, strict=True))
-    return Schema(schema.label, tuple(known[name] for name in fields or schema.names))
+    kept = tuple(known[name] for name in fields or schema.names)
+    return Schema(schema.label, kept, schema.missing)
 
 
 def _kinds(part: Path) -> dict[str, pl.DataType]:

@@ -12,6 +12,7 @@ SplitRule = Literal["random", "chronological", "test"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _WORD = (1 << 64) - 1
+_PART_ROWS, _TOP_BITS = 1 << 20, 16
 
 
 def split_counts(rows: int) -> tuple[int, int, int]:
@@ -37,12 +38,39 @@ def assign_splits(rows: int, seed: int) -> np.ndarray:
     Raises:
       ValueError: There are fewer than 10 rows.
     """
+    return random_splits(0, rows, seed, random_cuts(rows, seed))
+
+
+def random_cuts(rows: int, seed: int) -> tuple[int, int]:
+    """The two hashes between the splits of `assign_splits`, in memory that `rows` don't change.
+
+    Raises:
+      ValueError: There are fewer than 10 rows.
+    """
     if rows < 10:
         raise ValueError(f"{rows} rows cannot be split 80/10/10; at least 10 are needed")
-    rank = hash_rows(0, rows, seed)
+    parts = [(first, min(_PART_ROWS, rows - first)) for first in range(0, rows, _PART_ROWS)]
+    counts = np.zeros(1 << _TOP_BITS, np.int64)
+    for first, count in parts:
+        words = hash_rows(first, count, seed) >> np.uint64(64 - _TOP_BITS)
+        counts += np.bincount(words.astype(np.int64), minlength=len(counts))
     train, valid, _ = split_counts(rows)
-    cuts = np.partition(rank, (train, train + valid))[[train, train + valid]]
-    return (rank >= cuts[0]).view(np.uint8) + (rank >= cuts[1])
+    ends = np.cumsum(counts)
+    tops = np.searchsorted(ends, (train, train + valid), side="right")
+    near: list[np.ndarray] = []  # the few hashes with the same first bits as one of the cuts
+    for first, count in parts:
+        rank = hash_rows(first, count, seed)
+        near.append(rank[np.isin(rank >> np.uint64(64 - _TOP_BITS), tops.astype(np.uint64))])
+    places = np.sort(np.concatenate(near))
+    below = np.where(tops == tops[0], 0, counts[tops[0]])  # of the sorted ones
+    found = places[np.array((train, train + valid)) - (ends - counts)[tops] + below]
+    return int(found[0]), int(found[1])
+
+
+def random_splits(first: int, count: int, seed: int, cuts: tuple[int, int]) -> np.ndarray:
+    """The splits of `assign_splits` for `count` rows from row `first` on, [count] uint8."""
+    rank = hash_rows(first, count, seed)
+    return (rank >= np.uint64(cuts[0])).view(np.uint8) + (rank >= np.uint64(cuts[1]))
 
 
 def chronological_splits(times: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,9 @@ def save_dataset(
 
 
 @contextmanager
-def new_store(path: str | Path, kept: str | None = None) -> Iterator[Path]:
+def new_store(
+    path: str | Path, kept: str | None = None, folders: Sequence[str] = ()
+) -> Iterator[Path]:
     """Yields an empty folder, which gets the name `path` when the block ends without an error.
 
     A block that fails, or a process that is killed, leaves nothing under `path`. The next process
@@ -54,6 +57,7 @@ def new_store(path: str | Path, kept: str | None = None) -> Iterator[Path]:
     Args:
       path: The store to make.
       kept: A folder inside that is never emptied, so that the next process finds its files.
+      folders: Folders inside that are deleted with all files in them.
 
     Raises:
       InputError: `path` exists or cannot be written (because the disk is full, for instance), or
@@ -69,13 +73,13 @@ def new_store(path: str | Path, kept: str | None = None) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path} cannot be made: {error.strerror}") from None
     try:
-        _empty(partial, kept)
+        _empty(partial, kept, folders)
         try:
             yield partial
             os.fsync(handle)
             partial.rename(path)
         except BaseException as error:
-            _empty(partial, kept)
+            _empty(partial, kept, folders)
             if not any(partial.iterdir()):
                 partial.rmdir()
             if isinstance(error, OSError):
@@ -85,8 +89,10 @@ def new_store(path: str | Path, kept: str | None = None) -> Iterator[Path]:
         os.close(handle)
 
 
-def _empty(partial: Path, kept: str | None) -> None:
+def _empty(partial: Path, kept: str | None, folders: Sequence[str]) -> None:
     """Deletes the files of an unfinished store, and refuses to delete any other file."""
+    for folder in folders:
+        shutil.rmtree(partial / folder, ignore_errors=True)
     leftovers = [file for file in partial.iterdir() if file.name != kept]
     if strange := [file.name for file in leftovers if file.name not in _FILES]:
         raise InputError(f"{partial} holds {strange[0]}, which no store has; move it away")

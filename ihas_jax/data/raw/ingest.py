@@ -96,25 +96,7 @@ def prepare(
         `output` exists or cannot be written, the schema has other fields than the log, or the
         log changed while it was read.
     """
-    if min_count < 1:
-        raise InputError(f"min_count is {min_count}; it must be at least 1")
-    if not 0 < sample <= 1:
-        raise InputError(f"sample is {sample}; it must be above 0, and at most 1")
-    if limit_rows is not None and limit_rows < 1:
-        raise InputError(f"limit_rows is {limit_rows}; it must be at least 1")
-    if bins < 2:
-        raise InputError(f"bins is {bins}; it must be at least 2")
-    if schema is not None and log.fields != tuple((f.name, f.rule) for f in schema.fields):
-        raise InputError(
-            f"the log's fields are {', '.join(name for name, _ in log.fields)}, those of the "
-            f"schema {', '.join(schema.names)}; names, rules (categorical, numeric, quantile) and "
-            "order must be the same"
-        )
-    if schema is not None and log.missing != schema.missing:
-        raise InputError(
-            f"the words for a missing value are {list(log.missing)}, those of the schema "
-            f"{list(schema.missing)}; use the same ones"
-        )
+    check_request(log, min_count, sample, limit_rows, schema, bins)
     if split != "chronological":
         log = replace(log, time=None)
     if schema is not None:
@@ -136,7 +118,7 @@ def prepare(
         read_log(log, spool, on_bad_rows, sample, limit_rows, seed)
         if fingerprints(log.paths) != states:
             raise InputError(f"{log.name} changed while it was being read; prepare it again")
-        _check_rows(log, spool.read, split)
+        check_rows(log, spool.read, split)
         splits = _assign(log, spool, split, seed)
         train = splits == SPLITS.index("train")
         if schema is None:
@@ -167,7 +149,37 @@ def prepare(
     )
 
 
-def _check_rows(log: Log, read: Read, split: SplitRule) -> None:
+def check_request(
+    log: Log,
+    min_count: int,
+    sample: float,
+    limit_rows: int | None,
+    schema: Schema | None,
+    bins: int,
+) -> None:
+    """Raises: InputError: an argument of `prepare` is out of range, or does not fit the log."""
+    if min_count < 1:
+        raise InputError(f"min_count is {min_count}; it must be at least 1")
+    if not 0 < sample <= 1:
+        raise InputError(f"sample is {sample}; it must be above 0, and at most 1")
+    if limit_rows is not None and limit_rows < 1:
+        raise InputError(f"limit_rows is {limit_rows}; it must be at least 1")
+    if bins < 2:
+        raise InputError(f"bins is {bins}; it must be at least 2")
+    if schema is not None and log.fields != tuple((f.name, f.rule) for f in schema.fields):
+        raise InputError(
+            f"the log's fields are {', '.join(name for name, _ in log.fields)}, those of the "
+            f"schema {', '.join(schema.names)}; names, rules (categorical, numeric, quantile) and "
+            "order must be the same"
+        )
+    if schema is not None and log.missing != schema.missing:
+        raise InputError(
+            f"the words for a missing value are {list(log.missing)}, those of the schema "
+            f"{list(schema.missing)}; use the same ones"
+        )
+
+
+def check_rows(log: Log, read: Read, split: SplitRule) -> None:
     """Raises: InputError: There are too few rows."""
     if not read.share:
         raise InputError(f"{log.name} holds no rows")

@@ -169,13 +169,17 @@ class Log(ABC):
         """
         return
 
-    def chunks(self, start: Position = START) -> Iterator[Chunk]:
+    def chunks(self, start: Position = START, stop: Position | None = None) -> Iterator[Chunk]:
         """Reads the log from its start, or from the end of a chunk.
+
+        Args:
+          start: The place before the first row.
+          stop: The place after the last row, between two records; None for the end of the log.
 
         Raises:
           InputError: A file cannot be read, is empty or damaged, or lacks a column.
         """
-        for rows in self.read(self.used, start):
+        for rows in self.read(self.used, start, stop):
             found = screen(self, rows, self.used)
             texts = found.texts(self.fields)
             if self.time is not None:
@@ -184,8 +188,10 @@ class Log(ABC):
             yield Chunk(labels, texts, found.bad, found.complaint, rows.share, rows.end)
 
     @abstractmethod
-    def read(self, names: Sequence[str], start: Position = START) -> Iterator[Rows]:
-        """Reads some columns as they are, from the start of the log or from the end of rows.
+    def read(
+        self, names: Sequence[str], start: Position = START, stop: Position | None = None
+    ) -> Iterator[Rows]:
+        """Reads some columns as they are, between two places as `chunks`.
 
         Raises:
           InputError: As `chunks`.

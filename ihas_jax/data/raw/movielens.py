@@ -27,7 +27,9 @@ MOVIELENS_COLUMNS = ("liked", *MOVIELENS_FIELDS, "rating", "time")
 class MovieLensLog(Log):
     """MovieLens-1M as published, a zip of ratings, users and movies, which is read as one chunk."""
 
-    def read(self, names: Sequence[str], start: Position = START) -> Iterator[Rows]:
+    def read(
+        self, names: Sequence[str], start: Position = START, stop: Position | None = None
+    ) -> Iterator[Rows]:
         """Reads the log, see `Log.read`; a rating above 3 is a click, and times are in UTC."""
         if start != START:
             return

@@ -80,7 +80,7 @@ def read_log(
             bad = int((chunk.bad < left).sum())
             if bad and on_bad_rows == "error":
                 raise BadRowError(chunk.complaint)
-            taken = _select(chunk, before.rows, left, sample, seed)
+            taken = select_rows(chunk, before.rows, left, sample, seed)
             read = Read(
                 rows=before.rows + len(chunk.labels),
                 kept=before.kept + len(taken.labels),
@@ -95,17 +95,21 @@ def read_log(
                 break
 
 
-def _select(chunk: Chunk, first: int, left: int, sample: float, seed: int) -> Chunk:
+def select_rows(chunk: Chunk, first: int, left: int, sample: float, seed: int) -> Chunk:
     """Samples the first `left` rows of a chunk; `first` is the number of its first row."""
     rows = len(chunk.labels)
     if left >= rows and sample == 1:
         return chunk
-    taken = np.arange(rows) < left
-    # another seed than for the splits, so that sample and splits are independent
-    highest = np.uint64(min(int(sample * 2.0**64), 2**64 - 1))
-    taken &= hash_rows(first, rows, ~seed) <= highest
+    taken = sampled(first, rows, sample, seed) & (np.arange(rows) < left)
     columns = tuple(Coded(codes[taken], values) for codes, values in chunk.columns)
     return replace(chunk, labels=chunk.labels[taken], columns=columns)
+
+
+def sampled(first: int, rows: int, sample: float, seed: int) -> np.ndarray:
+    """Which of some usable rows are in the sample, [rows] bool; `first` is the first's number."""
+    # another seed than for the splits, so that sample and splits are independent
+    highest = np.uint64(min(int(sample * 2.0**64), 2**64 - 1))
+    return hash_rows(first, rows, ~seed) <= highest
 
 
 def find_empty(log: Log, spool: Spool, limit_rows: int | None) -> tuple[Path, ...]:

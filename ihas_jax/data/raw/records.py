@@ -10,6 +10,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from gzip import GzipFile
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +61,7 @@ def read_blocks(
     quoted: bool,
     header: bool,
     start: tuple[int, int] = (0, 0),
+    stop: int | None = None,
 ) -> Iterator[Block]:
     """Yields the records of a file in blocks of about `BLOCK_BYTES`.
 
@@ -71,6 +74,7 @@ def read_blocks(
       quoted: Whether a value in double quotes may hold separators and line ends.
       header: Whether the first line holds names and is skipped.
       start: The `end` of the block after which to resume; (0, 0) is the start of the file.
+      stop: The bytes of unpacked text after which to stop, at the end of a record; None for all.
 
     Raises:
       InputError: The file cannot be read, is truncated, compressed by other means than gzip or not
@@ -86,8 +90,7 @@ def read_blocks(
                 stream.readline()
             offset, line = stream.tell(), 2 if header else 1
         carry = b""
-        # a block that ends with a line need not be copied to be cut
-        while data := stream.read(BLOCK_BYTES) + stream.readline(_LONGEST_RECORD_BYTES):
+        while data := _lines(stream, stop):
             text = carry + data
             end = layout.last_end(text)
             text, carry = text[:end], text[end:]
@@ -176,6 +179,13 @@ class _Layout:
                 f"{self.path}, line {line}: a double quote in the middle of a value; "
                 "put the whole value in quotes and double the quotes inside it"
             )
+
+
+def _lines(stream: GzipFile | BufferedReader, stop: int | None) -> bytes:
+    """About `BLOCK_BYTES` that end with a line, so that they need not be copied to be cut."""
+    left = BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - stream.tell())
+    data = stream.read(left)
+    return data + stream.readline(_LONGEST_RECORD_BYTES) if left == BLOCK_BYTES else data
 
 
 def _sums(marks: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -7,13 +7,23 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 
-from ihas_jax.data.raw.canonical import fits_kind, read_numbers, read_times, spell
+from ihas_jax.data.raw.canonical import read_times
+from ihas_jax.data.raw.counted import (
+    KINDS,
+    cut_edges,
+    fitting_kinds,
+    holds_values,
+    merged_counts,
+    number_counts,
+    number_pairs,
+    spelled_counts,
+    vocabulary,
+)
 from ihas_jax.data.raw.spool import Spool
 from ihas_jax.data.schema import CategoryKind, Field, FieldKind, Rule
 from ihas_jax.errors import InputError
 
 _PART_BYTES = 1 << 28
-_FIRST = 100
 
 
 def count_field(
@@ -50,14 +60,13 @@ def count_field(
     kept, rows, known = [], 0, 0
     for part in range(seen.parts):
         spelled = [
-            seen.share(_spelled(frame, kind, missing, edges), part) for frame in seen.frames()
+            seen.share(spelled_counts(frame, kind, missing, edges), part) for frame in seen.frames()
         ]
         counts = seen.merge(spelled)
         rows += int(counts["count"].sum())
         kept.append(counts.filter(pl.col("count") >= least))
         known += int(kept[-1]["count"].sum())
-    values = pl.concat(kept).sort("count", "value", descending=[True, False])["value"]
-    return Field(name, tuple(values.to_list()), kind, edges, 1 - known / rows if rows else None)
+    return Field(name, vocabulary(kept), kind, edges, 1 - known / rows if rows else None)
 
 
 class _Seen:
@@ -95,7 +104,7 @@ class _Seen:
         """Merges frames into one with distinct values."""
         if len(frames) == 1 and frames[0] is self._merged:
             return frames[0]
-        return pl.concat(frames).lazy().group_by("value").agg(pl.col("count").sum()).collect()
+        return merged_counts(frames)
 
     def _chunks(self) -> Iterator[pl.DataFrame]:
         for frame in self._spool.counts(self._number):
@@ -109,23 +118,18 @@ def find_kind(seen: _Seen, missing: tuple[str, ...] = ()) -> CategoryKind:
     if two of its spellings would be one number, such as the versions 1.1 and 1.10 (but not 3 and
     3.0).
     """
-    kinds: list[CategoryKind] = ["integer", "boolean", "float", "time"]
-    empty = True
+    kinds, empty = list(KINDS), True
     for texts in seen.texts(missing):
-        for some in (texts.head(_FIRST), texts):  # a few values rule out most kinds
-            kinds = [kind for kind in kinds if fits_kind(some, kind)]
+        kinds = fitting_kinds(texts, kinds)
         if not kinds:
             return "text"
-        empty = empty and not (spell(texts, kinds[0]) != "").any()
+        empty = empty and not holds_values(texts, kinds[0])
     if empty:
         return "text"
     if kinds[0] not in ("integer", "float"):
         return kinds[0]
     for part in range(seen.parts):
-        pairs = pl.concat(
-            seen.share(pl.DataFrame({"value": spell(t, kinds[0]), "text": spell(t, "text")}), part)
-            for t in seen.texts(missing)
-        ).filter(pl.col("value") != "")
+        pairs = pl.concat(seen.share(number_pairs(t, kinds[0]), part) for t in seen.texts(missing))
         if pairs.unique()["value"].is_duplicated().any():
             return "text"
     return kinds[0]
@@ -139,30 +143,15 @@ def find_edges(
     bins: int,
     min_count: int = 1,
 ) -> tuple[float, ...]:
-    """Finds the inner edges that cut a column of numbers into bins of about equally many rows.
-
-    A number that fills a bin alone is an edge, so that up to `bins` distinct numbers have a bin
-    each. There are fewer bins if they would have fewer than `min_count` rows on average.
-    """
+    """Finds the inner edges of the bins of a column of numbers, see `cut_edges`."""
     seen, done = [], 0
     for codes, values in spool.column(number):
         here = slice(done, done + len(codes))
         used = codes if train is None else codes[train[here]]
         weights = np.bincount(used, minlength=len(values))
-        frame = pl.DataFrame({"text": values, "rows": weights})
-        frame = frame.filter(~pl.col("text").is_in(missing)) if missing else frame
-        seen.append(frame.select("rows", number=read_numbers(frame["text"])))
+        seen.append(number_counts(values, pl.Series(weights), missing))
         done = here.stop
-    absent = read_numbers(pl.Series(missing, dtype=pl.String)).drop_nulls()
-    used_rows = pl.col("number").is_not_null() & (pl.col("rows") > 0)
-    counts = pl.concat(seen).filter(used_rows & ~pl.col("number").is_in(absent.implode()))
-    counts = counts.group_by("number").agg(pl.col("rows").sum()).sort("number")
-    below = counts["rows"].cum_sum().to_numpy()
-    if not len(below):
-        return ()
-    bins = min(bins, max(int(below[-1]) // min_count, 1))
-    places = np.searchsorted(below, below[-1] * np.arange(1, bins) / bins, side="right")
-    return tuple(counts["number"].gather(np.unique(places[places > 0])).to_list())
+    return cut_edges(seen, bins, min_count)
 
 
 def rank_column(spool: Spool, number: int, time_format: str | None = None) -> np.ndarray:
@@ -172,14 +161,7 @@ def rank_column(spool: Spool, number: int, time_format: str | None = None) -> np
       InputError: The values are numbers in some rows and times in others.
     """
     distinct = pl.concat(_Seen(spool, number).texts()).unique()
-    numbers, times = read_times(distinct, time_format)
-    order = times if numbers.null_count() else numbers
-    if order.null_count():
-        number, time = (distinct.filter(kind.is_not_null())[0] for kind in (numbers, times))
-        raise InputError(
-            f"the column of the time holds numbers, such as {number!r}, and times, such as "
-            f"{time!r}; a chronological split needs one kind in every row"
-        )
+    order = time_order(distinct, time_format)
     ranks = pl.DataFrame({"value": distinct, "rank": order.rank("dense").cast(pl.UInt32)})
     parts = []
     for codes, values in spool.column(number):
@@ -188,12 +170,18 @@ def rank_column(spool: Spool, number: int, time_format: str | None = None) -> np
     return np.concatenate(parts)
 
 
-def _spelled(
-    frame: pl.DataFrame, kind: FieldKind, missing: tuple[str, ...], edges: tuple[float, ...]
-) -> pl.DataFrame:
-    """Spells the counted values; reading has spelled the values of numeric fields already."""
-    values = frame["value"]
-    spelled = values
-    if kind != "numeric":
-        spelled = spell(values, kind, missing=missing, edges=edges)
-    return frame if spelled is values else frame.with_columns(value=spelled)
+def time_order(texts: pl.Series, time_format: str | None = None) -> pl.Series:
+    """Numbers or text of the length of `texts` that sort as the times that these are.
+
+    Raises:
+      InputError: The values are numbers in some rows and times in others.
+    """
+    numbers, times = read_times(texts, time_format)
+    order = times if numbers.null_count() else numbers
+    if order.null_count():
+        number, time = (texts.filter(kind.is_not_null())[0] for kind in (numbers, times))
+        raise InputError(
+            f"the column of the time holds numbers, such as {number!r}, and times, such as "
+            f"{time!r}; a chronological split needs one kind in every row"
+        )
+    return order

@@ -26,15 +26,19 @@ _NOWHERE = np.zeros(0, np.int64)
 class ParquetLog(Log):
     """A log in Parquet files."""
 
-    def read(self, names: Sequence[str], start: Position = START) -> Iterator[Rows]:
+    def read(
+        self, names: Sequence[str], start: Position = START, stop: Position | None = None
+    ) -> Iterator[Rows]:
         """Reads the log, see `Log.read`."""
-        totals = [_count_rows(path) for path in self.paths]
+        totals = [count_rows(path) for path in self.paths]
         if not any(totals):
             return
-        for file in range(start.file, len(self.paths)):
+        stop = stop or Position(len(self.paths))
+        for file in range(start.file, min(stop.file + 1, len(self.paths))):
             path, done = self.paths[file], start.offset if file == start.file else 0
+            end_row = stop.offset if file == stop.file else totals[file]
             try:
-                for frame in self._scan(path, done, names) if totals[file] else ():
+                for frame in self._scan(path, done, end_row, names) if done < end_row else ():
                     places = np.arange(done + 1, done + frame.height + 1)
                     done += frame.height
                     share = (sum(totals[:file]) + done) / sum(totals)
@@ -67,8 +71,10 @@ class ParquetLog(Log):
                     if column.null_count() < len(column):
                         raise InputError(f"{path}: {error}") from None
 
-    def _scan(self, path: Path, skipped: int, names: Sequence[str]) -> Iterator[pl.DataFrame]:
-        scan = pl.scan_parquet(path, glob=False).slice(skipped)
+    def _scan(
+        self, path: Path, first: int, stop: int, names: Sequence[str]
+    ) -> Iterator[pl.DataFrame]:
+        scan = pl.scan_parquet(path, glob=False).slice(first, stop - first)
         folders = folder_values(path, scan.collect_schema().names())
         # cs.by_name: Polars takes plain names such as "*" and "^a$" for patterns
         scan = scan.with_columns(folders).select(cs.by_name(*names))
@@ -109,7 +115,12 @@ def check_types(path: Path, names: list[str]) -> None:
             raise InputError(f"{path}: {error}; or leave the column out") from None
 
 
-def _count_rows(path: Path) -> int:
+def count_rows(path: Path) -> int:
+    """The rows of a file; a file of 0 bytes has none.
+
+    Raises:
+      InputError: The file cannot be read.
+    """
     try:
         if not path.stat().st_size:
             return 0

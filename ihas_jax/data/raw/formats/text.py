@@ -29,14 +29,19 @@ class TextLog(Log):
     separator: str
     quoted: bool
 
-    def read(self, names: Sequence[str], start: Position = START) -> Iterator[Rows]:
+    def read(
+        self, names: Sequence[str], start: Position = START, stop: Position | None = None
+    ) -> Iterator[Rows]:
         """Reads the log, see `Log.read`; a quoted file begins with a header."""
         for path in self.paths:
             require_file(path)
         sizes = [path.stat().st_size for path in self.paths]
         if not any(sizes):
             raise all_empty(self.paths)
-        for file in range(start.file, len(self.paths)):
+        stop = stop or Position(len(self.paths))
+        for file in range(start.file, min(stop.file + 1, len(self.paths))):
+            if file == stop.file and not stop.offset:
+                break
             path = self.paths[file]
             columns = read_header(path, self.separator) if self.quoted else self.columns
             blocks = read_blocks(
@@ -46,6 +51,7 @@ class TextLog(Log):
                 quoted=self.quoted,
                 header=self.quoted,
                 start=start[1:] if file == start.file else START[1:],
+                stop=stop.offset if file == stop.file else None,
             )
             parse = partial(self._parse, path, columns, names)
             parsed = ((block, parse(block)) for block in blocks)

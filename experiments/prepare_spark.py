@@ -1,0 +1,77 @@
+"""Prepares a raw log on a Spark cluster: `spark-submit prepare_spark.py criteo --input DIR ...`.
+
+The flags, rows, splits and ids are those of `prepare.py`; the output is a folder of Parquet.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from ihas_jax.interrupts import catch_interrupts
+
+    catch_interrupts()  # importing what follows takes seconds
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from prepare import Avazu, Criteo, MovieLens, Table, report
+
+from ihas_jax.errors import InputError, run_cli
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
+
+Command = (
+    Annotated[Criteo, tyro.conf.subcommand("criteo")]
+    | Annotated[Avazu, tyro.conf.subcommand("avazu")]
+    | Annotated[MovieLens, tyro.conf.subcommand("movielens")]
+    | Annotated[Table, tyro.conf.subcommand("table")]
+)
+
+
+@contextmanager
+def connect() -> Iterator[SparkContext]:
+    """Connects to the cluster that spark-submit names, by default all cores of this machine."""
+    try:
+        from pyspark import SparkConf, SparkContext
+    except ImportError:
+        raise InputError(
+            "prepare_spark.py needs PySpark and Java 17: pip install 'ihas_jax[spark]'"
+        ) from None
+    # the processes of the cluster run this interpreter, unless the user names another
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    conf = SparkConf().setAppName("ihas_jax prepare")
+    context = SparkContext(conf=conf.set("spark.ui.showConsoleProgress", "false"))
+    try:
+        yield context
+    finally:
+        context.stop()
+
+
+def main() -> None:
+    """Reads the command line and prepares the log."""
+    job = tyro.cli(Command, description=__doc__)
+    with connect() as context:
+        from ihas_jax.data.spark.ingest import prepare_with_spark  # it needs PySpark
+
+        summary = prepare_with_spark(
+            context,
+            job.open(),
+            job.output,
+            min_count=job.min_count,
+            seed=job.seed,
+            on_bad_rows=job.on_bad_rows,
+            split=job.split,
+            sample=job.sample,
+            limit_rows=job.limit_rows,
+            schema=job.old_schema,
+            bins=job.bins if isinstance(job, Table) else Table.bins,
+        )
+    report(summary, job.output)
+
+
+if __name__ == "__main__":
+    run_cli(main)

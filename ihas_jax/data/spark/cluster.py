@@ -1,0 +1,123 @@
+"""Work on the processes of a Spark cluster: results in order, errors of input, progress, shuffles.
+
+Frames of Polars travel between processes as bytes, so that their values are counted and compared
+by the same program as on one machine, and Spark needs neither pandas nor PyArrow.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+import polars as pl
+
+from ihas_jax.errors import InputError
+from ihas_jax.progress import track
+
+if TYPE_CHECKING:
+    from pyspark import RDD, SparkContext
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+_POLL_SECONDS = 0.2
+
+
+def run(
+    context: SparkContext, work: Callable[[_T], _R], items: Sequence[_T], description: str
+) -> list[_R]:
+    """Returns `work(item)` of each item, in order; each is a task of its own.
+
+    Raises:
+      InputError: A task raised it; that of the first item counts.
+    """
+    tasks = context.parallelize(items, max(len(items), 1)).map(partial(_guarded, work))
+    results = []
+    for result in collect(tasks, description, len(items)):
+        if isinstance(result, InputError):
+            raise result
+        results.append(result)
+    return results
+
+
+def collect(tasks: RDD[_T], description: str, total: int) -> list[_T]:
+    """Collects the results of `total` tasks, those of earlier stages included; shows progress."""
+    context, group = tasks.context, uuid4().hex
+
+    def work() -> list[_T]:
+        context.setJobGroup(group, description, interruptOnCancel=True)
+        return tasks.collect()
+
+    with ThreadPoolExecutor(1) as thread, track(description, total, "parts") as progress:
+        coming, done = thread.submit(work), 0
+        try:
+            while not coming.done():
+                wait([coming], _POLL_SECONDS)
+                now = max(done, min(_finished(context, group), total))
+                progress.advance(now - done)
+                done = now
+        except BaseException:
+            context.cancelJobGroup(group)
+            raise
+        return coming.result()
+
+
+def exchange(frames: RDD[tuple[int, bytes]], keys: int, merge: Callable[..., Any]) -> RDD[Any]:
+    """Brings the frames of each key together.
+
+    Args:
+      frames: Pairs of a key in 0 to `keys` - 1 and a frame.
+      keys: The number of keys.
+      merge: Called with a key and the list of its frames.
+
+    Returns:
+      The results of `merge`, one partition for each key; keys without frames have none.
+    """
+    return frames.partitionBy(keys, int).mapPartitionsWithIndex(partial(_merged, merge))
+
+
+def to_bytes(frame: pl.DataFrame) -> bytes:
+    """A frame as bytes."""
+    buffer = io.BytesIO()
+    frame.write_ipc_stream(buffer, compression="lz4")
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes) -> pl.DataFrame:
+    """The frame that `to_bytes` got."""
+    return pl.read_ipc_stream(io.BytesIO(data))
+
+
+def shares(frame: pl.DataFrame, count: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    """The rows of a frame by the hash of their `value`: (share, rows) of `count` shares."""
+    if count == 1:
+        yield 0, frame
+        return
+    share = frame.select(share=pl.col("value").hash(0) % count).to_series()
+    for number in share.unique():
+        yield int(number), frame.filter(share == number)
+
+
+def _guarded(work: Callable[[_T], _R], item: _T) -> _R | InputError:
+    try:
+        return work(item)
+    except InputError as error:
+        return InputError(str(error))
+
+
+def _merged(
+    merge: Callable[..., Any], key: int, pairs: Iterable[tuple[int, bytes]]
+) -> Iterator[Any]:
+    if frames := [from_bytes(data) for _, data in pairs]:
+        yield merge(key, frames)
+
+
+def _finished(context: SparkContext, group: str) -> int:
+    """The finished tasks of all stages of a group of jobs."""
+    tracker = context.statusTracker()
+    jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
+    stages = [tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+    return sum(stage.numCompletedTasks for stage in stages if stage)
