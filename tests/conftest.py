@@ -114,8 +114,9 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("browser"):  # which most machines lack
-        items[:] = [item for item in items if not item.get_closest_marker("browser")]
+    for needed in ("browser", "spark"):  # which most machines lack
+        if not config.getoption(needed):
+            items[:] = [item for item in items if not item.get_closest_marker(needed)]
     places = {file: place for place, file in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(LONGEST)))
 
@@ -162,6 +163,7 @@ def pytest_runtest_teardown(item, nextitem):
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped is a failure")
     parser.addoption("--browser", action="store_true", help="test the page of serve.py in chromium")
+    parser.addoption("--spark", action="store_true", help="test prepare_spark.py in PySpark")
 
 
 @pytest.hookimpl(trylast=True)

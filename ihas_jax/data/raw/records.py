@@ -185,7 +185,9 @@ def _lines(stream: GzipFile | BufferedReader, stop: int | None) -> bytes:
     """About `BLOCK_BYTES` that end with a line, so that they need not be copied to be cut."""
     left = BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - stream.tell())
     data = stream.read(left)
-    return data + stream.readline(_LONGEST_RECORD_BYTES) if left == BLOCK_BYTES else data
+    if stop is None or stream.tell() < stop:
+        data += stream.readline(_LONGEST_RECORD_BYTES)
+    return data
 
 
 def _sums(marks: np.ndarray, starts: np.ndarray) -> np.ndarray:
