@@ -4,6 +4,7 @@
                       0 and 1 (or of booleans), and one integer column of ids from 0 on for each
                       field
     schema.json       the vocabularies in the form of `Schema.save`; optional
+    mapped/           a store of the rows, which opening a large folder makes
 
 With a schema the label and the fields have its names, ids must be below its sizes, and other
 columns are ignored. Without a schema every column must be a field, unless the user names the
@@ -12,9 +13,11 @@ fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,7 +28,7 @@ from ihas_jax.data.id_columns import check_columns, check_row_numbers, find_fiel
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.schema_checks import check_schema
 from ihas_jax.data.split import SPLITS
-from ihas_jax.data.store import map_store
+from ihas_jax.data.store import map_store, read_description
 from ihas_jax.data.store_writer import StoreWriter, new_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import fingerprints
@@ -34,6 +37,8 @@ from ihas_jax.progress import track
 _LABEL = "label"
 _ROWS = 1 << 17
 _LARGEST = 1 << 28
+_MEMORY_BYTES = 1 << 30
+_MAPPED = "mapped"
 
 
 class EncodedLog:
@@ -151,16 +156,42 @@ class EncodedLog:
 
 
 def open_encoded(path: str | Path, fields: Sequence[str] = ()) -> Dataset:
-    """Reads an encoded log into memory.
+    """Opens an encoded log in bounded memory.
+
+    Up to 1 GiB of rows are read into memory. Shuffled rows of a larger log can't be read from
+    Parquet, so a folder `mapped` in it gets a store of the same rows, whose files are mapped; it is
+    made when the log is opened first, and again when the log has changed.
 
     Args:
       path: The folder.
       fields: The columns of ids, as for `EncodedLog`.
 
     Raises:
-      InputError: As `EncodedLog` and its chunks.
+      InputError: As `EncodedLog` and its chunks, or the folder `mapped` cannot be written.
     """
-    log = EncodedLog(Path(path), fields)
+    path = Path(path)
+    mapped, states = path / _MAPPED, _states(path, fields)
+    if mapped.exists():
+        origin = read_description(mapped)["origin"]
+        if origin == states:
+            return map_store(mapped)
+        if origin.keys() != states.keys():
+            raise InputError(f"{mapped} is a store of another log; move it away")
+        shutil.rmtree(mapped)
+    log = EncodedLog(path, fields)
+    if sum(log.rows) * len(log.schema.fields) * 4 <= _MEMORY_BYTES:
+        return _read(log)
+    try:
+        return _convert(log, mapped, states)
+    except InputError as error:
+        raise InputError(
+            f"{error}; rows of more than {_MEMORY_BYTES >> 30} GiB are stored there when they are "
+            f"first opened; prepare.py encoded --input {path} stores them elsewhere"
+        ) from None
+
+
+def _read(log: EncodedLog) -> Dataset:
+    """Reads an encoded log into memory."""
     splits = []
     for split, rows in zip(SPLITS, log.rows, strict=True):
         ids, done = np.empty((rows, len(log.schema.fields)), np.int32), 0
@@ -184,17 +215,28 @@ def convert_encoded(path: str | Path, output: str | Path, fields: Sequence[str] 
     Raises:
       InputError: As `EncodedLog` and its chunks; or `output` exists or cannot be written.
     """
-    log = EncodedLog(Path(path), fields)
+    return _convert(EncodedLog(Path(path), fields), Path(output), {"sources": [Path(path).name]})
+
+
+def _convert(log: EncodedLog, output: Path, origin: Mapping[str, Any]) -> Dataset:
     with (
         new_store(output) as folder,
-        StoreWriter(folder, log.schema, log.rows, {"sources": [Path(path).name]}) as writer,
+        StoreWriter(folder, log.schema, log.rows, origin) as writer,
         track("Converting", sum(log.rows)) as progress,
     ):
         for index, split in enumerate(SPLITS):
             for ids, labels in log.chunks(split):
                 writer.append(index, ids, labels)
                 progress.advance(len(ids))
-    return map_store(Path(output))
+    return map_store(output)
+
+
+def _states(path: Path, fields: Sequence[str]) -> dict[str, Any]:
+    """What the rows of an encoded log depend on: its files and their states; JSON-ready."""
+    files = [*(part for name in SPLITS for part in _find_parts(path, name)), path / "schema.json"]
+    names = [str(file.relative_to(path)) for file in files]
+    states = [state and list(state) for state in fingerprints(files)]
+    return {"encoded": dict(zip(names, states, strict=True)), "fields": list(fields)}
 
 
 def _find_parts(path: Path, split: str) -> list[Path]:

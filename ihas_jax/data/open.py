@@ -10,10 +10,10 @@ from ihas_jax.errors import as_path
 
 
 def open_store(path: str | Path) -> Dataset:
-    """Opens a store of `prepare` in milliseconds, or reads a folder of encoded Parquet into memory.
+    """Opens a store of `prepare` in milliseconds, or a folder of encoded Parquet.
 
-    The rows of a store stay in its files, see `ihas_jax.data.store`. `prepare.py encoded` makes a
-    store of encoded Parquet (see `ihas_jax.data.encoded`) that is too large for the memory.
+    The rows of a store stay in its files, see `ihas_jax.data.store`, as do those of encoded Parquet
+    of more than 1 GiB, which gets such files when it is opened first, see `ihas_jax.data.encoded`.
 
     Raises:
       InputError: `path` holds neither, or its files are not what they should be.

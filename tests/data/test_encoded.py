@@ -10,9 +10,11 @@ from pyarrow import parquet
 
 import ihas_jax as ihas
 from ihas_jax.data import encoded
+from ihas_jax.data.checks import is_mapped
 from ihas_jax.data.encoded import convert_encoded, open_encoded
 from ihas_jax.data.schema import Field, Schema
-from ihas_jax.data.store import verify_store
+from ihas_jax.data.store import map_store, verify_store
+from ihas_jax.data.store_writer import save_dataset
 from ihas_jax.errors import InputError
 
 SIZES = (7, 3)
@@ -59,6 +61,46 @@ def test_a_folder_of_parts_opens_as_a_store(written, monkeypatch):
     assert data.schema.names == ("site", "ad")
     assert data.schema.sizes == (8, 4)  # every id has a value, and there is room for others
     assert data.schema.label == "label"
+
+
+def test_a_large_folder_is_mapped(written, monkeypatch):
+    folder, rows = written
+    Schema("label", (Field("ad", ("x", "y")), Field("site", tuple("abcdef"))), ("-",)).save(
+        folder / "schema.json"
+    )
+    rows = {name: (ids[:, ::-1], labels) for name, (ids, labels) in rows.items()}
+    size = 4 * len(SIZES) * sum(len(labels) for _, labels in rows.values())
+    monkeypatch.setattr(encoded, "_MEMORY_BYTES", size)
+    assert not is_mapped(ihas.open_store(folder).train.ids)
+    monkeypatch.setattr(encoded, "_MEMORY_BYTES", size - 1)
+    data = ihas.open_store(folder)
+    check(data, rows)
+    assert all(is_mapped(split.ids) for split in (data.train, data.valid, data.test))
+    assert data.schema.missing == ("-",)
+    verify_store(folder / "mapped")
+    # the second time nothing is read
+    with monkeypatch.context() as patch:
+        patch.setattr(encoded, "EncodedLog", None)
+        check(ihas.open_store(folder), rows)
+    part = next((folder / "valid").glob("*.parquet"))
+    table = parquet.read_table(part)
+    parquet.write_table(table.slice(1), part)
+    found = ihas.open_store(folder)
+    assert len(found.valid.labels) == 19
+    check(data, rows)  # the files that it maps are gone only by name
+
+
+def test_a_folder_that_is_in_the_way_is_left_alone(written, monkeypatch):
+    folder, _ = written
+    monkeypatch.setattr(encoded, "_MEMORY_BYTES", 0)
+    (folder / ".mapped.partial").touch()
+    with pytest.raises(InputError, match=r"mapped cannot be made.*prepare\.py encoded --input"):
+        ihas.open_store(folder)
+    (folder / ".mapped.partial").unlink()
+    save_dataset(ihas.synthetic(), folder / "mapped")
+    with pytest.raises(InputError, match="mapped is a store of another log; move it away"):
+        ihas.open_store(folder)
+    assert len(map_store(folder / "mapped").train.labels)
 
 
 def test_it_can_be_made_a_store(written, tmp_path):

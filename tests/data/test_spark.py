@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -44,7 +46,7 @@ def context(tmp_path_factory):
         context.stop()
 
 
-def both(context, log, folder, unit_bytes=4000, **arguments):
+def both(context, log, folder, unit_bytes=8000, **arguments):
     """Prepares a log by Spark and by `prepare`, compares them, and returns the summary."""
     found = prepare_with_spark(context)(log, folder / "spark", unit_bytes=unit_bytes, **arguments)
     expected = prepare(log, folder / "store", **arguments)
@@ -94,7 +96,7 @@ def table(tmp_path):
     rng = np.random.default_rng(0)
     text = "y,text,whole,version,truth,part,t,count,price\n"
     for name in ("a.csv", "c.csv.gz"):
-        lines = text + "".join(mixed(rng) + "\n" for _ in range(400))
+        lines = text + "".join(mixed(rng) + "\n" for _ in range(250))
         opened = gzip.open if name.endswith("gz") else open
         with opened(tmp_path / name, "wt", encoding="utf-8") as file:
             file.write(lines)
@@ -121,7 +123,7 @@ def table(tmp_path):
 def test_a_table_gets_the_rows_and_ids_of_prepare(context, table, tmp_path, monkeypatch, arguments):
     from ihas_jax.data.spark import ingest
 
-    monkeypatch.setattr(ingest, "SHARE_BYTES", 700)  # several shares of a field
+    monkeypatch.setattr(ingest, "SHARE_BYTES", 3000)  # several shares of a field
     summary = both(context, table, tmp_path, **arguments)
     kinds = {field.name: field.kind for field in summary.schema.fields}
     assert kinds["version"] == "text"
@@ -161,7 +163,7 @@ def criteo(path, rows=300):
 def test_a_bad_row_is_named_or_skipped(context, tmp_path):
     log = criteo(tmp_path / "log")
     with pytest.raises(InputError, match="line 301: has 2 columns, not 40; mend it, or leave out"):
-        prepare_with_spark(context)(log, tmp_path / "out", unit_bytes=4000)
+        prepare_with_spark(context)(log, tmp_path / "out", unit_bytes=12000)
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
     summary = both(context, log, tmp_path, on_bad_rows="skip", split="chronological")
     assert summary.bad_rows == 1
@@ -179,3 +181,25 @@ def test_what_a_killed_process_left_is_removed(context, tmp_path):
     assert len(open_store(tmp_path / "out").train.labels) == 240
     with pytest.raises(InputError, match="exists, and nothing is overwritten"):
         prepare_with_spark(context)(log, tmp_path / "out")
+
+
+def test_the_script_prepares_a_log(tmp_path):
+    criteo(tmp_path / "log")
+    script = Path(__file__).parents[2] / "experiments" / "prepare_spark.py"
+    flags = ("--input", "log", "--output", "out", "--on-bad-rows", "skip")
+    done = subprocess.run(
+        [sys.executable, script, "criteo", *flags],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYSPARK_SUBMIT_ARGS": "--master local[1] --driver-memory 1g pyspark-shell",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "600 rows, 39 fields" in done.stdout
+    assert "1 bad rows skipped; the first: log, line 301" in done.stdout
+    assert len(open_store(tmp_path / "out").train.labels) == 480
