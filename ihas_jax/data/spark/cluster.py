@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 import polars as pl
@@ -34,7 +34,9 @@ def run(
     Raises:
       InputError: A task raised it; that of the first item counts.
     """
-    tasks = context.parallelize(items, max(len(items), 1)).map(partial(_guarded, work))
+    if not items:
+        return []
+    tasks = context.parallelize(items, len(items)).map(partial(_guarded, work))
     results = []
     for result in collect(tasks, description, len(items)):
         if isinstance(result, InputError):
@@ -65,18 +67,18 @@ def collect(tasks: RDD[_T], description: str, total: int) -> list[_T]:
         return coming.result()
 
 
-def exchange(frames: RDD[tuple[int, bytes]], keys: int, merge: Callable[..., Any]) -> RDD[Any]:
+def exchange(frames: RDD[tuple[int, bytes]], tasks: int, merge: Callable[..., _R]) -> RDD[_R]:
     """Brings the frames of each key together.
 
     Args:
-      frames: Pairs of a key in 0 to `keys` - 1 and a frame.
-      keys: The number of keys.
+      frames: Pairs of a key, an integer from 0 on, and a frame.
+      tasks: The number of tasks that share the keys.
       merge: Called with a key and the list of its frames.
 
     Returns:
-      The results of `merge`, one partition for each key; keys without frames have none.
+      The results of `merge`.
     """
-    return frames.partitionBy(keys, int).mapPartitionsWithIndex(partial(_merged, merge))
+    return frames.partitionBy(tasks, int).mapPartitions(partial(_merged, merge))
 
 
 def to_bytes(frame: pl.DataFrame) -> bytes:
@@ -108,11 +110,12 @@ def _guarded(work: Callable[[_T], _R], item: _T) -> _R | InputError:
         return InputError(str(error))
 
 
-def _merged(
-    merge: Callable[..., Any], key: int, pairs: Iterable[tuple[int, bytes]]
-) -> Iterator[Any]:
-    if frames := [from_bytes(data) for _, data in pairs]:
-        yield merge(key, frames)
+def _merged(merge: Callable[..., _R], pairs: Iterable[tuple[int, bytes]]) -> Iterator[_R]:
+    frames: dict[int, list[bytes]] = {}
+    for key, data in pairs:
+        frames.setdefault(key, []).append(data)
+    for key in sorted(frames):
+        yield merge(key, [from_bytes(data) for data in frames.pop(key)])
 
 
 def _finished(context: SparkContext, group: str) -> int:

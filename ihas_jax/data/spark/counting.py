@@ -44,14 +44,15 @@ Counted = tuple[int, bytes]
 
 @dataclass(frozen=True)
 class Keys:
-    """Numbers the shares of all columns; `counts` are the shares of each column."""
+    """Numbers the shares of all columns.
+
+    Attributes:
+      counts: The shares of each column.
+      tasks: The number of tasks that work on them.
+    """
 
     counts: tuple[int, ...]
-
-    @property
-    def total(self) -> int:
-        """The number of all shares."""
-        return sum(self.counts)
+    tasks: int
 
     def column(self, key: int) -> int:
         """The column of a share."""
@@ -78,7 +79,7 @@ def count_values(
     """
     work = partial(_count_part, splitter, tuple(columns), frozenset(quantile), keys)
     counted = context.parallelize(parts, len(parts)).flatMap(work)
-    return exchange(counted, keys.total, partial(_merge, keys, merged_counts))
+    return exchange(counted, keys.tasks, partial(_merge, keys, merged_counts))
 
 
 def count_fields(
@@ -104,9 +105,9 @@ def count_fields(
     edges = _find_edges(counted, log, min_count, bins, keys)
     spelled = counted.flatMap(partial(_spell, tuple(kinds), edges, log.missing, keys))
     least = tuple(1 if kind == "quantile" else min_count for kind in kinds)
-    merged = exchange(spelled, keys.total, partial(_keep, keys, least))
+    merged = exchange(spelled, keys.tasks, partial(_keep, keys, least))
     fields = []
-    found = collect(merged, "Counting", 2 * keys.total)
+    found = collect(merged, "Counting", 2 * keys.tasks)
     for number, ((name, _), kind) in enumerate(zip(log.fields, kinds, strict=True)):
         own = [entry[1:] for entry in found if entry[0] == number]
         rows, known = (sum(entry[place] for entry in own) for place in (0, 1))
@@ -120,7 +121,7 @@ def _find_kinds(counted: RDD[Counted], log: Log, keys: Keys, tasks: int) -> list
     """The kind of each field, see `vocabulary.find_kind`."""
     categories = [n for n, (_, rule) in enumerate(log.fields) if rule == "category"]
     judged = counted.flatMap(partial(_judge, frozenset(categories), log.missing))
-    shown = collect(judged, "Counting the parts", tasks + keys.total)
+    shown = collect(judged, "Counting the parts", tasks + keys.tasks)
     found: dict[int, CategoryKind] = {}
     for number in categories:
         own = [entry for entry in shown if entry[0] == number]
@@ -130,8 +131,8 @@ def _find_kinds(counted: RDD[Counted], log: Log, keys: Keys, tasks: int) -> list
     numbers = dict(pair for pair in found.items() if pair[1] in ("integer", "float"))
     if numbers:
         pairs = counted.flatMap(partial(_pairs, numbers, log.missing, keys))
-        doubles = exchange(pairs, keys.total, partial(_merge_doubles, keys))
-        for number, double in collect(doubles, "Comparing numbers", 2 * keys.total):
+        doubles = exchange(pairs, keys.tasks, partial(_merge_doubles, keys))
+        for number, double in collect(doubles, "Comparing numbers", 2 * keys.tasks):
             if double:
                 found[number] = "text"
     rules: list[FieldKind] = []
@@ -148,7 +149,7 @@ def _find_edges(
     if not numbers:
         return {}
     frames = counted.flatMap(partial(_numbers, numbers, log.missing))
-    found = collect(frames, "Finding bins", keys.total)
+    found = collect(frames, "Finding bins", keys.tasks)
     return {
         number: cut_edges([from_bytes(data) for n, data in found if n == number], bins, min_count)
         for number in numbers

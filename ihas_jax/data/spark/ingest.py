@@ -171,12 +171,12 @@ def _empty(log: Log, units: Sequence[Spooled], limit: int | None) -> tuple[Path,
     return tuple(path for place, path in enumerate(read) if place not in files)
 
 
-def _keys(units: Sequence[Spooled], columns: Sequence[int]) -> Keys:
+def _keys(context: SparkContext, units: Sequence[Spooled], columns: Sequence[int]) -> Keys:
     """The shares of some columns by the memory of their values; other columns have none."""
     sizes = np.sum([unit.bytes for unit in units], axis=0)
-    return Keys(
-        tuple(1 + int(size) // SHARE_BYTES if n in columns else 0 for n, size in enumerate(sizes))
-    )
+    counts = [1 + int(size) // SHARE_BYTES if n in columns else 0 for n, size in enumerate(sizes)]
+    large = 1 + int(sizes[list(columns)].sum()) // SHARE_BYTES
+    return Keys(tuple(counts), min(sum(counts), max(large, context.defaultParallelism)))
 
 
 def _count(
@@ -190,7 +190,7 @@ def _count(
 ) -> Schema:
     """Finds the kinds, and counts the vocabularies."""
     columns = range(len(log.fields))
-    keys = _keys(units, columns)
+    keys = _keys(context, units, columns)
     bins_of_train = not isinstance(splitter, AllTest)
     quantile = [n for n, (_, rule) in enumerate(log.fields) if rule == "quantile" and bins_of_train]
     counted = count_values(context, parts, splitter, columns, quantile, keys)
@@ -219,9 +219,9 @@ def _splitter(
     if log.time is None:
         return InOrder(rows)
     column = len(log.fields)
-    keys = _keys(units, [column])
+    keys = _keys(context, units, [column])
     counted = count_values(context, parts, AllTest(), [column], (), keys)
-    found = collect(counted, "Counting times", len(parts) + keys.total)
+    found = collect(counted, "Counting times", len(parts) + keys.tasks)
     unplaced = find_boundaries(pl.concat(from_bytes(data) for _, data in found), log.time_format)
     ties = run(context, unplaced.count_ties, parts, "Finding the splits")
     return replace(unplaced, ties=sum_ties(ties))
