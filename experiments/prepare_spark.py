@@ -37,6 +37,7 @@ def connect() -> Iterator[SparkContext]:
     """Connects to the cluster that spark-submit names, by default all cores of this machine."""
     try:
         from pyspark import SparkConf, SparkContext
+        from pyspark.errors import PySparkRuntimeError
     except ImportError:
         raise InputError(
             "prepare_spark.py needs PySpark and Java 17: pip install 'ihas_jax[spark]'"
@@ -44,7 +45,12 @@ def connect() -> Iterator[SparkContext]:
     # the processes of the cluster run this interpreter, unless the user names another
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     conf = SparkConf().setAppName("ihas_jax prepare")
-    context = SparkContext(conf=conf.set("spark.ui.showConsoleProgress", "false"))
+    try:
+        context = SparkContext(conf=conf.set("spark.ui.showConsoleProgress", "false"))
+    except PySparkRuntimeError as error:
+        raise InputError(
+            f"Spark did not start ({error}); it needs Java 17 or later, in the PATH or as JAVA_HOME"
+        ) from None
     try:
         yield context
     finally:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,6 @@ def both(context, log, folder, unit_bytes=8000, **arguments):
 
 
 def prepare_with_spark(context):
-    from functools import partial
-
     from ihas_jax.data.spark.ingest import prepare_with_spark
 
     return partial(prepare_with_spark, context)
@@ -155,7 +154,7 @@ def test_parquet_and_a_later_log_with_its_schema(context, tmp_path):
 
 
 def criteo(path, rows=300):
-    lines = ("\t".join([str(i % 2), *[str(i % 7)] * 13, *[f"v{i % 3}"] * 26]) for i in range(rows))
+    lines = ["\t".join([str(i % 2), *[str(i % 7)] * 13, *[f"v{i % 3}"] * 26]) for i in range(rows)]
     path.write_text("\n".join([*lines, "1\t2", *lines]) + "\n")
     return formats.criteo(path)
 
@@ -178,7 +177,7 @@ def test_what_a_killed_process_left_is_removed(context, tmp_path):
     (left / "train" / "part-000000-000000.parquet").touch()
     prepare_with_spark(context)(log, tmp_path / "out", on_bad_rows="skip")
     assert not left.exists()
-    assert len(open_store(tmp_path / "out").train.labels) == 240
+    assert len(open_store(tmp_path / "out").train.labels) == 480
     with pytest.raises(InputError, match="exists, and nothing is overwritten"):
         prepare_with_spark(context)(log, tmp_path / "out")
 
