@@ -21,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from bench.peak import peak_bytes
+from bench.peak import peak_bytes, watch_family
 from common import machine, markdown_table, write_results
 from generate import FULL_ROWS, lines
+from prepare_spark import connect
 
 from ihas_jax.data.raw import formats
 from ihas_jax.data.raw.ingest import prepare
@@ -41,13 +42,16 @@ class Arguments:
     """Writes a log of Criteo's shape of each size, prepares it and deletes it.
 
     The first log is also prepared in two plain ways: with pandas (if it is installed), and line
-    by line in Python, as pytorch-fm does.
+    by line in Python, as pytorch-fm does. With --spark each log is prepared by Spark instead.
     """
 
     rows: tuple[int, ...] = (1_000_000, 4_000_000, FULL_ROWS)
     """The number of rows of each log; the full log needs 30 GB of disk."""
     turns: int = 3
     """The number of turns of ihas_jax and pandas on the first log; the loop has one turn."""
+    spark: bool = False
+    """Whether Spark on this machine is compared, instead of the plain ways; on Linux.
+    Its memory is that of all its processes."""
     folder: Path | None = None
     """The folder for logs and stores; a temporary folder by default."""
     results: Path = Path("runs/ingest")
@@ -64,9 +68,11 @@ def main() -> None:
             _write(path, rows)
             first = number == 0
             sides: dict[str, Callable[[Path], dict[str, float]]] = {"ihas_jax": _ours}
-            if first and find_spec("pandas"):
+            if arguments.spark:
+                sides["Spark"] = _with_spark
+            elif first and find_spec("pandas"):
                 sides["pandas"] = _with_pandas
-            if first:
+            if first and not arguments.spark:
                 sides["Python loop"] = _line_by_line
             taken: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
             for turn in range(arguments.turns if first else 1):
@@ -111,6 +117,21 @@ def _ours(path: Path) -> dict[str, float]:
     shutil.rmtree(store)
     values = sum(summary.rows) * len(summary.schema.fields)
     return {"ids": sum(summary.schema.sizes), "bytes per value": size / values}
+
+
+def _with_spark(path: Path) -> dict[str, float]:
+    """Spark on this machine, from its start to its end."""
+    output = path.with_name("encoded")
+    with watch_family() as largest, connect() as context:
+        from ihas_jax.data.spark.ingest import prepare_with_spark  # it needs PySpark
+
+        summary = prepare_with_spark(context, formats.criteo(path), output, min_count=_MIN_COUNT)
+        peak = largest()
+    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+    shutil.rmtree(output)
+    values = sum(summary.rows) * len(summary.schema.fields)
+    facts = {"ids": sum(summary.schema.sizes), "bytes per value": size / values}
+    return {"peak GB": peak / 1e9} | facts
 
 
 def _with_pandas(path: Path) -> dict[str, float]:

@@ -36,6 +36,7 @@ Command = (
 def connect() -> Iterator[SparkContext]:
     """Connects to the cluster that spark-submit names, by default all cores of this machine."""
     try:
+        from py4j.protocol import Py4JJavaError
         from pyspark import SparkConf, SparkContext
         from pyspark.errors import PySparkRuntimeError
     except ImportError:
@@ -50,6 +51,11 @@ def connect() -> Iterator[SparkContext]:
     except PySparkRuntimeError as error:
         raise InputError(
             f"Spark did not start ({error}); it needs Java 17 or later, in the PATH or as JAVA_HOME"
+        ) from None
+    except Py4JJavaError as error:
+        reason = error.java_exception.getMessage()
+        raise InputError(
+            f"Spark did not start ({reason}); check the flags of spark-submit"
         ) from None
     try:
         yield context
