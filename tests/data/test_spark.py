@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -153,6 +155,17 @@ def test_parquet_and_a_later_log_with_its_schema(context, tmp_path):
     assert later.rows == (0, 0, 500)
 
 
+def test_movielens_is_one_part(context, tmp_path):
+    rng = np.random.default_rng(0)
+    users, stars = rng.integers(1, 4, 90), rng.integers(1, 6, 90)
+    ratings = (f"{users[i]}::1::{stars[i]}::{978300760 - i}" for i in range(90))
+    with zipfile.ZipFile(tmp_path / "ml-1m.zip", "w") as archive:
+        archive.writestr("users.dat", "1::F::25::7::55117\n2::M::18::1::00123\n3::F::1::0::1\n")
+        archive.writestr("movies.dat", "1::Toy Story (1995)::Animation|Comedy\n")
+        archive.writestr("ratings.dat", "\n".join(ratings))
+    both(context, formats.movielens(tmp_path / "ml-1m.zip"), tmp_path, split="chronological")
+
+
 def criteo(path, rows=300):
     lines = ["\t".join([str(i % 2), *[str(i % 7)] * 13, *[f"v{i % 3}"] * 26]) for i in range(rows)]
     path.write_text("\n".join([*lines, "1\t2", *lines]) + "\n")
@@ -180,6 +193,15 @@ def test_what_a_killed_process_left_is_removed(context, tmp_path):
     assert len(open_store(tmp_path / "out").train.labels) == 480
     with pytest.raises(InputError, match="exists, and nothing is overwritten"):
         prepare_with_spark(context)(log, tmp_path / "out")
+
+
+def test_processes_forget_the_schema_of_an_earlier_log(context, tmp_path):
+    for values in ("ab", "ba"):
+        text = "".join(f"{i % 2},{values[i % 3 > 0]}\n" for i in range(60))
+        (tmp_path / "log").write_text(f"y,s\n{text}")
+        both(context, formats.table(tmp_path / "log", label="y", categorical=["s"]), tmp_path)
+        shutil.rmtree(tmp_path / "spark")
+        shutil.rmtree(tmp_path / "store")
 
 
 def test_the_script_prepares_a_log(tmp_path):

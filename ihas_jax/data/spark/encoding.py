@@ -15,6 +15,7 @@ from ihas_jax.data.schema import Schema
 from ihas_jax.data.spark.parts import Part
 from ihas_jax.data.spark.splitters import Splitter
 from ihas_jax.data.split import SPLITS
+from ihas_jax.files import fingerprints
 
 FILE_ROWS = 1 << 20
 _GROUP_ROWS = 1 << 17
@@ -48,22 +49,23 @@ def encode_part(folder: Path, splitter: Splitter, part: Part) -> Encoded:
     Raises:
       InputError: A value can't be spelled.
     """
-    schema, encoder = _open(folder / "schema.json")
+    path = folder / "schema.json"
+    schema, encoder = _open(path, *fingerprints([path]))
     files = [_Files(folder / name, part.number, schema) for name in SPLITS]
     clicks = np.zeros(len(SPLITS), np.int64)
     others = np.zeros(len(schema.fields), np.int64)
     for chunk, splits in splitter(part):
         ids = encoder.look_up(chunk.columns)
-        for split, file in enumerate(files):
-            file.append(ids[splits == split], chunk.labels[splits == split])
+        for split, own in enumerate(files):
+            own.append(ids[splits == split], chunk.labels[splits == split])
         clicks += np.bincount(splits[chunk.labels == 1], minlength=len(SPLITS))
         others += (ids == np.array(schema.sizes) - 1).sum(0)
     return Encoded(np.array([file.close() for file in files]), clicks, others)
 
 
 @lru_cache(maxsize=1)
-def _open(path: Path) -> tuple[Schema, Encoder]:
-    """A schema and its encoder, which a process makes once."""
+def _open(path: Path, _state: tuple[int, ...]) -> tuple[Schema, Encoder]:
+    """A schema and its encoder, which a process makes once for a file and its state."""
     schema = Schema.load(path)
     return schema, Encoder(schema)
 

@@ -24,8 +24,9 @@ from ihas_jax.data.raw.reading import BadRowError
 from ihas_jax.data.raw.spool import Read
 from ihas_jax.data.schema import Schema
 from ihas_jax.data.spark.cluster import collect, from_bytes, run
-from ihas_jax.data.spark.counting import SHARE_BYTES, Keys, count_fields, count_values
+from ihas_jax.data.spark.counting import SHARE_BYTES, Keys, count_values
 from ihas_jax.data.spark.encoding import encode_part
+from ihas_jax.data.spark.fields import count_fields
 from ihas_jax.data.spark.parts import Part, Selection, Spooled, make_parts, spool_unit
 from ihas_jax.data.spark.splitters import (
     AllTest,
