@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ihas_jax import progress
 from ihas_jax.data.open import open_store
 from ihas_jax.data.raw import formats
 from ihas_jax.data.raw.ingest import prepare
@@ -125,6 +126,7 @@ def test_a_table_gets_the_rows_and_ids_of_prepare(context, table, tmp_path, monk
     from ihas_jax.data.spark import ingest
 
     monkeypatch.setattr(ingest, "SHARE_BYTES", 3000)  # several shares of a field
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
     summary = both(context, table, tmp_path, **arguments)
     kinds = {field.name: field.kind for field in summary.schema.fields}
     assert kinds["version"] == "text"

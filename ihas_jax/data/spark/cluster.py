@@ -58,9 +58,10 @@ def collect(tasks: RDD[_T], description: str, total: int) -> list[_T]:
         try:
             while not coming.done():
                 wait([coming], _POLL_SECONDS)
-                now = max(done, min(_finished(context, group), total))
-                progress.advance(now - done)
-                done = now
+                now = min(_finished(context, group), total)
+                if now > done:
+                    progress.advance(now - done)
+                    done = now
         except BaseException:
             context.cancelJobGroup(group)
             raise
