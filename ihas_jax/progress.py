@@ -116,7 +116,8 @@ class Tracker:
             self._last_line = now
             rate = (self._done - self._before) / (now - self._start)
             share = f"{self._done / self._total:.0%}" if self._total else f"{self._done:,}"
-            left = f", {(self._total - self._done) / rate:.0f} s left" if self._total else ""
+            known = self._total and rate  # before the first unit the time left is not known
+            left = f", {(self._total - self._done) / rate:.0f} s left" if known else ""
             say(f"{self._description}: {share}, {rate:,.0f} {self._unit}/s{left}")
 
 
