@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.drift import describe_drift, find_drift
+from ihas_jax.data.encoded import verify_encoded
 from ihas_jax.data.open import open_store
 from ihas_jax.data.split import SPLITS
 from ihas_jax.data.store import read_description, verify_store
@@ -33,7 +34,7 @@ _NAMED = 10
 
 @dataclass(frozen=True)
 class Arguments:
-    """Describes a store that prepare.py made."""
+    """Describes a store that prepare.py or prepare_spark.py made."""
 
     store: tyro.conf.Positional[Path]
     """The store's folder."""
@@ -49,14 +50,10 @@ def main() -> None:
     if arguments.figure and arguments.figure.suffix not in _FIGURES:
         raise InputError(f"--figure {arguments.figure} must end in {', '.join(_FIGURES)}")
     data = open_store(arguments.store)
-    # encoded Parquet opens too, but has neither a description nor checksums
+    # encoded Parquet opens too, but has no description
     ours = (arguments.store / "store.json").exists()
     if arguments.verify:
-        if not ours:
-            raise InputError(
-                f"{arguments.store} is encoded Parquet, which has no checksums to verify"
-            )
-        verify_store(arguments.store)
+        (verify_store if ours else verify_encoded)(arguments.store)
         say("Every file has the checksum that was written with it.")
     counts = count_values(data)
     origin = read_description(arguments.store)["origin"] if ours else {}

@@ -8,7 +8,8 @@ from __future__ import annotations
 if __name__ == "__main__":
     from ihas_jax.interrupts import catch_interrupts
 
-    catch_interrupts()  # importing what follows takes seconds
+    # importing what follows takes seconds
+    catch_interrupts("nothing was written; the same command starts from the beginning")
 
 import os
 import sys
@@ -45,9 +46,11 @@ def connect() -> Iterator[SparkContext]:
         ) from None
     # the processes of the cluster run this interpreter, unless the user names another
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    conf = SparkConf().setAppName("ihas_jax prepare")
+    conf = SparkConf().setAppName("ihas_jax prepare").set("spark.ui.showConsoleProgress", "false")
+    # an error is one paragraph, which tracebacks of every attempt would hide
+    conf.setIfMissing("spark.log.level", "OFF")
     try:
-        context = SparkContext(conf=conf.set("spark.ui.showConsoleProgress", "false"))
+        context = SparkContext(conf=conf)
     except PySparkRuntimeError as error:
         raise InputError(
             f"Spark did not start ({error}); it needs Java 17 or later, in the PATH or as JAVA_HOME"
@@ -86,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(main, interrupted="nothing was written; the same command starts from the beginning")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ihas_jax.errors import InputError
@@ -21,7 +21,12 @@ Sums = dict[str, list[int]]
 
 def seal(folder: Path) -> None:
     """Writes the checksums of all files below a folder that is complete."""
-    _write(folder, {name: [_sum(folder / name)] for name in _names(folder)})
+    write(folder, {name: _sum(folder / name) for name in _names(folder)})
+
+
+def write(folder: Path, sums: Mapping[str, int]) -> None:
+    """Writes checksums of files below a folder, the CRC-32 of each by its name."""
+    _write(folder, {name: [known] for name, known in sums.items()})
 
 
 def start(folder: Path) -> None:
@@ -84,14 +89,19 @@ def damaged(folder: Path) -> list[str] | None:
     Raises:
       InputError: the checksums can't be read.
     """
-    sums = _read(folder)
-    if sums is None:
+    if _read(folder) is None:
         return None
-    return [
-        name
-        for name, known in sums.items()
-        if not (folder / name).is_file() or _sum(folder / name) not in known
-    ]
+    return [name for name, whole in compare(folder) if not whole]
+
+
+def compare(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yields the name of each file that has a checksum, and whether it is there and agrees.
+
+    Raises:
+      InputError: the checksums can't be read.
+    """
+    for name, known in (_read(folder) or {}).items():
+        yield name, (folder / name).is_file() and _sum(folder / name) in known
 
 
 def _names(folder: Path) -> list[str]:

@@ -47,7 +47,10 @@ def save_dataset(
 
 @contextmanager
 def new_store(
-    path: str | Path, kept: str | None = None, folders: Sequence[str] = ()
+    path: str | Path,
+    kept: str | None = None,
+    folders: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> Iterator[Path]:
     """Yields an empty folder, which gets the name `path` when the block ends without an error.
 
@@ -58,6 +61,7 @@ def new_store(
       path: The store to make.
       kept: A folder inside that is never emptied, so that the next process finds its files.
       folders: Folders inside that are deleted with all files in them.
+      files: Files inside that are deleted, in addition to those of a store.
 
     Raises:
       InputError: `path` exists or cannot be written (because the disk is full, for instance), or
@@ -73,13 +77,13 @@ def new_store(
     except OSError as error:
         raise InputError(f"{path} cannot be made: {error.strerror}") from None
     try:
-        _empty(partial, kept, folders)
+        _empty(partial, kept, folders, files)
         try:
             yield partial
             os.fsync(handle)
             partial.rename(path)
         except BaseException as error:
-            _empty(partial, kept, folders)
+            _empty(partial, kept, folders, files)
             if not any(partial.iterdir()):
                 partial.rmdir()
             if isinstance(error, OSError):
@@ -89,12 +93,12 @@ def new_store(
         os.close(handle)
 
 
-def _empty(partial: Path, kept: str | None, folders: Sequence[str]) -> None:
+def _empty(partial: Path, kept: str | None, folders: Sequence[str], files: Sequence[str]) -> None:
     """Deletes the files of an unfinished store, and refuses to delete any other file."""
     for folder in folders:
         shutil.rmtree(partial / folder, ignore_errors=True)
     leftovers = [file for file in partial.iterdir() if file.name != kept]
-    if strange := [file.name for file in leftovers if file.name not in _FILES]:
+    if strange := [file.name for file in leftovers if file.name not in {*_FILES, *files}]:
         raise InputError(f"{partial} holds {strange[0]}, which no store has; move it away")
     for file in leftovers:
         file.unlink()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -9,9 +10,10 @@ import pytest
 from pyarrow import parquet
 
 import ihas_jax as ihas
-from ihas_jax.data import encoded
+from ihas_jax import checksums
+from ihas_jax.data import encoded, encoded_log
 from ihas_jax.data.checks import is_mapped
-from ihas_jax.data.encoded import convert_encoded, open_encoded
+from ihas_jax.data.encoded import convert_encoded, open_encoded, verify_encoded
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.store import map_store, verify_store
 from ihas_jax.data.store_writer import save_dataset
@@ -54,7 +56,7 @@ def check(data, rows):
 
 
 def test_a_folder_of_parts_opens_as_a_store(written, monkeypatch):
-    monkeypatch.setattr(encoded, "_ROWS", 8)
+    monkeypatch.setattr(encoded_log, "_ROWS", 8)
     folder, rows = written
     data = ihas.open_store(folder)
     check(data, rows)
@@ -88,6 +90,49 @@ def test_a_large_folder_is_mapped(written, monkeypatch):
     found = ihas.open_store(folder)
     assert len(found.valid.labels) == 19
     check(data, rows)  # the files that it maps are gone only by name
+
+
+@pytest.fixture
+def summed(written):
+    """The folder with checksums, and a part of it."""
+    folder, _ = written
+    checksums.seal(folder)
+    return folder, folder / "train" / "part-00002.snappy.parquet"
+
+
+def test_a_part_that_was_cut_short_exchanged_added_or_lost_is_named(summed, tmp_path):
+    folder, part = summed
+    whole, other = part.read_bytes(), (folder / "train" / "part-00001.snappy.parquet").read_bytes()
+    assert len(ihas.open_store(folder).train.labels)
+    verify_encoded(folder)
+    part.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match=r"part-00002\.snappy\.parquet is damaged or was exch"):
+        ihas.open_store(folder)
+    part.write_bytes(other)
+    for look in (ihas.open_store, verify_encoded, partial(convert_encoded, output=tmp_path / "s")):
+        with pytest.raises(InputError, match=r"part-00002\.snappy\.parquet is damaged or was exch"):
+            look(folder)
+    part.unlink()
+    with pytest.raises(InputError, match=r"part-00002\.snappy\.parquet is missing"):
+        ihas.open_store(folder)
+    part.write_bytes(whole)
+    part.with_name("part-9.parquet").write_bytes(other)
+    with pytest.raises(InputError, match=r"part-9\.parquet has no checksum.*delete checksums"):
+        ihas.open_store(folder)
+    (folder / "checksums.json").unlink()
+    assert len(ihas.open_store(folder).train.labels)
+    with pytest.raises(InputError, match="encoded Parquet without checksums"):
+        verify_encoded(folder)
+
+
+def test_a_part_that_was_exchanged_is_seen_in_a_mapped_folder(summed, monkeypatch):
+    folder, part = summed
+    monkeypatch.setattr(encoded, "_MEMORY_BYTES", 0)
+    ihas.open_store(folder)
+    ihas.open_store(folder)
+    part.write_bytes((folder / "train" / "part-00001.snappy.parquet").read_bytes())
+    with pytest.raises(InputError, match=r"part-00002\.snappy\.parquet is damaged or was exch"):
+        ihas.open_store(folder)
 
 
 def test_a_folder_that_is_in_the_way_is_left_alone(written, monkeypatch):
@@ -185,7 +230,7 @@ def test_a_part_that_changes_meanwhile(written, tmp_path, monkeypatch, rows):
     """Also by rows that look good, and as many as there were."""
     folder, _ = written
     part = folder / "train" / "part-00002.snappy.parquet"
-    check_range = encoded.EncodedLog._check_range
+    check_range = encoded_log.EncodedLog._check_range
 
     def check_and_change(self, sizes):
         found = check_range(self, sizes)
@@ -194,7 +239,7 @@ def test_a_part_that_changes_meanwhile(written, tmp_path, monkeypatch, rows):
         parquet.write_table(pyarrow.table(columns, schema=kinds), part)
         return found
 
-    monkeypatch.setattr(encoded.EncodedLog, "_check_range", check_and_change)
+    monkeypatch.setattr(encoded_log.EncodedLog, "_check_range", check_and_change)
     message = r"part-00002\.snappy\.parquet changed while it was being read"
     with pytest.raises(InputError, match=message):
         ihas.open_store(folder)

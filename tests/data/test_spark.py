@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +17,15 @@ import polars as pl
 import pytest
 
 from ihas_jax import progress
+from ihas_jax.data.encoded import verify_encoded
 from ihas_jax.data.open import open_store
 from ihas_jax.data.raw import formats
 from ihas_jax.data.raw.ingest import prepare
+from ihas_jax.data.spark.parts import make_parts
 from ihas_jax.data.split import SPLITS
 from ihas_jax.errors import InputError
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 pytestmark = [
     pytest.mark.spark,
     pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas"),
@@ -57,15 +60,20 @@ def both(context, log, folder, unit_bytes=8000, **arguments):
     assert replace(found, seconds=0) == replace(expected, seconds=0)
     schemas = ((folder / name / "schema.json").read_bytes() for name in ("spark", "store"))
     assert next(schemas) == next(schemas)
-    data, store = open_store(folder / "spark"), open_store(folder / "store")
-    for name in SPLITS:
-        for own, other in zip(getattr(data, name), getattr(store, name), strict=True):
-            np.testing.assert_array_equal(own, other)
+    same_rows(folder / "spark", folder / "store")
     assert sorted(path.name for path in (folder / "spark").iterdir()) == [
+        "checksums.json",
         "schema.json",
         *sorted(SPLITS),
     ]
     return found
+
+
+def same_rows(folder, store):
+    for name in SPLITS:
+        splits = (getattr(open_store(path), name) for path in (folder, store))
+        for own, other in zip(*splits, strict=True):
+            np.testing.assert_array_equal(own, other)
 
 
 def prepare_with_spark(context):
@@ -123,9 +131,9 @@ def table(tmp_path):
     ],
 )
 def test_a_table_gets_the_rows_and_ids_of_prepare(context, table, tmp_path, monkeypatch, arguments):
-    from ihas_jax.data.spark import ingest
+    from ihas_jax.data.spark import counting
 
-    monkeypatch.setattr(ingest, "SHARE_BYTES", 3000)  # several shares of a field
+    monkeypatch.setattr(counting, "SHARE_BYTES", 3000)  # several shares of a field
     monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
     summary = both(context, table, tmp_path, **arguments)
     kinds = {field.name: field.kind for field in summary.schema.fields}
@@ -176,23 +184,98 @@ def criteo(path, rows=300):
 
 def test_a_bad_row_is_named_or_skipped(context, tmp_path):
     log = criteo(tmp_path / "log")
-    with pytest.raises(InputError, match="line 301: has 2 columns, not 40; mend it, or leave out"):
+    with pytest.raises(InputError, match="line 301: has 2 columns, not 40; mend it") as expected:
+        prepare(log, tmp_path / "store")
+    with pytest.raises(InputError) as found:
         prepare_with_spark(context)(log, tmp_path / "out", unit_bytes=12000)
+    assert str(found.value) == str(expected.value)
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
     summary = both(context, log, tmp_path, on_bad_rows="skip", split="chronological")
     assert summary.bad_rows == 1
     assert "line 301" in str(summary.complaint)
 
 
-def test_what_a_killed_process_left_is_removed(context, tmp_path):
+@dataclass(frozen=True)
+class Failing:
+    """A splitter whose tasks fail while they count values."""
+
+    error: str
+
+    def __call__(self, part):
+        if not self.error:
+            os._exit(1)
+        raise RuntimeError(self.error)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            "two\nlines of a log",
+            "'Counting the parts': RuntimeError in counting.py, line [0-9]+: two lines of a log, "
+            "while at work on .*log from line [0-9]+ on. Nothing was written",
+        ),
+        ("", "'Counting the parts': .*Python worker exited unexpectedly"),
+    ],
+)
+def test_a_task_that_fails_is_one_paragraph(context, tmp_path, monkeypatch, error, message):
+    from ihas_jax.data.spark import ingest
+
     log = criteo(tmp_path / "log")
+    monkeypatch.setattr(ingest, "find_splitter", lambda *_: Failing(error))
+    with pytest.raises(InputError, match=f"Spark could not finish {message}") as found:
+        prepare_with_spark(context)(log, tmp_path / "out", on_bad_rows="skip", unit_bytes=12000)
+    assert "Traceback" not in str(found.value)
+    assert "\tat " not in str(found.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_a_spool_that_is_damaged_before_it_is_counted_is_named(context, tmp_path, monkeypatch):
+    from ihas_jax.data.spark import ingest
+
+    log, made = criteo(tmp_path / "log"), []
+
+    def damage(*arguments):
+        made.extend(make_parts(*arguments))
+        file = made[-1].folder / "rows"
+        file.write_bytes(bytes(file.stat().st_size))
+        return made
+
+    monkeypatch.setattr(ingest, "make_parts", damage)
+    with pytest.raises(InputError) as found:
+        prepare_with_spark(context)(log, tmp_path / "out", on_bad_rows="skip", unit_bytes=12000)
+    assert str(found.value) == (
+        f"{made[-1].folder / 'rows'} is damaged; run the same command again, which will start from "
+        "the beginning"
+    )
+
+
+def test_a_killed_process_leaves_nothing_that_opens_and_the_next_begins_anew(context, tmp_path):
+    log = criteo(tmp_path / "log")
+    # killed where most of the folder is in place
+    program = (
+        "import os, pathlib, sys\n"
+        "rename = pathlib.Path.rename\n"
+        "def rename_or_end(self, target):\n"
+        "    return os.kill(os.getpid(), 9) if self.name == 'test' else rename(self, target)\n"
+        "pathlib.Path.rename = rename_or_end\n"
+        "import prepare_spark\n"
+        "prepare_spark.main()\n"
+    )
+    flags = ("--input", "log", "--output", "out", "--on-bad-rows", "skip")
+    done = spark_process("-c", program, "criteo", *flags, folder=tmp_path)
+    assert done.returncode == -9, done.stderr
+    assert not (tmp_path / "out").exists()
     left = tmp_path / ".out.partial"
-    (left / "spool" / "old").mkdir(parents=True)
-    (left / "train").mkdir()
-    (left / "train" / "part-000000-000000.parquet").touch()
-    prepare_with_spark(context)(log, tmp_path / "out", on_bad_rows="skip")
+    assert {path.name for path in left.iterdir()} > {"work", "train", "valid", "schema.json"}
+    with pytest.raises(InputError, match=r"holds no test\.parquet"):
+        open_store(left)
+    prepare_with_spark(context)(log, tmp_path / "out", on_bad_rows="skip", min_count=2)
     assert not left.exists()
-    assert len(open_store(tmp_path / "out").train.labels) == 480
+    prepare(log, tmp_path / "store", on_bad_rows="skip", min_count=2)
+    same_rows(tmp_path / "out", tmp_path / "store")
+    verify_encoded(tmp_path / "out")
     with pytest.raises(InputError, match="exists, and nothing is overwritten"):
         prepare_with_spark(context)(log, tmp_path / "out")
 
@@ -206,23 +289,27 @@ def test_processes_forget_the_schema_of_an_earlier_log(context, tmp_path):
         shutil.rmtree(tmp_path / "store")
 
 
+def spark_process(*arguments, folder):
+    """Python on Spark with one core."""
+    paths = (str(EXPERIMENTS), *sys.path)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYSPARK_SUBMIT_ARGS": "--master local[1] --driver-memory 1g pyspark-shell",
+    }
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
 def test_the_script_prepares_a_log(tmp_path):
     criteo(tmp_path / "log")
-    script = Path(__file__).parents[2] / "experiments" / "prepare_spark.py"
+    script = EXPERIMENTS / "prepare_spark.py"
     flags = ("--input", "log", "--output", "out", "--on-bad-rows", "skip")
-    done = subprocess.run(
-        [sys.executable, script, "criteo", *flags],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "PYSPARK_SUBMIT_ARGS": "--master local[1] --driver-memory 1g pyspark-shell",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = spark_process(script, "criteo", *flags, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "600 rows, 39 fields" in done.stdout
     assert "1 bad rows skipped; the first: log, line 301" in done.stdout
     assert len(open_store(tmp_path / "out").train.labels) == 480
+    verify_encoded(tmp_path / "out")

@@ -13,8 +13,9 @@ from ihas_jax.data import split as splits
 from ihas_jax.data.raw import formats, records
 from ihas_jax.data.raw.ingest import prepare
 from ihas_jax.data.spark import units
-from ihas_jax.data.spark.parts import Selection, make_parts, spool_unit
+from ihas_jax.data.spark.parts import Selection, make_parts
 from ihas_jax.data.spark.splitters import AtRandom, InOrder, find_boundaries, sum_ties
+from ihas_jax.data.spark.spooling import spool_unit
 from ihas_jax.data.spark.units import cut_log, scan_range
 from ihas_jax.data.split import SPLITS, assign_splits, hash_rows, random_cuts, split_counts
 from ihas_jax.errors import InputError

@@ -93,7 +93,7 @@ def test_text_is_shown_as_it_is_and_parquet_has_no_checksums(command):
     assert "site" in describe(folder).stdout
     done = describe(folder, "--verify")
     assert done.returncode == 2
-    assert "has no checksums" in done.stderr
+    assert "encoded Parquet without checksums" in done.stderr
     assert "must end in" in describe(folder, "--figure", "x.txt").stderr
 
 

@@ -1,4 +1,4 @@
-"""Work on the processes of a Spark cluster: results in order, errors of input, progress, shuffles.
+"""Work on the processes of a Spark cluster: results in order, progress, shuffles.
 
 Frames of Polars travel between processes as bytes, so that their values are counted and compared
 by the same program as on one machine, and Spark needs neither pandas nor PyArrow.
@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import polars as pl
 
+from ihas_jax.data.spark.failures import SPARK_ERRORS, explain, reported
 from ihas_jax.errors import InputError
 from ihas_jax.progress import track
 
@@ -32,11 +33,12 @@ def run(
     """Returns `work(item)` of each item, in order; each is a task of its own.
 
     Raises:
-      InputError: A task raised it; that of the first item counts.
+      InputError: A task raised it (that of the first item counts, and none is tried again), or
+        Spark could not finish all tasks.
     """
     if not items:
         return []
-    tasks = context.parallelize(items, len(items)).map(partial(_guarded, work))
+    tasks = spread(context.parallelize(items, len(items)), partial(_attempt, work))
     results = []
     for result in collect(tasks, description, len(items)):
         if isinstance(result, InputError):
@@ -46,7 +48,11 @@ def run(
 
 
 def collect(tasks: RDD[_T], description: str, total: int) -> list[_T]:
-    """Collects the results of `total` tasks, those of earlier stages included; shows progress."""
+    """Collects the results of `total` tasks, those of earlier stages included; shows progress.
+
+    Raises:
+      InputError: A task of `spread` or `exchange` raised it, or Spark could not finish all tasks.
+    """
     context, group = tasks.context, uuid4().hex
 
     def work() -> list[_T]:
@@ -58,14 +64,20 @@ def collect(tasks: RDD[_T], description: str, total: int) -> list[_T]:
         try:
             while not coming.done():
                 wait([coming], _POLL_SECONDS)
-                now = min(_finished(context, group), total)
-                if now > done:
-                    progress.advance(now - done)
-                    done = now
+                now = max(done, min(_finished(context, group), total))
+                progress.advance(now - done)
+                done = now
+            return coming.result()
+        except (*SPARK_ERRORS, ConnectionError) as error:
+            raise explain(error, description) from error
         except BaseException:
             context.cancelJobGroup(group)
             raise
-        return coming.result()
+
+
+def spread(items: RDD[_T], work: Callable[[_T], Iterable[_R]]) -> RDD[_R]:
+    """The results of `work(item)` of each item; an error says which item it came from."""
+    return items.mapPartitions(partial(_worked, work))
 
 
 def exchange(frames: RDD[tuple[int, bytes]], tasks: int, merge: Callable[..., _R]) -> RDD[_R]:
@@ -104,11 +116,17 @@ def shares(frame: pl.DataFrame, count: int) -> Iterator[tuple[int, pl.DataFrame]
         yield int(number), frame.filter(share == number)
 
 
-def _guarded(work: Callable[[_T], _R], item: _T) -> _R | InputError:
+def _attempt(work: Callable[[_T], _R], item: _T) -> Iterator[_R | InputError]:
     try:
-        return work(item)
+        yield work(item)
     except InputError as error:
-        return InputError(str(error))
+        yield InputError(str(error))
+
+
+def _worked(work: Callable[[_T], Iterable[_R]], items: Iterable[_T]) -> Iterator[_R]:
+    for item in items:
+        with reported(item):
+            yield from work(item)
 
 
 def _merged(merge: Callable[..., _R], pairs: Iterable[tuple[int, bytes]]) -> Iterator[_R]:
@@ -116,7 +134,8 @@ def _merged(merge: Callable[..., _R], pairs: Iterable[tuple[int, bytes]]) -> Ite
     for key, data in pairs:
         frames.setdefault(key, []).append(data)
     for key in sorted(frames):
-        yield merge(key, [from_bytes(data) for data in frames.pop(key)])
+        with reported():
+            yield merge(key, [from_bytes(data) for data in frames.pop(key)])
 
 
 def _finished(context: SparkContext, group: str) -> int:

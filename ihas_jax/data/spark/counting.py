@@ -16,9 +16,10 @@ import numpy as np
 import polars as pl
 
 from ihas_jax.data.raw.counted import merged_counts
-from ihas_jax.data.spark.cluster import exchange, shares, to_bytes
+from ihas_jax.data.spark.cluster import exchange, shares, spread, to_bytes
 from ihas_jax.data.spark.parts import Part
 from ihas_jax.data.spark.splitters import Splitter
+from ihas_jax.data.spark.spooling import Spooled
 from ihas_jax.data.split import SPLITS
 
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ class Keys:
             yield before + share, to_bytes(rows)
 
 
+def share_out(context: SparkContext, units: Sequence[Spooled], columns: Sequence[int]) -> Keys:
+    """The shares of some columns by the memory of their values; other columns have none."""
+    sizes = np.sum([unit.bytes for unit in units], axis=0)
+    counts = [1 + int(size) // SHARE_BYTES if n in columns else 0 for n, size in enumerate(sizes)]
+    large = 1 + int(sizes[list(columns)].sum()) // SHARE_BYTES
+    return Keys(tuple(counts), min(sum(counts), max(large, context.defaultParallelism)))
+
+
 def count_values(
     context: SparkContext,
     parts: Sequence[Part],
@@ -65,7 +74,7 @@ def count_values(
     The bins of a quantile field whose training rows are not counted come from all rows.
     """
     work = partial(_count_part, splitter, tuple(columns), frozenset(quantile), keys)
-    counted = context.parallelize(parts, len(parts)).flatMap(work)
+    counted = spread(context.parallelize(parts, len(parts)), work)
     return exchange(counted, keys.tasks, partial(_merge, keys, merged_counts))
 
 

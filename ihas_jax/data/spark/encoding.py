@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -28,11 +30,13 @@ class Encoded(NamedTuple):
       rows: [3], rows per split.
       clicks: [3], rows with label 1 per split.
       others: [N], rows whose value is "other", per field.
+      sums: The checksum of each file, by its name below the folder.
     """
 
     rows: np.ndarray
     clicks: np.ndarray
     others: np.ndarray
+    sums: dict[str, int]
 
 
 def encode_part(folder: Path, splitter: Splitter, part: Part) -> Encoded:
@@ -60,7 +64,9 @@ def encode_part(folder: Path, splitter: Splitter, part: Part) -> Encoded:
             own.append(ids[splits == split], chunk.labels[splits == split])
         clicks += np.bincount(splits[chunk.labels == 1], minlength=len(SPLITS))
         others += (ids == np.array(schema.sizes) - 1).sum(0)
-    return Encoded(np.array([file.close() for file in files]), clicks, others)
+    rows = np.array([file.close() for file in files])
+    sums = {f"{file.folder.name}/{n}": known for file in files for n, known in file.sums.items()}
+    return Encoded(rows, clicks, others, sums)
 
 
 @lru_cache(maxsize=1)
@@ -71,13 +77,19 @@ def _open(path: Path, _state: tuple[int, ...]) -> tuple[Schema, Encoder]:
 
 
 class _Files:
-    """The files of a part in one split; there is at least one, perhaps without rows."""
+    """The files of a part in one split; there is at least one, perhaps without rows.
+
+    Attributes:
+      folder: The folder of the split.
+      sums: The checksum of each file, by its name.
+    """
 
     def __init__(self, folder: Path, part: int, schema: Schema) -> None:
-        self._folder, self._part, self._schema = folder, part, schema
+        self.folder, self._part, self._schema = folder, part, schema
+        self.sums: dict[str, int] = {}
         self._ids: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
-        self._waiting = self._rows = self._written = 0
+        self._waiting = self._rows = 0
 
     def append(self, ids: np.ndarray, labels: np.ndarray) -> None:
         """Adds rows: ids [n, N], labels [n]."""
@@ -89,7 +101,7 @@ class _Files:
 
     def close(self) -> int:
         """Writes the rest, and returns the number of all rows."""
-        if self._waiting or not self._written:
+        if self._waiting or not self.sums:
             self._write()
         return self._rows
 
@@ -98,10 +110,13 @@ class _Files:
         labels = np.concatenate([np.zeros(0, np.uint8), *self._labels]).astype(np.int8)
         columns = [pl.Series(self._schema.label, labels)]
         columns += [pl.Series(n, ids[:, f]) for f, n in enumerate(self._schema.names)]
-        name = f"part-{self._part:06}-{self._written:06}.parquet"
+        name = f"part-{self._part:06}-{len(self.sums):06}.parquet"
+        content = io.BytesIO()
+        pl.DataFrame(columns).write_parquet(content, row_group_size=_GROUP_ROWS)
         # another attempt at the same part, which may still run, writes the same
-        partial = self._folder / f".{name}.{uuid4().hex}"
-        pl.DataFrame(columns).write_parquet(partial, row_group_size=_GROUP_ROWS)
-        partial.rename(self._folder / name)
-        self._rows, self._written = self._rows + len(labels), self._written + 1
+        partial = self.folder / f".{name}.{uuid4().hex}"
+        partial.write_bytes(content.getbuffer())
+        partial.rename(self.folder / name)
+        self.sums[name] = zlib.crc32(content.getbuffer())
+        self._rows += len(labels)
         self._ids, self._labels, self._waiting = [], [], 0

@@ -25,7 +25,7 @@ from ihas_jax.data.raw.counted import (
 )
 from ihas_jax.data.raw.logs import Log
 from ihas_jax.data.schema import CategoryKind, Field, FieldKind
-from ihas_jax.data.spark.cluster import collect, exchange, from_bytes, to_bytes
+from ihas_jax.data.spark.cluster import collect, exchange, from_bytes, spread, to_bytes
 from ihas_jax.data.spark.counting import Counted, Keys
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def count_fields(
     """
     kinds = _find_kinds(counted, log, keys, tasks)
     edges = _find_edges(counted, log, min_count, bins, keys)
-    spelled = counted.flatMap(partial(_spell, tuple(kinds), edges, log.missing, keys))
+    spelled = spread(counted, partial(_spell, tuple(kinds), edges, log.missing, keys))
     least = tuple(1 if kind == "quantile" else min_count for kind in kinds)
     merged = exchange(spelled, keys.tasks, partial(_keep, keys, least))
     fields = []
@@ -70,7 +70,7 @@ def count_fields(
 def _find_kinds(counted: RDD[Counted], log: Log, keys: Keys, tasks: int) -> list[FieldKind]:
     """The kind of each field, see `vocabulary.find_kind`."""
     categories = [n for n, (_, rule) in enumerate(log.fields) if rule == "category"]
-    judged = counted.flatMap(partial(_judge, frozenset(categories), log.missing))
+    judged = spread(counted, partial(_judge, frozenset(categories), log.missing))
     shown = collect(judged, "Counting the parts", tasks + keys.tasks)
     found: dict[int, CategoryKind] = {}
     for number in categories:
@@ -80,7 +80,7 @@ def _find_kinds(counted: RDD[Counted], log: Log, keys: Keys, tasks: int) -> list
         found[number] = fitting[0] if fitting and some else "text"
     numbers = dict(pair for pair in found.items() if pair[1] in ("integer", "float"))
     if numbers:
-        pairs = counted.flatMap(partial(_pairs, numbers, log.missing, keys))
+        pairs = spread(counted, partial(_pairs, numbers, log.missing, keys))
         doubles = exchange(pairs, keys.tasks, partial(_merge_doubles, keys))
         for number, double in collect(doubles, "Comparing numbers", 2 * keys.tasks):
             if double:
@@ -98,7 +98,7 @@ def _find_edges(
     numbers = frozenset(n for n, (_, rule) in enumerate(log.fields) if rule == "quantile")
     if not numbers:
         return {}
-    frames = counted.flatMap(partial(_numbers, numbers, log.missing))
+    frames = spread(counted, partial(_numbers, numbers, log.missing))
     found = collect(frames, "Finding bins", keys.tasks)
     return {
         number: cut_edges([from_bytes(data) for n, data in found if n == number], bins, min_count)

@@ -25,11 +25,19 @@ _NEWLINE, _QUOTE = ord("\n"), ord('"')
 
 
 class Unit(NamedTuple):
-    """The rows of a log between two places; `stop` is None at the end of the log."""
+    """The rows of a log between two places.
+
+    Attributes:
+      number: The place of the unit among all units.
+      start: Where the rows begin.
+      stop: Where they end; None at the end of the log.
+      place: Where they begin, for messages.
+    """
 
     number: int
     start: Position
     stop: Position | None
+    place: str
 
     def chunks(self, log: Log) -> Iterator[Chunk]:
         """Reads the rows; only the files that they are in are opened."""
@@ -94,8 +102,11 @@ def cut_log(log: Log, unit_bytes: int, scan: Scanner) -> list[Unit]:
         if done - last >= unit_bytes // 2 and done < before[-1]:
             places.append(cut)
             last = done
-    stops = (*places[1:], None)
-    return [Unit(n, *ends) for n, ends in enumerate(zip(places, stops, strict=True))]
+    word = "row" if isinstance(log, ParquetLog) else "line"
+    return [
+        Unit(n, start, stop, f"{log.paths[start.file]} from {word} {max(start.line, 1)} on")
+        for n, (start, stop) in enumerate(zip(places, (*places[1:], None), strict=True))
+    ]
 
 
 def scan_range(part: Range) -> Scan:
