@@ -231,8 +231,8 @@ def show_guesses(guesses: Sequence[Guess]) -> None:
     say(f"For another choice, stop and name the columns, as in: {' '.join(flags)}")
 
 
-def report(summary: Summary, output: Path) -> None:
-    """Prints the splits and the fields of the new store, and the duration of the work."""
+def report(summary: Summary, output: Path, memory: int | None = None) -> None:
+    """Prints the splits and the fields of the new store, the duration and the bytes of memory."""
     splits = [
         (name, f"{rows:,}", f"{clicks / rows:.4f}" if rows else "")
         for name, rows, clicks in zip(SPLITS, summary.rows, summary.clicks, strict=True)
@@ -252,8 +252,8 @@ def report(summary: Summary, output: Path) -> None:
     rows = sum(summary.rows)
     say(
         f"{rows:,} rows, {len(summary.schema.fields)} fields, {sum(summary.schema.sizes):,} ids "
-        f"in {summary.seconds:.1f} s ({rows / summary.seconds:,.0f} rows/s), "
-        f"peak memory {peak_bytes() / 1e9:.2f} GB"
+        f"in {summary.seconds:.1f} s ({rows / summary.seconds:,.0f} rows/s)"
+        + (f", peak memory {memory / 1e9:.2f} GB" if memory else "")
     )
 
 
@@ -277,7 +277,7 @@ def main() -> None:
         schema=job.old_schema,
         bins=job.bins if isinstance(job, Table) else Table.bins,
     )
-    report(summary, job.output)
+    report(summary, job.output, peak_bytes())
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ if __name__ == "__main__":
     catch_interrupts("nothing was written; the same command starts from the beginning")
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -37,7 +38,7 @@ Command = (
 def connect() -> Iterator[SparkContext]:
     """Connects to the cluster that spark-submit names, by default all cores of this machine."""
     try:
-        from py4j.protocol import Py4JJavaError
+        from py4j.protocol import Py4JError, Py4JJavaError
         from pyspark import SparkConf, SparkContext
         from pyspark.errors import PySparkRuntimeError
     except ImportError:
@@ -49,6 +50,7 @@ def connect() -> Iterator[SparkContext]:
     conf = SparkConf().setAppName("ihas_jax prepare").set("spark.ui.showConsoleProgress", "false")
     # an error is one paragraph, which tracebacks of every attempt would hide
     conf.setIfMissing("spark.log.level", "OFF")
+    handler = signal.getsignal(signal.SIGINT)
     try:
         context = SparkContext(conf=conf)
     except PySparkRuntimeError as error:
@@ -60,10 +62,12 @@ def connect() -> Iterator[SparkContext]:
         raise InputError(
             f"Spark did not start ({reason}); check the flags of spark-submit"
         ) from None
+    signal.signal(signal.SIGINT, handler)  # PySpark has replaced it by its own
     try:
         yield context
     finally:
-        context.stop()
+        with suppress(Py4JError, ConnectionError):  # if Java has ended
+            context.stop()
 
 
 def main() -> None:

@@ -255,16 +255,13 @@ def test_a_killed_process_leaves_nothing_that_opens_and_the_next_begins_anew(con
     log = criteo(tmp_path / "log")
     # killed where most of the folder is in place
     program = (
-        "import os, pathlib, sys\n"
+        "import os, pathlib\n"
         "rename = pathlib.Path.rename\n"
         "def rename_or_end(self, target):\n"
         "    return os.kill(os.getpid(), 9) if self.name == 'test' else rename(self, target)\n"
         "pathlib.Path.rename = rename_or_end\n"
-        "import prepare_spark\n"
-        "prepare_spark.main()\n"
     )
-    flags = ("--input", "log", "--output", "out", "--on-bad-rows", "skip")
-    done = spark_process("-c", program, "criteo", *flags, folder=tmp_path)
+    done = run_script(tmp_path, program)
     assert done.returncode == -9, done.stderr
     assert not (tmp_path / "out").exists()
     left = tmp_path / ".out.partial"
@@ -289,27 +286,60 @@ def test_processes_forget_the_schema_of_an_earlier_log(context, tmp_path):
         shutil.rmtree(tmp_path / "store")
 
 
-def spark_process(*arguments, folder):
-    """Python on Spark with one core."""
-    paths = (str(EXPERIMENTS), *sys.path)
+def run_script(folder, before=""):
+    """Runs prepare_spark.py on `log` of the folder with one core, after a program."""
+    script = EXPERIMENTS / "prepare_spark.py"
+    program = f"{before}\nimport runpy\nrunpy.run_path({str(script)!r}, run_name='__main__')"
+    flags = ("criteo", "--input", "log", "--output", "out", "--on-bad-rows", "skip")
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(EXPERIMENTS), *sys.path))),
         "PYSPARK_SUBMIT_ARGS": "--master local[1] --driver-memory 1g pyspark-shell",
     }
-    command = [sys.executable, *map(str, arguments)]
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, *flags],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def test_the_script_prepares_a_log(tmp_path):
     criteo(tmp_path / "log")
-    script = EXPERIMENTS / "prepare_spark.py"
-    flags = ("--input", "log", "--output", "out", "--on-bad-rows", "skip")
-    done = spark_process(script, "criteo", *flags, folder=tmp_path)
+    done = run_script(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "600 rows, 39 fields" in done.stdout
     assert "1 bad rows skipped; the first: log, line 301" in done.stdout
     assert len(open_store(tmp_path / "out").train.labels) == 480
     verify_encoded(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("act", "code", "message"),
+    [
+        ("os.kill(os.getpid(), 2)", 130, "interrupted: nothing was written; the same command"),
+        (
+            "os.kill(SparkContext._gateway.proc.pid, 9)",
+            2,
+            "error: Spark could not finish 'Counting the parts': its Java process has ended. ",
+        ),
+    ],
+)
+def test_an_end_while_values_are_counted_is_told_in_one_paragraph(tmp_path, act, code, message):
+    criteo(tmp_path / "log")
+    program = (
+        "import os\n"
+        "from pyspark import SparkContext\n"
+        "from ihas_jax.data.spark import ingest\n"
+        "count = ingest.count_fields\n"
+        "def act_and_count(*arguments, **more):\n"
+        f"    {act}\n"
+        "    return count(*arguments, **more)\n"
+        "ingest.count_fields = act_and_count\n"
+    )
+    done = run_script(tmp_path, program)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith(message)
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]

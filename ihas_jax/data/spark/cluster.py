@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 import polars as pl
 
-from ihas_jax.data.spark.failures import SPARK_ERRORS, explain, reported
+from ihas_jax.data.spark.failures import SPARK_ERRORS, explained, reported
 from ihas_jax.errors import InputError
 from ihas_jax.progress import track
 
@@ -59,7 +60,11 @@ def collect(tasks: RDD[_T], description: str, total: int) -> list[_T]:
         context.setJobGroup(group, description, interruptOnCancel=True)
         return tasks.collect()
 
-    with ThreadPoolExecutor(1) as thread, track(description, total, "parts") as progress:
+    with (
+        explained(description),
+        ThreadPoolExecutor(1) as thread,
+        track(description, total, "parts") as progress,
+    ):
         coming, done = thread.submit(work), 0
         try:
             while not coming.done():
@@ -68,10 +73,9 @@ def collect(tasks: RDD[_T], description: str, total: int) -> list[_T]:
                 progress.advance(now - done)
                 done = now
             return coming.result()
-        except (*SPARK_ERRORS, ConnectionError) as error:
-            raise explain(error, description) from error
         except BaseException:
-            context.cancelJobGroup(group)
+            with suppress(*SPARK_ERRORS):
+                context.cancelJobGroup(group)
             raise
 
 

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
 from ihas_jax.errors import InputError
 
-SPARK_ERRORS = (Py4JError, PySparkException)
+SPARK_ERRORS = (Py4JError, PySparkException, ConnectionError)
 _PACKAGE = Path(__file__).parents[2]
 _REPORT = re.compile(r"<<ihas_jax (\[(?:true|false), .*?\]) ihas_jax>>")
 _JAVA_REASON = re.compile(r"most recent failure: (?:Lost task .*?\): )?(.*)")
@@ -55,17 +55,27 @@ def reported(item: object = None) -> Iterator[None]:
         raise TaskError(f"<<ihas_jax {report} ihas_jax>>") from error
 
 
-def explain(error: Exception, description: str) -> InputError:
-    """The error for the user: that of a task, or the reason why Spark did not finish.
+@contextmanager
+def explained(description: str) -> Iterator[None]:
+    """Turns errors of Spark in the block into one paragraph that says which work was not finished.
 
-    Args:
-      error: One of `SPARK_ERRORS`, or a lost connection.
-      description: The work that was not finished.
+    Raises:
+      InputError: A task failed, or Spark has ended.
     """
+    try:
+        yield
+    except SPARK_ERRORS as error:
+        raise _explain(error, description) from error
+
+
+def _explain(error: Exception, description: str) -> InputError:
+    """The error of a task, or the reason why Spark did not finish."""
     if found := _REPORT.search(str(error)):
         own, reason = json.loads(found[1])
         if own:
             return InputError(reason)
+    elif isinstance(error, Py4JNetworkError | ConnectionError):
+        reason = "its Java process has ended"
     else:
         text = str(getattr(error, "java_exception", error))
         short = _JAVA_REASON.search(text)

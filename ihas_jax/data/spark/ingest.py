@@ -28,6 +28,7 @@ from ihas_jax.data.spark.assigning import find_splitter
 from ihas_jax.data.spark.cluster import run
 from ihas_jax.data.spark.counting import count_values, share_out
 from ihas_jax.data.spark.encoding import Encoded, encode_part
+from ihas_jax.data.spark.failures import explained
 from ihas_jax.data.spark.fields import count_fields
 from ihas_jax.data.spark.parts import Part, Selection, make_parts
 from ihas_jax.data.spark.splitters import AllTest, Splitter
@@ -89,7 +90,10 @@ def prepare_with_spark(
     start, states = time.monotonic(), fingerprints(log.paths)
     selection = Selection(sample, seed, limit_rows)
     # "work" is emptied by the next process; what an orphan still writes there is never mixed in
-    with new_store(output, folders=("work", *SPLITS), files=(checksums.FILE,)) as folder:
+    with (
+        new_store(output, folders=("work", *SPLITS), files=(checksums.FILE,)) as folder,
+        explained("Preparing"),
+    ):
         work = folder.absolute() / "work" / uuid4().hex
         for name in ("spool", *SPLITS):
             (work / name).mkdir(parents=True)
@@ -147,10 +151,8 @@ def _count(
     quantile = [n for n, (_, rule) in enumerate(log.fields) if rule == "quantile" and bins_of_train]
     counted = count_values(context, parts, splitter, columns, quantile, keys)
     counted.persist(StorageLevel.DISK_ONLY)
-    try:
-        fields = count_fields(counted, log, keys, min_count=min_count, bins=bins, tasks=len(parts))
-    finally:
-        counted.unpersist()
+    fields = count_fields(counted, log, keys, min_count=min_count, bins=bins, tasks=len(parts))
+    counted.unpersist()
     return Schema(log.label, fields, log.missing)
 
 
