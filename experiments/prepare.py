@@ -19,7 +19,7 @@ from bench.peak import peak_bytes
 
 from ihas_jax.data.drift import describe_drift
 from ihas_jax.data.encoded import convert_encoded
-from ihas_jax.data.open import open_store
+from ihas_jax.data.open import read_schema
 from ihas_jax.data.raw import formats
 from ihas_jax.data.raw.guess import Guess, find_collapse, first_rows, guess_fields
 from ihas_jax.data.raw.ingest import Summary, prepare
@@ -72,7 +72,7 @@ class Job(ABC):
     @property
     def old_schema(self) -> Schema | None:
         """The vocabularies to use instead of counting."""
-        return open_store(self.schema).schema if self.schema else None
+        return read_schema(self.schema) if self.schema else None
 
     @abstractmethod
     def open(self) -> Log:

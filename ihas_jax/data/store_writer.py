@@ -95,9 +95,9 @@ def new_store(
 
 def _empty(partial: Path, kept: str | None, folders: Sequence[str], files: Sequence[str]) -> None:
     """Deletes the files of an unfinished store, and refuses to delete any other file."""
-    for folder in folders:
+    for folder in folders:  # a process that has yet to end may write there again meanwhile
         shutil.rmtree(partial / folder, ignore_errors=True)
-    leftovers = [file for file in partial.iterdir() if file.name != kept]
+    leftovers = [file for file in partial.iterdir() if file.name not in (kept, *folders)]
     if strange := [file.name for file in leftovers if file.name not in {*_FILES, *files}]:
         raise InputError(f"{partial} holds {strange[0]}, which no store has; move it away")
     for file in leftovers:

@@ -14,6 +14,7 @@ from ihas_jax import checksums
 from ihas_jax.data import encoded, encoded_log
 from ihas_jax.data.checks import is_mapped
 from ihas_jax.data.encoded import convert_encoded, open_encoded, verify_encoded
+from ihas_jax.data.open import read_schema
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.store import map_store, verify_store
 from ihas_jax.data.store_writer import save_dataset
@@ -123,6 +124,18 @@ def test_a_part_that_was_cut_short_exchanged_added_or_lost_is_named(summed, tmp_
     assert len(ihas.open_store(folder).train.labels)
     with pytest.raises(InputError, match="encoded Parquet without checksums"):
         verify_encoded(folder)
+
+
+def test_the_schema_is_read_without_the_rows(written, monkeypatch):
+    folder, _ = written
+    assert read_schema(folder) == ihas.open_store(folder).schema
+    Schema("label", (Field("ad", ("x", "y")), Field("site", tuple("abcdef")))).save(
+        folder / "schema.json"
+    )
+    monkeypatch.setattr(encoded, "EncodedLog", None)
+    assert read_schema(folder).sizes == (3, 7)
+    save_dataset(ihas.synthetic(), folder / "store")
+    assert read_schema(folder / "store") == map_store(folder / "store").schema
 
 
 def test_a_part_that_was_exchanged_is_seen_in_a_mapped_folder(summed, monkeypatch):

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from ihas_jax.data import store_writer
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.open import open_store
 from ihas_jax.data.schema import Field, Schema
@@ -167,6 +168,26 @@ def test_leftovers_are_removed_and_strange_files_are_not(tmp_path, dataset):
     (partial / "thesis.tex").unlink()
     save_dataset(dataset, tmp_path / "store")
     assert [file.name for file in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_process_that_still_writes_hides_no_error(tmp_path):
+    def leave(**more):
+        with new_store(tmp_path / "store", folders=("work",), **more) as folder:
+            (folder / "work").mkdir(exist_ok=True)
+            (folder / "sums").touch()
+            raise RuntimeError("the reason")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_writer.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(RuntimeError, match="the reason"):
+            leave(files=("sums",))
+        assert [path.name for path in (tmp_path / ".store.partial").iterdir()] == ["work"]
+    with pytest.raises(InputError, match="holds sums, which no store has"):
+        leave()
+    (tmp_path / ".store.partial" / "sums").unlink()
+    with pytest.raises(RuntimeError, match="the reason"):
+        leave(files=("sums",))
+    assert not any(tmp_path.iterdir())
 
 
 def test_two_writers_of_one_store(tmp_path, dataset):

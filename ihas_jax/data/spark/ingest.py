@@ -89,7 +89,7 @@ def prepare_with_spark(
         log.check(schema)
     start, states = time.monotonic(), fingerprints(log.paths)
     selection = Selection(sample, seed, limit_rows)
-    # "work" is emptied by the next process; what an orphan still writes there is never mixed in
+    # a folder of its own in "work", so that what a killed process still writes is never mixed in
     with (
         new_store(output, folders=("work", *SPLITS), files=(checksums.FILE,)) as folder,
         explained("Preparing"),
@@ -118,10 +118,9 @@ def prepare_with_spark(
         schema.save(work / "schema.json")
         encoded = run(context, partial(encode_part, work, splitter), parts, "Encoding")
         _complete(work, folder, encoded)
-    totals, clicks, others = (
-        np.sum(sums, axis=0) for sums in zip(*(e[:3] for e in encoded), strict=True)
-    )
-    other_shares = tuple((others / kept).tolist())
+    totals = np.sum([part.rows for part in encoded], axis=0)
+    clicks = np.sum([part.clicks for part in encoded], axis=0)
+    other_shares = tuple((np.sum([part.others for part in encoded], axis=0) / kept).tolist())
     return Summary(
         schema,
         tuple(totals.tolist()),
@@ -168,4 +167,5 @@ def _complete(work: Path, folder: Path, encoded: Sequence[Encoded]) -> None:
     # a folder without one of the splits does not open, so they come last
     for name in (checksums.FILE, "schema.json", *SPLITS):
         (work / name).rename(folder / name)
-    shutil.rmtree(folder / "work")
+    # an attempt that has yet to end may write there again meanwhile, which must not cost the work
+    shutil.rmtree(folder / "work", ignore_errors=True)
