@@ -218,6 +218,7 @@ class Failing:
         ),
         ("", "'Counting the parts': .*Python worker exited unexpectedly"),
     ],
+    ids=["an exception", "the process ends"],
 )
 def test_a_task_that_fails_is_one_paragraph(context, tmp_path, monkeypatch, error, message):
     from ihas_jax.data.spark import ingest
@@ -326,6 +327,7 @@ def test_the_script_prepares_a_log(tmp_path):
             "error: Spark could not finish 'Counting the parts': its Java process has ended. ",
         ),
     ],
+    ids=["Ctrl-C", "Java ends"],
 )
 def test_an_end_while_values_are_counted_is_told_in_one_paragraph(tmp_path, act, code, message):
     criteo(tmp_path / "log")
