@@ -52,7 +52,8 @@ class TrainConfig:
     """Training rows up to this size stay on the device; a larger split is sent round by round."""
     table_sharding: TableSharding = "auto"
     """Whether each device holds whole embedding tables, or all hold the rows of large ones between
-    them. With auto they do the latter where tables would not fit beside the rest."""
+    them. With auto they do the latter where whole tables, their moments and their best copy would
+    take more than half of a device's memory."""
     block_rows: Positive[int] = 1
     """Shuffle blocks of this number of neighbouring rows; above 1 for data on a slow disk."""
     checkpoint_seconds: NotNegative[float] = 10.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,27 +13,11 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ihas_jax.models.placing import mesh_of, place, splits_tables, splitting_mesh
+from ihas_jax.models.placing import splits_tables
 from ihas_jax.nn.split import ROWS, Block, splitting
-
-Tree = TypeVar("Tree")
-
 
 Specs = tuple[PartitionSpec, ...]
 """How devices hold each array of a tree."""
-
-
-def on_all_devices(tree: Tree) -> Tree:
-    """Puts every array of a tree on all devices of this process, which then share the batches."""
-    devices = jax.local_devices()
-    return jax.device_put(tree) if len(devices) == 1 else place(tree, mesh_of(devices, split=False))
-
-
-def on_devices(tree: Tree) -> Tree:
-    """Splits the large tables of a tree that are NumPy arrays over the devices of this process."""
-    mesh = splitting_mesh()
-    on_host = any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(tree))
-    return place(tree, mesh) if on_host and splits_tables(mesh) else tree
 
 
 def compile_chunks(function: Callable[[Any, Array, Array], Any]) -> Callable[..., Any]:

@@ -27,13 +27,6 @@ def mesh_of(devices: Any, *, split: bool) -> Mesh:
     return Mesh(devices.reshape((1, -1) if split else (-1, 1)), (DATA, ROWS))
 
 
-def splitting_mesh() -> Mesh:
-    """The devices of this process that can hold tables between them."""
-    devices = jax.local_devices()
-    number = max(n for n in range(1, len(devices) + 1) if MULTIPLE % n == 0)
-    return mesh_of(devices[:number], split=True)
-
-
 def splits_tables(mesh: Mesh) -> bool:
     """Whether the devices of a mesh hold tables between them."""
     return mesh.shape.get(ROWS, 1) > 1

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from jax import Array
 
-from ihas_jax.models.chunks import compile_chunks, deal, join, on_devices, reading, sharing
+from ihas_jax.models.chunks import compile_chunks, deal, join, reading, sharing
+from ihas_jax.models.local import on_devices
 from ihas_jax.progress import track
 
 _BATCH_ROWS = 4096

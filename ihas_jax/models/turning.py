@@ -128,7 +128,8 @@ def centre_products(
     terms = [(e - m) @ p for e, m, p in zip(fields, means, slopes, strict=True)]
     constant = (means * slopes).sum() / 2
     moved = np.asarray(weights) + np.concatenate(terms)[:, None]
-    linear = {group: jnp.asarray(moved, weights.dtype)}
+    on_host: Any = np.asarray if isinstance(weights, np.ndarray) else jnp.asarray
+    linear = {group: on_host(moved, weights.dtype)}
     bias = leaf(params[NETWORK], "wide/bias") + constant
     return params | {
         "tables": params["tables"] | {LINEAR: linear},

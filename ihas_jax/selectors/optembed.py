@@ -15,8 +15,8 @@ from jax import Array
 from ihas_jax.config import AdamConfig, Config
 from ihas_jax.config.methods import OptEmbedConfig
 from ihas_jax.models.base import EMBEDDING, FACTORS, SELECTOR, Model
-from ihas_jax.models.chunks import on_devices
 from ihas_jax.models.forward import Lookup, Transformed
+from ihas_jax.models.local import on_devices
 from ihas_jax.nn.embedding import EmbeddingSpec, field_of_rows
 from ihas_jax.nn.noise import row_keys
 from ihas_jax.selectors.base import Recipe, Selector, Weights

@@ -15,8 +15,8 @@ from ihas_jax.config import AdamConfig, Config
 from ihas_jax.config.methods import PepConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, Model, Params
-from ihas_jax.models.chunks import on_devices
 from ihas_jax.models.forward import Lookup, Transformed
+from ihas_jax.models.local import on_devices
 from ihas_jax.nn.embedding import EmbeddingSpec, field_of_rows
 from ihas_jax.selectors.base import Recipe, Selector, Weights, weights_of
 from ihas_jax.selectors.plan import Plan, SearchResult, single

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from jax import Array
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, SELECTOR, Model, Variables, count_parameters
 from ihas_jax.models.forward import Transformed, embed
+from ihas_jax.models.local import on_devices
 from ihas_jax.models.streaming import Streamed
 from ihas_jax.selectors.base import Selecting, Selector, Weights, weights_of
 from ihas_jax.selectors.by_value import ScoreRouter, ValueRouter
@@ -77,13 +78,16 @@ class Router:
 
     def assign(self, ids: np.ndarray, *, title: str) -> np.ndarray:
         """Cluster `[n]` of each row of ids `[n, N]`."""
-        return _assign(self.model, self.selector)(
-            (self.variables, self.centroids), ids, title=title
-        )
+        return _assign(self.model, self.selector)(self._placed, ids, title=title)
 
     def masks(self, ids: np.ndarray, *, title: str) -> np.ndarray:
         """Open gates `[n, K]` of each row of ids `[n, N]`, int8."""
-        return _masks(self.model, self.selector)(self.variables, ids, title=title)
+        return _masks(self.model, self.selector)(self._placed[0], ids, title=title)
+
+    @cached_property
+    def _placed(self) -> tuple[Variables, Any]:
+        """Variables and centroids, with tables on the host split over the devices."""
+        return on_devices((self.variables, self.centroids))
 
 
 AnyRouter = Router | ScoreRouter | ValueRouter

@@ -18,7 +18,8 @@ from jax import Array
 
 from ihas_jax.config import Config, OptimizerConfig
 from ihas_jax.models.base import SELECTOR, TABLES, Model
-from ihas_jax.models.placing import make, splitting_mesh
+from ihas_jax.models.local import splitting_mesh
+from ihas_jax.models.placing import make
 from ihas_jax.selectors.base import LAYERS, Pretraining, Sampling, Selector, Weights
 from ihas_jax.training.optimizers import init_beside, l2_adam
 from ihas_jax.training.rounds import Round, make_round

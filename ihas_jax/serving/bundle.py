@@ -15,6 +15,7 @@ from ihas_jax.data.schema import Schema
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform
+from ihas_jax.models.local import on_devices
 from ihas_jax.models.predict import Prediction, predictor
 from ihas_jax.models.streaming import SIZES
 from ihas_jax.nn.embedding import Kept
@@ -53,7 +54,12 @@ class Served:
     ) -> Callable[[], Prediction]:
         """Starts to predict (some of) the rows of ids `[n, N]`; the function ends that."""
         program = predictor(self.model, self.transform)
-        return program.begin(self.variables, ids, title=title, rows=rows)
+        return program.begin(self._placed, ids, title=title, rows=rows)
+
+    @cached_property
+    def _placed(self) -> Variables:
+        """The variables, with tables on the host split over the devices."""
+        return on_devices(self.variables)
 
 
 @dataclass(frozen=True, eq=False)

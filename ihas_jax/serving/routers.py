@@ -11,7 +11,7 @@ import numpy as np
 
 from ihas_jax.data.schema import Schema
 from ihas_jax.models.base import EMBEDDING, Model, Variables
-from ihas_jax.models.chunks import on_all_devices
+from ihas_jax.models.local import hold
 from ihas_jax.nn.embedding import init_table
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.by_value import ScoreRouter, ValueRouter
@@ -65,9 +65,13 @@ def shapes_of(
 
 
 def make(
-    record: Record, arrays: dict[str, Any], source: Model, selector: Selector | None
+    record: Record,
+    arrays: dict[str, Any],
+    source: Model,
+    selector: Selector | None,
+    split: bool | None = None,
 ) -> AnyRouter | None:
-    """The router of a bundle from its arrays; see `shapes_of`."""
+    """The router of a bundle from its arrays; see `shapes_of`, and `hold` for `split`."""
     if record.grouped_by is not None:
         return ValueRouter(record.grouped_by, np.asarray(arrays["of_value"]))
     if record.router == "compiled":
@@ -75,7 +79,7 @@ def make(
     if record.router is None or selector is None:
         return None
     variables = Variables(arrays["params"], arrays.get("stats", {}))
-    variables, centroids = on_all_devices((variables, arrays["centroids"]))
+    variables, centroids = hold((variables, arrays["centroids"]), split)
     return Router(source, selector, variables, centroids)
 
 

@@ -18,8 +18,8 @@ from ihas_jax.files import write_json
 from ihas_jax.flags import config_from_json, config_to_json
 from ihas_jax.models import build_model
 from ihas_jax.models.base import TABLES, Model, Variables
-from ihas_jax.models.chunks import on_all_devices
 from ihas_jax.models.forward import init_model
+from ihas_jax.models.local import hold
 from ihas_jax.selectors.base import Selecting, Selector, with_weights
 from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.selectors.registry import build_selector
@@ -97,8 +97,13 @@ def _save(bundle: Bundle, path: Path) -> None:
     partial.rename(path)
 
 
-def load_bundle(path: str | Path) -> Bundle:
+def load_bundle(path: str | Path, *, split_tables: bool | None = None) -> Bundle:
     """Reads the bundle of a run from the folder of the run or that of the bundle.
+
+    Args:
+      path: the folder.
+      split_tables: whether the devices hold the rows of large tables between them, which then also
+        stay in the memory of the machine; by default where whole tables would not fit on each.
 
     Raises:
       InputError: there is no complete bundle, it is of another version, or the path is no path.
@@ -150,7 +155,7 @@ def load_bundle(path: str | Path) -> Bundle:
         arrays = read_checkpoint(path / "arrays", like)
     else:
         arrays = read_arrays(path / "arrays", like)
-    of_models = on_all_devices(arrays["models"])
+    of_models = hold(arrays["models"], split_tables)
     for i, one in enumerate(record.models):
         if one.table_of_first:
             _take_table(of_models[str(i)], of_models["0"])
@@ -164,7 +169,7 @@ def load_bundle(path: str | Path) -> Bundle:
         )
         for i, (model, one) in enumerate(zip(models, record.models, strict=True))
     )
-    router = routers.make(record, arrays.get("router", {}), source, selector)
+    router = routers.make(record, arrays.get("router", {}), source, selector, split_tables)
     usage = Usage(**jax.tree.map(np.asarray, arrays["usage"])) if "usage" in arrays else None
     return Bundle(config, record.searched, schema, served, record.routes, router, usage)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +9,11 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax.config import TrainConfig
+from ihas_jax.models.local import SHARE, device_bytes
 from ihas_jax.models.placing import row_bytes, shardings, splits_tables
 from ihas_jax.progress import say
 from ihas_jax.training.parallel import data_mesh
 from ihas_jax.training.steps import TrainState
-
-_MARGIN = 0.8
-"""The share of a device's memory that tables and what training keeps of them may take."""
 
 
 def training_mesh(config: TrainConfig, state: TrainState) -> Mesh:
@@ -41,7 +38,7 @@ def say_split(title: str, mesh: Mesh, state: TrainState) -> None:
 
 def compile_round(
     round_: Callable[..., Any], state: Any, mesh: Mesh, *, seeds: bool = False
-) -> Callable[..., Any]:
+) -> jax.stages.Wrapped:
     """Compiles a round that takes over the arrays of its state, and leaves them where they are.
 
     Args:
@@ -72,13 +69,4 @@ def splits(config: TrainConfig, state: TrainState) -> bool:
         return config.table_sharding == "rows"
     # beside the state there are the best tables and, in a dense step, a gradient
     needed = row_bytes(state) + 2 * row_bytes(state.params)
-    return needed > _MARGIN * _device_bytes() - config.device_data_gb * 1e9
-
-
-def _device_bytes() -> float:
-    """Memory of a device; devices of a CPU share that of the machine."""
-    devices = jax.local_devices()
-    limit = (devices[0].memory_stats() or {}).get("bytes_limit")
-    if limit is not None:
-        return float(limit)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
+    return needed > SHARE * device_bytes()

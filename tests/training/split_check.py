@@ -278,6 +278,28 @@ def check_fit(folder: Path) -> dict[str, Any]:
     return found
 
 
+def check_bundle(run: Path) -> dict[str, Any]:
+    """A bundle whose tables devices hold between them, and the bundle as it is."""
+    ids = log().test.ids
+    split = ihas.load_bundle(run, split_tables=True)
+    predicted = split.predict_ids(ids)
+    most = largest_on_device()
+    copy = run.parent / "copy"
+    ihas.save_bundle(split, copy)
+    whole_tables = ihas.load_bundle(run)
+    names = sorted(path.relative_to(copy) for path in copy.rglob("*.npy"))
+    return {
+        "most on a device": most,
+        "difference": float(np.abs(predicted - whole_tables.predict_ids(ids)).max()),
+        "most of whole tables": largest_on_device(),
+        "files": len(names),
+        "equal files": sum(
+            (copy / name).read_bytes() == (run / "bundle" / name).read_bytes() for name in names
+        ),
+        "router": type(split.router).__name__,
+    }
+
+
 def check_seeds(folder: Path) -> float:
     """Two seeds side by side."""
     train = dataclasses.replace(CONFIG.train, max_epochs=1)
@@ -313,6 +335,7 @@ if __name__ == "__main__":
                 "models": check_models(),
                 "methods": check_methods(),
                 "fit": check_fit(Path(sys.argv[1])),
+                "bundle": check_bundle(Path(sys.argv[1]) / "rows"),
                 "seeds": check_seeds(Path(sys.argv[1])),
             }
         )

@@ -93,6 +93,13 @@ def test_a_training_resumes_with_tables_held_in_another_way(found, first, then):
     assert found["fit"][f"{first} to {then}"] < 1e-6
 
 
+def test_devices_hold_the_tables_of_a_bundle_between_them(found):
+    bundle = found["bundle"]
+    assert bundle["router"] == "Router" and bundle["difference"] == 0
+    assert bundle["most on a device"] == 0 and bundle["most of whole tables"] == VALUES
+    assert bundle["equal files"] == bundle["files"] > 5
+
+
 def test_seeds_side_by_side_give_the_result_of_whole_tables(found):
     assert found["seeds"] < 1e-6
 
