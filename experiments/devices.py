@@ -16,8 +16,8 @@ from typing import Any, get_args
 
 import jax
 import tyro
+from bench.common import sizes_of
 from bench.sharing import Case, counted, describe, measure, part_of_step
-from bench.workload import SIZES
 from common import machine, markdown_table, print_results, write_results
 
 from ihas_jax.config.training import TableUpdates
@@ -36,6 +36,8 @@ class Arguments:
 
     devices: tuple[int, ...] = (1, 2, 4, 8)
     """The numbers of CPU devices; none leaves these steps out."""
+    shrink: int = 1
+    """A divisor of the numbers of values of the steps on CPU devices, for a quick look."""
     part_of: tuple[int, ...] = (1, 8, 64)
     """The numbers of devices of the larger steps, of which this one computes a part."""
     values: tuple[int, ...] = (1_000_000, 8_000_000, 8_000_000)
@@ -59,7 +61,7 @@ def main() -> None:
         raise InputError("--values needs one number below 2^31 for each number of --part-of.")
     shared, parts = [], []
     total = len(arguments.devices) + len(arguments.part_of) * len(arguments.batches)
-    with track("Measuring", total) as bar:
+    with track("Measuring", total, "steps") as bar:
         for number in arguments.devices:
             shared += _in_process(number, arguments)
             bar.advance(1)
@@ -86,18 +88,19 @@ def _in_process(number: int, arguments: Arguments) -> list[dict[str, Any]]:
     try:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            return pool.submit(_steps, number, arguments.dim, arguments.turns).result()
+            return pool.submit(_steps, number, arguments).result()
     finally:
         os.environ["XLA_FLAGS"] = flags
 
 
-def _steps(number: int, dim: int, turns: int) -> list[dict[str, Any]]:
+def _steps(number: int, arguments: Arguments) -> list[dict[str, Any]]:
     jax.config.update("jax_platforms", "cpu")
     found = []
     for tables in get_args(TableUpdates):
         for split in (False, True) if number > 1 else (False,):
-            case = Case(SIZES["criteo"], dim, 2048, number, tables, split)
-            measured = measure(case, turns)
+            sizes = sizes_of("criteo", arguments.shrink)
+            case = Case(sizes, arguments.dim, 2048, number, tables, split)
+            measured = measure(case, arguments.turns)
             expected = counted(case, int(measured.pop("network")))
             found.append(describe(case) | measured | {"expected": expected})
     return found

@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec
 DATA, ROWS = "data", "rows"
 """Names of the axes of a mesh."""
 MULTIPLE = 3840
-"""2^8 * 3 * 5: up to 256 devices can split an array, if they are a divisor of it."""
+"""2^8 * 3 * 5: devices whose number divides it can split an array, up to 256 of them."""
 Tree = TypeVar("Tree")
 
 

@@ -85,6 +85,22 @@ def test_gates_learn_from_the_rows_that_have_their_value_and_all_from_the_penalt
     assert 2 not in PLACES
 
 
+def test_rows_of_padding_have_no_part_in_the_penalty():
+    weights = weights_after(5)
+
+    @jax.jit
+    @jax.value_and_grad
+    def penalty(gates):
+        return SELECTOR.sample(weights._replace(gates=gates), Lookup(E, PLACES), KEY).penalty
+
+    (own, slope), (padded, padded_slope) = (
+        penalty({"gates": np.pad(GATES, ((0, rows), (0, 0)))}) for rows in (0, 3)
+    )
+    np.testing.assert_allclose(padded, own, rtol=1e-14)
+    np.testing.assert_allclose(padded_slope["gates"][:V], slope["gates"], rtol=1e-14)
+    assert not padded_slope["gates"][V:].any()
+
+
 def unopposed(config, epoch_steps, values):
     """One of so many gates after each step, moved by the penalty alone."""
     selector = OptFSGates(config, EmbeddingSpec((values,), 1), epoch_steps)

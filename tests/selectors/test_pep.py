@@ -117,6 +117,17 @@ def test_the_kept_share_counts_the_whole_table(granularity):
     assert 0 < left.mean() < 1
 
 
+@pytest.mark.parametrize("granularity", SHAPES)
+def test_rows_of_padding_are_no_part_of_the_kept_share(granularity):
+    selector, thresholds = make(thresholds=granularity)
+    kept = selector.kept_share(Weights({"thresholds": thresholds}), searched(thresholds))
+    if granularity.startswith("value"):
+        thresholds = np.pad(thresholds, ((0, 3), (0, 0)))
+    params = searched(thresholds)
+    params["tables"] = {"embedding": {"width_2": np.pad(TABLE, ((0, 3), (0, 0)))}}
+    assert selector.kept_share(Weights({"thresholds": thresholds}), params) == kept
+
+
 @pytest.mark.parametrize("granularity", ["value_coordinate", "field"])
 @pytest.mark.parametrize("kept", [0.15, 0.8])
 def test_exactly_the_wanted_share_is_chosen_by_the_margin(choose, granularity, kept):
