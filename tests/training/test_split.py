@@ -121,7 +121,11 @@ def test_rows_are_drawn_as_jax_draws_the_whole_array(first, before):
 
 @pytest.mark.parametrize(
     ("first", "width", "before"),
-    [(2**29, 16, 0), (2**28 - 1, 16, 3), (5, 3, 2**32 - 7), (2**30, 48, 2**35 + 11)],
+    [
+        *((2**29, 16, 0), (2**28 - 1, 16, 3), (5, 3, 2**32 - 7), (2**30, 48, 2**35 + 11)),
+        (1365 * 2**16 + 60_000, 48, 0),  # a product whose lower word overflows
+        (2**32 // 3, 3, 0),  # a row whose numbers are on both sides of 2^32
+    ],
 )
 def test_places_of_numbers_have_64_bits(first, width, before):
     """Number i of a draw belongs to i alone, whose words threefry mixes."""
@@ -154,8 +158,9 @@ def test_rows_of_other_devices_are_left_out_of_an_update():
     for ours, theirs in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     pairs = jnp.stack([index, index]), jnp.stack([gradients, -gradients])
-    for ours, theirs in zip(jax.vmap(updated)(*pairs), wanted, strict=True):
-        np.testing.assert_array_equal(ours[0], theirs)
+    other = updated(index[kept], -gradients[kept])
+    for ours, *theirs in zip(jax.vmap(updated)(*pairs), wanted, other, strict=True):
+        np.testing.assert_array_equal(ours, jnp.stack(theirs))
 
 
 @pytest.mark.parametrize(
