@@ -99,9 +99,9 @@ def test_programs_that_have_begun_compute_before_the_first_one_ends(streamed, mo
 def test_a_chunk_computes_while_the_one_before_is_used(streamed, monkeypatch):
     counts, program = [], streamed._map
 
-    def remember(params, ids, count, mesh):
+    def remember(params, ids, count, *layout):
         counts.append(int(count))
-        return program(params, ids, count, mesh)
+        return program(params, ids, count, *layout)
 
     monkeypatch.setattr(streamed, "_map", remember)
     parts = streamed.chunks(np.float32(1), make_ids(25), title="test", chunk_rows=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import re
 import sys
@@ -89,6 +90,7 @@ def moved_and_held(program: Any) -> tuple[int, int]:
 
 def largest_on_device() -> int:
     """The most rows of an array of at least as many rows as the log has values, on one device."""
+    gc.collect()
     shards = [shard.data for array in jax.live_arrays() for shard in array.addressable_shards]
     return max((len(shard) for shard in shards if shard.ndim and len(shard) >= VALUES), default=0)
 
