@@ -45,6 +45,7 @@ CONFIG = ihas.Config(
 )
 ONE, FOUR = mesh_of(jax.devices()[:1], split=False), ihas.data_mesh(BATCH, split_tables=True)
 _COLLECTIVES = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute"
+_ALONE = r"replica_groups=(\{(\{\d+\},?)+\}|mesh\['data'=1,[^]]*\] \{'data'\})"
 
 
 def difference(ours: Any, theirs: Any) -> float:
@@ -81,7 +82,7 @@ def moved_and_held(program: Any) -> tuple[int, int]:
     for line in program.as_text().splitlines():
         found = re.search(rf"= (.*?) ({_COLLECTIVES})(-start)?\(", line)
         rows += [int(n) for n in re.findall(r"\w\[(\d+)[\d,]*\]", line)]
-        if found is None or re.search(r"replica_groups=\{(\{\d+\},?)+\}", line):
+        if found is None or re.search(_ALONE, line):
             continue  # none, or one of each device with itself
         shapes = re.findall(r"\w\[([\d,]*)\]", found.group(1))
         moved += [int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes]
