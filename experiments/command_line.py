@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, make_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -15,6 +15,7 @@ from tyro.extras import literal_type_from_choices
 from ihas_jax.config import Config, MethodConfig, ModelConfig
 from ihas_jax.errors import InputError
 from ihas_jax.flags import option_kinds, replaced
+from ihas_jax.joining import Job
 from ihas_jax.models import MODELS
 from ihas_jax.pipeline.plugins import import_file
 from ihas_jax.presets import PresetName, preset
@@ -33,6 +34,13 @@ class TrainingFlags:
     reference has the model choices of pytorch-fm's examples."""
     plugins: tuple[Path, ...] = ()
     """Python files that register selection methods or click models of your own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessFlags:
+    """The flags of scripts whose work several processes share."""
+
+    job: Annotated[Job, tyro.conf.arg(name="")] = field(default_factory=Job)
 
 
 Flags = TypeVar("Flags", bound=TrainingFlags)

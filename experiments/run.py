@@ -7,15 +7,16 @@ if __name__ == "__main__":
 
     catch_interrupts()  # importing what follows takes seconds
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from command_line import TrainingFlags, parse
+from command_line import ProcessFlags, TrainingFlags, parse
 
 from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.errors import run_cli
+from ihas_jax.joining import Job, joined
 from ihas_jax.names import printable
 from ihas_jax.pipeline.fit import StageName, fit
 from ihas_jax.pipeline.parts import require_parts
@@ -26,7 +27,7 @@ from ihas_jax.reporting.tables import Grid
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(TrainingFlags):
+class Arguments(TrainingFlags, ProcessFlags):
     """Runs iHAS, or another selection method. The same command resumes after an interruption.
 
     Without any flag it also runs the recipe that we recommend, --preset compact, on the same
@@ -49,12 +50,18 @@ class Arguments(TrainingFlags):
 def main() -> None:
     """Parses the command line and runs."""
     arguments = parse(Arguments)
+    with joined(arguments.job):
+        run(arguments)
+
+
+def run(arguments: Arguments) -> None:
+    """Runs, in each process of the job."""
     data = synthetic() if arguments.data is None else open_store(arguments.data)
     name = "synthetic" if arguments.data is None else printable(arguments.data.resolve().name)
     output = arguments.output or Path("runs") / name
     result = fit(arguments.config, data, output, arguments.stage, searched_by=arguments.searched_by)
     missing = result.missing
-    if arguments == Arguments(config=preset("small")):
+    if replace(arguments, job=Job()) == Arguments(config=preset("small")):
         folder = output.with_name(f"{output.name}_compact")
         say(f"Beside it, the recipe that we recommend, in {folder}:")
         beside = fit(preset("compact"), data, folder)

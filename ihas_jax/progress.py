@@ -79,8 +79,19 @@ class _ConsoleHandler(logging.Handler):
         console.print(record.getMessage(), markup=False)
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """Shows nothing of the library while the block runs."""
+    before, _logger.disabled = _logger.disabled, True
+    try:
+        yield
+    finally:
+        _logger.disabled = before
+
+
 def _at_command_line() -> bool:
-    return any(isinstance(handler, _ConsoleHandler) for handler in _logger.handlers)
+    shown = any(isinstance(handler, _ConsoleHandler) for handler in _logger.handlers)
+    return shown and not _logger.disabled
 
 
 class _RateColumn(ProgressColumn):

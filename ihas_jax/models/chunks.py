@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ihas_jax.models.placing import splits_tables
+from ihas_jax.models.placing import put, splits_tables
 from ihas_jax.nn.split import ROWS, Block, splitting
 
 Specs = tuple[PartitionSpec, ...]
@@ -109,10 +109,18 @@ def _spec(leaf: Any) -> PartitionSpec:
 def deal(ids: np.ndarray, mesh: Mesh) -> Array:
     """Deals batches of ids `[n, B, N]` out to devices, as `[n / P, P, B, N]`."""
     own = NamedSharding(mesh, PartitionSpec(None, mesh.axis_names))
-    return jax.device_put(ids.reshape(-1, mesh.size, *ids.shape[1:]), own)
+    return put(ids.reshape(-1, mesh.size, *ids.shape[1:]), own)
 
 
 def join(leaf: Array, mesh: Mesh | None, rows: int) -> np.ndarray:
     """The first rows of `[n, B, ...]`, or on a mesh of `[n / P, P, B, ...]`."""
-    host = np.asarray(leaf)
+    host = np.asarray(_everywhere(leaf))
     return host.reshape(-1, *host.shape[2 if mesh is None else 3 :])[:rows]
+
+
+def _everywhere(leaf: Array) -> Array:
+    """An array with a copy on every device, if other processes hold a part of it."""
+    held = leaf.sharding
+    if leaf.is_fully_addressable or not isinstance(held, NamedSharding):
+        return leaf
+    return put(leaf, NamedSharding(held.mesh, PartitionSpec()))

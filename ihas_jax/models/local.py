@@ -1,16 +1,18 @@
-"""Models on the devices of this process, for programs that predict."""
+"""Models on the devices that predict: those of this process, or of all processes of a job."""
 
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
+from ihas_jax import processes
 from ihas_jax.models.placing import mesh_of, of_rows, place, row_bytes, splits_tables
-from ihas_jax.nn.split import MULTIPLE
+from ihas_jax.nn.split import MULTIPLE, ROWS
 
 SHARE = 0.5
 """The share of a device's memory that tables, and what is kept beside them, may take as a whole."""
@@ -26,9 +28,9 @@ def device_bytes() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
 
 
-def splitting_mesh() -> Mesh:
-    """The devices of this process that can hold tables between them."""
-    devices = jax.local_devices()
+def splitting_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The devices that can hold tables between them; by default, of those that predict."""
+    devices = devices or processes.devices()
     number = max(n for n in range(1, len(devices) + 1) if MULTIPLE % n == 0)
     return mesh_of(devices[:number], split=True)
 
@@ -53,10 +55,38 @@ def hold(tree: Tree, split: bool | None = None) -> Tree:
 
 
 def on_devices(tree: Tree) -> Tree:
-    """Splits the large tables of a tree that are NumPy arrays over the devices of this process."""
+    """Puts arrays where a program over rows reads them.
+
+    Large tables that are NumPy arrays are split over the devices. In a job of several processes
+    the devices are those of all of them, and all call this at once.
+    """
+    if not processes.in_job():
+        return on_own_devices(tree)
     leaves = jax.tree.leaves(tree)
-    if not any(isinstance(leaf, np.ndarray) for leaf in leaves):
+    if meshes := {leaf.sharding.mesh for leaf in leaves if _is_shared(leaf)}:
+        return place(tree, meshes.pop())  # what was made since a training placed the rest
+    split = _holds_apart(tree)
+    return place(tree, splitting_mesh() if split else mesh_of(processes.devices(), split=False))
+
+
+def on_own_devices(tree: Tree) -> Tree:
+    """Splits the large tables of a tree that are NumPy arrays over the devices of this process."""
+    if not any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(tree)):
         return tree
-    pairs = zip(leaves, jax.tree.leaves(of_rows(tree)), strict=True)
-    large = any(isinstance(leaf, np.ndarray) and of_values for leaf, of_values in pairs)
-    return place(tree, splitting_mesh()) if large else tree
+    return place(tree, splitting_mesh(jax.local_devices())) if _holds_apart(tree) else tree
+
+
+def _holds_apart(tree: Any) -> bool:
+    """Whether large tables of a tree are on the host, or split already."""
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(of_rows(tree)), strict=True)
+    return any(large and (isinstance(leaf, np.ndarray) or _is_split(leaf)) for leaf, large in pairs)
+
+
+def _is_split(leaf: Any) -> bool:
+    sharding = getattr(leaf, "sharding", None)
+    return isinstance(sharding, NamedSharding) and ROWS in sharding.spec
+
+
+def _is_shared(leaf: Any) -> bool:
+    """Whether other processes hold a part or a copy of an array."""
+    return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable

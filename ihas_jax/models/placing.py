@@ -1,18 +1,20 @@
 """Where the arrays of a model are: whole on every device, or tables split over them.
 
-Outside of a training and of a call of a program, arrays have their own shapes. Those that a mesh
-splits are NumPy arrays there, so that no device ever holds one as a whole, and `place` splits them
-again.
+Outside of a training and of a call of a program, arrays have their own shapes, and are those of one
+process. Those that a mesh splits are NumPy arrays there, so that no device ever holds one as a
+whole, and `place` splits them again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax.models.base import EMBEDDING, FACTORS, SELECTOR, TABLES
@@ -74,12 +76,12 @@ def shardings(tree: Any, mesh: Mesh, beside: Any = None) -> Any:
 def place(tree: Tree, mesh: Mesh) -> Tree:
     """Puts every array of a tree on the devices of a mesh, and pads those that the mesh splits."""
 
-    def put(leaf: Any, large: bool) -> Any:
+    def placed(leaf: Any, large: bool) -> Any:
         if not (large and splits_tables(mesh)):
-            return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
+            return put(leaf, NamedSharding(mesh, PartitionSpec()))
         sharding = NamedSharding(mesh, PartitionSpec(ROWS))
         if isinstance(leaf, jax.Array) and is_padded(leaf):
-            return jax.device_put(leaf, sharding)
+            return put(leaf, sharding)
         host = np.asarray(leaf)
 
         def block(place: Any) -> np.ndarray:
@@ -90,19 +92,93 @@ def place(tree: Tree, mesh: Mesh) -> Tree:
         shape = (padded_rows(len(leaf)), *leaf.shape[1:])
         return jax.make_array_from_callback(shape, sharding, block)
 
-    return jax.tree.map(put, tree, of_rows(tree))
+    return jax.tree.map(placed, tree, of_rows(tree))
+
+
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Puts arrays on devices, also on those of other processes, each of which has the arrays."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda leaf: _put_everywhere(leaf, sharding), tree)
+
+
+def _put_everywhere(leaf: Any, sharding: NamedSharding) -> Array:
+    if isinstance(leaf, jax.Array):
+        if leaf.sharding == sharding:
+            return leaf
+        if _is_key(leaf):
+            data = _put_everywhere(jax.random.key_data(leaf), sharding)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        if not leaf.is_fully_addressable:
+            return _moved_to(sharding)(leaf)
+    host = np.asarray(leaf)
+    # device_put would have the processes compare the array
+    return jax.make_array_from_callback(host.shape, sharding, lambda place: host[place])
 
 
 def whole(tree: Tree, like: Any) -> Tree:
-    """A tree whose split arrays are NumPy arrays without padding, of the shapes of `like`."""
+    """A tree of arrays of this process, where split ones are NumPy arrays of the shapes of `like`.
 
-    def trim(leaf: Any, shape: Any) -> Any:
+    All processes that hold the tree call this at once.
+    """
+
+    def own(leaf: Any, shape: Any) -> Any:
         sharding = getattr(leaf, "sharding", None)
-        if not isinstance(sharding, NamedSharding) or ROWS not in sharding.spec:
+        if not isinstance(sharding, NamedSharding):
             return leaf
-        return np.asarray(leaf)[: shape.shape[0]]
+        if ROWS not in sharding.spec:
+            return leaf if sharding.is_fully_addressable else _of_this_process(leaf)
+        host = np.asarray(leaf) if sharding.is_fully_addressable else _gathered(leaf)
+        return host[: shape.shape[0]]
 
-    return jax.tree.map(trim, tree, like)
+    return jax.tree.map(own, tree, like)
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def _of_this_process(leaf: Any) -> Any:
+    """The copies of an array on the devices of this process."""
+    if _is_key(leaf):
+        data = _of_this_process(jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    copies = [shard.data for shard in leaf.addressable_shards]
+    if len(copies) == 1:
+        return copies[0]
+    mesh = mesh_of([copy.device for copy in copies], split=False)
+    same = NamedSharding(mesh, PartitionSpec())
+    return jax.make_array_from_single_device_arrays(leaf.shape, same, copies)
+
+
+def _gathered(leaf: Array) -> np.ndarray:
+    """A split array whose blocks other processes hold, passed on block by block."""
+    mesh = cast(NamedSharding, leaf.sharding).mesh
+    program = _block_of(mesh)
+    parts = [np.asarray(program(leaf, np.int32(i))) for i in range(mesh.shape[ROWS])]
+    return np.concatenate(parts)
+
+
+@lru_cache(maxsize=16)
+def _moved_to(sharding: NamedSharding) -> Callable[[Array], Array]:
+    """A program that lays an array out anew on its devices."""
+    return jax.jit(lambda leaf: leaf, out_shardings=sharding)
+
+
+@lru_cache(maxsize=4)
+def _block_of(mesh: Mesh) -> Callable[[Array, np.int32], Array]:
+    """A program that gives all devices the block of one of them."""
+
+    def each(block: Array, number: Array) -> Array:
+        # a sum of floats would lose the sign of -0
+        kind = jnp.dtype(f"u{block.dtype.itemsize}")
+        bits = lax.bitcast_convert_type(block, kind)
+        mine = lax.axis_index(ROWS) == number
+        return lax.bitcast_convert_type(lax.psum(jnp.where(mine, bits, 0), ROWS), block.dtype)
+
+    rows, same = PartitionSpec(ROWS), PartitionSpec()
+    shared = jax.shard_map(each, mesh=mesh, in_specs=(rows, same), out_specs=same, check_vma=False)
+    return jax.jit(shared)
 
 
 def make(function: Callable[..., Tree], mesh: Mesh, *arguments: Any, beside: Any = None) -> Tree:
@@ -112,6 +188,8 @@ def make(function: Callable[..., Tree], mesh: Mesh, *arguments: Any, beside: Any
     """
     if not splits_tables(mesh):
         return jax.jit(function)(*arguments)
+    same = NamedSharding(mesh, PartitionSpec())
+    arguments = put(arguments, same)
     shapes = jax.eval_shape(function, *arguments)
 
     def padded(*arguments: Any) -> Tree:

@@ -10,6 +10,7 @@ from ihas_jax.config import Config, ModelConfig, differences, from_json, to_json
 from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.flags import config_from_json, config_to_json
+from ihas_jax.processes import by_first
 from ihas_jax.serving.record import require_version
 
 ABOUT = "config.json"
@@ -39,6 +40,7 @@ class About:
     kind: Kind = "run"
 
 
+@by_first
 def read_about(path: Path, remedy: str = "Choose another folder.") -> About:
     """Reads the `config.json` of a run.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
+from ihas_jax.processes import by_first
 from ihas_jax.progress import say
 from ihas_jax.stages.run import Run
 
@@ -105,12 +106,14 @@ def timed(work: Callable[[], Any], seconds_of: Callable[[Any], float]) -> tuple[
     return result, max(seconds_of(result), time.monotonic() - start)
 
 
+@by_first
 def read_seconds(run: Run) -> dict[str, float]:
     """Seconds of each finished stage of a run."""
     path = run.workdir / SECONDS
     return read_json(path) if path.exists() else {}
 
 
+@by_first
 def write_seconds(run: Run, seconds: Mapping[str, float]) -> None:
     """Records the finished stages of a run."""
     write_json(run.workdir / SECONDS, dict(seconds))

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ihas_jax import checksums
 from ihas_jax.config.compress import CompressConfig
 from ihas_jax.files import write_json
 from ihas_jax.pipeline.plugins import modules_of
@@ -22,8 +21,7 @@ from ihas_jax.serving.storage import save_bundle
 from ihas_jax.stages.bundles import base_bundle, with_usage
 from ihas_jax.stages.candidates import Candidate, add_speed, choose, measure, valid_facts
 from ihas_jax.stages.cut import can_be_cut
-from ihas_jax.stages.lessons import FOLDER as TEACH
-from ihas_jax.stages.lessons import read_lessons
+from ihas_jax.stages.lessons import read_lessons, start_folder
 from ihas_jax.stages.pool import Member, best_mean, mean_facts, train_member, write_lessons
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.students import (
@@ -136,8 +134,7 @@ class Compression:
         more = [replace(pool[i].trial, number=number) for i in best for number in numbers]
         pool = [*pool, *self._members(more)]
         chosen = [pool[i] for i in best_mean(labels, [member.probs for member in pool])]
-        (self.run.workdir / TEACH).mkdir(exist_ok=True)
-        checksums.start(self.run.workdir / TEACH)
+        start_folder(self.run)
         for member in {member.name: member for member in chosen}.values():
             write_lessons(self.run, member)
         say(f"[Compress] the teachers are {', '.join(member.name for member in chosen)}")

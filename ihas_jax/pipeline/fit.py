@@ -20,6 +20,7 @@ from ihas_jax.pipeline.publish import present, read_published
 from ihas_jax.pipeline.reuse import copy_search, require_search
 from ihas_jax.pipeline.stages import Stages
 from ihas_jax.pipeline.workdir import open_run
+from ihas_jax.processes import by_first
 from ihas_jax.progress import say, track
 from ihas_jax.stages.rotate import check_rotation
 from ihas_jax.stages.run import Run
@@ -137,6 +138,7 @@ def _published(run: Run) -> dict[str, Any] | None:
     return read_published(run) if "evaluate" in read_seconds(run) else None
 
 
+@by_first
 def _name_changed(workdir: Path) -> None:
     """Says which files of a finished run have changed since the run wrote them."""
     for name in checksums.damaged(workdir) or ():
@@ -160,6 +162,11 @@ def check_rows(config: Config, data: Dataset, searched_by: ModelConfig | None = 
         effect.
     """
     check_choices(config, data, searched_by)
+    _check_values(data)
+
+
+@by_first
+def _check_values(data: Dataset) -> None:
     with track("[Data] check", sum(len(getattr(data, name).labels) for name in SPLITS)) as bar:
         data.check(bar.advance)
 

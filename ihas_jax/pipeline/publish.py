@@ -13,6 +13,7 @@ from ihas_jax import checksums
 from ihas_jax.errors import InputError
 from ihas_jax.files import null_to_nan, read_json, write_json, write_text
 from ihas_jax.pipeline.parts import make_parts
+from ihas_jax.processes import by_first
 from ihas_jax.progress import say, show
 from ihas_jax.reporting.drawing import FigureNames, figure_names, save_figure
 from ihas_jax.reporting.figures import (
@@ -30,6 +31,7 @@ _METRICS, _CURVES, _REPORT = "metrics.json", "curves.json", "report.md"
 _WIDTHS, _NAMES = "figures/widths.png", "figures/names.json"
 
 
+@by_first
 def publish(
     run: Run,
     metrics: dict[str, Any],
@@ -52,6 +54,7 @@ def publish(
     run.event("metrics", metrics)
 
 
+@by_first
 def read_published(run: Run) -> dict[str, Any] | None:
     """The metrics of a finished run; None if a file that evaluation writes is missing."""
     files = [run.workdir / name for name in (_METRICS, "bundle/bundle.json")]
@@ -67,6 +70,7 @@ def read_published(run: Run) -> dict[str, Any] | None:
     return metrics
 
 
+@by_first
 def present(run: Run, metrics: dict[str, Any]) -> tuple[str, ...]:
     """Makes the missing parts of report and figures, and prints the closing table.
 

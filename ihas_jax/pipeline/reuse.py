@@ -15,6 +15,7 @@ from ihas_jax.pipeline.about import differences_that_matter, read_about
 from ihas_jax.pipeline.chain import SECONDS, read_seconds, write_seconds
 from ihas_jax.pipeline.same import same_stages, same_teachers
 from ihas_jax.pipeline.workdir import fingerprint, open_run
+from ihas_jax.processes import by_first
 from ihas_jax.stages.lessons import FOLDER as TEACH
 from ihas_jax.stages.plans import retrains
 from ihas_jax.stages.run import Run
@@ -93,6 +94,7 @@ def copy_search(run: Run, source: str | Path) -> None:
     copy_stages(run, source, (*_SEARCHED, TEACH) if same else _SEARCHED)
 
 
+@by_first
 def copy_stages(run: Run, source: str | Path, stages: Iterable[str]) -> None:
     """Copies finished stages of another run.
 
@@ -143,6 +145,7 @@ def _folders(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if (Path(folder) / name).is_dir()]
 
 
+@by_first
 def _finished(path: Path) -> dict[str, float]:
     """Seconds of the finished stages of the run in a folder."""
     return read_json(path / SECONDS) if (path / SECONDS).exists() else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ihas_jax import checksums
-from ihas_jax.config import Config, ModelConfig
+from ihas_jax.config import Config, ModelConfig, differences
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.errors import InputError, as_path, disk_error
 from ihas_jax.files import lock_folder
@@ -25,6 +26,7 @@ from ihas_jax.pipeline.about import (
     read_about,
     write_about,
 )
+from ihas_jax.processes import agreed, by_first, every, in_job, is_first
 from ihas_jax.stages.run import Run
 from ihas_jax.training.checkpoint import require_utf8
 
@@ -34,6 +36,8 @@ _UNFINISHED = {
     for whole in (True, False)
 }
 """Files that a run may leave if it is killed while it makes its folder."""
+_SEEN_SECONDS = 60.0
+"""How long a file may take to be seen on another machine."""
 
 
 @contextmanager
@@ -62,6 +66,23 @@ def open_run(
     path = as_path(workdir, "Name the folder of the run.").resolve()
     require_utf8(path)
     about = About(config, fingerprint(data), searched_by, kind)
+    _require_alike(about)
+    handle, searched_by = _open(path, about)
+    try:
+        _require_seen(path)
+        yield Run(config, data, path, searched_by)
+    except OSError as error:  # from any file that a stage writes
+        if problem := disk_error(error, path, RESUME):
+            raise problem from None
+        raise
+    finally:
+        if is_first():
+            os.close(handle)
+
+
+@by_first
+def _open(path: Path, about: About) -> tuple[int, ModelConfig | None]:
+    """Makes or checks a folder; returns the handle of its lock and whose search the run has."""
     if path.exists() and not (path / ABOUT).exists() and not _left_by_a_killed_start(path):
         raise InputError(
             f"{path} exists and is not a run: it has no {ABOUT}. Nothing was changed; choose "
@@ -74,16 +95,48 @@ def open_run(
         raise _unusable(path, error) from None
     try:
         if (path / ABOUT).exists():
-            searched_by = _compare(path, about)
-        else:
-            _start(path, about)
-        yield Run(config, data, path, searched_by)
-    except OSError as error:  # from any file that a stage writes
-        if problem := disk_error(error, path, RESUME):
-            raise problem from None
-        raise
-    finally:
+            return handle, _compare(path, about)
+        _start(path, about)
+    except BaseException:
         os.close(handle)
+        raise
+    return handle, about.searched_by
+
+
+def _require_alike(about: About) -> None:
+    """Raises: InputError: processes of a job were started with other choices or other data."""
+    first, *others = every(about)
+    for number, other in enumerate(others, 1):
+        if other != first:
+            lines = differences(first.config, other.config)
+            lines = lines or [f"{first.data} in process 0, {other.data} there"]
+            raise InputError(
+                f"Process {number} has other choices or data than process 0: {'; '.join(lines)}. "
+                "Start all processes by the same command."
+            )
+
+
+def _require_seen(path: Path) -> None:
+    """Raises: InputError: a process of a job does not see what the first one wrote."""
+    if not in_job():
+        return
+    written = agreed(lambda: (path / ABOUT).read_bytes())
+    end = time.monotonic() + _SEEN_SECONDS
+    while not (seen := _reads(path / ABOUT, written)) and time.monotonic() < end:
+        time.sleep(0.1)
+    for number, one in enumerate(every(seen)):
+        if not one:
+            raise InputError(
+                f"Process {number} does not see what process 0 wrote into {path}. The processes of "
+                "a job need an --output on a file system that all of them share."
+            )
+
+
+def _reads(path: Path, written: bytes) -> bool:
+    try:
+        return path.read_bytes() == written
+    except OSError:
+        return False
 
 
 def start_from(source: Path, target: Path, parts: Sequence[Path]) -> None:

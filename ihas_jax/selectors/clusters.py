@@ -20,6 +20,7 @@ from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.streaming import Streamed, Summed
+from ihas_jax.processes import agreed
 from ihas_jax.progress import say
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.by_value import ScoreRouter
@@ -102,6 +103,7 @@ def fit_clusters(
         centroids, curve = fit_centroids(lambda: iter(kept), config, len(train_ids), seed)
     else:
         centroids, curve = fit_centroids(read, config, len(train_ids), seed)
+    centroids, curve = agreed(lambda: (centroids, curve))  # machines may differ in their last bits
     title, by_centroids = "[choose] assignment", jnp.asarray(centroids)
     assign = _make_assign(model, selector, _nearest)
     train, sums = assign((variables, by_centroids), train_ids, title=title)

@@ -16,7 +16,7 @@ from ihas_jax.config import AdamConfig, Config
 from ihas_jax.config.methods import OptEmbedConfig
 from ihas_jax.models.base import EMBEDDING, FACTORS, SELECTOR, Model
 from ihas_jax.models.forward import Lookup, Transformed
-from ihas_jax.models.local import on_devices
+from ihas_jax.models.local import on_own_devices
 from ihas_jax.nn.embedding import EmbeddingSpec, field_of_rows
 from ihas_jax.nn.noise import row_keys
 from ihas_jax.selectors.base import Recipe, Selector, Weights
@@ -138,7 +138,7 @@ class Supernet(Selector):
         widths were changed in proportion until they fill it.
         """
         sizes, dim = self.spec.sizes, self.spec.dim
-        variables = on_devices(found.variables)
+        variables = on_own_devices(found.variables)
         ((group, table),) = variables.params["tables"][EMBEDDING].items()
         thresholds = variables.params[SELECTOR]["thresholds"]
         of_rows = thresholds[field_of_rows(self.spec, len(table)), 0]
@@ -149,7 +149,7 @@ class Supernet(Selector):
         if found.budget is not None:
             values |= mark_largest(margin, -(-found.budget // dim))
         factors = values[:, None].astype(np.float32)
-        variables = on_devices(variables._replace(constants={FACTORS: {group: factors}}))
+        variables = on_own_devices(variables._replace(constants={FACTORS: {group: factors}}))
         score = make_population_auc(found.model, found.valid)
         widths, _ = evolve(
             found.key,

@@ -16,7 +16,7 @@ from ihas_jax.config.methods import PepConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import EMBEDDING, Model, Params
 from ihas_jax.models.forward import Lookup, Transformed
-from ihas_jax.models.local import on_devices
+from ihas_jax.models.local import on_own_devices
 from ihas_jax.nn.embedding import EmbeddingSpec, field_of_rows
 from ihas_jax.selectors.base import Recipe, Selector, Weights, weights_of
 from ihas_jax.selectors.plan import Plan, SearchResult, single
@@ -123,7 +123,7 @@ class PepThresholds(Selector):
         search here measures the share once per epoch; it may have pruned more by then, or have
         ended with more left.
         """
-        variables = on_devices(found.variables)
+        variables = on_own_devices(found.variables)
         scores = np.asarray(jax.jit(self._table_margins)(weights_of(variables), variables.params))
         scores = scores[: sum(self.spec.sizes)]
         count = max(1, round(self.config.kept * scores.size))

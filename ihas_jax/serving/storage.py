@@ -20,6 +20,7 @@ from ihas_jax.models import build_model
 from ihas_jax.models.base import TABLES, Model, Variables
 from ihas_jax.models.forward import init_model
 from ihas_jax.models.local import hold
+from ihas_jax.processes import by_first
 from ihas_jax.selectors.base import Selecting, Selector, with_weights
 from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.selectors.registry import build_selector
@@ -30,6 +31,7 @@ from ihas_jax.serving.bundle import Bundle, Served
 from ihas_jax.serving.record import FORMAT, NAME, ModelRecord, Record, read_record
 
 
+@by_first
 def save_bundle(bundle: Bundle, path: str | Path, *, replace: bool = False) -> None:
     """Writes a bundle to a folder, which appears only once it is complete.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ihas_jax.errors import InputError
+from ihas_jax.processes import agreed
 from ihas_jax.progress import say
 from ihas_jax.selectors.plan import Plan
 from ihas_jax.stages.base import require_selector
@@ -34,7 +35,7 @@ def choose(run: Run, search: SearchRuns) -> tuple[Plan, float]:
             f"Plan.facts can't have the entry {run.config.method!r}, which is that of the method's "
             "scores in metrics.json; choose another name."
         )
-    seconds = time.monotonic() - start
+    plan, seconds = agreed(lambda: (plan, time.monotonic() - start))
     save_plan(folder, plan, seconds)
     _report(run, plan)
     return plan, seconds

@@ -16,6 +16,7 @@ from ihas_jax.files import read_json, write_json
 from ihas_jax.models.base import Model, Variables, count_parameters
 from ihas_jax.models.forward import Transform
 from ihas_jax.models.predict import predictor
+from ihas_jax.processes import agreed, by_first
 from ihas_jax.progress import warn
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.teachers import teachers_of
@@ -63,6 +64,13 @@ class Taught(NamedTuple):
     seconds: float
 
 
+@by_first
+def start_folder(run: Run) -> None:
+    """Makes the folder of the teaching stage."""
+    (run.workdir / FOLDER).mkdir(exist_ok=True)
+    checksums.start(run.workdir / FOLDER)
+
+
 def write_predictions(
     run: Run, name: str, speakers: Sequence[Speaker], history: History, seconds: float
 ) -> None:
@@ -85,33 +93,41 @@ def write_predictions(
             for place, probs in predicted(data.test.ids, speaker, None):
                 yield place, probs / len(speakers)
 
-    _write(train, len(data.train.labels), of_training())
-    _write(test, len(data.test.labels), of_test())
+    _write(train, _summed(len(data.train.labels), of_training()))
+    _write(test, _summed(len(data.test.labels), of_test()))
     content = {
         "parameters": sum(count_parameters(speaker.variables.params) for speaker in speakers),
         "history": history,
         "seconds": seconds + time.monotonic() - start,
     }
-    write_json(facts, content)
+    agreed(lambda: write_json(facts, content))
 
 
-def _write(path: Path, rows: int, parts: Iterator[Part]) -> None:
-    """Writes sums over parts as a float32 file that can be mapped, all or nothing."""
-    partial = path.with_name(f".{path.name}.partial")
-    probs = np.lib.format.open_memmap(partial, "w+", np.float32, (rows,))
+def _summed(rows: int, parts: Iterator[Part]) -> np.ndarray:
+    """Sums over parts, `[rows]` float32."""
+    probs = np.zeros(rows, np.float32)
     for place, found in parts:
         probs[place] += found
+    return probs
+
+
+@by_first
+def _write(path: Path, probs: np.ndarray) -> None:
+    """Writes predictions as a float32 file that can be mapped, all or nothing."""
+    partial = path.with_name(f".{path.name}.partial")
     if not np.isfinite(probs).all():
         raise InputError(
             f"A prediction of the teacher {path.name.partition('.')[0]} is not a number. Leave the "
             "teacher out, or try a smaller --optimizer.learning-rate, with a new --output."
         )
-    probs.flush()
+    with partial.open("wb") as file:
+        np.save(file, probs)
     checksums.forget(path.parent, [path.name])
     partial.replace(path)
     checksums.record(path.parent, [path.name])
 
 
+@by_first
 def has_predictions(run: Run, name: str) -> bool:
     """Whether a teacher has undamaged predictions."""
     *arrays, facts = _files(run, name)

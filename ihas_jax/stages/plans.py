@@ -12,6 +12,7 @@ import numpy as np
 from ihas_jax import checksums
 from ihas_jax.files import read_json, write_json
 from ihas_jax.nn.axes import Axes
+from ihas_jax.processes import by_first
 from ihas_jax.selectors.by_value import ScoreRouter
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.selectors.selection import Selection
@@ -20,6 +21,7 @@ from ihas_jax.training.checkpoint import Checkpoints
 _PLAN = "plan.json"
 
 
+@by_first
 def retrains(workdir: Path) -> bool:
     """Whether the finished plan in the folder of a run has models to retrain.
 
@@ -29,6 +31,7 @@ def retrains(workdir: Path) -> bool:
     return bool(read_json(workdir / "choose" / _PLAN)["experts"])
 
 
+@by_first
 def save_plan(folder: Path, plan: Plan, seconds: float) -> None:
     """Writes the arrays of a plan as a checkpoint, then the rest as JSON."""
     arrays = {f"expert_{i}": _arrays(expert) for i, expert in enumerate(plan.experts)}
@@ -73,6 +76,7 @@ def _arrays(expert: Expert) -> dict[str, np.ndarray]:
     return {name: array for name, array in arrays.items() if array is not None}
 
 
+@by_first
 def load_plan(folder: Path) -> tuple[Plan, float] | None:
     """The plan and the seconds in a folder; None without one, or where its arrays are damaged.
 

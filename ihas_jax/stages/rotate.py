@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.models.base import Variables
 from ihas_jax.nn.axes import Axes
+from ihas_jax.processes import by_first
 from ihas_jax.progress import say
 from ihas_jax.selectors.axes import find_axes
 from ihas_jax.selectors.search import has_layers
@@ -69,8 +71,8 @@ def turned_state(run: Run, state: TrainState) -> TrainState:
 def _axes(run: Run, variables: Variables) -> Axes:
     """The principal axes of a pretrained model."""
     path = run.workdir / "search" / _FILE
-    if path.exists():
-        return Axes(**{name: np.array(part) for name, part in read_json(path).items()})
+    if (found := _read_axes(path)) is not None:
+        return found
     axes = find_axes(run.searched_model, variables, run.data.train.ids)
     share = axes.importance.cumsum(axis=-1).sum((0, 1)) / (axes.importance.sum() or 1.0)
     first = -(-len(share) // 4)
@@ -79,7 +81,19 @@ def _axes(run: Run, variables: Variables) -> Axes:
         f"{share[first - 1]:.1%} of what all are worth"
     )
     run.event("axes", {"share": share.tolist()})
+    _write_axes(path, axes)
+    return axes
+
+
+@by_first
+def _read_axes(path: Path) -> Axes | None:
+    if not path.exists():
+        return None
+    return Axes(**{name: np.array(part) for name, part in read_json(path).items()})
+
+
+@by_first
+def _write_axes(path: Path, axes: Axes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     checksums.start(path.parent)
     write_json(path, {name: part.tolist() for name, part in axes._asdict().items()})
-    return axes

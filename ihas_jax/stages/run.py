@@ -23,6 +23,7 @@ from ihas_jax.files import nan_to_null
 from ihas_jax.models import build_model
 from ihas_jax.models.base import Model
 from ihas_jax.nn.embedding import Kept
+from ihas_jax.processes import is_first
 from ihas_jax.selectors.base import Selector
 from ihas_jax.selectors.plan import Expert
 from ihas_jax.selectors.registry import build_selector
@@ -126,7 +127,9 @@ class Run:
         return -(-len(self.data.train.labels) // self.config.train.batch_size)
 
     def event(self, kind: str, facts: dict[str, Any]) -> None:
-        """Appends a line to `log.jsonl`."""
+        """Appends a line to `log.jsonl`; of several processes the first one does."""
+        if not is_first():
+            return
         line = json.dumps(nan_to_null({"time": round(time.time(), 3), "event": kind, **facts}))
         with (self.workdir / "log.jsonl").open("ab", buffering=0) as file:
             end = file.tell()

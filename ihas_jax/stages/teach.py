@@ -13,7 +13,6 @@ from itertools import groupby
 import jax
 import numpy as np
 
-from ihas_jax import checksums
 from ihas_jax.errors import InputError
 from ihas_jax.selectors.registry import METHODS
 from ihas_jax.stages.base import fresh_state, model_task, train_runs
@@ -23,6 +22,7 @@ from ihas_jax.stages.lessons import (
     Taught,
     has_predictions,
     read_lessons,
+    start_folder,
     write_predictions,
 )
 from ihas_jax.stages.run import Run
@@ -41,8 +41,7 @@ def teach(runs: Sequence[Run], own: Mapping[str, Sequence[Speaker]]) -> list[Tau
       own: the models that the runs train anyway, by the name of the teacher, one for each run.
     """
     for run in runs:
-        (run.workdir / FOLDER).mkdir(exist_ok=True)
-        checksums.start(run.workdir / FOLDER)
+        start_folder(run)
     for i, run in enumerate(runs):
         for name, speakers in own.items():
             if not has_predictions(run, name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from ihas_jax.models.forward import forward
 from ihas_jax.models.grouped import grouped_model, network_of, stack_networks
 from ihas_jax.models.placing import copied
 from ihas_jax.models.streaming import Streamed
+from ihas_jax.processes import by_first
 from ihas_jax.progress import say
 from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.stages.base import model_task, plain_round, train_runs
@@ -104,8 +106,8 @@ def regrouped(
     least loss on all rows, of those that other values have chosen.
     """
     path = run.workdir / name / "groups.json"
-    if path.exists():
-        return ValueRouter(groups.field, np.array(read_json(path)["of_value"], np.uint8))
+    if (found := _read_groups(path)) is not None:
+        return replace(groups, of_value=found)
     ids = run.data.train.ids
     labels = run.data.train.labels if run.taught is None else run.taught
     number = jax.tree.leaves(variables.params[NETWORK])[0].shape[0]
@@ -121,9 +123,19 @@ def regrouped(
     of_value = np.where(seen, sums.argmin(axis=1), others).astype(np.uint8)
     moved = float((of_value != groups.of_value)[ids[:, groups.field]].mean())
     say(f"[{name}] {moved:.1%} of the training rows go to another network")
+    _write_groups(path, of_value)
+    return replace(groups, of_value=of_value)
+
+
+@by_first
+def _read_groups(path: Path) -> np.ndarray | None:
+    return np.array(read_json(path)["of_value"], np.uint8) if path.exists() else None
+
+
+@by_first
+def _write_groups(path: Path, of_value: np.ndarray) -> None:
     checksums.start(path.parent)
     write_json(path, {"of_value": of_value.tolist()})
-    return ValueRouter(groups.field, of_value)
 
 
 @lru_cache(maxsize=8)

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import jax
+import numpy as np
 from jax.sharding import SingleDeviceSharding
 
-from ihas_jax import checksums
+from ihas_jax import checksums, processes
 from ihas_jax.errors import InputError, disk_error
 from ihas_jax.interrupts import RESUME
 from ihas_jax.names import printable
 from ihas_jax.nn.split import padded_rows
+from ihas_jax.processes import agreed, by_first, every
 from ihas_jax.progress import warn
 from ihas_jax.root_logger import ocp, root_logger_kept
 
@@ -35,7 +37,8 @@ Items = dict[str, Any]
 class Checkpoints:
     """The newest checkpoints of one folder, numbered, each with checksums of its files.
 
-    A checkpoint is complete or absent: Orbax writes into a temporary folder and renames it.
+    A checkpoint is complete or absent: Orbax writes into a temporary folder and renames it. In a
+    job of several processes all call each function at once, and each writes what it alone has.
     """
 
     def __init__(self, directory: Path, *, keep: int = 2, read_only: bool = False) -> None:
@@ -49,8 +52,13 @@ class Checkpoints:
         self.directory, self._read_only = directory.resolve(), read_only
         require_utf8(self.directory)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, create=not read_only
+            max_to_keep=keep,
+            enable_async_checkpointing=False,
+            create=False,
+            multiprocessing_options=_those_at_work(),
         )
+        if not read_only:
+            agreed(lambda: self.directory.mkdir(parents=True, exist_ok=True))
         with _quiet():
             self._manager = ocp.CheckpointManager(self.directory, options=options)
 
@@ -84,12 +92,15 @@ class Checkpoints:
             raise problem
 
     def _write(self, number: int, items: Items, facts: dict[str, Any]) -> InputError | None:
-        saves = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+        saves = {
+            name: ocp.args.StandardSave(jax.tree.map(_savable, tree))
+            for name, tree in items.items()
+        }
         try:
             self._manager.save(
                 number, args=ocp.args.Composite(facts=ocp.args.JsonSave(facts), **saves), force=True
             )
-            checksums.seal(self.directory / str(number))
+            agreed(lambda: checksums.seal(self.directory / str(number)))
         except Exception as error:  # what Orbax raises is not documented
             if problem := disk_error(error, self.directory, RESUME):
                 return problem
@@ -109,25 +120,35 @@ class Checkpoints:
         Raises:
           InputError: an undamaged checkpoint can't be restored, for example for lack of memory.
         """
-        for number in sorted(self._manager.all_steps(), reverse=True):
+        for number in agreed(lambda: sorted(self._manager.all_steps(), reverse=True)):
             place, intact = self.directory / str(number), self._intact(number)
             if intact is not False:
-                try:
-                    with _quiet():
-                        return self._read(number, like)
-                except Exception as error:  # what Orbax raises is not documented
-                    if intact:
-                        first = str(error).partition("\n")[0][:200]
-                        raise InputError(
-                            f"{place} is not damaged, but can't be restored "
-                            f"({type(error).__name__}: {first}). Nothing was removed; run the "
-                            "same command again where there is enough memory."
-                        ) from error
+                found = self._try(number, like, intact)
+                if all(every(found is not None)):
+                    return found
             if self._read_only:
                 warn(f"[Checkpoint] {place} is damaged; an earlier checkpoint is tried.")
             else:
                 self._rename_damaged(place)
+                self._manager.reload()
         return None
+
+    def _try(
+        self, number: int, like: Items, intact: bool | None
+    ) -> tuple[Items, dict[str, Any]] | None:
+        """Reads a checkpoint; None where one without checksums can't be read."""
+        try:
+            with _quiet():
+                return self._read(number, like)
+        except Exception as error:  # what Orbax raises is not documented
+            if not intact:
+                return None
+            first = str(error).partition("\n")[0][:200]
+            raise InputError(
+                f"{self.directory / str(number)} is not damaged, but can't be restored "
+                f"({type(error).__name__}: {first}). Nothing was removed; run the same command "
+                "again where there is enough memory."
+            ) from error
 
     def _read(self, number: int, like: Items) -> tuple[Items, dict[str, Any]]:
         place, handler = self.directory / str(number), ocp.StandardCheckpointHandler()
@@ -143,6 +164,7 @@ class Checkpoints:
         )
         return {name: restored[name] for name in like}, restored["facts"]
 
+    @by_first
     def _intact(self, number: int) -> bool | None:
         """Whether the files have their checksums; None where no checksums were written yet.
 
@@ -154,11 +176,11 @@ class Checkpoints:
             return False
         return None if damaged is None else not damaged
 
+    @by_first
     def _rename_damaged(self, place: Path) -> None:
         renamed = place.with_name(f"damaged-{place.name}")
         shutil.rmtree(renamed, ignore_errors=True)
         place.rename(renamed)
-        self._manager.reload()
         warn(
             f"[Checkpoint] {place} is damaged and now called {renamed.name}; the training resumes "
             "from an earlier checkpoint, or starts again if there is none."
@@ -190,6 +212,22 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     """The shapes of the arrays of a tree that have rows, by their paths."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves if leaf.shape}
+
+
+def _those_at_work() -> Any:
+    """The processes that write together: all of a job, or one of them by itself."""
+    if processes.client() is None or processes.in_job():
+        return ocp.options.MultiprocessingOptions()
+    own = processes.index()
+    return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+
+
+def _savable(leaf: Any) -> Any:
+    """An array as Orbax takes it, which wants no array of one process of a job."""
+    own = processes.client() is not None and isinstance(leaf, jax.Array)
+    if not own or not leaf.is_fully_addressable:
+        return leaf
+    return np.asarray(leaf)
 
 
 def _target(leaf: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from typing import Any, cast
@@ -15,8 +16,10 @@ from jax import Array
 from ihas_jax.data.batches import Round, RoundIterator
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.placing import copied, place, whole
+from ihas_jax.processes import agreed
 from ihas_jax.progress import Tracker, say, track, warn
 from ihas_jax.training.checkpoint import Checkpoints, Items
+from ihas_jax.training.dealing import deal_rows, dealt_numbers, part_of
 from ihas_jax.training.layout import compile_round, say_split, training_mesh
 from ihas_jax.training.metrics import DivergedError, Scores
 from ihas_jax.training.parallel import computing_on, replicate, shard_rows
@@ -59,7 +62,10 @@ class Trainer:
         self._clock = self._saved = time.monotonic()
         self._cost = 0.0
         self._resume()
-        self.iterator = RoundIterator(task.rounds, self._make)
+        rounds = task.rounds
+        if not rounds.resident:
+            rounds = replace(rounds, shard=part_of(self.mesh))
+        self.iterator = RoundIterator(rounds, self._make)
         if self.progress.position is not None:
             self.iterator.seek(self.progress.position)
 
@@ -159,7 +165,7 @@ class Trainer:
         except DivergedError:
             raise self._diverged("validation prediction", float("nan")) from None
         self._require_finite("validation logloss", scores.logloss)
-        return scores, more
+        return agreed(lambda: (scores, more))  # machines may differ in their last bits
 
     def _require_finite(self, what: str, value: float) -> None:
         if not np.isfinite(value):
@@ -184,7 +190,7 @@ class Trainer:
         # writing takes at most a twentieth of the time, unless a checkpoint per round is wanted
         least = self.task.config.checkpoint_seconds
         least = max(least, 20 * runs * self._cost) if least else 0.0
-        return time.monotonic() - self._saved >= least
+        return agreed(lambda: time.monotonic() - self._saved >= least)
 
     def save(self) -> None:
         """Writes a checkpoint.
@@ -204,7 +210,7 @@ class Trainer:
         self._cost = self._saved - now
 
     def transfer(self, data: Split | None, gate_data: Split | None) -> tuple[Batch, Batch]:
-        """Puts the training rows, and the gate rows if there are any, on the devices."""
+        """Puts the training rows, and the gate rows if there are any, on all devices."""
         assert data is not None
         gate_data = gate_data or Split(data.ids[:0], data.labels[:0])
         return replicate((_batch(data), _batch(gate_data)), self.mesh)
@@ -213,12 +219,19 @@ class Trainer:
         """A round, and its rows on the devices where the round carries them."""
         if item.data is None:
             return item, None
-        return item, self.transfer(item.data, item.gate_data)
+        if self.mesh.size == 1:
+            return item, self.transfer(item.data, item.gate_data)
+        gate_data = item.gate_data and deal_rows(item.gate_data, len(item.gate_rows), self.mesh)
+        return item, (deal_rows(item.data, len(item.rows), self.mesh), gate_data)
 
     def _rows(self, item: Round) -> tuple[Any, Any]:
-        if not item.gate_rows.size:
-            return shard_rows(item.rows, self.mesh), jnp.zeros((0, 0), jnp.int32)
-        return shard_rows(item.rows, self.mesh), shard_rows(item.gate_rows, self.mesh)
+        """The row numbers of a round on the devices."""
+        numbers: Sequence[np.ndarray] = (item.rows, item.gate_rows)
+        if item.data is not None and self.mesh.size > 1:
+            size = self.task.config.batch_size
+            numbers = [dealt_numbers(len(part), size, self.mesh) for part in numbers]
+        rows, gate_rows = (shard_rows(p, self.mesh) if p.size else p for p in numbers)
+        return rows, gate_rows
 
 
 def _batch(split: Split) -> Batch:

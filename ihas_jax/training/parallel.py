@@ -17,8 +17,9 @@ from jax import Array, lax
 from jax.custom_batching import custom_vmap
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ihas_jax import processes
 from ihas_jax.errors import InputError
-from ihas_jax.models.placing import mesh_of
+from ihas_jax.models.placing import mesh_of, put
 from ihas_jax.nn.split import DATA, MULTIPLE
 from ihas_jax.progress import warn
 from ihas_jax.training.steps import Batch, Metrics
@@ -30,13 +31,26 @@ Tree = TypeVar("Tree")
 def data_mesh(batch_size: int, *, split_tables: bool = False) -> Mesh:
     """A mesh of all devices, or of the most that divide a batch evenly, which is then said.
 
+    In a job of several processes it has as many devices of each; where their number does not
+    divide a batch, each process computes all of it by itself.
+
     Args:
       batch_size: rows of a batch, which the devices share.
       split_tables: whether devices hold the rows of large tables between them; see
         `ihas_jax.nn.split`.
     """
-    devices = jax.devices()
-    known = [n for n in range(1, len(devices) + 1) if not split_tables or MULTIPLE % n == 0]
+    devices, parts = processes.devices(), processes.number()
+    if batch_size % parts or (split_tables and MULTIPLE % parts):
+        warn(
+            f"Each of {parts} processes computes whole batches by itself, since {parts} of them "
+            f"do not divide a batch of {batch_size} rows; batches of a multiple of {parts} rows "
+            "(--train.batch-size) are shared."
+        )
+        with processes.alone():
+            return data_mesh(batch_size, split_tables=split_tables)
+    own = len(devices) // parts
+    known = [parts * n for n in range(1, own + 1)]
+    known = [n for n in known if not split_tables or MULTIPLE % n == 0]
     number = max(n for n in known if batch_size % n == 0)
     if number < known[-1]:
         warn(
@@ -49,7 +63,8 @@ def data_mesh(batch_size: int, *, split_tables: bool = False) -> Mesh:
             f"{number} of {len(devices)} devices compute, since tables are split over a divisor "
             f"of {MULTIPLE} devices alone."
         )
-    return mesh_of(devices[:number], split=split_tables)
+    used = [devices[i] for i in range(len(devices)) if i % own < number // parts]
+    return mesh_of(used, split=split_tables)
 
 
 def computing_on(mesh: Mesh) -> AbstractContextManager[Any]:
@@ -62,7 +77,7 @@ def computing_on(mesh: Mesh) -> AbstractContextManager[Any]:
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
     """Puts every array of a tree on all devices of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def shard_rows(rows: np.ndarray, mesh: Mesh) -> Array:
@@ -79,7 +94,7 @@ def shard_rows(rows: np.ndarray, mesh: Mesh) -> Array:
         )
     if rows.size and rows.min() < 0:
         raise InputError(f"Row numbers hold {rows.min()}; rows count from 0.")
-    return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(None, mesh.axis_names)))
+    return put(rows, NamedSharding(mesh, PartitionSpec(None, mesh.axis_names)))
 
 
 def pmap_step(

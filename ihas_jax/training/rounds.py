@@ -12,6 +12,7 @@ import optax
 from jax import Array, lax
 
 from ihas_jax.models.base import Params
+from ihas_jax.training.dealing import Dealt, take_dealt
 from ihas_jax.training.steps import Batch, Metrics, Step, TrainState
 
 State = TypeVar("State")
@@ -47,9 +48,9 @@ def make_round(
 
     def round_(
         state: TrainState,
-        data: Batch,
+        data: Batch | Dealt,
         rows: Array,
-        gate_data: Batch | None = None,
+        gate_data: Batch | Dealt | None = None,
         gate_rows: Array | None = None,
         count: Array | None = None,
     ) -> tuple[TrainState, Metrics]:
@@ -102,6 +103,8 @@ def repeat(
     return state, jax.tree.map(lambda leaf: leaf / number, sums)
 
 
-def take(data: Batch, rows: Array) -> Batch:
+def take(data: Batch | Dealt, rows: Array) -> Batch:
     """The batch of the rows with the given numbers."""
+    if isinstance(data, Dealt):
+        return Batch(*take_dealt(data, rows))
     return Batch(*(part.at[rows].get(mode="promise_in_bounds") for part in data))

@@ -14,7 +14,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax.errors import InputError
-from ihas_jax.models.placing import shardings
+from ihas_jax.models.placing import put, shardings
 from ihas_jax.training.checkpoint import Checkpoints
 from ihas_jax.training.layout import compile_round, stacked_shardings
 from ihas_jax.training.loop import Trainer, train
@@ -115,7 +115,7 @@ def _train(trainers: list[Trainer]) -> None:
     data, gate_data = trainers[0].transfer(rounds.split, rounds.gate_split)
     single = trainers[0].state
     state = stack_seeds([trainer.state for trainer in trainers])
-    state = jax.device_put(state, stacked_shardings(single, mesh))
+    state = jax.tree.map(put, state, stacked_shardings(single, mesh))
     together = over_seeds(trainers[0].task.round_, state, (None, 0, None, 0, None))
     round_ = compile_round(together, single, mesh, seeds=True)
     one = jax.jit(unstack_seed, out_shardings=shardings(single, mesh))
@@ -157,4 +157,4 @@ def _train(trainers: list[Trainer]) -> None:
 def _stack_rows(parts: list[np.ndarray], mesh: Mesh) -> Array:
     """Puts the row numbers `[S, R, B]` of all seeds on the mesh, split along B."""
     spec = PartitionSpec(None, None, mesh.axis_names)
-    return jax.device_put(np.stack(parts), NamedSharding(mesh, spec))
+    return put(np.stack(parts), NamedSharding(mesh, spec))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
+from ihas_jax import processes
 from ihas_jax.errors import InputError
 from ihas_jax.training import parallel
 
@@ -17,7 +17,9 @@ def devices(monkeypatch, caplog):
     """`devices(number)`: as many devices, and meshes of them as `(their names, whether split)`."""
     caplog.set_level("WARNING", "ihas_jax")
     monkeypatch.setattr(parallel, "mesh_of", lambda devices, split: ("".join(devices), split))
-    return lambda number: monkeypatch.setattr(jax, "devices", lambda: list("abcdefgh"[:number]))
+    return lambda number: monkeypatch.setattr(
+        processes, "devices", lambda: list("abcdefgh"[:number])
+    )
 
 
 @pytest.mark.parametrize("split", [False, True])

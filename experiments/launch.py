@@ -1,0 +1,152 @@
+"""Starts the processes of a job on this machine, each with the same command, and ends with them."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from ihas_jax.interrupts import catch_interrupts
+
+    catch_interrupts()
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from ihas_jax.errors import InputError, run_cli
+
+_GRACE = 60.0
+"""Seconds that the other processes have to end by themselves once one has failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Starts the processes of a job on this machine, and ends with them.
+
+    Their command, run.py or seeds.py and its flags, stands behind two dashes, as in launch.py
+    --processes 2 -- run.py --data data/criteo. The GPUs are dealt out evenly among the processes.
+    """
+
+    processes: int
+    """How many processes share the work."""
+
+
+def main() -> None:
+    """Parses the command line, starts the processes, and exits as the first that failed."""
+    before, command = _halves(sys.argv[1:])
+    arguments = tyro.cli(Arguments, args=before)
+    if arguments.processes < 1:
+        raise InputError(f"--processes must be 1 or more, not {arguments.processes}.")
+    script = _script(command)
+    port = _free_port()
+    parts = devices_of(os.environ, arguments.processes)
+    begun = []
+    for number, devices in enumerate(parts):
+        flags = ["--coordinator", f"127.0.0.1:{port}", "--process-id", str(number)]
+        flags += ["--process-count", str(len(parts))]
+        begun.append(subprocess.Popen([sys.executable, *script, *flags], env=os.environ | devices))
+    signal.signal(signal.SIGTERM, lambda *_: _send(begun, signal.SIGTERM))
+    try:
+        code = await_all(begun)
+    except KeyboardInterrupt:  # a terminal sends it to the processes, too
+        _end(begun, signal.SIGINT)
+        raise
+    if code:
+        raise SystemExit(code)
+
+
+def _halves(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments before and behind two dashes."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    return [*arguments[:place]], [*arguments[place + 1 :]]
+
+
+def _script(command: Sequence[str]) -> list[str]:
+    """The command with the path of its script.
+
+    Raises:
+      InputError: there is none, or no such script.
+    """
+    if not command:
+        raise InputError(
+            "There is no command to start; put it behind two dashes, as in launch.py --processes 2 "
+            "-- run.py --data data/criteo."
+        )
+    name, *flags = command
+    path = next((p for p in (Path(name), Path(__file__).with_name(name)) if p.is_file()), None)
+    if path is None:
+        raise InputError(f"There is no script {name}; name run.py, seeds.py or the path of one.")
+    return [str(path), *flags]
+
+
+def devices_of(
+    environment: dict[str, str] | os._Environ[str], processes: int
+) -> list[dict[str, str]]:
+    """The variables that deal the accelerators of this machine out to processes.
+
+    Raises:
+      InputError: their number is not a multiple of the processes.
+    """
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        devices = [name for name in named.split(",") if name]
+    else:
+        found = Path("/proc/driver/nvidia/gpus")
+        devices = [str(i) for i in range(len([*found.iterdir()]))] if found.is_dir() else []
+    if not devices or environment.get("JAX_PLATFORMS") == "cpu":
+        return [{} for _ in range(processes)]
+    if len(devices) % processes:
+        raise InputError(
+            f"{processes} processes can't share {len(devices)} GPUs evenly. Choose a number that "
+            "divides them, or name the GPUs to use in CUDA_VISIBLE_DEVICES."
+        )
+    each = len(devices) // processes
+    return [
+        {"CUDA_VISIBLE_DEVICES": ",".join(devices[each * i : each * (i + 1)])}
+        for i in range(processes)
+    ]
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def await_all(begun: Sequence[subprocess.Popen[bytes]], grace: float = _GRACE) -> int:
+    """The exit code of the first process that failed, or 0; ends the others if they hang."""
+    first, end = 0, None
+    while any(process.poll() is None for process in begun):
+        codes = [process.poll() for process in begun]
+        if not first:
+            first = next((code for code in codes if code), 0)
+        if first and end is None:
+            end = time.monotonic() + grace
+        if end is not None and time.monotonic() > end:
+            _end(begun, signal.SIGKILL)
+        time.sleep(0.1)
+    first = first or next((process.returncode for process in begun if process.returncode), 0)
+    return first if first >= 0 else 128 - first
+
+
+def _send(begun: Sequence[subprocess.Popen[bytes]], number: signal.Signals) -> None:
+    for process in begun:
+        if process.poll() is None:
+            process.send_signal(number)
+
+
+def _end(begun: Sequence[subprocess.Popen[bytes]], number: signal.Signals) -> None:
+    """Ends the processes that still run."""
+    _send(begun, number)
+    for process in begun:
+        process.wait()
+
+
+if __name__ == "__main__":
+    run_cli(main)

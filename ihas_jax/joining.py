@@ -1,0 +1,318 @@
+"""How a process joins a job, and how one that fails ends the others with its error.
+
+A thread of each process tells the others every second that it lives, and looks whether one of
+them has failed or has not been heard of. Only the order of signs and the clock of the process that
+waits count, so clocks of machines may differ.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+
+from ihas_jax import processes
+from ihas_jax.errors import InputError
+from ihas_jax.progress import say, silent
+
+_BEAT = 1.0
+_PATIENCE = 8.0
+"""Seconds in which a process that can't go on without another one waits to hear why."""
+_SILENCE = 45.0
+"""Seconds without a sign after which a process counts as dead."""
+_GRACE = 10.0
+"""Seconds that a process which fails waits for the others to read why."""
+_START_SECONDS = 300
+_LEAVE_SECONDS = 60
+_FAILURES, _READ, _ALIVE = "ihas_jax/failures", "ihas_jax/read", "ihas_jax/alive"
+_FAILED = f"{_FAILURES}/first"
+_LOST = ("gloo", "nccl", "connection", "unavailable", "peer", "coordination", "heartbeat")
+"""Words of errors that a process gets when another one is gone."""
+_VERSIONS = ("ihas_jax", "jax", "jaxlib", "numpy", "flax", "optax", "orbax-checkpoint")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The processes that work together, each on its own part of the batches.
+
+    Attributes:
+      processes: auto joins the job that Slurm, Open MPI, Kubernetes or a TPU has started.
+      coordinator: address of the first process, HOST:PORT, where nothing else tells.
+      process_id: number of this process, from 0.
+      process_count: number of all processes.
+
+    Raises:
+      InputError: only some of the last three are given, or a number is out of range.
+    """
+
+    processes: Literal["one", "auto"] = "one"
+    coordinator: str | None = None
+    process_id: int | None = None
+    process_count: int | None = None
+
+    def __post_init__(self) -> None:
+        given = (self.coordinator, self.process_id, self.process_count)
+        if all(value is None for value in given):
+            return
+        if self.processes == "auto":
+            raise InputError(
+                "--processes auto finds the processes by itself; leave --coordinator, --process-id "
+                "and --process-count out, or --processes."
+            )
+        if self.coordinator is None or self.process_id is None or self.process_count is None:
+            raise InputError(
+                "--coordinator, --process-id and --process-count are needed together; "
+                "experiments/launch.py gives them to processes of one machine."
+            )
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+            raise InputError(
+                f"--coordinator {self.coordinator} is not HOST:PORT; write the name or address of "
+                "the machine of process 0 and a free port there, such as node1:8476."
+            )
+        if self.process_count < 1 or not 0 <= self.process_id < self.process_count:
+            raise InputError(
+                f"--process-id {self.process_id} of --process-count {self.process_count} is no "
+                "process; processes count from 0."
+            )
+
+    @property
+    def alone(self) -> bool:
+        """Whether the job is one process."""
+        return self.processes == "one" and self.process_count in (None, 1)
+
+
+@contextmanager
+def joined(job: Job) -> Iterator[None]:
+    """Joins a job while the block runs; an error in the block ends all of its processes.
+
+    This comes before anything that JAX computes.
+
+    Raises:
+      InputError: there is no such job, the first process can't be reached, or the processes have
+        other versions of the packages.
+    """
+    if job.alone:
+        yield
+        return
+    _initialize(job)
+    if processes.client() is None:  # a job of one process
+        yield
+        return
+    watch = _Watch()
+    watch.start()
+    try:
+        with nullcontext() if processes.is_first() else _unheard():
+            devices = len(jax.devices())
+            say(f"[Job] {processes.number()} processes with {devices} devices work together")
+            _require_same_versions()
+            yield
+    except BaseException as error:
+        if isinstance(error, SystemExit) and not error.code:
+            raise
+        text = watch.fail(error)
+        if _is_loss(error):
+            raise InputError(text) from None
+        raise
+    finally:
+        watch.stop()
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Lets a process print nothing but errors while the block runs."""
+    sys.stdout.flush()
+    with silent(), Path(os.devnull).open("wb") as nowhere:
+        stdout = os.dup(1)
+        os.dup2(nowhere.fileno(), 1)  # XLA prints, too
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            os.dup2(stdout, 1)
+            os.close(stdout)
+
+
+def _require_same_versions() -> None:
+    """Raises: InputError: a process has other versions of the packages than the first one."""
+    first, *others = processes.every({name: version(name) for name in _VERSIONS})
+    for number, other in enumerate(others, 1):
+        if differing := [name for name in _VERSIONS if other[name] != first[name]]:
+            lines = [f"{name} {other[name]}, not {first[name]}" for name in differing]
+            raise InputError(
+                f"Process {number} has other packages than process 0: {'; '.join(lines)}. Install "
+                "the same versions on all machines."
+            )
+
+
+def _initialize(job: Job) -> None:
+    """Connects to the first process.
+
+    Raises:
+      InputError: there is no job, or the first process can't be reached.
+    """
+    # the service takes SIGTERM away from the process
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            job.coordinator,
+            job.process_count,
+            job.process_id,
+            initialization_timeout=_START_SECONDS,
+            shutdown_timeout_seconds=_LEAVE_SECONDS,
+        )
+    except ValueError as error:
+        raise InputError(
+            f"--processes auto finds no job ({error}). Start the processes by srun, mpirun, "
+            "Kubernetes or on a TPU, by experiments/launch.py on one machine, or give each "
+            "--coordinator, --process-id and --process-count."
+        ) from None
+    except jax.errors.JaxRuntimeError as error:
+        first = str(error).partition("\n")[0][:200]
+        raise InputError(
+            f"The processes of the job did not meet within {_START_SECONDS} s at "
+            f"{job.coordinator or 'the address that was found'} ({first}). Check that all of them "
+            "start, and that the port of process 0 is free and can be reached."
+        ) from None
+
+
+class _Watch(threading.Thread):
+    """Tells the other processes that this one lives, and ends it when one of them has failed."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True, name="job")
+        self._store, self._index = processes.client(), processes.index()
+        self._number = processes.number()
+        self._over, self._failing = threading.Event(), threading.Event()
+        self._heard: dict[int, tuple[str, float]] = {}
+        self._listened = 0.0
+
+    def stop(self) -> None:
+        """Ends the watch, at the end of the job."""
+        self._over.set()
+
+    def run(self) -> None:
+        """Looks after the others until the job is over."""
+        for beat in count():
+            try:
+                self._store.key_value_set(f"{_ALIVE}/{self._index}", str(beat), True)
+                self._listen(dict(self._store.key_value_dir_get(_ALIVE)))
+                failure = self._read_failure()
+            except jax.errors.JaxRuntimeError:
+                failure = {"text": "Process 0 has ended, or can't be reached any more.", "code": 2}
+            if self._over.wait(_BEAT) or self._failing.is_set():
+                return
+            if failure is not None:
+                self._leave(failure)
+            elif silent := self._silent(_SILENCE):
+                self._leave({"text": _silence_of(silent), "code": 2})
+
+    def fail(self, error: BaseException) -> str:
+        """Tells the others what this process fails of, and lets it end without them.
+
+        Where another process has failed first, the thread ends this one meanwhile, as all others.
+        """
+        lost = _is_loss(error)
+        time.sleep(_PATIENCE if lost else 2 * _BEAT if self._index else 0.0)
+        self._failing.set()
+        text, code = _describe(error)
+        if lost and (silent := self._silent(3 * _BEAT)):
+            text = _silence_of(silent)
+        failure = {"process": self._index, "text": text, "code": code}
+        with suppress(jax.errors.JaxRuntimeError):
+            self._store.key_value_set(_FAILED, json.dumps(failure))
+        if self._await_readers() and self._index and code != 1:  # process 0 has said it
+            _leave_at_once(code)
+        atexit.register(_leave_at_once, code)
+        return text
+
+    def _leave(self, failure: dict[str, Any]) -> None:
+        """Ends this process, which may wait for the others in the middle of a computation."""
+        by = failure.get("process")
+        if self._index == 0 or by is None:
+            name = "" if by is None else f"process {by}: "
+            print(f"error: {name}{failure['text']}", file=sys.stderr, flush=True)
+        with suppress(jax.errors.JaxRuntimeError):
+            if by is None:
+                self._store.key_value_set(_FAILED, json.dumps({"process": self._index} | failure))
+            self._store.key_value_set(f"{_READ}/{self._index}", "", True)
+        if self._index == 0:
+            self._await_readers()
+        _leave_at_once(failure["code"])
+
+    def _await_readers(self) -> bool:
+        """Waits a while until process 0 has read the failure, or the others have read that of 0."""
+        wanted = {0} if self._index else set(range(1, self._number)) - set(self._silent(3 * _BEAT))
+        end = time.monotonic() + _GRACE
+        while time.monotonic() < end:
+            with suppress(jax.errors.JaxRuntimeError):
+                names = {name for name, _ in self._store.key_value_dir_get(_READ)}
+                if {f"{_READ}/{i}" for i in wanted} <= names:
+                    return True
+            time.sleep(0.1)
+        return False
+
+    def _read_failure(self) -> dict[str, Any] | None:
+        found = dict(self._store.key_value_dir_get(_FAILURES))
+        return dict(json.loads(found[_FAILED])) if found else None
+
+    def _listen(self, signs: dict[str, str]) -> None:
+        """Notes which processes have given a new sign."""
+        self._listened = time.monotonic()
+        for other in range(self._number):
+            sign = signs.get(f"{_ALIVE}/{other}", "")
+            if other not in self._heard or self._heard[other][0] != sign:
+                self._heard[other] = sign, self._listened
+
+    def _silent(self, seconds: float) -> list[int]:
+        """The processes that had given no sign for some seconds when this one last looked."""
+        return [i for i, (_, last) in self._heard.items() if self._listened - last > seconds]
+
+
+def _silence_of(processes: list[int]) -> str:
+    numbers = " and ".join(map(str, processes))
+    many = len(processes) > 1
+    return (
+        f"Process{'es' if many else ''} {numbers} {'have' if many else 'has'} ended or can't be "
+        "reached any more. Start all processes again by the same command to resume."
+    )
+
+
+def _is_loss(error: BaseException) -> bool:
+    """Whether an error may be that of a computation whose other processes are gone."""
+    text = str(error).lower()
+    return isinstance(error, jax.errors.JaxRuntimeError) and any(word in text for word in _LOST)
+
+
+def _describe(error: BaseException) -> tuple[str, int]:
+    """What the other processes say of an error, and their exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if isinstance(error, SystemExit):
+        return f"ended with exit code {error.code}", error.code if type(error.code) is int else 1
+    if _is_loss(error):
+        first = str(error).partition("\n")[0][:200]
+        return f"lost another process in the middle of a computation ({first}).", 2
+    if isinstance(error, InputError | OSError):
+        return str(error), 2
+    return f"{type(error).__name__}: {error}", 1
+
+
+def _leave_at_once(code: int) -> None:
+    """Ends the process; the usual end would wait for processes that are gone."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)
