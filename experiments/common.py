@@ -16,6 +16,7 @@ from ihas_jax.config import Config
 from ihas_jax.files import write_json, write_text
 from ihas_jax.names import markdown
 from ihas_jax.pipeline.parts import make_parts, require_parts
+from ihas_jax.processes import by_first
 from ihas_jax.reporting.comparison import Gain, auc_spread, paired_gain, spread
 from ihas_jax.reporting.drawing import FigureNames, save_figure
 from ihas_jax.reporting.provenance import provenance
@@ -27,6 +28,7 @@ Runs = Sequence[Mapping[str, Any]]
 """Scores of one variant, by seed."""
 
 
+@by_first
 def write_results(
     results: Path,
     content: Mapping[str, Any],

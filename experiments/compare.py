@@ -23,6 +23,7 @@ from ihas_jax.flags import replaced
 from ihas_jax.pipeline.fit import StageName, check_choices, fit, fit_seeds
 from ihas_jax.pipeline.reuse import reuse_stages
 from ihas_jax.pipeline.workdir import open_run
+from ihas_jax.processes import agreed
 from ihas_jax.progress import say
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.base import train_base
@@ -61,7 +62,7 @@ def run_alone(
 ) -> dict[str, Any]:
     """The metrics of a run, which reuses the stages that it has in common with `sources`."""
     for source in sources:
-        if (source / "metrics.json").exists():
+        if agreed((source / "metrics.json").exists):
             reuse_stages(config, data, workdir, source)
     return fit(config, data, workdir).metrics
 

@@ -79,7 +79,7 @@ def _script(command: Sequence[str]) -> list[str]:
             "-- run.py --data data/criteo."
         )
     name, *flags = command
-    path = next((p for p in (Path(name), Path(__file__).with_name(name)) if p.is_file()), None)
+    path = next((p for p in (Path(name), Path(__file__).parent / name) if p.is_file()), None)
     if path is None:
         raise InputError(f"There is no script {name}; name run.py, seeds.py or the path of one.")
     return [str(path), *flags]
@@ -121,18 +121,25 @@ def _free_port() -> int:
 
 def await_all(begun: Sequence[subprocess.Popen[bytes]], grace: float = _GRACE) -> int:
     """The exit code of the first process that failed, or 0; ends the others if they hang."""
-    first, end = 0, None
-    while any(process.poll() is None for process in begun):
-        codes = [process.poll() for process in begun]
-        if not first:
-            first = next((code for code in codes if code), 0)
-        if first and end is None:
-            end = time.monotonic() + grace
-        if end is not None and time.monotonic() > end:
-            _end(begun, signal.SIGKILL)
+    while not (failed := _failed(begun)) and any(process.poll() is None for process in begun):
         time.sleep(0.1)
-    first = first or next((process.returncode for process in begun if process.returncode), 0)
-    return first if first >= 0 else 128 - first
+    if not failed:
+        return 0
+    number, code = failed
+    if code < 0:
+        name = signal.Signals(-code).name
+        print(f"launch.py: process {number} was ended by {name}.", file=sys.stderr)
+    end = time.monotonic() + grace
+    while any(process.poll() is None for process in begun) and time.monotonic() < end:
+        time.sleep(0.1)
+    _end(begun, signal.SIGKILL)
+    return code if code > 0 else 128 - code
+
+
+def _failed(begun: Sequence[subprocess.Popen[bytes]]) -> tuple[int, int] | None:
+    """Number and exit code of a process that has failed."""
+    codes = [process.poll() for process in begun]
+    return next(((i, code) for i, code in enumerate(codes) if code), None)
 
 
 def _send(begun: Sequence[subprocess.Popen[bytes]], number: signal.Signals) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import common
 import jax
 import numpy as np
-from command_line import parse
+from command_line import ProcessFlags, parse
 from compare import recovered, run_alone, run_together, score_full_size
 from comparison import Comparison
 from reference import BASE, CLICKS, Reference, reference_of
@@ -30,6 +30,7 @@ from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import SyntheticConfig, SyntheticLog, synthetic
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.flags import config_to_json
+from ihas_jax.joining import joined
 from ihas_jax.names import markdown, printable
 from ihas_jax.progress import say
 
@@ -45,7 +46,7 @@ _TOGETHER = ["", "The seeds trained side by side: seconds of base and search are
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Comparison):
+class Arguments(Comparison, ProcessFlags):
     """The flags."""
 
     data: Path | None = None
@@ -57,8 +58,14 @@ class Arguments(Comparison):
 
 
 def main() -> None:
-    """Parses the command line, runs every seed, writes the table."""
+    """Parses the command line, and works as one process or with others."""
     arguments = parse(Arguments, __doc__)
+    with joined(arguments.job):
+        run(arguments)
+
+
+def run(arguments: Arguments) -> None:
+    """Runs every seed, in each process of the job, and writes the table."""
     if arguments.seeds < 2:
         raise InputError(f"--seeds must be at least 2 for a paired test, not {arguments.seeds}.")
     if arguments.config.method != "ihas":

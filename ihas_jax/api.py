@@ -22,6 +22,7 @@ from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
+from ihas_jax.joining import Job, joined
 from ihas_jax.models import build_model, register_model
 from ihas_jax.models.base import Model
 from ihas_jax.models.forward import forward, init_model, predict
@@ -61,6 +62,7 @@ __all__ = [
     "Field",
     "GateConfig",
     "InputError",
+    "Job",
     "LostWordWarning",
     "Model",
     "ModelConfig",
@@ -85,6 +87,7 @@ __all__ = [
     "init_model",
     "init_search",
     "init_train",
+    "joined",
     "load_bundle",
     "make_gate_step",
     "make_model_step",

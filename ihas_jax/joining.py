@@ -24,7 +24,7 @@ from typing import Any, Literal
 import jax
 
 from ihas_jax import processes
-from ihas_jax.errors import InputError
+from ihas_jax.errors import InputError, disk_error
 from ihas_jax.progress import say, silent
 
 _BEAT = 1.0
@@ -38,7 +38,8 @@ _START_SECONDS = 300
 _LEAVE_SECONDS = 60
 _FAILURES, _READ, _ALIVE = "ihas_jax/failures", "ihas_jax/read", "ihas_jax/alive"
 _FAILED = f"{_FAILURES}/first"
-_LOST = ("gloo", "nccl", "connection", "unavailable", "peer", "coordination", "heartbeat")
+_LINKS = ("gloo", "nccl")
+_LOST = (*_LINKS, "connection", "unavailable", "peer", "coordination", "heartbeat")
 """Words of errors that a process gets when another one is gone."""
 _VERSIONS = ("ihas_jax", "jax", "jaxlib", "numpy", "flax", "optax", "orbax-checkpoint")
 
@@ -234,8 +235,8 @@ class _Watch(threading.Thread):
         with suppress(jax.errors.JaxRuntimeError):
             self._store.key_value_set(_FAILED, json.dumps(failure))
         if self._await_readers() and self._index and code != 1:  # process 0 has said it
-            _leave_at_once(code)
-        atexit.register(_leave_at_once, code)
+            self._end(code)
+        atexit.register(self._end, code)
         return text
 
     def _leave(self, failure: dict[str, Any]) -> None:
@@ -244,17 +245,23 @@ class _Watch(threading.Thread):
         if self._index == 0 or by is None:
             name = "" if by is None else f"process {by}: "
             print(f"error: {name}{failure['text']}", file=sys.stderr, flush=True)
-        with suppress(jax.errors.JaxRuntimeError):
-            if by is None:
+        if by is None:
+            with suppress(jax.errors.JaxRuntimeError):
                 self._store.key_value_set(_FAILED, json.dumps({"process": self._index} | failure))
+        self._end(failure["code"])
+
+    def _end(self, code: int) -> None:
+        """Ends this process; process 0, through which the others hear of it, is the last one."""
+        with suppress(jax.errors.JaxRuntimeError):
             self._store.key_value_set(f"{_READ}/{self._index}", "", True)
         if self._index == 0:
             self._await_readers()
-        _leave_at_once(failure["code"])
+        _leave_at_once(code)
 
     def _await_readers(self) -> bool:
-        """Waits a while until process 0 has read the failure, or the others have read that of 0."""
-        wanted = {0} if self._index else set(range(1, self._number)) - set(self._silent(3 * _BEAT))
+        """Waits a while for process 0 to read of the failure, or there until the others leave."""
+        wanted = set(range(1, self._number)) - set(self._silent(3 * _BEAT))
+        wanted = {0} if self._index else wanted
         end = time.monotonic() + _GRACE
         while time.monotonic() < end:
             with suppress(jax.errors.JaxRuntimeError):
@@ -293,7 +300,8 @@ def _silence_of(processes: list[int]) -> str:
 def _is_loss(error: BaseException) -> bool:
     """Whether an error may be that of a computation whose other processes are gone."""
     text = str(error).lower()
-    return isinstance(error, jax.errors.JaxRuntimeError) and any(word in text for word in _LOST)
+    words = _LOST if isinstance(error, jax.errors.JaxRuntimeError) else _LINKS
+    return not isinstance(error, InputError) and any(word in text for word in words)
 
 
 def _describe(error: BaseException) -> tuple[str, int]:
@@ -305,8 +313,9 @@ def _describe(error: BaseException) -> tuple[str, int]:
     if _is_loss(error):
         first = str(error).partition("\n")[0][:200]
         return f"lost another process in the middle of a computation ({first}).", 2
-    if isinstance(error, InputError | OSError):
-        return str(error), 2
+    problem = disk_error(error) if isinstance(error, OSError) else error
+    if isinstance(problem, InputError):
+        return str(problem), 2
     return f"{type(error).__name__}: {error}", 1
 
 

@@ -25,15 +25,19 @@ if not set(FLAGS) <= set(os.environ.get("XLA_FLAGS", "").split()):
 import contextlib
 import gc
 import io
+import json
 import runpy
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +74,8 @@ settings.load_profile("repeatable")
 
 # the files that take longest, which workers get first so that none ends with one of them alone
 LONGEST = (
+    "tests/test_processes.py",
+    "tests/experiments/test_launch.py",
     "tests/experiments/test_kill.py",
     "tests/experiments/test_kill_teachers.py",
     "tests/experiments/test_kill_spectral.py",
@@ -283,6 +289,63 @@ def fit_once(tmp_path_factory):
         return done[config, shape]
 
     return run
+
+
+@dataclass(frozen=True)
+class Job:
+    """Processes that run a part of processes_check.py together, or one of them.
+
+    Attributes:
+      folder: where they work.
+      part: what they do.
+      processes: the processes, in their order.
+    """
+
+    folder: Path
+    part: str
+    processes: list[subprocess.Popen[str]]
+
+    def end(self) -> tuple[list[int], list[str]]:
+        """The exit codes, and what each process said, once all have ended."""
+        said = [process.communicate(timeout=600)[0] for process in self.processes]
+        return [process.returncode for process in self.processes], said
+
+    def found_and_said(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """What each process found, and what it said."""
+        codes, said = self.end()
+        assert codes == [0] * len(codes), "\n".join(said)
+        paths = [self.folder / f"{self.part}_{i}.json" for i in range(len(codes))]
+        return [json.loads(path.read_text()) for path in paths], said
+
+
+@pytest.fixture(scope="session")
+def job():
+    """`job(folder, part)`: two processes at work, each with a CPU device."""
+    begun = []
+
+    def start(folder, part, count=2, devices=1):
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+        script = Path(__file__).with_name("processes_check.py")
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{found.getsockname()[1]}"
+        made = [
+            subprocess.Popen(
+                [sys.executable, "-W", "error", script, folder, part, address, str(i), str(count)],
+                env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for i in range(count)
+        ]
+        begun.extend(made)
+        return Job(folder, part, made)
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
-"""Run by test_processes.py, in each process of a job or in one process with as many devices."""
+"""Run by tests of jobs, in each process of a job or in one process with as many devices."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,13 +21,15 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 import ihas_jax as ihas
-from ihas_jax import processes
+from ihas_jax import joining, processes
 from ihas_jax.data.batches import Rounds
 from ihas_jax.data.schema import Field, Schema
+from ihas_jax.errors import run_cli
 from ihas_jax.flags import replaced
 from ihas_jax.joining import Job, joined
 from ihas_jax.models.placing import mesh_of, place, put, whole
 from ihas_jax.models.streaming import Streamed, Summed
+from ihas_jax.pipeline import workdir
 from ihas_jax.training import loop
 from ihas_jax.training.checkpoint import Checkpoints
 
@@ -260,14 +265,49 @@ def late_clock(folder: Path) -> bool:
     return True
 
 
+def fail(folder: Path, way: str) -> None:
+    """Fails in a way, in one process or in all."""
+    last = processes.index() == 1
+    if way == "input_1" and last:
+        raise ihas.InputError("Only this process can't go on.")
+    if way == "input_0" and not last:
+        raise ihas.InputError("The first process can't go on.")
+    if way == "crash_1" and last:
+        raise ZeroDivisionError("one over zero")
+    if way == "agreed":
+        processes.agreed(lambda: open_nothing(folder))
+    if way == "dies_1" and last:
+        os._exit(9)
+    if way == "stops_1" and last:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if way == "config":
+        ihas.fit(replaced(CONFIG, "seed", processes.index()), log(), folder / "run")
+    if way == "data":
+        data = log()
+        ihas.fit(
+            CONFIG, dataclasses.replace(data, valid=data.test) if last else data, folder / "run"
+        )
+    if way == "folder":
+        with patch.object(workdir, "_SEEN_SECONDS", 1.0):
+            ihas.fit(CONFIG, log(), folder / f"run_{processes.index()}")
+    if way == "taken":
+        (folder / "run").mkdir(exist_ok=True)
+        (folder / "run" / "mine.txt").touch()
+        ihas.fit(CONFIG, log(), folder / "run")
+    if way in ("crash_1", "dies_1"):  # the other one is in the middle of a computation
+        check_streams()
+    processes.every("the end")
+
+
+def open_nothing(folder: Path) -> None:
+    """Raises an error of the disk."""
+    (folder / "nothing").read_bytes()
+
+
 def main() -> None:
-    """`processes_check.py FOLDER PART [COORDINATOR ID COUNT]` prints what it found as JSON."""
-    folder, part, *rest = sys.argv[1:]
-    job = (
-        Job(coordinator=rest[0], process_id=int(rest[1]), process_count=int(rest[2]))
-        if rest
-        else Job()
-    )
+    """`processes_check.py FOLDER PART COORDINATOR ID COUNT` writes what it found as JSON."""
+    folder, part, address, number, count = sys.argv[1:]
+    job = Job(coordinator=address, process_id=int(number), process_count=int(count))
     parts: dict[str, Callable[[Path], Any]] = {
         "basics": lambda path: {
             "agreement": check_agreement(),
@@ -279,11 +319,19 @@ def main() -> None:
         "fits": lambda path: fits(path, [*CASES]) | fit_more(path),
         "feeds": lambda path: {"read": rows_read(path), "clock": late_clock(path)},
     }
-    with joined(job):
-        found = parts[part](Path(folder))
-    name = f"{part}_{rest[1] if rest else 'one'}.json"
-    Path(folder, name).write_text(json.dumps(found))
+    part, _, way = part.partition("-")
+
+    def versions(name: str) -> str:
+        return "9" if way == "versions" and job.process_id and name == "optax" else version(name)
+
+    with (
+        patch.object(joining, "_SILENCE", 3.0 if way == "stops_1" else joining._SILENCE),
+        patch.object(joining, "version", versions),
+        joined(job),
+    ):
+        found = fail(Path(folder), way) if way else parts[part](Path(folder))
+    Path(folder, f"{part}_{number}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main()
+    run_cli(main)

@@ -3,66 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("processes_check.py")
 RUNS = (
     *("ihas", "streamed", "split", "shared", "pep", "optfs", "optembed", "adafs", "rotated"),
     *("seed_1", "seed_2", "by_search"),
 )
 
 
-def start(folder, part, *job, devices=1, log=subprocess.PIPE):
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", str(SCRIPT), str(folder), part, *map(str, job)],
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def run_job(folder, part, count=2, devices=1):
-    """What each process of a job found, and what all of them said."""
-    address = f"127.0.0.1:{free_port()}"
-    begun = [start(folder, part, address, i, count, devices=devices) for i in range(count)]
-    said = [process.communicate(timeout=600)[0] for process in begun]
-    assert [process.returncode for process in begun] == [0] * count, "\n".join(said)
-    found = [json.loads((folder / f"{part}_{i}.json").read_text()) for i in range(count)]
-    return found, said
+@pytest.fixture(scope="module")
+def basics(job, tmp_path_factory):
+    return job(tmp_path_factory.mktemp("basics"), "basics").found_and_said()
 
 
 @pytest.fixture(scope="module")
-def basics(tmp_path_factory):
-    return run_job(tmp_path_factory.mktemp("basics"), "basics")
+def feeds(job, tmp_path_factory):
+    return job(tmp_path_factory.mktemp("feeds"), "feeds").found_and_said()[0]
 
 
 @pytest.fixture(scope="module")
-def feeds(tmp_path_factory):
-    return run_job(tmp_path_factory.mktemp("feeds"), "feeds")[0]
-
-
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory):
+def fitted(job, tmp_path_factory):
     """Folders of runs of two processes and of one with two devices; what the processes found."""
     ours, theirs = (tmp_path_factory.mktemp(name) for name in ("two", "one"))
-    found, said = run_job(ours, "fits")
-    one = start(theirs, "fits", devices=2)
-    said_alone = one.communicate(timeout=600)[0]
-    assert one.returncode == 0, said_alone
+    found, said = job(ours, "fits").found_and_said()
+    job(theirs, "fits", count=1, devices=2).found_and_said()
     return ours, theirs, found, said
 
 

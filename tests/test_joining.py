@@ -1,0 +1,71 @@
+"""How processes join a job, and how one that fails ends the others."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from ihas_jax.errors import InputError
+from ihas_jax.joining import Job
+
+# the exit codes of both processes, and what process 0 says
+FAILURES = {
+    "input_0": ([2, 2], r"error: The first process can't go on\."),
+    "input_1": ([2, 2], r"error: process 1: Only this process can't go on\."),
+    "crash_1": ([1, 1], r"error: process 1: ZeroDivisionError: one over zero"),
+    "agreed": ([1, 1], r"FileNotFoundError: .*nothing'"),
+    "dies_1": ([2, 9], r"error: Process 1 has ended or can't be reached .* to resume\."),
+    "config": ([2, 2], r"error: Process 1 has other choices .* than process 0: seed: 0 -> 1\."),
+    "data": ([2, 2], r"error: Process 1 has other .*: 3500 rows.* in process 0, 3600 rows.* there"),
+    "folder": ([2, 2], r"error: Process 1 does not see what process 0 wrote into .*run_0\."),
+    "taken": ([2, 2], r"error: .*run exists and is not a run"),
+    "versions": ([2, 2], r"error: Process 1 has other packages than process 0: optax 9, not 0"),
+}
+
+
+@pytest.mark.parametrize("way", FAILURES)
+def test_an_error_in_one_process_ends_all_with_that_error(job, tmp_path, way):
+    start = time.monotonic()
+    codes, said = job(tmp_path, f"fail-{way}").end()
+    assert time.monotonic() - start < 60
+    wanted, text = FAILURES[way]
+    assert codes == wanted, said
+    assert re.search(text, said[0]), said[0]
+    assert said[0].count("error: ") == (way != "agreed")
+    assert ("Traceback" in said[1]) == (way == "crash_1")
+
+
+def test_a_process_that_gives_no_sign_ends_the_others(job, tmp_path):
+    begun = job(tmp_path, "fail-stops_1")
+    first, second = begun.processes
+    said = first.communicate(timeout=60)[0]
+    assert first.returncode == 2
+    assert "error: Process 1 has ended or can't be reached any more." in said
+    second.kill()
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ({"coordinator": "a:1"}, "--coordinator, --process-id and --process-count are needed"),
+        ({"process_id": 0, "process_count": 2}, "are needed together"),
+        ({"coordinator": "a", "process_id": 0, "process_count": 2}, "a is not HOST:PORT"),
+        ({"coordinator": "a:x", "process_id": 0, "process_count": 2}, "a:x is not HOST:PORT"),
+        ({"coordinator": "a:70000", "process_id": 0, "process_count": 2}, "is not HOST:PORT"),
+        ({"coordinator": "a:1", "process_id": 2, "process_count": 2}, "--process-id 2 of"),
+        ({"coordinator": "a:1", "process_id": -1, "process_count": 2}, "--process-id -1 of"),
+        ({"coordinator": "a:1", "process_id": 0, "process_count": 0}, "count from 0"),
+        ({"processes": "auto", "process_id": 0}, "--processes auto finds the processes by itself"),
+    ],
+)
+def test_flags_that_name_no_job(flags, text):
+    with pytest.raises(InputError, match=re.escape(text)):
+        Job(**flags)
+
+
+def test_a_job_of_one_process_needs_no_other():
+    assert Job().alone
+    assert Job(coordinator="a:1", process_id=0, process_count=1).alone
+    assert not Job(processes="auto").alone
