@@ -1,4 +1,4 @@
-"""Measures training steps of devices that share a step, and what one of many devices computes."""
+"""Measures steps that devices or processes share, and what one of many devices computes."""
 
 from __future__ import annotations
 
@@ -16,28 +16,33 @@ from typing import Any, get_args
 
 import jax
 import tyro
-from bench.common import sizes_of
 from bench.sharing import Case, counted, describe, measure, part_of_step
+from bench.workload import sizes_of
 from common import machine, markdown_table, print_results, write_results
+from launch import free_port
 
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.joining import Job, joined
 from ihas_jax.progress import track
 
-_FIELDS = 39
+_FIELDS, _ROWS = 39, 2048
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Measures steps of Criteo's shape on CPU devices, and parts of larger steps on one device.
 
-    The CPU devices share the cores of this machine; the one device is the first that JAX finds.
+    CPU devices and processes share the cores of this machine; the one device is the first that JAX
+    finds.
     """
 
     devices: tuple[int, ...] = (1, 2, 4, 8)
     """The numbers of CPU devices; none leaves these steps out."""
+    processes: tuple[int, ...] = (1, 2, 4)
+    """The numbers of processes that each add as many rows to a step; none leaves them out."""
     shrink: int = 1
-    """A divisor of the numbers of values of the steps on CPU devices, for a quick look."""
+    """A divisor of the numbers of values of the steps on the CPU, for a quick look."""
     part_of: tuple[int, ...] = (1, 8, 64)
     """The numbers of devices of the larger steps, of which this one computes a part."""
     values: tuple[int, ...] = (1_000_000, 8_000_000, 8_000_000)
@@ -59,11 +64,15 @@ def main() -> None:
         raise InputError("--batches must be multiples of all numbers of --part-of.")
     if len(arguments.values) != len(arguments.part_of) or max(arguments.values, default=0) >= 2**31:
         raise InputError("--values needs one number below 2^31 for each number of --part-of.")
-    shared, parts = [], []
-    total = len(arguments.devices) + len(arguments.part_of) * len(arguments.batches)
+    shared, added, parts = [], [], []
+    total = len(arguments.devices) + len(arguments.processes)
+    total += len(arguments.part_of) * len(arguments.batches)
     with track("Measuring", total, "steps") as bar:
         for number in arguments.devices:
             shared += _in_process(number, arguments)
+            bar.advance(1)
+        for number in arguments.processes:
+            added += _in_job(number, arguments)
             bar.advance(1)
         for number, values in zip(arguments.part_of, arguments.values, strict=True):
             for batch in arguments.batches:
@@ -71,8 +80,8 @@ def main() -> None:
                 seconds = part_of_step(case, arguments.turns)
                 parts.append(describe(case) | {"ms": 1e3 * seconds})
                 bar.advance(1)
-    content = {"machine": machine(), "shared": shared, "parts": parts}
-    missing = write_results(arguments.results, content, lambda: _lines(shared, parts))
+    content = {"machine": machine(), "shared": shared, "added": added, "parts": parts}
+    missing = write_results(arguments.results, content, lambda: _lines(shared, added, parts))
     print_results(arguments.results, missing)
 
 
@@ -93,26 +102,46 @@ def _in_process(number: int, arguments: Arguments) -> list[dict[str, Any]]:
         os.environ["XLA_FLAGS"] = flags
 
 
-def _steps(number: int, arguments: Arguments) -> list[dict[str, Any]]:
+def _in_job(number: int, arguments: Arguments) -> list[dict[str, Any]]:
+    """The steps of a number of processes with a device each, whose batches grow with them."""
+    address = f"127.0.0.1:{free_port()}"
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(number, mp_context=spawn) as pool:
+        jobs = [Job(coordinator=address, process_id=i, process_count=number) for i in range(number)]
+        found = [pool.submit(_steps_of_job, job, arguments) for job in jobs]
+        first, *_ = [each.result() for each in found]
+        return first
+
+
+def _steps_of_job(job: Job, arguments: Arguments) -> list[dict[str, Any]]:
+    jax.config.update("jax_platforms", "cpu")
+    with joined(job):
+        return _steps(job.process_count or 1, arguments, rows=_ROWS * (job.process_count or 1))
+
+
+def _steps(number: int, arguments: Arguments, rows: int = _ROWS) -> list[dict[str, Any]]:
     jax.config.update("jax_platforms", "cpu")
     found = []
     for tables in get_args(TableUpdates):
         for split in (False, True) if number > 1 else (False,):
             sizes = sizes_of("criteo", arguments.shrink)
-            case = Case(sizes, arguments.dim, 2048, number, tables, split)
+            case = Case(sizes, arguments.dim, rows, number, tables, split)
             measured = measure(case, arguments.turns)
             expected = counted(case, int(measured.pop("network")))
             found.append(describe(case) | measured | {"expected": expected})
     return found
 
 
-def _lines(shared: list[dict[str, Any]], parts: list[dict[str, Any]]) -> list[str]:
+def _lines(
+    shared: list[dict[str, Any]], added: list[dict[str, Any]], parts: list[dict[str, Any]]
+) -> list[str]:
     return [
         "# Devices",
         "",
         *machine(),
         "",
         *_shared_lines(shared),
+        *_added_lines(added),
         *_part_lines(parts),
     ]
 
@@ -143,6 +172,35 @@ def _shared_lines(shared: list[dict[str, Any]]) -> list[str]:
         "brackets what the counts in ihas_jax/training/README.md say."
     )
     return [*markdown_table(headers, rows, texts=(0, 1)), "", about, ""]
+
+
+def _added_lines(added: list[dict[str, Any]]) -> list[str]:
+    """The table of processes, by the work that the machine does with them."""
+    if not added:
+        return []
+    cores = os.cpu_count() or 1
+    speeds = [row["B"] / row["ms"] * 1e3 / cores for row in added]
+    alone = {row["tables"]: v for row, v in zip(added, speeds, strict=True) if row["devices"] == 1}
+    rows = [
+        [
+            row["tables"],
+            "between all" if row["split"] else "on each",
+            str(row["devices"]),
+            f"{row['B']:,}",
+            f"{row['ms']:.1f}",
+            f"{speed:,.0f}",
+            f"{speed / alone[row['tables']]:.2f}" if row["tables"] in alone else "",
+            f"{row['bytes received'] / 1e6:.2f}",
+        ]
+        for row, speed in zip(added, speeds, strict=True)
+    ]
+    headers = ("update", "tables", "processes", "rows", "ms", "rows/s of a core", "of one")
+    about = (
+        f"Steps of processes with a CPU device each, of which every one adds {_ROWS:,} rows. All "
+        f"share {cores} cores, so rows per second of a core are the measure; MB received are those "
+        "of one process in a step, over the loopback."
+    )
+    return [*markdown_table((*headers, "MB received"), rows, texts=(0, 1)), "", about, ""]
 
 
 def _part_lines(parts: list[dict[str, Any]]) -> list[str]:

@@ -44,7 +44,7 @@ def main() -> None:
     if arguments.processes < 1:
         raise InputError(f"--processes must be 1 or more, not {arguments.processes}.")
     script = _script(command)
-    port = _free_port()
+    port = free_port()
     parts = devices_of(os.environ, arguments.processes)
     begun = []
     for number, devices in enumerate(parts):
@@ -113,7 +113,8 @@ def devices_of(
     ]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

@@ -21,9 +21,9 @@ from typing import Any
 import common
 import jax
 import tyro
-from bench.common import Settings, configure, sizes_of
+from bench.common import Settings
 from bench.steps import time_training
-from bench.workload import draw_split
+from bench.workload import configure, draw_split, sizes_of
 from command_line import parse
 from compare import Variant, score_logs
 from comparison import LogComparison, Record

@@ -24,8 +24,8 @@ import common
 import jax
 import numpy as np
 import tyro
-from bench.common import HAS_TORCH, Side, sizes_of
-from bench.workload import Shape
+from bench.common import HAS_TORCH, Side
+from bench.workload import Shape, sizes_of
 
 from ihas_jax.config import Config, ModelConfig
 from ihas_jax.data.schema import Field, Schema

@@ -102,8 +102,8 @@ def joined(job: Job) -> Iterator[None]:
     This comes before anything that JAX computes.
 
     Raises:
-      InputError: there is no such job, the first process can't be reached, or the processes have
-        other versions of the packages.
+      InputError: there is no such job, the first process can't be reached, it is too late to join,
+        or the processes have other versions of the packages.
     """
     if job.alone:
         yield
@@ -162,7 +162,7 @@ def _initialize(job: Job) -> None:
     """Connects to the first process.
 
     Raises:
-      InputError: there is no job, or the first process can't be reached.
+      InputError: there is no job, the first process can't be reached, or it is too late to join.
     """
     # the service takes SIGTERM away from the process
     jax.config.update("jax_enable_preemption_service", False)
@@ -186,6 +186,11 @@ def _initialize(job: Job) -> None:
             f"The processes of the job did not meet within {_START_SECONDS} s at "
             f"{job.coordinator or 'the address that was found'} ({first}). Check that all of them "
             "start, and that the port of process 0 is free and can be reached."
+        ) from None
+    except RuntimeError:
+        raise InputError(
+            "A process joins a job once, before JAX computes anything or counts its devices. Open "
+            "`with ihas_jax.joined(...)` first."
         ) from None
 
 

@@ -320,19 +320,23 @@ class Job:
 
 @pytest.fixture(scope="session")
 def job():
-    """`job(folder, part)`: two processes at work, each with a CPU device."""
+    """`job(folder, part)`: two processes at work, each with a CPU device.
+
+    With `variables(number)`, of the environment of a process, they find each other by themselves.
+    """
     begun = []
 
-    def start(folder, part, count=2, devices=1):
+    def start(folder, part, count=2, devices=1, variables=None):
         flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+        environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
         script = Path(__file__).with_name("processes_check.py")
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{found.getsockname()[1]}"
+            address = f"127.0.0.1:{found.getsockname()[1]}" if variables is None else "auto"
         made = [
             subprocess.Popen(
                 [sys.executable, "-W", "error", script, folder, part, address, str(i), str(count)],
-                env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"},
+                env=environment | (variables(i) if variables else {}),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

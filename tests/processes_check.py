@@ -307,8 +307,11 @@ def open_nothing(folder: Path) -> None:
 def main() -> None:
     """`processes_check.py FOLDER PART COORDINATOR ID COUNT` writes what it found as JSON."""
     folder, part, address, number, count = sys.argv[1:]
-    job = Job(coordinator=address, process_id=int(number), process_count=int(count))
+    job = Job(processes="auto")
+    if address != "auto":
+        job = Job(coordinator=address, process_id=int(number), process_count=int(count))
     parts: dict[str, Callable[[Path], Any]] = {
+        "agreement": lambda path: check_agreement(),
         "basics": lambda path: {
             "agreement": check_agreement(),
             "arrays": check_arrays(),

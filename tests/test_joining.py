@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 
+import jax
 import pytest
 
 from ihas_jax.errors import InputError
-from ihas_jax.joining import Job
+from ihas_jax.joining import Job, joined
 
 # the exit codes of both processes, and what process 0 says
 FAILURES = {
@@ -69,3 +71,38 @@ def test_a_job_of_one_process_needs_no_other():
     assert Job().alone
     assert Job(coordinator="a:1", process_id=0, process_count=1).alone
     assert not Job(processes="auto").alone
+
+
+def test_a_job_is_joined_before_anything_is_computed():
+    assert jax.devices()
+    with (
+        pytest.raises(InputError, match="once, before JAX computes anything"),
+        joined(Job(coordinator="127.0.0.1:1", process_id=0, process_count=2)),
+    ):
+        pass
+
+
+def test_auto_needs_a_job(monkeypatch):
+    # nothing is computed before: the message is that of a machine without a job
+    def initialize(*_, **__):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(InputError, match=r"--processes auto finds no job"), joined(Job("auto")):
+        pass
+
+
+def test_processes_find_each_other_under_slurm(job, tmp_path):
+    def variables(number):
+        return {
+            "SLURM_JOB_ID": str(os.getpid()),  # from which JAX makes a port
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_NTASKS": "2",
+            "SLURM_PROCID": str(number),
+            "SLURM_LOCALID": str(number),
+            "SLURM_STEP_NUM_NODES": "1",
+        }
+
+    found, said = job(tmp_path, "agreement", variables=variables).found_and_said()
+    assert [one["every"] for one in found] == [[0, 10], [0, 10]]
+    assert "2 processes with 2 devices" in said[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -16,9 +16,6 @@ import jax
 import jax.numpy as jnp
 
 import ihas_jax as ihas
-from bench.workload import SIZES, Shape
-from ihas_jax.config import Config
-from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.dataset import Split
 
 HAS_TORCH = find_spec("torch") is not None and jax.default_backend() == "cpu"
@@ -102,17 +99,6 @@ def torch_threads() -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-def sizes_of(shape: Shape, shrink: int) -> tuple[int, ...]:
-    """Vocabularies of a shape, divided by `shrink`."""
-    return tuple(max(2, size // shrink) for size in SIZES[shape])
-
-
-def configure(tables: TableUpdates, config: Config | None = None) -> Config:
-    """A config with another table update."""
-    config = config or Config()
-    return replace(config, optimizer=replace(config.optimizer, tables=tables))
 
 
 def milliseconds(seconds: dict[str, float]) -> dict[str, float]:

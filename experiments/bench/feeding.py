@@ -12,16 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import ihas_jax as ihas
-from bench.common import (
-    Row,
-    Settings,
-    Side,
-    configure,
-    milliseconds,
-    sizes_of,
-    timed,
-)
-from bench.workload import Shape, draw_log
+from bench.common import Row, Settings, Side, milliseconds, timed
+from bench.workload import Shape, configure, draw_log, sizes_of
 from ihas_jax.data.batches import Feed, RoundIterator, Rounds
 from ihas_jax.data.dataset import Split
 from ihas_jax.data.open import open_store

@@ -16,15 +16,9 @@ import numpy as np
 from jax import lax
 
 import ihas_jax as ihas
-from bench.common import (
-    Row,
-    Settings,
-    Side,
-    configure,
-    sizes_of,
-)
+from bench.common import Row, Settings, Side
 from bench.steps import our_round, our_training
-from bench.workload import Shape, draw_split
+from bench.workload import Shape, configure, draw_split, sizes_of
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Split
 from ihas_jax.stages.speed import take_turns

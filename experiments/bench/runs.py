@@ -15,18 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import ihas_jax as ihas
-from bench.common import (
-    HAS_TORCH,
-    Row,
-    Settings,
-    TorchKind,
-    configure,
-    milliseconds,
-    resident,
-    sizes_of,
-    timed,
-)
-from bench.workload import Shape, draw_log, draw_split
+from bench.common import HAS_TORCH, Row, Settings, TorchKind, milliseconds, resident, timed
+from bench.workload import Shape, configure, draw_log, draw_split, sizes_of
 from ihas_jax.config import ClusterConfig, Config, GateConfig
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.dataset import Dataset, Split

@@ -19,8 +19,7 @@ import numpy as np
 from jax import Array
 
 import ihas_jax as ihas
-from bench.common import configure
-from bench.workload import draw_split
+from bench.workload import configure, draw_split
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.models.base import TABLES
 from ihas_jax.stages.speed import take_turns

@@ -10,19 +10,8 @@ import jax
 import numpy as np
 
 import ihas_jax as ihas
-from bench.common import (
-    HAS_TORCH,
-    Row,
-    Settings,
-    Side,
-    TorchKind,
-    configure,
-    milliseconds,
-    resident,
-    sizes_of,
-    timed,
-)
-from bench.workload import Shape, draw_split
+from bench.common import HAS_TORCH, Row, Settings, Side, TorchKind, milliseconds, resident, timed
+from bench.workload import Shape, configure, draw_split, sizes_of
 from ihas_jax.config import Config, GateConfig
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.dataset import Split

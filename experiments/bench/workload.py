@@ -1,7 +1,8 @@
-"""Random logs with the shape of full Avazu and Criteo, on which benchmarks run."""
+"""Random logs with the shape of full Avazu and Criteo, on which benchmarks run, and configs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import jax
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ihas_jax.config import Config
+from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
 
@@ -31,6 +34,17 @@ SIZES: dict[Shape, tuple[int, ...]] = {
 ROWS: dict[Shape, int] = {"criteo": 45_840_617, "avazu": 40_428_967}
 
 _BLOCK = 1 << 20
+
+
+def sizes_of(shape: Shape, shrink: int) -> tuple[int, ...]:
+    """Vocabularies of a shape, divided by `shrink`."""
+    return tuple(max(2, size // shrink) for size in SIZES[shape])
+
+
+def configure(tables: TableUpdates, config: Config | None = None) -> Config:
+    """A config with another table update."""
+    config = config or Config()
+    return replace(config, optimizer=replace(config.optimizer, tables=tables))
 
 
 def draw_split(sizes: tuple[int, ...], rows: int, seed: int = 0) -> Split:

@@ -14,7 +14,7 @@ def devices(command):
 def test_devices_hold_and_receive_what_is_counted(command, devices):
     results = command.folder / "devices"
     done = devices(
-        *("--devices", 1, 4, "--shrink", 20, "--turns", 1, "--part-of", 1, 4),
+        *("--devices", 1, 4, "--processes", 1, 2, "--shrink", 20, "--turns", 1, "--part-of", 1, 4),
         *("--values", 9000, 20_000, "--batches", 64, "--results", results),
     )
     assert done.returncode == 0, done.stderr
@@ -27,6 +27,12 @@ def test_devices_hold_and_receive_what_is_counted(command, devices):
         assert row["bytes received"] == pytest.approx(expected["bytes received"], rel=1e-4)
         padded = 1.1 if row["split"] else 1  # a whole table of 54,000 rows is not padded
         assert expected["bytes held"] <= row["bytes held"] <= padded * expected["bytes held"]
+    two = [(2, 4096, tables, split) for _, tables, split in four]
+    added = [(row["devices"], row["B"], row["tables"], row["split"]) for row in found["added"]]
+    assert added == [(1, 2048, "dense", False), (1, 2048, "rowwise", False), *two]
+    for row in found["added"]:
+        counted = row["expected"]["bytes received"]
+        assert row["bytes received"] == pytest.approx(counted, rel=1e-4)
     assert [(row["devices"], row["V"]) for row in found["parts"]] == [(1, 9009), (4, 20_124)]
     assert "| rowwise | between all | 4 |" in results.with_suffix(".md").read_text()
 
@@ -40,5 +46,5 @@ def test_devices_hold_and_receive_what_is_counted(command, devices):
     ],
 )
 def test_steps_that_can_not_be_shared_are_refused(devices, flags, words):
-    done = devices("--devices", *flags)
+    done = devices("--devices", "--processes", *flags)
     assert done.returncode == 2 and words in done.stderr
