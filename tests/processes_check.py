@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 import ihas_jax as ihas
-from ihas_jax import joining, processes
+from ihas_jax import joining, processes, watch
 from ihas_jax.data.batches import Rounds
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.errors import run_cli
@@ -328,7 +328,7 @@ def main() -> None:
         return "9" if way == "versions" and job.process_id and name == "optax" else version(name)
 
     with (
-        patch.object(joining, "_SILENCE", 3.0 if way == "stops_1" else joining._SILENCE),
+        patch.object(watch, "_SILENCE", 3.0 if way == "stops_1" else watch._SILENCE),
         patch.object(joining, "version", versions),
         joined(job),
     ):
