@@ -16,7 +16,7 @@ from ihas_jax.config import Config
 from ihas_jax.files import write_json, write_text
 from ihas_jax.names import markdown
 from ihas_jax.pipeline.parts import make_parts, require_parts
-from ihas_jax.processes import by_first
+from ihas_jax.processes import agreed, by_first
 from ihas_jax.reporting.comparison import Gain, auc_spread, paired_gain, spread
 from ihas_jax.reporting.drawing import FigureNames, save_figure
 from ihas_jax.reporting.provenance import provenance
@@ -67,7 +67,7 @@ def write_results(
 def print_results(results: Path, missing: Sequence[str]) -> None:
     """Prints the Markdown file; exits with code 1 if `write_results` could not make all files."""
     require_parts(missing, f"{results}.json")
-    print(Path(f"{results}.md").read_text(encoding="utf-8"))
+    agreed(lambda: print(Path(f"{results}.md").read_text(encoding="utf-8")))
 
 
 def report(title: str, body: Sequence[str], config: Config, figure: str = "") -> list[str]:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import tyro
@@ -29,8 +30,8 @@ _GRACE = 60.0
 class Arguments:
     """Starts the processes of a job on this machine, and ends with them.
 
-    Their command, run.py or seeds.py and its flags, stands behind two dashes, as in launch.py
-    --processes 2 -- run.py --data data/criteo. The GPUs are dealt out evenly among the processes.
+    Write their command after two dashes: launch.py --processes 2 -- run.py --data data/criteo. It
+    is run.py or seeds.py with its flags. The GPUs are dealt out evenly among the processes.
     """
 
     processes: int
@@ -95,7 +96,7 @@ def devices_of(
     """
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        devices = [name for name in named.split(",") if name]
+        devices = [*takewhile(_names_gpu, named.split(","))]
     else:
         found = Path("/proc/driver/nvidia/gpus")
         devices = [str(i) for i in range(len([*found.iterdir()]))] if found.is_dir() else []
@@ -111,6 +112,11 @@ def devices_of(
         {"CUDA_VISIBLE_DEVICES": ",".join(devices[each * i : each * (i + 1)])}
         for i in range(processes)
     ]
+
+
+def _names_gpu(name: str) -> bool:
+    """Whether CUDA takes a name for a GPU; it ignores the names behind another one."""
+    return name.isdigit() or name.startswith(("GPU-", "MIG-"))
 
 
 def free_port() -> int:

@@ -39,7 +39,7 @@ def interruptible(remedy: str = RESUME) -> Iterator[None]:
         yield
         return
     interrupted = threading.Event()
-    stderr = _stderr()
+    stderr = stderr_copy()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if interrupted.is_set():
@@ -77,7 +77,7 @@ def interruptible(remedy: str = RESUME) -> Iterator[None]:
             os.close(stderr)
 
 
-def _stderr() -> int:
+def stderr_copy() -> int:
     """A descriptor of stderr that stays where it is while code of the block redirects stderr."""
     try:
         return os.dup(2)

@@ -28,10 +28,11 @@ class Job:
     """The processes that work together, each on its own part of the batches.
 
     Attributes:
-      processes: auto joins the job that Slurm, Open MPI, Kubernetes or a TPU has started.
-      coordinator: address of the first process, HOST:PORT, where nothing else tells.
-      process_id: number of this process, from 0.
-      process_count: number of all processes.
+      processes: Whether this process works alone, or joins the job that Slurm, Open MPI, Kubernetes
+        or a TPU has started.
+      coordinator: The address of process 0 as HOST:PORT, for a job that was started otherwise.
+      process_id: The number of this process, from 0.
+      process_count: The number of all processes.
 
     Raises:
       InputError: only some of the last three are given, or a number is out of range.
@@ -78,11 +79,12 @@ class Job:
 def joined(job: Job) -> Iterator[None]:
     """Joins a job while the block runs; an error in the block ends all of its processes.
 
-    This comes before anything that JAX computes.
+    This comes before anything that JAX computes. At the end of the block each process waits for the
+    others, and then computes by itself.
 
     Raises:
       InputError: there is no such job, the first process can't be reached, it is too late to join,
-        or the processes have other versions of the packages.
+        or the processes have other packages or other numbers of devices.
     """
     if job.alone:
         yield
@@ -97,8 +99,9 @@ def joined(job: Job) -> Iterator[None]:
         with nullcontext() if processes.is_first() else _unheard():
             devices = len(jax.devices())
             say(f"[Job] {processes.number()} processes with {devices} devices work together")
-            _require_same_versions()
-            yield
+            _require_alike()
+            with _ending_together():
+                yield
     except BaseException as error:
         if isinstance(error, SystemExit) and not error.code:
             raise
@@ -108,6 +111,19 @@ def joined(job: Job) -> Iterator[None]:
         raise
     finally:
         watch.stop()
+        processes.leave()
+
+
+@contextmanager
+def _ending_together() -> Iterator[None]:
+    """Waits at the end of the block until all processes are there, if it ends well."""
+    try:
+        yield
+    except SystemExit as end:
+        if not end.code:
+            processes.every(None)
+        raise
+    processes.every(None)
 
 
 @contextmanager
@@ -125,15 +141,18 @@ def _unheard() -> Iterator[None]:
             os.close(stdout)
 
 
-def _require_same_versions() -> None:
-    """Raises: InputError: a process has other versions of the packages than the first one."""
-    first, *others = processes.every({name: version(name) for name in _VERSIONS})
+def _require_alike() -> None:
+    """Raises: InputError: a process has other packages or devices than the first one."""
+    own = {name: version(name) for name in _VERSIONS}
+    own["devices"] = f"{jax.local_device_count()} ({jax.default_backend()})"
+    first, *others = processes.every(own)
     for number, other in enumerate(others, 1):
-        if differing := [name for name in _VERSIONS if other[name] != first[name]]:
+        if differing := [name for name in own if other[name] != first[name]]:
             lines = [f"{name} {other[name]}, not {first[name]}" for name in differing]
             raise InputError(
-                f"Process {number} has other packages than process 0: {'; '.join(lines)}. Install "
-                "the same versions on all machines."
+                f"Process {number} has other packages or devices than process 0: "
+                f"{'; '.join(lines)}. Install the same versions everywhere, and give each process "
+                "as many devices."
             )
 
 
@@ -150,6 +169,7 @@ def _initialize(job: Job) -> None:
             job.coordinator,
             job.process_count,
             job.process_id,
+            cluster_detection_method=None if job.coordinator is None else "deactivate",
             initialization_timeout=_START_SECONDS,
             shutdown_timeout_seconds=_LEAVE_SECONDS,
         )

@@ -37,6 +37,7 @@ class _Turns:
     def __init__(self) -> None:
         self.number = count()
         self.alone = 0
+        self.over = False
 
 
 _turns = _Turns()
@@ -44,7 +45,13 @@ _turns = _Turns()
 
 def client() -> Any:
     """The store that the processes of a job share; None where there is one process."""
-    return global_state.client if (global_state.num_processes or 1) > 1 else None
+    several = (global_state.num_processes or 1) > 1 and not _turns.over
+    return global_state.client if several else None
+
+
+def leave() -> None:
+    """Lets this process compute by itself from now on, once the job is over."""
+    _turns.over = True
 
 
 def in_job() -> bool:
@@ -90,13 +97,9 @@ def agreed(work: Callable[[], T]) -> T:
     All processes of a job must call this in the same order. What `work` gives is pickled. An error
     of the first process is raised in all.
     """
-    store = client()
-    if store is None or _turns.alone:
+    if not in_job():
         return work()
-    turn = next(_turns.number)
-    if turn and turn % _KEPT == 0:
-        _forget(store, turn)
-    name = _name(turn)
+    store, name = client(), _next_name()
     if not is_first():
         return _take(store, name)
     answer: tuple[bool, Any]
@@ -123,7 +126,7 @@ def every(value: T) -> list[T]:
     """What each process has at this place, in their order, in all processes."""
     if not in_job():
         return [value]
-    store, name = client(), _name(next(_turns.number))
+    store, name = client(), _next_name()
     store.key_value_set_bytes(f"{name}/{index()}", pickle.dumps(value))
     return [pickle.loads(_wait(store, f"{name}/{i}")) for i in range(number())]
 
@@ -171,12 +174,15 @@ def _wait(store: Any, name: str) -> bytes:
                 raise
 
 
-def _forget(store: Any, turn: int) -> None:
-    """Removes answers that all processes have read."""
-    store.wait_at_barrier(f"ihas_jax/turn/{turn}", 1 << 31)
-    if is_first():
-        for old in range(turn - _KEPT, turn):
-            store.key_value_delete(_name(old))
+def _next_name() -> str:
+    """The name of the next answer; those that all processes have read are removed in between."""
+    turn = next(_turns.number)
+    if turn and turn % _KEPT == 0:
+        client().wait_at_barrier(f"ihas_jax/turn/{turn}", 1 << 31)
+        if is_first():
+            for old in range(turn - _KEPT, turn):
+                client().key_value_delete(_name(old))
+    return _name(turn)
 
 
 def _name(turn: int) -> str:

@@ -21,8 +21,11 @@ import jax
 
 from ihas_jax import processes
 from ihas_jax.errors import InputError, disk_error
+from ihas_jax.interrupts import stderr_copy
 
 _BEAT = 1.0
+_TRIES = 5
+"""How often in a row process 0 may not answer."""
 _PATIENCE = 8.0
 """Seconds in which a process that can't go on without another one waits to hear why."""
 _SILENCE = 45.0
@@ -48,6 +51,7 @@ class Watch(threading.Thread):
         self._over, self._failing = threading.Event(), threading.Event()
         self._heard: dict[int, tuple[str, float]] = {}
         self._listened = 0.0
+        self._stderr = stderr_copy()
 
     def stop(self) -> None:
         """Ends the watch, at the end of the job."""
@@ -55,13 +59,16 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         """Looks after the others until the job is over."""
+        lost = 0
         for beat in count():
             try:
                 self._store.key_value_set(f"{_ALIVE}/{self._index}", str(beat), True)
                 self._listen(dict(self._store.key_value_dir_get(_ALIVE)))
                 failure = self._read_failure()
+                lost = 0
             except jax.errors.JaxRuntimeError:
-                failure = {"text": _silence_of([0]), "code": 2}
+                lost += 1
+                failure = {"text": _silence_of([0]), "code": 2} if lost > _TRIES else None
             if self._over.wait(_BEAT) or self._failing.is_set():
                 return
             if failure is not None:
@@ -93,7 +100,9 @@ class Watch(threading.Thread):
         by = failure.get("process")
         if self._index == 0 or by is None:
             name = "" if by is None else f"process {by}: "
-            print(f"error: {name}{failure['text']}", file=sys.stderr, flush=True)
+            # a checkpoint that is written just now holds what is printed
+            text = f"error: {name}{failure['text']}\n"
+            os.write(self._stderr, text.encode(errors="backslashreplace"))
         if by is None:
             with suppress(jax.errors.JaxRuntimeError):
                 self._store.key_value_set(_FAILED, json.dumps({"process": self._index} | failure))
@@ -150,7 +159,7 @@ def is_loss(error: BaseException) -> bool:
     """Whether an error may be that of a computation whose other processes are gone."""
     text = str(error).lower()
     words = _LOST if isinstance(error, jax.errors.JaxRuntimeError) else _LINKS
-    return not isinstance(error, InputError) and any(word in text for word in words)
+    return isinstance(error, RuntimeError | ValueError) and any(word in text for word in words)
 
 
 def _describe(error: BaseException) -> tuple[str, int]:
@@ -158,7 +167,8 @@ def _describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
     if isinstance(error, SystemExit):
-        return f"ended with exit code {error.code}", error.code if type(error.code) is int else 1
+        code = error.code if type(error.code) is int else 1
+        return f"It ended with exit code {code}.", code
     if is_loss(error):
         first = str(error).partition("\n")[0][:200]
         return f"Another process was lost in the middle of a computation ({first}). {_AGAIN}", 2

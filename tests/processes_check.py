@@ -50,6 +50,7 @@ CASES: dict[str, dict[str, Any]] = {
         "retrain.teachers": ("base", "fm"),
         "search.stopping-share": 0.5,
     },
+    "undivided": {"train.batch-size": 63, "train.table-sharding": "rows"},
     "pep": {"method": "pep"},
     "optfs": {"method": "optfs", "train.table-sharding": "rows"},
     "optembed": {"method": "optembed"},
@@ -265,6 +266,12 @@ def late_clock(folder: Path) -> bool:
     return True
 
 
+def leave_late() -> int:
+    """Lets the last process come to the end long after the first one."""
+    time.sleep(5.0 * processes.index())
+    return processes.index()
+
+
 def fail(folder: Path, way: str) -> None:
     """Fails in a way, in one process or in all."""
     last = processes.index() == 1
@@ -282,6 +289,8 @@ def fail(folder: Path, way: str) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
     if way == "config":
         ihas.fit(replaced(CONFIG, "seed", processes.index()), log(), folder / "run")
+    if way == "stage":
+        ihas.fit(CONFIG, log(), folder / "run", "base" if last else "all")
     if way == "data":
         data = log()
         ihas.fit(
@@ -311,7 +320,7 @@ def main() -> None:
     if address != "auto":
         job = Job(coordinator=address, process_id=int(number), process_count=int(count))
     parts: dict[str, Callable[[Path], Any]] = {
-        "agreement": lambda path: check_agreement(),
+        "agreement": lambda path: check_agreement() | {"late": leave_late()},
         "basics": lambda path: {
             "agreement": check_agreement(),
             "arrays": check_arrays(),
@@ -324,15 +333,19 @@ def main() -> None:
     }
     part, _, way = part.partition("-")
 
+    quick = way == "stops_1" or part == "agreement"
+
     def versions(name: str) -> str:
         return "9" if way == "versions" and job.process_id and name == "optax" else version(name)
 
     with (
-        patch.object(watch, "_SILENCE", 3.0 if way == "stops_1" else watch._SILENCE),
+        patch.object(watch, "_SILENCE", 3.0 if quick else watch._SILENCE),
         patch.object(joining, "version", versions),
         joined(job),
     ):
         found = fail(Path(folder), way) if way else parts[part](Path(folder))
+    if part == "agreement":  # each works alone again
+        found["after"] = check_streams() if number == "0" else {}
     Path(folder, f"{part}_{number}.json").write_text(json.dumps(found))
 
 

@@ -23,7 +23,8 @@ FAILURES = {
     "data": ([2, 2], r"error: Process 1 has other .*: 3500 rows.* in process 0, 3600 rows.* there"),
     "folder": ([2, 2], r"error: Process 1 does not see what process 0 wrote into .*run_0\."),
     "taken": ([2, 2], r"error: .*run exists and is not a run"),
-    "versions": ([2, 2], r"error: Process 1 has other packages than process 0: optax 9, not 0"),
+    "versions": ([2, 2], r"error: Process 1 has other packages or devices .*: optax 9, not 0"),
+    "stage": ([2, 2], r"error: Process 1 has another --stage .*: base and None, not all and None"),
 }
 
 
@@ -92,7 +93,7 @@ def test_auto_needs_a_job(monkeypatch):
         pass
 
 
-def test_processes_find_each_other_under_slurm(job, tmp_path):
+def test_processes_find_each_other_under_slurm_and_part_together(job, tmp_path):
     def variables(number):
         return {
             "SLURM_JOB_ID": str(os.getpid()),  # from which JAX makes a port
@@ -106,3 +107,7 @@ def test_processes_find_each_other_under_slurm(job, tmp_path):
     found, said = job(tmp_path, "agreement", variables=variables).found_and_said()
     assert [one["every"] for one in found] == [[0, 10], [0, 10]]
     assert "2 processes with 2 devices" in said[0]
+    # process 0 waited for the other one, and then worked alone
+    assert [one["late"] for one in found] == [0, 1]
+    assert found[0]["after"]["streamed"]
+    assert found[0]["after"]["batches"] == 8

@@ -7,8 +7,19 @@ import json
 import pytest
 
 RUNS = (
-    *("ihas", "streamed", "split", "shared", "pep", "optfs", "optembed", "adafs", "rotated"),
-    *("seed_1", "seed_2", "by_search"),
+    *(
+        "ihas",
+        "streamed",
+        "split",
+        "shared",
+        "undivided",
+        "pep",
+        "optfs",
+        "optembed",
+        "adafs",
+        "rotated",
+    ),
+    *("adafs", "rotated", "seed_1", "seed_2", "by_search"),
 )
 
 

@@ -30,6 +30,7 @@ from ihas_jax.data.store import map_store, read_description
 from ihas_jax.data.store_writer import StoreWriter, new_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import fingerprints
+from ihas_jax.processes import by_first
 from ihas_jax.progress import track
 
 _MEMORY_BYTES = 1 << 30
@@ -51,24 +52,33 @@ def open_encoded(path: str | Path, fields: Sequence[str] = ()) -> Dataset:
       InputError: As `EncodedLog` and its chunks, or the folder `mapped` cannot be written.
     """
     path = Path(path)
+    if _made_store(path, fields):
+        return map_store(path / _MAPPED)
+    return _read(EncodedLog(path, fields))
+
+
+@by_first
+def _made_store(path: Path, fields: Sequence[str]) -> bool:
+    """Whether the rows stand in a store beside a large log, which is made if it is missing."""
     mapped, states = path / _MAPPED, _states(path, fields)
     if mapped.exists():
         origin = read_description(mapped)["origin"]
         if origin == states:
-            return map_store(mapped)
+            return True
         if origin.keys() != states.keys():
             raise InputError(f"{mapped} is a store of another log; move it away")
         shutil.rmtree(mapped)
     log = EncodedLog(path, fields)
     if sum(log.rows) * len(log.schema.fields) * 4 <= _MEMORY_BYTES:
-        return _read(log)
+        return False
     try:
-        return _convert(log, mapped, states)
+        _convert(log, mapped, states)
     except InputError as error:
         raise InputError(
             f"{error}; rows of more than {_MEMORY_BYTES >> 30} GiB are stored there when they are "
             f"first opened; prepare.py encoded --input {path} stores them elsewhere"
         ) from None
+    return True
 
 
 def _read(log: EncodedLog) -> Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -28,11 +28,22 @@ def device_bytes() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
 
 
-def splitting_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The devices that can hold tables between them; by default, of those that predict."""
-    devices = devices or processes.devices()
-    number = max(n for n in range(1, len(devices) + 1) if MULTIPLE % n == 0)
-    return mesh_of(devices[:number], split=True)
+def most_devices(suits: Callable[[int], bool]) -> list[jax.Device]:
+    """The most devices whose number suits: in a job, of each process as many.
+
+    Where no such number suits, they are devices of this process alone.
+    """
+    devices, parts = processes.devices(), processes.number()
+    own = len(devices) // parts
+    if numbers := [n for n in range(1, own + 1) if suits(n * parts)]:
+        return [device for i, device in enumerate(devices) if i % own < numbers[-1]]
+    with processes.alone():
+        return most_devices(suits)
+
+
+def splitting_mesh() -> Mesh:
+    """The devices that can hold tables between them."""
+    return mesh_of(most_devices(lambda n: MULTIPLE % n == 0), split=True)
 
 
 def on_all_devices(tree: Tree) -> Tree:
@@ -73,7 +84,8 @@ def on_own_devices(tree: Tree) -> Tree:
     """Splits the large tables of a tree that are NumPy arrays over the devices of this process."""
     if not any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(tree)):
         return tree
-    return place(tree, splitting_mesh(jax.local_devices())) if _holds_apart(tree) else tree
+    with processes.alone():
+        return place(tree, splitting_mesh()) if _holds_apart(tree) else tree
 
 
 def _holds_apart(tree: Any) -> bool:

@@ -22,6 +22,7 @@ from ihas_jax.pipeline.fit import check_rows
 from ihas_jax.pipeline.present_front import METRICS, present_front
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.pipeline.workers import usual_workers
+from ihas_jax.processes import in_job
 from ihas_jax.progress import say, warn
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.run import Run
@@ -80,6 +81,8 @@ def compress(
         are no workers, or there are several and the program itself has registered a click model,
         which they can't import.
     """
+    if in_job():
+        raise InputError("A compression works in one process; call it outside of ihas.joined.")
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise InputError(f"--workers must be a positive whole number, not {workers!r}.")
     require_type("config", config, Config, "Make one with ihas.preset or ihas.Config.")

@@ -20,7 +20,7 @@ from ihas_jax.pipeline.publish import present, read_published
 from ihas_jax.pipeline.reuse import copy_search, require_search
 from ihas_jax.pipeline.stages import Stages
 from ihas_jax.pipeline.workdir import open_run
-from ihas_jax.processes import by_first
+from ihas_jax.processes import by_first, every
 from ihas_jax.progress import say, track
 from ihas_jax.stages.rotate import check_rotation
 from ihas_jax.stages.run import Run
@@ -72,6 +72,7 @@ def fit(
       InputError: the folder holds something else, an earlier stage is missing, the loss became
         NaN, an id or a label is out of range, or the search of the other run can't be used.
     """
+    _require_same_call(stage, searched_by)
     searched = None if searched_by is None else require_search(config, data, searched_by)
     check_rows(config, data, searched)
     planned = Run(config, data, Path(), searched)
@@ -83,6 +84,18 @@ def fit(
         if run.searched_by is not None:
             say(f"[Search] The search is that of a run of {run.searched_by.name}.")
         return _fit([run], stage)[0]
+
+
+def _require_same_call(stage: str, searched_by: str | Path | None) -> None:
+    """Raises: InputError: processes of a job were asked for something else."""
+    first, *others = every((stage, str(searched_by)))
+    for number, other in enumerate(others, 1):
+        if other != first:
+            raise InputError(
+                f"Process {number} has another --stage or --searched-by than process 0: "
+                f"{' and '.join(other)}, not {' and '.join(first)}. Start all processes by the "
+                "same command."
+            )
 
 
 def fit_seeds(config: Config, data: Dataset, workdirs: Mapping[int, str | Path]) -> list[Result]:

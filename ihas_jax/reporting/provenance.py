@@ -34,4 +34,11 @@ def provenance(config: Config) -> list[str]:
 
 def _command() -> list[str]:
     script = Path(sys.argv[0])
-    return ["python", script.name if script.is_absolute() else str(script), *sys.argv[1:]]
+    name = script.name if script.is_absolute() else str(script)
+    flags, words = [], iter(sys.argv[1:])
+    for word in words:
+        if word in ("--coordinator", "--process-id", "--process-count"):
+            next(words)  # those of a job hold for this time alone
+        else:
+            flags.append(word)
+    return ["python", name, *flags]

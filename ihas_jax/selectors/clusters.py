@@ -100,7 +100,9 @@ def fit_clusters(
 
     if 4 * len(train_ids) * model.embedding.coordinates <= _KEPT_BYTES:
         kept = list(read())  # later passes need not compute them again
-        centroids, curve = fit_centroids(lambda: iter(kept), config, len(train_ids), seed)
+        centroids, curve = agreed(
+            lambda: fit_centroids(lambda: iter(kept), config, len(train_ids), seed)
+        )
     else:
         centroids, curve = fit_centroids(read, config, len(train_ids), seed)
     centroids, curve = agreed(lambda: (centroids, curve))  # machines may differ in their last bits
@@ -113,8 +115,10 @@ def fit_clusters(
     if config.router == "compiled" and config.clusters > 1:
         from ihas_jax.selectors.compiled import compile_router  # it brings in all of training
 
-        router, share = compile_router(
-            sizes, Split(train_ids, train), Split(valid_ids, valid), config.clusters, seed
+        router, share = agreed(
+            lambda: compile_router(
+                sizes, Split(train_ids, train), Split(valid_ids, valid), config.clusters, seed
+            )
         )
         agrees = share >= config.min_agreement
         facts["router"] = {"agreement": share, "kept": agrees}

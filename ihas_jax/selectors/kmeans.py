@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ihas_jax.config import ClusterConfig
+from ihas_jax.processes import agreed
 from ihas_jax.progress import say
 
 
@@ -50,7 +51,8 @@ def fit_centroids(
         say(f"[choose] {seen:,} rows - mean squared distance: {curve[-1].inertia:.6f}")
         if len(curve) > 1:
             before, now = curve[-2].inertia, curve[-1].inertia
-            if before - now < config.tolerance * before:
+            # machines may differ in their last bits
+            if agreed(lambda: before - now < config.tolerance * before):  # noqa: B023
                 break
     return np.asarray(kmeans.cluster_centers_, np.float32), curve
 

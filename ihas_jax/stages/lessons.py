@@ -145,6 +145,7 @@ def _files(run: Run, name: str) -> tuple[Path, Path, Path]:
     return folder / f"{name}.train.npy", folder / f"{name}.test.npy", folder / f"{name}.json"
 
 
+@by_first
 def read_lessons(run: Run, names: Sequence[str] | None = None) -> Taught:
     """The labels of students, and what the teachers are.
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import FACTORS, Variables, fold_factors
 from ihas_jax.models.placing import copied
+from ihas_jax.processes import agreed
 from ihas_jax.selectors.budget import numbers_of
 from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.selectors.selection import Selection
@@ -95,6 +96,7 @@ def _kept(run: Run, i: int, found: SearchResult) -> Expert:
         return expert
     start = time.monotonic()
     expert = require_selector(run).narrow(found)
+    expert = agreed(lambda: expert)  # machines may differ in their last bits
     kept = expert.selection.parameters(found.model.embedding)
     if found.budget is not None and kept > found.budget:
         raise InputError(

@@ -12,7 +12,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.models.base import Variables
 from ihas_jax.nn.axes import Axes
-from ihas_jax.processes import by_first
+from ihas_jax.processes import agreed, by_first
 from ihas_jax.progress import say
 from ihas_jax.selectors.axes import find_axes
 from ihas_jax.selectors.search import has_layers
@@ -74,6 +74,7 @@ def _axes(run: Run, variables: Variables) -> Axes:
     if (found := _read_axes(path)) is not None:
         return found
     axes = find_axes(run.searched_model, variables, run.data.train.ids)
+    axes = agreed(lambda: axes)  # machines may differ in their last bits
     share = axes.importance.cumsum(axis=-1).sum((0, 1)) / (axes.importance.sum() or 1.0)
     first = -(-len(share) // 4)
     say(

@@ -15,6 +15,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.models.base import NETWORK, TABLES, Model
 from ihas_jax.models.placing import copied
 from ihas_jax.models.predict import predictor
+from ihas_jax.processes import agreed
 from ihas_jax.progress import say
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.stages.base import model_task, require_selector, train_runs
@@ -120,7 +121,7 @@ def train_network(run: Run, expert: Expert, whole: Expert, first: Trained) -> Tr
         logloss(valid.labels, predictor(model)(one.variables, valid.ids, title=f"[{name}]").probs)
         for one in (own, first)
     ]
-    better = losses[0] < losses[1]
+    better = agreed(lambda: losses[0] < losses[1])
     run.event("shared", {"expert": expert.name, "own": losses[0], "all": losses[1]})
     kept = "keeps its own network" if better else "shares the network of all rows"
     say(f"[{name}] {kept}: logloss {losses[0]:.5f}, of all rows {losses[1]:.5f}")

@@ -18,7 +18,7 @@ from ihas_jax.models.forward import forward
 from ihas_jax.models.grouped import grouped_model, network_of, stack_networks
 from ihas_jax.models.placing import copied
 from ihas_jax.models.streaming import Streamed
-from ihas_jax.processes import by_first
+from ihas_jax.processes import agreed, by_first
 from ihas_jax.progress import say
 from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.stages.base import model_task, plain_round, train_runs
@@ -121,6 +121,7 @@ def regrouped(
     chosen = np.unique(sums[seen].argmin(axis=1))
     others = chosen[sums.sum(axis=0)[chosen].argmin()]
     of_value = np.where(seen, sums.argmin(axis=1), others).astype(np.uint8)
+    of_value = agreed(lambda: of_value)  # machines may differ in their last bits
     moved = float((of_value != groups.of_value)[ids[:, groups.field]].mean())
     say(f"[{name}] {moved:.1%} of the training rows go to another network")
     _write_groups(path, of_value)

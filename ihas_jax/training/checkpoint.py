@@ -18,11 +18,12 @@ from typing import IO, Any
 
 import jax
 import numpy as np
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from ihas_jax import checksums, processes
 from ihas_jax.errors import InputError, disk_error
 from ihas_jax.interrupts import RESUME
+from ihas_jax.models.placing import mesh_of, put
 from ihas_jax.names import printable
 from ihas_jax.nn.split import padded_rows
 from ihas_jax.processes import agreed, by_first, every
@@ -79,7 +80,7 @@ class Checkpoints:
         Raises:
           InputError: the disk is full, or can't be written for another reason.
         """
-        newest = self._manager.latest_step()
+        newest = agreed(self._manager.latest_step)
         number = 0 if newest is None else newest + 1
         threads = set(threading.enumerate())
         with _quiet(), _held_stderr() as held:
@@ -227,6 +228,9 @@ def _savable(leaf: Any) -> Any:
     own = processes.client() is not None and isinstance(leaf, jax.Array)
     if not own or not leaf.is_fully_addressable:
         return leaf
+    if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        mesh = mesh_of(processes.devices(), split=False)
+        return put(leaf, NamedSharding(mesh, PartitionSpec()))
     return np.asarray(leaf)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ihas_jax import processes
 from ihas_jax.config import TrainConfig
 from ihas_jax.models.local import SHARE, device_bytes
 from ihas_jax.models.placing import row_bytes, shardings, splits_tables
@@ -65,8 +66,8 @@ def stacked_shardings(state: Any, mesh: Mesh) -> Any:
 
 def splits(config: TrainConfig, state: TrainState) -> bool:
     """Whether the devices of a training split its tables; see `training_mesh`."""
-    if config.table_sharding != "auto" or len(jax.devices()) == 1:
+    if config.table_sharding != "auto" or len(processes.devices()) == 1:
         return config.table_sharding == "rows"
     # beside the state there are the best tables and, in a dense step, a gradient
     needed = row_bytes(state) + 2 * row_bytes(state.params)
-    return needed > SHARE * device_bytes()
+    return processes.agreed(lambda: needed > SHARE * device_bytes())

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax import processes
 from ihas_jax.errors import InputError
+from ihas_jax.models.local import most_devices
 from ihas_jax.models.placing import mesh_of, put
 from ihas_jax.nn.split import DATA, MULTIPLE
 from ihas_jax.progress import warn
@@ -40,30 +41,29 @@ def data_mesh(batch_size: int, *, split_tables: bool = False) -> Mesh:
         `ihas_jax.nn.split`.
     """
     devices, parts = processes.devices(), processes.number()
-    if batch_size % parts or (split_tables and MULTIPLE % parts):
+
+    def holds(number: int) -> bool:
+        return not split_tables or MULTIPLE % number == 0
+
+    known = most_devices(holds)
+    used = most_devices(lambda n: holds(n) and batch_size % n == 0)
+    if parts > 1 and len({device.process_index for device in used}) == 1:
         warn(
-            f"Each of {parts} processes computes whole batches by itself, since {parts} of them "
-            f"do not divide a batch of {batch_size} rows; batches of a multiple of {parts} rows "
+            f"Each of {parts} processes computes whole batches by itself, since they do not divide "
+            f"a batch of {batch_size} rows evenly; batches of a multiple of {parts} rows "
             "(--train.batch-size) are shared."
         )
-        with processes.alone():
-            return data_mesh(batch_size, split_tables=split_tables)
-    own = len(devices) // parts
-    known = [parts * n for n in range(1, own + 1)]
-    known = [n for n in known if not split_tables or MULTIPLE % n == 0]
-    number = max(n for n in known if batch_size % n == 0)
-    if number < known[-1]:
+    elif len(used) < len(known):
         warn(
-            f"{number} of {len(devices)} devices compute, the most that divide a batch of "
-            f"{batch_size} rows evenly; batches of a multiple of {known[-1]} rows "
+            f"{len(used)} of {len(devices)} devices compute, the most that divide a batch of "
+            f"{batch_size} rows evenly; batches of a multiple of {len(known)} rows "
             "(--train.batch-size) use more."
         )
-    elif number < len(devices):
+    elif len(used) < len(devices):
         warn(
-            f"{number} of {len(devices)} devices compute, since tables are split over a divisor "
+            f"{len(used)} of {len(devices)} devices compute, since tables are split over a divisor "
             f"of {MULTIPLE} devices alone."
         )
-    used = [devices[i] for i in range(len(devices)) if i % own < number // parts]
     return mesh_of(used, split=split_tables)
 
 
