@@ -15,7 +15,7 @@ from tyro.extras import literal_type_from_choices
 from ihas_jax.config import Config, MethodConfig, ModelConfig
 from ihas_jax.errors import InputError
 from ihas_jax.flags import option_kinds, replaced
-from ihas_jax.joining import Job
+from ihas_jax.job import Job
 from ihas_jax.models import MODELS
 from ihas_jax.pipeline.plugins import import_file
 from ihas_jax.presets import PresetName, preset

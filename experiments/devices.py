@@ -23,7 +23,8 @@ from launch import free_port
 
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.errors import InputError, run_cli
-from ihas_jax.joining import Job, joined
+from ihas_jax.job import Job
+from ihas_jax.joining import joined
 from ihas_jax.progress import track
 
 _FIELDS, _ROWS = 39, 2048

@@ -21,6 +21,7 @@ from pathlib import Path
 import tyro
 
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.watch import LAUNCHER
 
 _GRACE = 60.0
 """Seconds that the other processes have to end by themselves once one has failed."""
@@ -47,11 +48,14 @@ def main() -> None:
     script = _script(command)
     port = free_port()
     parts = devices_of(os.environ, arguments.processes)
+    parent = {LAUNCHER: str(os.getpid())}
     begun = []
     for number, devices in enumerate(parts):
         flags = ["--coordinator", f"127.0.0.1:{port}", "--process-id", str(number)]
         flags += ["--process-count", str(len(parts))]
-        begun.append(subprocess.Popen([sys.executable, *script, *flags], env=os.environ | devices))
+        begun.append(
+            subprocess.Popen([sys.executable, *script, *flags], env=os.environ | devices | parent)
+        )
     signal.signal(signal.SIGTERM, lambda *_: _send(begun, signal.SIGTERM))
     try:
         code = await_all(begun)

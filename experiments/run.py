@@ -16,7 +16,8 @@ from command_line import ProcessFlags, TrainingFlags, parse
 from ihas_jax.data.open import open_store
 from ihas_jax.data.synthetic import synthetic
 from ihas_jax.errors import run_cli
-from ihas_jax.joining import Job, joined
+from ihas_jax.job import Job
+from ihas_jax.joining import joined
 from ihas_jax.names import printable
 from ihas_jax.pipeline.fit import StageName, fit
 from ihas_jax.pipeline.parts import require_parts

@@ -22,7 +22,8 @@ from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
-from ihas_jax.joining import Job, joined
+from ihas_jax.job import Job
+from ihas_jax.joining import joined
 from ihas_jax.models import build_model, register_model
 from ihas_jax.models.base import Model
 from ihas_jax.models.forward import forward, init_model, predict

@@ -23,6 +23,8 @@ from ihas_jax import processes
 from ihas_jax.errors import InputError, disk_error
 from ihas_jax.interrupts import stderr_copy
 
+LAUNCHER = "IHAS_JAX_LAUNCHER"
+"""The variable with the number of the process of launch.py, without which a process ends."""
 _BEAT = 1.0
 _TRIES = 5
 """How often in a row process 0 may not answer."""
@@ -52,6 +54,7 @@ class Watch(threading.Thread):
         self._heard: dict[int, tuple[str, float]] = {}
         self._listened = 0.0
         self._stderr = stderr_copy()
+        self._launcher = os.environ.get(LAUNCHER)
 
     def stop(self) -> None:
         """Ends the watch, at the end of the job."""
@@ -71,6 +74,8 @@ class Watch(threading.Thread):
                 failure = {"text": _silence_of([0]), "code": 2} if lost > _TRIES else None
             if self._over.wait(_BEAT) or self._failing.is_set():
                 return
+            if self._launcher not in (None, str(os.getppid())):
+                failure = failure or {"text": "launch.py has ended.", "code": 2}
             if failure is not None:
                 self._leave(failure)
             elif silent := self._silent(_SILENCE):
@@ -82,7 +87,10 @@ class Watch(threading.Thread):
         Where another process has failed first, the thread ends this one meanwhile, as all others.
         """
         lost = is_loss(error)
-        time.sleep(_PATIENCE if lost else 2 * _BEAT if self._index else 0.0)
+        if self._index and not lost and not isinstance(error, KeyboardInterrupt):
+            time.sleep(2 * _BEAT)
+        if lost:
+            time.sleep(_PATIENCE)
         self._failing.set()
         text, code = _describe(error)
         if lost and (silent := self._silent(3 * _BEAT)):

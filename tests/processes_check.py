@@ -26,7 +26,8 @@ from ihas_jax.data.batches import Rounds
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.errors import run_cli
 from ihas_jax.flags import replaced
-from ihas_jax.joining import Job, joined
+from ihas_jax.job import Job
+from ihas_jax.joining import joined
 from ihas_jax.models.placing import mesh_of, place, put, whole
 from ihas_jax.models.streaming import Streamed, Summed
 from ihas_jax.pipeline import workdir

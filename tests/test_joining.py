@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import subprocess
+import sys
 import time
 
 import jax
 import pytest
 
 from ihas_jax.errors import InputError
-from ihas_jax.joining import Job, joined
+from ihas_jax.job import Job
+from ihas_jax.joining import joined
 
 # the exit codes of both processes, and what process 0 says
 FAILURES = {
@@ -78,7 +82,7 @@ def test_a_job_is_joined_before_anything_is_computed():
     assert jax.devices()
     with (
         pytest.raises(InputError, match="once, before JAX computes anything"),
-        joined(Job(coordinator="127.0.0.1:1", process_id=0, process_count=2)),
+        joined(Job(coordinator="127.0.0.1:1", process_id=1, process_count=2)),
     ):
         pass
 
@@ -111,3 +115,43 @@ def test_processes_find_each_other_under_slurm_and_part_together(job, tmp_path):
     assert [one["late"] for one in found] == [0, 1]
     assert found[0]["after"]["streamed"]
     assert found[0]["after"]["batches"] == 8
+
+
+def test_processes_that_do_not_meet_say_so():
+    script = """
+import sys
+from ihas_jax import job, joining
+from ihas_jax.errors import run_cli
+job._QUIET_SECONDS, job._START_SECONDS = 1, 3
+def main():
+    with joining.joined(job.Job(coordinator=sys.argv[1], process_id=1, process_count=2)):
+        pass
+run_cli(main)
+"""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    done = subprocess.run(
+        [sys.executable, "-c", script, address], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert f"[Job] waits for the other processes at {address}, for 3 s" in done.stdout
+    assert f"error: The processes of the job did not meet at {address} within 3 s." in done.stderr
+
+
+def test_a_port_that_is_taken_and_a_host_that_is_unknown():
+    with socket.create_server(("", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        text = (
+            f"Process 0 can't listen on port .* of --coordinator {address}: Address already in use"
+        )
+        with (
+            pytest.raises(InputError, match=text),
+            joined(Job(coordinator=address, process_id=0, process_count=2)),
+        ):
+            pass
+    with (
+        pytest.raises(InputError, match=r"--coordinator nosuchhost\.invalid:1234: "),
+        joined(Job(coordinator="nosuchhost.invalid:1234", process_id=1, process_count=2)),
+    ):
+        pass
