@@ -8,9 +8,10 @@ from importlib.metadata import version
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 # and so do XLA's: each worker, and the processes that it starts, has a core to itself
+ALL_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
 if WORKER and hasattr(os, "sched_setaffinity"):
-    CORES = sorted(os.sched_getaffinity(0))
+    CORES = sorted(ALL_CORES)
     os.sched_setaffinity(0, {CORES[int(WORKER) % len(CORES)]})
 # a tiny program takes longer to compile well than to run, here and in the processes of tests
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
@@ -75,11 +76,11 @@ settings.load_profile("repeatable")
 # the files that take longest, which workers get first so that none ends with one of them alone
 LONGEST = (
     "tests/test_processes.py",
-    "tests/experiments/test_launch.py",
     "tests/experiments/test_kill.py",
     "tests/experiments/test_kill_teachers.py",
     "tests/experiments/test_kill_spectral.py",
     "tests/pipeline/test_fit.py",
+    "tests/experiments/test_launch.py",
     "tests/test_planted_truth.py",
     "tests/experiments/test_benchmark.py",
     "tests/models/test_training.py",
@@ -291,6 +292,12 @@ def fit_once(tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="session")
+def unbound():
+    """Lets a process that has just begun, and those that it starts, use all cores."""
+    return lambda process: ALL_CORES and os.sched_setaffinity(process.pid, ALL_CORES)
+
+
 @dataclass(frozen=True)
 class Job:
     """Processes that run a part of processes_check.py together, or one of them.
@@ -319,7 +326,7 @@ class Job:
 
 
 @pytest.fixture(scope="session")
-def job():
+def job(unbound):
     """`job(folder, part)`: two processes at work, each with a CPU device.
 
     With `variables(number)`, of the environment of a process, they find each other by themselves.
@@ -343,6 +350,8 @@ def job():
             )
             for i in range(count)
         ]
+        for process in made:
+            unbound(process)
         begun.extend(made)
         return Job(folder, part, made)
 

@@ -24,17 +24,17 @@ ENDS = {
     "retrain": (lambda run: run.in_epoch("retrain/cluster_1", 0), 1),
     "evaluate": (lambda run: run.begins("evaluate"), 0),
 }
-SECONDS = 120
+SECONDS = 300
 
 
 @pytest.fixture(scope="module")
-def launched(command):
+def launched(command, unbound):
     """`launched(output, *flags)`: starts a job of two processes."""
 
     def start(output, *flags):
         script, *rest = command.arguments(*flags, output=output)
         launch = Path(script).with_name("launch.py")
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, launch, "--processes", "2", "--", script, *rest],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -49,6 +49,8 @@ def launched(command):
                 "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             },
         )
+        unbound(process)
+        return process
 
     return start
 
@@ -70,7 +72,7 @@ def kill(process, number, there):
     while process.poll() is None:
         assert time.monotonic() < deadline, "never got there"
         if not there():
-            time.sleep(0.001)
+            time.sleep(0.005)
             continue
         pids = children(process)
         os.kill(pids[0], signal.SIGSTOP)  # it works on the folder
