@@ -96,8 +96,13 @@ class Watch(threading.Thread):
         if lost and (silent := self._silent(3 * _BEAT)):
             text = _silence_of(silent)
         failure = {"process": self._index, "text": text, "code": code}
-        with suppress(jax.errors.JaxRuntimeError):
+        try:
             self._store.key_value_set(_FAILED, json.dumps(failure))
+        except jax.errors.JaxRuntimeError:  # another one has failed at the same time
+            if self._index:
+                self._end(code)
+        if self._index == 0:
+            self._note_read()
         if self._await_readers() and self._index and code != 1:  # process 0 has said it
             self._end(code)
         atexit.register(self._end, code)
@@ -118,11 +123,15 @@ class Watch(threading.Thread):
 
     def _end(self, code: int) -> None:
         """Ends this process; process 0, through which the others hear of it, is the last one."""
-        with suppress(jax.errors.JaxRuntimeError):
-            self._store.key_value_set(f"{_READ}/{self._index}", "", True)
+        self._note_read()
         if self._index == 0:
             self._await_readers()
         _leave_at_once(code)
+
+    def _note_read(self) -> None:
+        """Tells the others that this process knows of the failure, and is about to end."""
+        with suppress(jax.errors.JaxRuntimeError):
+            self._store.key_value_set(f"{_READ}/{self._index}", "", True)
 
     def _await_readers(self) -> bool:
         """Waits a while for process 0 to read of the failure, or there until the others leave."""

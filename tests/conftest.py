@@ -80,7 +80,6 @@ LONGEST = (
     "tests/experiments/test_kill_teachers.py",
     "tests/experiments/test_kill_spectral.py",
     "tests/pipeline/test_fit.py",
-    "tests/experiments/test_launch.py",
     "tests/test_planted_truth.py",
     "tests/experiments/test_benchmark.py",
     "tests/models/test_training.py",
@@ -96,6 +95,7 @@ LONGEST = (
     "tests/experiments/test_run.py",
     "tests/training/test_parallel.py",
     "tests/experiments/test_logs.py",
+    "tests/experiments/test_launch.py",  # jobs of both files would share the cores
 )
 # files whose runs are those of another file, whose worker gets them
 TOGETHER = {

@@ -24,7 +24,7 @@ ENDS = {
     "retrain": (lambda run: run.in_epoch("retrain/cluster_1", 0), 1),
     "evaluate": (lambda run: run.begins("evaluate"), 0),
 }
-SECONDS = 300
+SECONDS = 600
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def whole(command, launched):
     """A run of two processes in one go."""
     output = command.folder / "two"
     process = launched(output)
-    said = process.communicate(timeout=300)
+    said = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, said
     return output, said
 
@@ -117,7 +117,7 @@ def killed(command, launched, written):
             before.rename(output)
         assert inside
     process = launched(output)
-    said = process.communicate(timeout=300)
+    said = process.communicate(timeout=SECONDS)
     found["end"] = process.returncode, 0.0, said
     return output, found
 
