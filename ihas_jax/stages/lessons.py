@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ihas_jax.files import read_json, write_json
 from ihas_jax.models.base import Model, Variables, count_parameters
 from ihas_jax.models.forward import Transform
 from ihas_jax.models.predict import predictor
-from ihas_jax.processes import agreed, by_first
+from ihas_jax.processes import agreed, by_first, is_first
 from ihas_jax.progress import warn
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.teachers import teachers_of
@@ -93,8 +93,8 @@ def write_predictions(
             for place, probs in predicted(data.test.ids, speaker, None):
                 yield place, probs / len(speakers)
 
-    _write(train, _summed(len(data.train.labels), of_training()))
-    _write(test, _summed(len(data.test.labels), of_test()))
+    _write(train, len(data.train.labels), of_training())
+    _write(test, len(data.test.labels), of_test())
     content = {
         "parameters": sum(count_parameters(speaker.variables.params) for speaker in speakers),
         "history": history,
@@ -103,28 +103,27 @@ def write_predictions(
     agreed(lambda: write_json(facts, content))
 
 
-def _summed(rows: int, parts: Iterator[Part]) -> np.ndarray:
-    """Sums over parts, `[rows]` float32."""
+def _write(path: Path, rows: int, parts: Iterator[Part]) -> None:
+    """Writes sums over parts as a float32 file that can be mapped, all or nothing."""
+    partial = path.with_name(f".{path.name}.partial")
     probs = np.zeros(rows, np.float32)
+    if is_first():
+        probs = np.lib.format.open_memmap(partial, "w+", np.float32, (rows,))
     for place, found in parts:
         probs[place] += found
-    return probs
-
-
-@by_first
-def _write(path: Path, probs: np.ndarray) -> None:
-    """Writes predictions as a float32 file that can be mapped, all or nothing."""
-    partial = path.with_name(f".{path.name}.partial")
     if not np.isfinite(probs).all():
         raise InputError(
             f"A prediction of the teacher {path.name.partition('.')[0]} is not a number. Leave the "
             "teacher out, or try a smaller --optimizer.learning-rate, with a new --output."
         )
-    with partial.open("wb") as file:
-        np.save(file, probs)
-    checksums.forget(path.parent, [path.name])
-    partial.replace(path)
-    checksums.record(path.parent, [path.name])
+
+    def keep() -> None:
+        cast(np.memmap, probs).flush()
+        checksums.forget(path.parent, [path.name])
+        partial.replace(path)
+        checksums.record(path.parent, [path.name])
+
+    agreed(keep)
 
 
 @by_first
