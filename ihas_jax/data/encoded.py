@@ -30,7 +30,6 @@ from ihas_jax.data.store import map_store, read_description
 from ihas_jax.data.store_writer import StoreWriter, new_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import fingerprints
-from ihas_jax.processes import by_first
 from ihas_jax.progress import track
 
 _MEMORY_BYTES = 1 << 30
@@ -51,13 +50,14 @@ def open_encoded(path: str | Path, fields: Sequence[str] = ()) -> Dataset:
     Raises:
       InputError: As `EncodedLog` and its chunks, or the folder `mapped` cannot be written.
     """
+    from ihas_jax.processes import agreed  # it brings in JAX, which preparing does without
+
     path = Path(path)
-    if _made_store(path, fields):
+    if agreed(lambda: _made_store(path, fields)):
         return map_store(path / _MAPPED)
     return _read(EncodedLog(path, fields))
 
 
-@by_first
 def _made_store(path: Path, fields: Sequence[str]) -> bool:
     """Whether the rows stand in a store beside a large log, which is made if it is missing."""
     mapped, states = path / _MAPPED, _states(path, fields)
