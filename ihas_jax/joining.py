@@ -94,12 +94,11 @@ def _require_alike() -> None:
     """Raises: InputError: a process has other packages or devices than the first one."""
     own = {name: version(name) for name in _VERSIONS}
     own["devices"] = f"{jax.local_device_count()} ({jax.default_backend()})"
-    first, *others = processes.every(own)
-    for number, other in enumerate(others, 1):
-        if differing := [name for name in own if other[name] != first[name]]:
-            lines = [f"{name} {other[name]}, not {first[name]}" for name in differing]
-            raise InputError(
-                f"Process {number} has other packages or devices than process 0: "
-                f"{'; '.join(lines)}. Install the same versions everywhere, and give each process "
-                "as many devices."
-            )
+    if found := processes.odd_one(own):
+        number, first, other = found
+        differing = [name for name in own if other[name] != first[name]]
+        lines = [f"{name} {other[name]}, not {first[name]}" for name in differing]
+        raise InputError(
+            f"Process {number} has other packages or devices than process 0: {'; '.join(lines)}. "
+            "Install the same versions everywhere, and give each process as many devices."
+        )

@@ -131,6 +131,12 @@ def every(value: T) -> list[T]:
     return [pickle.loads(_wait(store, f"{name}/{i}")) for i in range(number())]
 
 
+def odd_one(value: T) -> tuple[int, T, T] | None:
+    """The first process that has another value than process 0: its number, both values."""
+    first, *others = every(value)
+    return next(((i, first, other) for i, other in enumerate(others, 1) if other != first), None)
+
+
 def _give(store: Any, name: str, answer: tuple[bool, Any]) -> None:
     """Hands an answer to the other processes."""
     try:

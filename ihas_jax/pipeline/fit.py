@@ -20,7 +20,7 @@ from ihas_jax.pipeline.publish import present, read_published
 from ihas_jax.pipeline.reuse import copy_search, require_search
 from ihas_jax.pipeline.stages import Stages
 from ihas_jax.pipeline.workdir import open_run
-from ihas_jax.processes import by_first, every
+from ihas_jax.processes import by_first, odd_one
 from ihas_jax.progress import say, track
 from ihas_jax.stages.rotate import check_rotation
 from ihas_jax.stages.run import Run
@@ -88,14 +88,13 @@ def fit(
 
 def _require_same_call(stage: str, searched_by: str | Path | None) -> None:
     """Raises: InputError: processes of a job were asked for something else."""
-    first, *others = every((stage, str(searched_by)))
-    for number, other in enumerate(others, 1):
-        if other != first:
-            raise InputError(
-                f"Process {number} has another --stage or --searched-by than process 0: "
-                f"{' and '.join(other)}, not {' and '.join(first)}. Start all processes by the "
-                "same command."
-            )
+    if found := odd_one((stage, str(searched_by))):
+        number, first, other = found
+        raise InputError(
+            f"Process {number} has another --stage or --searched-by than process 0: "
+            f"{' and '.join(other)}, not {' and '.join(first)}. Start all processes by the same "
+            "command."
+        )
 
 
 def fit_seeds(config: Config, data: Dataset, workdirs: Mapping[int, str | Path]) -> list[Result]:

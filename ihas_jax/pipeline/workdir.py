@@ -26,7 +26,7 @@ from ihas_jax.pipeline.about import (
     read_about,
     write_about,
 )
-from ihas_jax.processes import agreed, by_first, every, in_job, is_first
+from ihas_jax.processes import agreed, by_first, every, in_job, is_first, odd_one
 from ihas_jax.stages.run import Run
 from ihas_jax.training.checkpoint import require_utf8
 
@@ -105,15 +105,14 @@ def _open(path: Path, about: About) -> tuple[int, ModelConfig | None]:
 
 def _require_alike(about: About) -> None:
     """Raises: InputError: processes of a job were started with other choices or other data."""
-    first, *others = every(about)
-    for number, other in enumerate(others, 1):
-        if other != first:
-            lines = differences(first.config, other.config)
-            lines = lines or [f"{first.data} in process 0, {other.data} there"]
-            raise InputError(
-                f"Process {number} has other choices or data than process 0: {'; '.join(lines)}. "
-                "Start all processes by the same command."
-            )
+    if found := odd_one(about):
+        number, first, other = found
+        lines = differences(first.config, other.config)
+        lines = lines or [f"{first.data} in process 0, {other.data} there"]
+        raise InputError(
+            f"Process {number} has other choices or data than process 0: {'; '.join(lines)}. "
+            "Start all processes by the same command."
+        )
 
 
 def _require_seen(path: Path) -> None:
