@@ -357,8 +357,8 @@ def job(unbound):
 
     yield start
     for process in begun:
-        process.kill()
-        process.wait()
+        with process:  # closes its output, which a test may have left unread
+            process.kill()
 
 
 @pytest.fixture
