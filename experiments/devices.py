@@ -7,24 +7,19 @@ if __name__ == "__main__":
 
     catch_interrupts()  # importing what follows takes seconds
 
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import jax
 import tyro
+from bench.places import in_processes, on_devices
 from bench.sharing import Case, counted, describe, measure, part_of_step
 from bench.workload import sizes_of
 from common import machine, markdown_table, print_results, write_results
-from launch import free_port
 
 from ihas_jax.config.training import TableUpdates
 from ihas_jax.errors import InputError, run_cli
-from ihas_jax.job import Job
-from ihas_jax.joining import joined
 from ihas_jax.progress import track
 
 _FIELDS, _ROWS = 39, 2048
@@ -70,10 +65,10 @@ def main() -> None:
     total += len(arguments.part_of) * len(arguments.batches)
     with track("Measuring", total, "steps") as bar:
         for number in arguments.devices:
-            shared += _in_process(number, arguments)
+            shared += on_devices(number, _steps, number, arguments)
             bar.advance(1)
         for number in arguments.processes:
-            added += _in_job(number, arguments)
+            added += in_processes(number, _steps, number, arguments, _ROWS * number)
             bar.advance(1)
         for number, values in zip(arguments.part_of, arguments.values, strict=True):
             for batch in arguments.batches:
@@ -91,37 +86,8 @@ def _part(number: int, values: int, batch: int, dim: int) -> Case:
     return Case((size,) * _FIELDS, dim, batch, number, "rowwise", split=True)
 
 
-def _in_process(number: int, arguments: Arguments) -> list[dict[str, Any]]:
-    """The steps of a number of CPU devices, in a process that has as many."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={number}"
-    try:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            return pool.submit(_steps, number, arguments).result()
-    finally:
-        os.environ["XLA_FLAGS"] = flags
-
-
-def _in_job(number: int, arguments: Arguments) -> list[dict[str, Any]]:
-    """The steps of a number of processes with a device each, whose batches grow with them."""
-    address = f"127.0.0.1:{free_port()}"
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(number, mp_context=spawn) as pool:
-        jobs = [Job(coordinator=address, process_id=i, process_count=number) for i in range(number)]
-        found = [pool.submit(_steps_of_job, job, arguments) for job in jobs]
-        first, *_ = [each.result() for each in found]
-        return first
-
-
-def _steps_of_job(job: Job, arguments: Arguments) -> list[dict[str, Any]]:
-    jax.config.update("jax_platforms", "cpu")
-    with joined(job):
-        return _steps(job.process_count or 1, arguments, rows=_ROWS * (job.process_count or 1))
-
-
 def _steps(number: int, arguments: Arguments, rows: int = _ROWS) -> list[dict[str, Any]]:
-    jax.config.update("jax_platforms", "cpu")
+    """The steps of as many devices, in each process that takes part."""
     found = []
     for tables in get_args(TableUpdates):
         for split in (False, True) if number > 1 else (False,):
