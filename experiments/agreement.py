@@ -45,9 +45,14 @@ _RUNS: dict[str, dict[str, Any]] = {
         "train.table-sharding": "rows",
         "optimizer.tables": "rowwise",
     },
-    "ihas, shared start, teachers": {"retrain.start": "shared", "retrain.teachers": ("base", "fm")},
+    "ihas, shared start, teachers": {
+        "retrain.start": "shared",
+        "retrain.teachers": ("base", "fm"),
+        "search.stopping-share": 0.5,
+    },
     **{f"ihas, {model}": {"model.name": model} for model in ("fm", "deepfm", "dcnv2")},
     **{method: {"method": method} for method in _METHODS},
+    "autodim": {"method": "autodim", "autodim.dims": (2, 4, 8)},
     "spectral, rotated": {"method": "spectral", "search.rotate": True, "budget": 0.25},
 }
 """The flags of each run."""

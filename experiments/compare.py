@@ -227,7 +227,7 @@ def score_variant(
     metrics = run_alone(config, data, workdir, others)
     row = metrics[variant.key]
     # a method does not need the base model
-    own = _OWN_STAGE.get(variant.key, metrics["seconds"].keys() - {"base", "evaluate"})
+    own = _OWN_STAGE.get(variant.key, metrics["seconds"].keys() - {"base", "evaluate", "compiling"})
     seconds = {stage: s for stage, s in metrics["seconds"].items() if stage in own}
     names = ("auc", "logloss", "only_label", "parameters", "bytes", "table_share")
     scores = {name: row[name] for name in names if name in row}

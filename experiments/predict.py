@@ -21,6 +21,7 @@ from ihas_jax.data.drift import describe_drift
 from ihas_jax.data.raw.parts import find_parts
 from ihas_jax.data.raw.rows import RowFiles, open_rows
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.programs import kept_programs
 from ihas_jax.progress import say
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.outputs import csv_writer, new_file
@@ -68,6 +69,12 @@ class Arguments:
 def main() -> None:
     """Reads the command line, predicts and reports."""
     arguments = tyro.cli(Arguments)
+    with kept_programs():
+        run(arguments)
+
+
+def run(arguments: Arguments) -> None:
+    """Predicts, and keeps stdout clear of all else if the predictions go there."""
     if arguments.output != _STDOUT:
         predict(arguments)
         return

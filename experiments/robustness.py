@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import tyro
 from bench.damage import any_file, look
 from bench.disks import mount, starve, tmpfs
@@ -257,8 +256,6 @@ def main() -> None:
         folder = job.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         lab = Lab(folder.resolve())
-        for name, value in lab.caching.items():
-            jax.config.update(name.lower(), value)
         for tallies in job.tallies(lab, random.Random(job.seed)):
             _save(job.results, type(job).__name__.lower(), tallies, time.monotonic() - start)
     rows = [_row(asdict(tally)) for tally in tallies]

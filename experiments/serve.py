@@ -18,6 +18,7 @@ import tyro
 
 from ihas_jax.config.bounds import Bound, Positive, check_fields
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.programs import kept_programs
 from ihas_jax.progress import say
 from ihas_jax.serving.bundle import Bundle
 from ihas_jax.serving.storage import load_bundle
@@ -68,7 +69,8 @@ def main() -> None:
     bundle = load_bundle(arguments.run)
     with listen(arguments.host, arguments.port) as listener:
         say("Compiling; the service answers in some seconds.")
-        bundle.warm_up()
+        with kept_programs():
+            bundle.warm_up()
         serve(bundle, arguments, listener)
 
 

@@ -32,6 +32,7 @@ from ihas_jax.nn.gates import sample_gates, select_gates
 from ihas_jax.pipeline.compress import compress
 from ihas_jax.pipeline.fit import fit, fit_seeds
 from ihas_jax.presets import preset
+from ihas_jax.programs import kept_programs
 from ihas_jax.selectors.bernoulli import BernoulliGates
 from ihas_jax.selectors.registry import register_method
 from ihas_jax.selectors.search import (
@@ -89,6 +90,7 @@ __all__ = [
     "init_search",
     "init_train",
     "joined",
+    "kept_programs",
     "load_bundle",
     "make_gate_step",
     "make_model_step",

@@ -34,7 +34,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,7 +44,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import settings
-from jax._src.lru_cache import LRUCache
 from xdist.scheduler import LoadFileScheduling
 
 from ihas_jax.config import (
@@ -62,6 +60,7 @@ from ihas_jax.data.synthetic import synthetic
 from ihas_jax.models import MODELS, build_model
 from ihas_jax.models.forward import init_model
 from ihas_jax.pipeline.fit import fit
+from ihas_jax.programs import FOLDER, kept_programs
 from ihas_jax.progress import console
 from ihas_jax.selectors import METHODS
 from ihas_jax.selectors.bernoulli import BernoulliGates
@@ -128,26 +127,17 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(LONGEST)))
 
 
-def keep_program(folder, key, value):
-    """As `LRUCache.put`, but whole at once: another worker may read it or write it now."""
-    part = folder.path / f"{key}.{os.getpid()}.{threading.get_ident()}"
-    part.write_bytes(value)
-    part.replace(folder.path / f"{key}-cache")
-
-
 def pytest_configure(config):
-    """Compiles each program once: the workers of a session keep them in a fresh folder."""
+    """Compiles each program once: workers and what they start keep them in a fresh folder."""
     if hasattr(config, "workerinput"):
         folder = config.workerinput["programs"]
     else:
         folder = config.stash[PROGRAMS] = tempfile.mkdtemp(prefix="programs-")
         config.add_cleanup(lambda: shutil.rmtree(folder))
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    patch = pytest.MonkeyPatch()
-    patch.setattr(LRUCache, "put", keep_program)
-    config.add_cleanup(patch.undo)
+    os.environ[FOLDER] = folder
+    kept = contextlib.ExitStack()
+    kept.enter_context(kept_programs())
+    config.add_cleanup(kept.close)
 
 
 @pytest.hookimpl(optionalhook=True)

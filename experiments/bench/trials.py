@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -93,15 +92,6 @@ class Lab:
             save_dataset(synthetic(SyntheticConfig(rows=2000, own=2, noise=2, values=30)), store)
         return open_store(store)
 
-    @property
-    def caching(self) -> dict[str, Any]:
-        """Settings of JAX with which each program is compiled once."""
-        return {
-            "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
-        }
-
     def config(self, method: str) -> Config:
         """The config that `start` runs."""
         return parse_config(_FLAGS, preset("paper", "dnn", method))
@@ -118,7 +108,6 @@ class Lab:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {name: str(value) for name, value in self.caching.items()},
         )
 
     def run(self, method: str, output: Path, *flags: str) -> tuple[int, str, str]:

@@ -58,6 +58,9 @@ class TrainConfig:
     """Shuffle blocks of this number of neighbouring rows; above 1 for data on a slow disk."""
     checkpoint_seconds: NotNegative[float] = 10.0
     """The least time between two checkpoints, longer if writing is slow; 0 writes one per round."""
+    programs: str = "auto"
+    """The folder that keeps compiled programs, so that the next run need not compile them.
+    auto is what the variable IHAS_JAX_PROGRAMS says, or a folder in your cache; off keeps none."""
 
 
 @dataclass(frozen=True)

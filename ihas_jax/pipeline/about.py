@@ -17,7 +17,10 @@ ABOUT = "config.json"
 """The name of the file."""
 VERSION = 3
 """Format of the folders of runs; it changes with the layout of checkpoints."""
-_FREE = ("train.checkpoint_seconds", "train.device_data_gb", "train.table_sharding")
+_FREE = tuple(
+    f"train.{name}"
+    for name in ("checkpoint_seconds", "device_data_gb", "table_sharding", "programs")
+)
 """Values that may differ when a run resumes, since its numbers do not depend on them."""
 
 Kind = Literal["run", "compression", "cut"]

@@ -10,11 +10,14 @@ from typing import Any
 from ihas_jax.errors import InputError
 from ihas_jax.files import read_json, write_json
 from ihas_jax.processes import by_first
+from ihas_jax.programs import compiling
 from ihas_jax.progress import say
 from ihas_jax.stages.run import Run
 
 SECONDS = "stages.json"
 """The file with the seconds of each finished stage of a run."""
+COMPILING = "compiling"
+"""The entry of that file with the seconds of all stages in which programs were compiled."""
 ALIASES = {"cluster": "choose"}
 """Other names of stages."""
 
@@ -72,10 +75,12 @@ class Chain:
         for run, new in zip(self._runs, fresh, strict=True):
             if new:
                 run.event("stage", {"stage": name, "state": "starts"})
-        taken = self._stages[name].work()
+        with compiling() as compiled:
+            taken = self._stages[name].work()
         for run, new, seconds, own in zip(self._runs, fresh, taken, self._seconds, strict=True):
             if new:
                 own[name] = round(seconds, 3)
+                add_compiling(own, compiled.seconds / len(self._runs))
                 write_seconds(run, own)
                 run.event("stage", {"stage": name, "state": "done", "seconds": seconds})
 
@@ -106,9 +111,14 @@ def timed(work: Callable[[], Any], seconds_of: Callable[[Any], float]) -> tuple[
     return result, max(seconds_of(result), time.monotonic() - start)
 
 
+def add_compiling(seconds: dict[str, float], more: float) -> None:
+    """Adds to the time in which programs were compiled, which stands behind the stages."""
+    seconds[COMPILING] = round(seconds.pop(COMPILING, 0.0) + more, 3)
+
+
 @by_first
 def read_seconds(run: Run) -> dict[str, float]:
-    """Seconds of each finished stage of a run."""
+    """Seconds of each finished stage of a run, and those of all in which it compiled."""
     path = run.workdir / SECONDS
     return read_json(path) if path.exists() else {}
 

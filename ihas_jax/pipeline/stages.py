@@ -8,8 +8,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ihas_jax.pipeline.chain import Stage, read_seconds, timed
+from ihas_jax.pipeline.chain import Stage, add_compiling, read_seconds, timed
 from ihas_jax.pipeline.publish import publish
+from ihas_jax.programs import Compiling, compiling
 from ihas_jax.reporting.figures import History
 from ihas_jax.selectors.by_value import ValueRouter
 from ihas_jax.selectors.plan import Plan
@@ -116,9 +117,13 @@ class Stages:
         return [seconds for _, seconds in done]
 
     def _evaluate(self) -> list[float]:
-        return [self._evaluate_one(i) for i in range(len(self.runs))]
+        taken = []
+        for i in range(len(self.runs)):
+            with compiling() as compiled:
+                taken.append(self._evaluate_one(i, compiled))
+        return taken
 
-    def _evaluate_one(self, i: int) -> float:
+    def _evaluate_one(self, i: int, compiled: Compiling) -> float:
         start = time.monotonic()
         run, base = self.runs[i], self.base[i]
         histories = {"base": base.history}
@@ -134,6 +139,8 @@ class Stages:
             histories |= _histories(found, plan, retrained)
         save_bundle(evaluation.bundle, run.workdir / "bundle", replace=True)
         seconds = time.monotonic() - start
+        taken = read_seconds(run) | {"evaluate": round(seconds, 3)}
+        add_compiling(taken, compiled.seconds)
         teachers = {}
         if self.taught:
             teachers = {"teacher": score_teachers(run, self.taught[i])}
@@ -145,7 +152,7 @@ class Stages:
             | {
                 "method": run.config.method,
                 "models": _models(run, evaluation.metrics),
-                "seconds": read_seconds(run) | {"evaluate": round(seconds, 3)},
+                "seconds": taken,
             }
         )
         publish(run, metrics, histories, evaluation.shown)

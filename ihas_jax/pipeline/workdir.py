@@ -27,6 +27,7 @@ from ihas_jax.pipeline.about import (
     write_about,
 )
 from ihas_jax.processes import agreed, by_first, every, in_job, is_first, odd_one
+from ihas_jax.programs import kept_programs
 from ihas_jax.stages.run import Run
 from ihas_jax.training.checkpoint import require_utf8
 
@@ -51,6 +52,8 @@ def open_run(
 ) -> Iterator[Run]:
     """Makes the folder of a run, or checks that it holds this config and data; locks it.
 
+    Programs that are compiled while the block runs are kept as `train.programs` says.
+
     Args:
       config: every choice of the run.
       data: the log.
@@ -70,7 +73,8 @@ def open_run(
     handle, searched_by = _open(path, about)
     try:
         _require_seen(path)
-        yield Run(config, data, path, searched_by)
+        with kept_programs(config.train.programs):
+            yield Run(config, data, path, searched_by)
     except OSError as error:  # from any file that a stage writes
         if problem := disk_error(error, path, RESUME):
             raise problem from None

@@ -10,7 +10,8 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
-from io import BufferedIOBase
+from contextlib import ExitStack
+from io import BufferedIOBase, BufferedReader
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ import jax
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.exchange import load, send
 from ihas_jax.pipeline.plugins import import_again
+from ihas_jax.programs import kept_programs
 
 _CHUNK = 1 << 20
 _POLL = 0.2
@@ -34,10 +36,18 @@ def serve() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logger.addHandler(_Sender(answers))
-    calls = os.fdopen(os.dup(0), "rb")
+    with ExitStack() as until_the_end:
+        _answer(os.fdopen(os.dup(0), "rb"), answers, until_the_end)
+
+
+def _answer(calls: BufferedReader, answers: BufferedIOBase, until_the_end: ExitStack) -> None:
+    """Reads what the parent wants of this process, and then answers its calls."""
     try:
-        values, modules = load(calls)
+        values, programs, modules = load(calls)
+        if programs != "off":
+            values.pop("jax_compilation_cache_dir")  # JAX would read and write there in its own way
         _configure_jax(values)
+        until_the_end.enter_context(kept_programs(programs))
         for module in modules:
             import_again(module)
         kept = load(calls)

@@ -22,6 +22,7 @@ import jax
 
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.exchange import dumps, load, send
+from ihas_jax.programs import kept_in
 from ihas_jax.progress import say, warn
 
 Call = tuple[str, Callable[..., Any], tuple[Any, ...]]
@@ -69,7 +70,7 @@ def together(
       InputError: a call raised it, or a process has ended before its call.
       Exception: what else a call has raised.
     """
-    start = dumps((jax.config.values, tuple(modules))), dumps(tuple(kept))
+    start = dumps((jax.config.values, kept_in(), tuple(modules))), dumps(tuple(kept))
     processes: list[_Process] = []
     free: SimpleQueue[_Process] = SimpleQueue()
 

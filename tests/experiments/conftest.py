@@ -124,19 +124,12 @@ class Command:
         ]
 
     def start(self, *flags: object, output: Path | None = None) -> subprocess.Popen[str]:
-        environment = os.environ | {
-            "COLUMNS": "100",
-            # the second run of a program need not compile it again
-            "JAX_COMPILATION_CACHE_DIR": str(self.folder.parent / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
         return subprocess.Popen(
             [sys.executable, *self.arguments(*flags, output=output)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=os.environ | {"COLUMNS": "100"},
             cwd=self.folder,
         )
 

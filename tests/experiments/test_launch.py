@@ -40,14 +40,7 @@ def launched(command, unbound):
             stderr=subprocess.PIPE,
             text=True,
             cwd=command.folder,
-            env=os.environ
-            | {
-                "JAX_PLATFORMS": "cpu",
-                "COLUMNS": "100",
-                "JAX_COMPILATION_CACHE_DIR": str(command.folder / "compiled for jobs"),
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            },
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "COLUMNS": "100"},
         )
         unbound(process)
         return process

@@ -66,7 +66,7 @@ def test_outputs_of_a_finished_run(finished):
     for cluster in metrics["clusters"]:
         assert list(cluster["widths"]) == names
         assert cluster["kept"] == pytest.approx(sum(cluster["widths"].values()) / len(names) / 4)
-    assert tuple(metrics["seconds"]) == STAGES
+    assert tuple(metrics["seconds"]) == (*STAGES, "compiling")
     assert min(metrics["seconds"].values()) > 0
     assert {path.name for path in (run / "figures").iterdir()} == {
         "probabilities.png",
@@ -79,6 +79,28 @@ def test_outputs_of_a_finished_run(finished):
     for words in ("[Metrics] AUC: ", "iHAS", f"{metrics['ihas']['auc']:.4f}", "report.md"):
         assert words in done.stdout
     assert not done.stderr
+
+
+def test_the_time_of_compiling_is_part_of_that_of_the_stages(finished):
+    run, _ = finished
+    seconds = json.loads((run / "metrics.json").read_text())["seconds"]
+    compiling = seconds.pop("compiling")
+    assert 0 < compiling < sum(seconds.values())
+    assert f"| of these, compiling | {compiling:.1f} |" in (run / "report.md").read_text()
+
+
+def test_programs_are_kept_where_the_flag_says(command, tmp_path):
+    output, folder = tmp_path / "run", tmp_path / "programs"
+    flags = ("--stage", "base", "--train.programs")
+    done = command(*flags, folder, output=output)
+    assert done.returncode == 0, done.stderr
+    kept = sorted(folder.glob("*/*.program"))
+    assert kept
+    done = command(*flags, folder, output=tmp_path / "again")
+    assert done.returncode == 0 and sorted(folder.glob("*/*.program")) == kept
+    done = command(*flags, kept[0] / "programs", output=output)  # the flag may change
+    assert done.returncode == 2
+    assert "Not a directory. Name another folder, or off, in --train.programs" in done.stderr
 
 
 def test_the_log_has_one_json_object_per_line(finished):
@@ -115,7 +137,7 @@ def test_the_report_shows_the_numbers_of_metrics_json(finished):
     for image in re.findall(r"!\[.*\]\((.*)\)", (run / "report.md").read_text()):
         assert (run / image).is_file()
     times = (run / "report.md").read_text().split("## Time")[1]
-    for stage, seconds in metrics["seconds"].items():
+    for stage, seconds in zip(STAGES, metrics["seconds"].values(), strict=False):
         assert f"| {stage} | {seconds:.1f} |" in times
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import jax
 import pytest
 
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.chain import Chain, Stage, timed
+from ihas_jax.programs import _COMPILED
 
 
 @pytest.fixture
@@ -44,7 +46,11 @@ def stages(done, runs, seconds=2.0):
 
 
 def recorded(run):
-    return json.loads((run.workdir / "stages.json").read_text())
+    """What is recorded of the stages, but the time in which programs were compiled."""
+    seconds = json.loads((run.workdir / "stages.json").read_text())
+    *_, last = seconds
+    assert last == "compiling"
+    return {name: value for name, value in seconds.items() if name != last}
 
 
 def test_all_stages_are_done_in_order_and_recorded_once(runs):
@@ -86,6 +92,23 @@ def test_a_stage_that_one_of_two_runs_lacks_is_not_finished(runs):
     chain.advance("search")
     assert done == ["search"] * 2
     assert [recorded(run) for run in runs] == [{"search": 3.0}, {"search": 8.0}]
+
+
+def test_runs_share_the_time_in_which_programs_are_compiled(runs):
+    """And it adds up over the stages."""
+
+    def work():
+        jax.monitoring.record_event_duration_secs(_COMPILED, 3.0)
+        jax.monitoring.record_event_duration_secs("/another", 100.0)
+        return [2.0] * 2
+
+    chain = Chain(runs, {"base": Stage(work), "evaluate": Stage(work, ("base",))})
+    chain.advance("base")
+    seconds = [json.loads((run.workdir / "stages.json").read_text()) for run in runs]
+    assert seconds == [{"base": 2.0, "compiling": 1.5}] * 2
+    chain.advance("evaluate")
+    seconds = json.loads((runs[1].workdir / "stages.json").read_text())
+    assert seconds == {"base": 2.0, "evaluate": 2.0, "compiling": 3.0}
 
 
 @pytest.mark.parametrize(("known", "least", "most"), [(100.0, 100.0, 100.0), (-1.0, 0.0, 60.0)])

@@ -21,6 +21,7 @@ from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.walk import Walk
 from ihas_jax.pipeline.workers import together, usual_workers
+from ihas_jax.programs import kept_in
 from ihas_jax.progress import say, warn
 
 
@@ -297,3 +298,19 @@ def test_steps_beside_each_other_are_counted_and_named(caplog):
         f"[Work] {done} of 4 steps are done, the last one is" for done in (1, 2, 3)
     ]
     assert said[4] == "[Work] step 4 of 4: d"
+
+
+def compiled():
+    """Where a process keeps programs, once it has compiled one."""
+    jax.jit(lambda x: 17 * x)(jnp.arange(3.0))
+    return kept_in()
+
+
+def test_programs_are_kept_where_the_parent_keeps_its_own():
+    """The same program is found by the next process."""
+    before = kept_in()
+    assert before != "off"
+    assert results([("program", compiled, ())]) == {0: before}
+    programs = sorted(Path(before).glob("*/*.program"))
+    assert results([("program", compiled, ())]) == {0: before}
+    assert sorted(Path(before).glob("*/*.program")) == programs
