@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 
 import jax
 import numpy as np
+from jax import Array
 
 from ihas_jax.config import OptimizerConfig
 from ihas_jax.data.dataset import Split
@@ -15,6 +16,7 @@ from ihas_jax.models.base import Model, Variables
 from ihas_jax.models.forward import Transform
 from ihas_jax.models.placing import make
 from ihas_jax.models.predict import predictor
+from ihas_jax.models.prior import split_prior, with_prior
 from ihas_jax.selectors.base import Selector
 from ihas_jax.stages.run import Run
 from ihas_jax.training.finish import train_to_finish
@@ -24,8 +26,12 @@ from ihas_jax.training.rounds import Round, make_round
 from ihas_jax.training.steps import TrainState, init_train, make_step, model_optimizers
 from ihas_jax.training.task import Task, Trained
 
+
 # one program compiles faster than its operations one by one, which would take longer than training
-_init = jax.jit(init_train, static_argnums=(1, 2))
+@partial(jax.jit, static_argnums=(2, 3))
+def _init(key: Array, prior: float, shared: Model, config: OptimizerConfig) -> TrainState:
+    """The state of `init_train`, by one program for all models that differ in their prior."""
+    return init_train(key, with_prior(shared, prior), config)
 
 
 def train_base(runs: Sequence[Run]) -> list[Trained]:
@@ -54,9 +60,10 @@ def train_runs(
 def fresh_state(run: Run, name: str, model: Model) -> TrainState:
     """The state from which the training of a model called `name` starts."""
     key, optimizer = run.key(name), run.config.optimizer
-    shapes = _init.eval_shape(key, model, optimizer)
+    shared, prior = split_prior(model)
+    shapes = _init.eval_shape(key, prior, shared, optimizer)
     if not splits(run.config.train, shapes):
-        return _init(key, model, optimizer)
+        return _init(key, prior, shared, optimizer)
     mesh = training_mesh(run.config.train, shapes)
     return make(partial(init_train, model=model, config=optimizer), mesh, key)
 
@@ -112,11 +119,15 @@ def model_task(
     )
 
 
-@lru_cache(maxsize=16)
 def plain_round(config: OptimizerConfig, model: Model) -> Round:
     """A round of training steps of a click model.
 
-    Equal configs and models give one function, so that pretraining reuses the compiled program of
-    the base model.
+    Equal configs and models give one function, whatever the prior, so that pretraining reuses the
+    compiled program of the base model, and clusters of equal widths have one.
     """
+    return _plain_round(config, split_prior(model)[0])
+
+
+@lru_cache(maxsize=16)
+def _plain_round(config: OptimizerConfig, model: Model) -> Round:
     return make_round(make_step(model, model_optimizers(config)))
