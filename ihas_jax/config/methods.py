@@ -83,6 +83,9 @@ class GateConfig(MethodConfig):
     """What the gates see: embeddings as they are, or at unit variance, by a batch norm."""
     matmul: MatmulDtype = "float32"
     """The number format of the factors of the K x K products; bfloat16 is meant for GPUs."""
+    rank: Positive[int] | None = None
+    """The rank r of the gates' matrix w, which then is a product of K x r and r x K numbers.
+    By default w is the paper's K x K matrix; a small rank makes the search and the router fast."""
 
 
 @dataclass(frozen=True)

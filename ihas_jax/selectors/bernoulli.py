@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from ihas_jax.config import ClusterConfig, Config, GateConfig
+from ihas_jax.errors import InputError
 from ihas_jax.models.base import Model, Stats
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.gates import gate_penalty, half_product, sample_gates, select_gates
@@ -43,7 +44,9 @@ class BernoulliGates(Selector):
     """One gate per embedding coordinate, opened with probability sigmoid(w E + b).
 
     With `config.instance_wise` off the probabilities are sigmoid(w*), one vector for all
-    instances (ablation iHAS-4).
+    instances (ablation iHAS-4). With a `config.rank` r, w is a product of two matrices.
+
+    Note: the paper's w has no factors.
 
     Attributes:
       config: the choices of the gates.
@@ -70,13 +73,32 @@ class BernoulliGates(Selector):
         return Recipe(gate_batches="validation")
 
     def init(self, key: Array) -> Weights:
-        """Fresh gates: a Linear layer K -> K, or the vector w* of U(-1/sqrt(K), 1/sqrt(K))."""
-        if self.config.instance_wise:
+        """Fresh gates: a Linear layer K -> K, or the vector w* of U(-1/sqrt(K), 1/sqrt(K)).
+
+        The second factor of a matrix of small rank has entries of variance 1 / r, so that the
+        first logits vary as those of the whole matrix.
+        """
+        if self.config.instance_wise and self.config.rank is None:
             layer = Linear(self.coordinates).init(key, jnp.zeros((1, self.coordinates)))
             return Weights(layer["params"], stats=self._fresh_stats())
+        if self.config.instance_wise:
+            return Weights({"linear": self._factors(key)}, stats=self._fresh_stats())
         bound = self.coordinates**-0.5
         vector = jax.random.uniform(key, (self.coordinates,), minval=-bound, maxval=bound)
         return Weights({"vector": vector})
+
+    def _factors(self, key: Array) -> SelectorParams:
+        """Fresh factors of w, `[K, r]` and `[r, K]`, and biases `[K]`."""
+        keys, number, rank = jax.random.split(key, 3), self.coordinates, self.config.rank
+        assert rank is not None
+        bound = number**-0.5
+        return {
+            "factor": jax.random.uniform(keys[0], (number, rank), minval=-bound, maxval=bound),
+            "kernel": jax.random.uniform(
+                keys[1], (rank, number), minval=-((3 / rank) ** 0.5), maxval=(3 / rank) ** 0.5
+            ),
+            "bias": jax.random.uniform(keys[2], (number,), minval=-bound, maxval=bound),
+        }
 
     def _fresh_stats(self) -> Stats:
         if self.config.inputs == "raw":
@@ -98,10 +120,11 @@ class BernoulliGates(Selector):
             return jnp.broadcast_to(gates["vector"], flat.shape)
         if not self.config.gradient_to_tables:
             flat = lax.stop_gradient(flat)
-        kernel, bias = gates["linear"]["kernel"], gates["linear"]["bias"]
-        if self.config.matmul == "float32":
-            return flat @ kernel + bias
-        return half_product(flat, kernel) + bias
+        product = jnp.matmul if self.config.matmul == "float32" else half_product
+        layer = gates["linear"]
+        if "factor" in layer:
+            flat = product(flat, layer["factor"])
+        return product(flat, layer["kernel"]) + layer["bias"]
 
     def sample(self, weights: Weights, lookup: Lookup, key: Array) -> Transformed:
         """Stochastic selection and the weighted penalty of equation 5."""
@@ -162,12 +185,19 @@ def build_bernoulli(config: Config, model: Model, epoch_steps: int) -> Bernoulli
     """Builds the gates of iHAS.
 
     Raises:
-      InputError: the budget has no room for a model of each cluster.
+      InputError: the budget has no room for a model of each cluster, or the rank of the gates is
+        none of a smaller matrix.
     """
     if config.budget is not None:
         clusters = config.of(ClusterConfig).clusters
         require_room("budget", config.budget, model.embedding, clusters)
     gates, spec = config.of(GateConfig), model.embedding
+    if gates.rank is not None and 2 * gates.rank >= spec.coordinates:
+        raise InputError(
+            f"--gates.rank {gates.rank} has as many numbers as the whole matrix of "
+            f"{spec.coordinates} coordinates or more. Choose a rank below half of them, or leave "
+            "it out."
+        )
     costs = field_costs(spec.sizes, gates.cost) if gates.cost else None
     return BernoulliGates(gates, spec.coordinates, config.of(ClusterConfig), costs)
 
@@ -178,7 +208,7 @@ def idle_in_gates(config: Config) -> dict[str, str]:
     found = idle_in_router(cluster, cluster.clusters)
     if not config.of(GateConfig).instance_wise:
         why = "--gates.no-instance-wise has gates that read no embeddings. Choose one of the two"
-        names = ("inputs", "gradient_to_tables", "matmul")
+        names = ("inputs", "gradient_to_tables", "matmul", "rank")
         found |= {f"gates.{name}": why for name in names}
     if config.budget is None:
         why = "a majority of rows chooses coordinates where there is no budget. Choose a --budget"

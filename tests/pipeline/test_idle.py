@@ -30,6 +30,7 @@ IDLE = [
     ("spectral", {"spectral.clusters": 2}, "cluster.min_agreement", 0.5, "router compiled"),
     ("ihas", STEADY, "gates.inputs", "unit", "gates that read no embeddings"),
     ("ihas", STEADY, "gates.matmul", "bfloat16", "gates that read no embeddings"),
+    ("ihas", STEADY, "gates.rank", 2, "gates that read no embeddings"),
     ("ihas", STEADY, "gates.gradient_to_tables", False, "gates that read no embeddings"),
     ("spectral", {}, "cluster.clusters", 3, "Choose that"),
     ("spectral", {"budget": 0.5}, "cluster.cut", "axes", "Choose that"),

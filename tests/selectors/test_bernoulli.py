@@ -182,6 +182,40 @@ def test_bfloat16_rounds_the_factors_of_the_product_and_nothing_else():
     assert not np.allclose(found.probs, select(*make(), E).probs, rtol=1e-4)
 
 
+@pytest.mark.parametrize("matmul", ["float32", "bfloat16"])
+def test_a_matrix_of_small_rank_is_a_product(matmul):
+    gates, params = make(rank=2, matmul=matmul)
+    layer = params["linear"]
+    shapes = {name: part.shape for name, part in layer.items()}
+    assert shapes == {"factor": (K, 2), "kernel": (2, K), "bias": (K,)}
+    logits = E.reshape(8, K) @ (layer["factor"] @ layer["kernel"]) + layer["bias"]
+    found = select(gates, params, E)
+    tolerance = 1e-10 if matmul == "float32" else 0.1
+    np.testing.assert_allclose(found.probs, expit(logits), rtol=tolerance)
+    if matmul == "bfloat16":
+        assert not np.allclose(found.probs, expit(logits), rtol=1e-4)
+
+
+@pytest.mark.parametrize("rank", [None, 1, 20])
+def test_first_logits_vary_as_those_of_the_whole_matrix(rank):
+    """The variance of a logit is |x|^2 / 3K from the matrix, and 1 / 3K from the bias."""
+    coordinates = 60
+    gates = BernoulliGates(GateConfig(rank=rank), coordinates)
+    x = np.random.default_rng(4).normal(size=(1, coordinates))
+    keys = jax.random.split(KEY, 2000)
+    logits = jax.vmap(lambda key: gates.logits(gates.init(key).gates, jnp.asarray(x)))(keys)
+    expected = ((x**2).sum() + 1) / (3 * coordinates)
+    np.testing.assert_allclose(np.var(logits), expected, rtol=0.05)
+    assert abs(np.mean(logits)) < 0.02
+
+
+def test_a_rank_that_saves_nothing_is_refused(tiny):
+    options = GateConfig(rank=3)
+    with pytest.raises(InputError, match=r"--gates.rank 3 has as many numbers as the whole matrix"):
+        build_bernoulli(tiny.config.having(options), tiny.model, 20)
+    build_bernoulli(tiny.config.having(dataclasses.replace(options, rank=2)), tiny.model, 20)
+
+
 def test_bfloat16_rounds_the_factors_of_the_gradients_products_too():
     rng = np.random.default_rng(3)
     x, y, g = (rng.normal(size=shape) for shape in ((8, 6), (6, 5), (8, 5)))

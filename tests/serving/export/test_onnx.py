@@ -120,6 +120,7 @@ def test_a_router_to_one_cluster_is_left_out(routed):
         ("gates.threshold", "literal"),
         ("gates.inputs", "unit"),
         ("gates.matmul", "bfloat16"),
+        ("gates.rank", 3),
         ("gates.instance_wise", False),
     ],
 )
