@@ -7,16 +7,18 @@ if __name__ == "__main__":
 
     catch_interrupts()  # importing what follows takes seconds
 
+import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import tyro
 from bench.common import HAS_TORCH, Row, Settings, torch_threads
 from bench.feeding import measure_feeding
+from bench.kept import Kept
 from bench.limits import measure_breakdown, measure_limit
 from bench.runs import (
     measure_clusters,
@@ -57,6 +59,9 @@ Measure = Literal[
 class Arguments:
     """Measures training, search, memory and whole stages; ihas_jax and PyTorch take turns.
 
+    Each measure is written when it is done. The same command goes on where it was cut short, and
+    another one adds its measures to those that --results has, in place of older ones.
+
     PyTorch needs `pip install -e '.[bench]'`; without it, ihas_jax is measured alone. Nothing else
     should run at the same time.
     """
@@ -90,22 +95,31 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     if not HAS_TORCH:
         say("torch is not installed, so ihas_jax is measured alone; pip install -e '.[bench]'")
-    rows, missing = [], []
-    for name in arguments.only:
-        measure = _measures(arguments)[name]
+    measures, missing, done = _measures(arguments), [], 0
+    asked = json.loads(json.dumps(asdict(arguments), default=str))
+    kept = Kept(Path(f"{arguments.results}.json"), asked, arguments.only)
+    if kept.resumed:
+        say(f"{kept.path} goes on with {', '.join(kept.left)}")
+    for name in [*kept.left]:
+        measure = measures[cast(Measure, name)]
         if measure is None:
             needs = "--data, a folder made by prepare.py" if name == "stages" else "--full-shape"
             missing.append(f"'{name}' needs {needs}")
             say(f"[{name}] left out: it needs {needs}")
+            kept.left.remove(name)
             continue
         say(f"[{name}] starts")
-        rows.append(measure())
-    if not rows:
+        row = measure()
+        row.about = _about()
+        kept.add(name, row)
+        without, done = _write(kept, arguments), done + 1
+    if not done:
         raise InputError(f"Nothing was measured: {'; '.join(missing)}.")
-    for line in _about():
-        console.print(line)
-    console.print(_table(rows))
-    require_parts(_write(rows, arguments), f"{arguments.results}.json")
+    for about, rows in kept.by_command():
+        for line in about:
+            console.print(line)
+        console.print(_table(rows))
+    require_parts(without, f"{arguments.results}.json")
     say(f"Results: {arguments.results}.md, .json and .png")
 
 
@@ -144,7 +158,7 @@ _LINE = 160
 """The largest number of characters in a line of the figure."""
 
 
-def _table(rows: list[Row]) -> Grid:
+def _table(rows: Sequence[Row]) -> Grid:
     cells: list[tuple[str, ...] | None] = []
     for row in rows:
         cells += [*_cells(row), None]
@@ -160,32 +174,32 @@ def _cells(row: Row) -> list[tuple[str, ...]]:
     return lines
 
 
-def _write(rows: list[Row], arguments: Arguments) -> tuple[str, ...]:
+def _write(kept: Kept, arguments: Arguments) -> tuple[str, ...]:
+    rows = [*kept.rows.values()]
     content = {
-        "provenance": _about(),
-        "settings": asdict(arguments.settings),
+        "asked": kept.asked,
+        "left": kept.left,
         "rows": [asdict(row) | {"ratios": row.ratios} for row in rows],
     }
     figures = {".png": lambda: _draw(rows)}
-    return write_results(arguments.results, content, lambda: _lines(rows, arguments), figures)
+    return write_results(arguments.results, content, lambda: _lines(kept, arguments), figures)
 
 
-def _lines(rows: list[Row], arguments: Arguments) -> list[str]:
-    cells = [[*map(markdown, cells)] for row in rows for cells in _cells(row)]
-    return [
+def _lines(kept: Kept, arguments: Arguments) -> list[str]:
+    lines = [
         "# Benchmark",
-        "",
-        *_about(),
         "",
         f"Medians over {arguments.settings.turns} turns of each side ({arguments.stage_turns} of "
         "whole stages; memory, the parts of a step, clustering and a whole run once). Ratio: time "
         "as a multiple of the first side's. Goal: the ratio that we wanted.",
         "",
-        *markdown_table(_HEADERS, cells, _TEXTS),
-        "",
-        *(f"- {markdown(row.measure)}: {_sentence(row)}" for row in rows if row.facts),
-        "",
     ]
+    for about, rows in kept.by_command():
+        cells = [[*map(markdown, cells)] for row in rows for cells in _cells(row)]
+        facts = [f"- {markdown(row.measure)}: {_sentence(row)}" for row in rows if row.facts]
+        table = markdown_table(_HEADERS, cells, _TEXTS)
+        lines += [*about, "", *table, "", *([*facts, ""] if facts else [])]
+    return lines
 
 
 def _about() -> list[str]:
@@ -206,10 +220,11 @@ def _plain(line: str) -> str:
     return textwrap.fill(printable(line).replace("`", "").replace("$", r"\$"), _LINE)
 
 
-def _draw(rows: list[Row]) -> Figure:
+def _draw(rows: Sequence[Row]) -> Figure:
     """One panel of bars for each row of the table."""
     figure, axes = panels(len(rows), 2, (11, 1.4 + 2.1 * -(-len(rows) // 2)))
-    figure.suptitle("\n".join(_plain(line) for line in _about()), fontsize=7)
+    abouts = dict.fromkeys(line for row in rows for line in row.about)
+    figure.suptitle("\n".join(_plain(line) for line in abouts), fontsize=7)
     for axis, row in zip(axes, rows, strict=True):
         names, values = list(row.values), list(row.values.values())
         colors = [RED if name.startswith("torch") else BLUE for name in names]

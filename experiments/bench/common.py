@@ -51,6 +51,7 @@ class Row:
       goals: for a side the ratio to our first side that is wanted.
       ours: the side that the ratios divide by.
       facts: anything else worth keeping.
+      about: lines on hardware, versions and command.
     """
 
     measure: str
@@ -59,6 +60,7 @@ class Row:
     goals: dict[str, float] = field(default_factory=dict)
     ours: str = "rowwise"
     facts: dict[str, Any] = field(default_factory=dict)
+    about: list[str] = field(default_factory=list)
 
     @property
     def ratios(self) -> dict[str, float]:

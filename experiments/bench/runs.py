@@ -117,22 +117,25 @@ def measure_stages(data: Dataset, name: str, epochs: int, turns: int) -> Row:
     """Search, choice and retraining on a real log, the same number of epochs on both sides.
 
     Ours includes checkpoints and validation during pretraining, which torch's lacks, and
-    compiling; the sides called "compiled" are the same run again in the same process, which
-    finds all programs but the search's.
+    compiling; the sides called "compiled" find the programs that a run before them has kept.
     """
     small = ihas.preset("small")
     config = replace(small, train=replace(small.train, max_epochs=epochs, patience=epochs))
     stages: dict[str, list[dict[str, float]]] = {}
-    for turn in range(turns):
+    with tempfile.TemporaryDirectory() as kept:
         for tables in get_args(TableUpdates):
-            for side, cold in ((tables, True), (f"{tables}, compiled", False)):
-                seconds = _our_stages(data, configure(tables, config), cold)
-                stages.setdefault(side, []).append(seconds)
-        if HAS_TORCH:
-            kinds: tuple[TorchKind, ...] = ("fused", "sparse")
-            for kind in kinds:
-                stages.setdefault(f"torch {kind}", []).append(_torch_stages(data, config, kind))
-        print(f"[stages] turn {turn + 1} of {turns}", file=sys.stderr)
+            _our_stages(data, configure(tables, config), kept)
+        for turn in range(turns):
+            for tables in get_args(TableUpdates):
+                for side, programs in ((tables, "off"), (f"{tables}, compiled", kept)):
+                    seconds = _our_stages(data, configure(tables, config), programs)
+                    stages.setdefault(side, []).append(seconds)
+            if HAS_TORCH:
+                kinds: tuple[TorchKind, ...] = ("fused", "sparse")
+                for kind in kinds:
+                    seconds = _torch_stages(data, config, kind)
+                    stages.setdefault(f"torch {kind}", []).append(seconds)
+            print(f"[stages] turn {turn + 1} of {turns}", file=sys.stderr)
     medians = {
         side: {n: round(float(np.median([run[n] for run in runs])), 3) for n in STAGES}
         for side, runs in stages.items()
@@ -150,7 +153,8 @@ def measure_full_run(settings: Settings, rows: int, shape: Shape) -> Row:
     """A whole run, from the base model to the evaluation, on a log as long as the real one."""
     data = draw_log(sizes_of(shape, settings.shrink), rows)
     config = configure("rowwise")
-    config = replace(config, train=replace(config.train, batch_size=settings.batch_size))
+    train = replace(config.train, batch_size=settings.batch_size, programs="off")
+    config = replace(config, train=train)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         metrics = ihas.fit(config, data, folder).metrics
@@ -162,11 +166,13 @@ def measure_full_run(settings: Settings, rows: int, shape: Shape) -> Row:
     return Row(f"whole run, {shape} shape", "s", values, ours="", facts=facts)
 
 
-def _our_stages(data: Dataset, config: Config, cold: bool) -> dict[str, float]:
+def _our_stages(data: Dataset, config: Config, programs: str) -> dict[str, float]:
+    """The seconds of the stages of a run that keeps its programs in a folder, or 'off'."""
+    config = ihas.replaced(config, "train.programs", programs)
     with tempfile.TemporaryDirectory() as folder:
+        jax.clear_caches()
         ihas.fit(config, data, folder, stage="base")
-        if cold:
-            jax.clear_caches()  # or pretraining would find the base model's programs
+        jax.clear_caches()  # or pretraining would find the base model's programs
         return ihas.fit(config, data, folder).metrics["seconds"]
 
 

@@ -23,6 +23,9 @@ if HAS_TORCH:
     from bench import torch_baseline as baseline
 
 
+_RANK = 32
+
+
 def measure_training_step(shape: Shape, settings: Settings) -> Row:
     """A training step of the base model: tables updated row by row and densely, and torch's."""
     sizes = sizes_of(shape, settings.shrink)
@@ -99,6 +102,8 @@ def measure_search_step(settings: Settings, shape: Shape = "criteo") -> Row:
         tables: _our_search(sizes, data, configure(tables), settings)
         for tables in ("rowwise", "dense")
     }
+    low = configure("rowwise").having(GateConfig(rank=_RANK))
+    sides[f"rowwise, rank {_RANK}"] = _our_search(sizes, data, low, settings)
     sides["products"] = _products(len(sizes) * Config().model.dim, settings)
     if HAS_TORCH:
         kinds: tuple[TorchKind, ...] = ("sparse", "fused")
@@ -115,7 +120,7 @@ def measure_search_step(settings: Settings, shape: Shape = "criteo") -> Row:
 
 def _our_search(sizes: tuple[int, ...], data: Split, config: Config, settings: Settings) -> Side:
     model = ihas.build_model(config.model, sizes)
-    selector = ihas.BernoulliGates(config.of(GateConfig), len(sizes) * config.model.dim)
+    selector = ihas.BernoulliGates(config.of(GateConfig), model.embedding.coordinates)
     state = ihas.init_search(jax.random.key(0), config, model, selector)
     round_ = jax.jit(ihas.make_search_round(config, model, selector), donate_argnums=0)
     batches, rows = resident(data, settings)

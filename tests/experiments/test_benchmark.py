@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ihas_jax.data.open import open_store
+from ihas_jax.errors import InputError
 from ihas_jax.presets import preset
 
 TINY = ("--settings.batch-size", 16, "--settings.steps", 2, "--settings.turns", 1)
@@ -57,15 +58,16 @@ def test_the_table_says_on_what_it_was_measured(measured):
         assert word in text
     for word in ("Benchmark", "hardware: ", "jax ", "command: `python", "torch: "):
         assert word in done.stdout
-    assert content["settings"]["batch_size"] == 16
+    assert content["asked"]["settings"]["batch_size"] == 16
     assert results.with_suffix(".png").stat().st_size > 10_000
 
 
 def test_stages_take_a_prepared_log(command, bench, monkeypatch):
     results, runs = command.folder / "stages", []
 
-    def stages(data, config, cold):
-        runs.append((config.optimizer.tables, config.train.max_epochs, cold))
+    def stages(data, config, programs):
+        kept = {"off": "off"}.get(programs, "kept")
+        runs.append((config.optimizer.tables, config.train.max_epochs, kept))
         return {"base": 9.0, "search": 1.0, "choose": 2.0, "retrain": 3.0 + len(runs)}
 
     monkeypatch.setattr(bench("runs"), "_our_stages", stages)
@@ -76,9 +78,11 @@ def test_stages_take_a_prepared_log(command, bench, monkeypatch):
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(results.with_suffix(".json").read_text())["rows"]
     assert row["measure"] == "three stages end to end, store"
-    assert runs == [(tables, 1, cold) for tables in ("dense", "rowwise") for cold in (True, False)]
-    assert row["facts"]["stages"]["dense"] == {"search": 1.0, "choose": 2.0, "retrain": 4.0}
-    assert row["values"]["rowwise, compiled"] == 10.0
+    filled = [("dense", 1, "kept"), ("rowwise", 1, "kept")]
+    timed = [(name, 1, kept) for name in ("dense", "rowwise") for kept in ("off", "kept")]
+    assert runs == filled + timed
+    assert row["facts"]["stages"]["dense"] == {"search": 1.0, "choose": 2.0, "retrain": 6.0}
+    assert row["values"]["rowwise, compiled"] == 12.0
 
 
 def test_a_run_of_stages_is_timed_without_its_base(command, bench):
@@ -86,10 +90,60 @@ def test_a_run_of_stages_is_timed_without_its_base(command, bench):
     model = dataclasses.replace(small.model, dim=4, hidden=(4,))
     train = dataclasses.replace(small.train, max_epochs=1)
     config = dataclasses.replace(small, model=model, train=train)
-    seconds = bench("runs")._our_stages(open_store(command.folder / "store"), config, False)
-    assert list(seconds) == ["base", "search", "choose", "retrain", "evaluate"]
+    seconds = bench("runs")._our_stages(open_store(command.folder / "store"), config, "off")
+    assert list(seconds) == ["base", "search", "choose", "retrain", "evaluate", "compiling"]
     assert min(seconds.values()) > 0
     assert set(bench("runs").STAGES) < set(seconds)
+
+
+def test_a_benchmark_goes_on_where_it_was_cut_short_and_adds_to_others(command, bench, monkeypatch):
+    results, done = command.folder / "kept", []
+    common, steps, runs = bench("common"), bench("steps"), bench("runs")
+
+    def row(name, *_):
+        done.append(name)
+        if name == "breaks":
+            raise InputError("The machine is gone.")
+        return common.Row(name, "ms", {"rowwise": float(len(done)), "other": 2.0})
+
+    def benchmark(*only):
+        done.clear()
+        script = dataclasses.replace(command, script="benchmark.py")
+        ended = script.inside(*TINY, "--results", results, "--only", *only)
+        return ended, json.loads(results.with_suffix(".json").read_text())
+
+    monkeypatch.setattr(steps, "measure_search_step", lambda _: row("search"))
+    monkeypatch.setattr(steps, "measure_scaling", lambda _: row("breaks"))
+    monkeypatch.setattr(runs, "measure_seeds", lambda _: row("seeds"))
+    ended, content = benchmark("search", "scaling", "seeds")
+    assert ended.returncode == 2
+    assert content["left"] == ["scaling", "seeds"]
+    assert "| search | rowwise | 1 ms |" in results.with_suffix(".md").read_text()
+
+    monkeypatch.setattr(steps, "measure_scaling", lambda _: row("scaling"))
+    ended, content = benchmark("search", "scaling", "seeds")
+    assert ended.returncode == 0 and done == ["scaling", "seeds"]
+    assert "goes on with scaling, seeds" in ended.stdout
+    assert [found["measure"] for found in content["rows"]] == ["search", "scaling", "seeds"]
+
+    ended, content = benchmark("search", "scaling", "seeds")
+    assert done == ["search", "scaling", "seeds"]  # it had been finished
+    ended, content = benchmark("seeds")
+    assert done == ["seeds"] and content["left"] == []
+    assert [found["measure"] for found in content["rows"]] == ["search", "scaling", "seeds"]
+    commands = [found["about"][2] for found in content["rows"]]
+    assert commands[0] == commands[1] != commands[2]
+    text = results.with_suffix(".md").read_text()
+    assert text.count("- command: `") == 2 and text.count("| measure | side |") == 2
+
+
+def test_results_of_earlier_versions_are_kept(bench, tmp_path):
+    path = tmp_path / "old.json"
+    old = {"measure": "m", "unit": "ms", "values": {"a": 1.0}, "ours": "a", "ratios": {}}
+    path.write_text(json.dumps({"provenance": ["- once"], "rows": [old], "settings": {}}))
+    kept = bench("kept").Kept(path, {}, ["search"])
+    assert kept.by_command() == [(["- once"], [kept.rows["m"]])]
+    assert kept.left == ["search"] and not kept.resumed
 
 
 def test_ratios_divide_by_our_side(measured):
