@@ -24,7 +24,7 @@ from common import machine, markdown_table, print_results, write_results
 import ihas_jax as ihas
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.flags import replaced
-from ihas_jax.pipeline.fit import StageName
+from ihas_jax.pipeline.fit import StageName, check_choices
 from ihas_jax.pipeline.stages import Stages
 from ihas_jax.processes import by_first
 from ihas_jax.progress import track
@@ -86,6 +86,8 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     if unknown := sorted(set(arguments.runs) - set(_RUNS)):
         raise InputError(f"There is no run {unknown[0]!r}. --runs knows {'; '.join(_RUNS)}.")
+    for name in arguments.runs:
+        check_choices(_config(name), _log(arguments.rows))
     places = {
         **{f"{n} devices": partial(on_devices, n) for n in arguments.devices},
         **{f"{n} processes": partial(in_processes, n) for n in arguments.processes},
