@@ -95,26 +95,27 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     if not HAS_TORCH:
         say("torch is not installed, so ihas_jax is measured alone; pip install -e '.[bench]'")
-    measures, missing, done = _measures(arguments), [], 0
+    measures, missing = _measures(arguments), list[str]()
+    without: tuple[str, ...] = ()
     asked = json.loads(json.dumps(asdict(arguments), default=str))
-    kept = Kept(Path(f"{arguments.results}.json"), asked, arguments.only)
+    can = [name for name in arguments.only if measures[name] is not None]
+    kept = Kept(Path(f"{arguments.results}.json"), asked, can)
+    for lacking in [name for name in arguments.only if name not in can]:
+        needs = "--data, a folder made by prepare.py" if lacking == "stages" else "--full-shape"
+        missing.append(f"'{lacking}' needs {needs}")
+        say(f"[{lacking}] left out: it needs {needs}")
+    if not can:
+        raise InputError(f"Nothing was measured: {'; '.join(missing)}.")
     if kept.resumed:
         say(f"{kept.path} goes on with {', '.join(kept.left)}")
     for name in [*kept.left]:
         measure = measures[cast(Measure, name)]
-        if measure is None:
-            needs = "--data, a folder made by prepare.py" if name == "stages" else "--full-shape"
-            missing.append(f"'{name}' needs {needs}")
-            say(f"[{name}] left out: it needs {needs}")
-            kept.left.remove(name)
-            continue
+        assert measure is not None
         say(f"[{name}] starts")
         row = measure()
-        row.about = _about()
+        row.about = [*_about(), _turns(arguments)]
         kept.add(name, row)
-        without, done = _write(kept, arguments), done + 1
-    if not done:
-        raise InputError(f"Nothing was measured: {'; '.join(missing)}.")
+        without = _write(kept)
     for about, rows in kept.by_command():
         for line in about:
             console.print(line)
@@ -174,7 +175,14 @@ def _cells(row: Row) -> list[tuple[str, ...]]:
     return lines
 
 
-def _write(kept: Kept, arguments: Arguments) -> tuple[str, ...]:
+def _turns(arguments: Arguments) -> str:
+    return (
+        f"- medians over {arguments.settings.turns} turns of each side ({arguments.stage_turns} of "
+        "whole stages; memory, the parts of a step, clustering and a whole run once)"
+    )
+
+
+def _write(kept: Kept) -> tuple[str, ...]:
     rows = [*kept.rows.values()]
     content = {
         "asked": kept.asked,
@@ -182,16 +190,16 @@ def _write(kept: Kept, arguments: Arguments) -> tuple[str, ...]:
         "rows": [asdict(row) | {"ratios": row.ratios} for row in rows],
     }
     figures = {".png": lambda: _draw(rows)}
-    return write_results(arguments.results, content, lambda: _lines(kept, arguments), figures)
+    return write_results(
+        Path(str(kept.path).removesuffix(".json")), content, lambda: _lines(kept), figures
+    )
 
 
-def _lines(kept: Kept, arguments: Arguments) -> list[str]:
+def _lines(kept: Kept) -> list[str]:
     lines = [
         "# Benchmark",
         "",
-        f"Medians over {arguments.settings.turns} turns of each side ({arguments.stage_turns} of "
-        "whole stages; memory, the parts of a step, clustering and a whole run once). Ratio: time "
-        "as a multiple of the first side's. Goal: the ratio that we wanted.",
+        "Ratio: time as a multiple of the first side's. Goal: the ratio that we wanted.",
         "",
     ]
     for about, rows in kept.by_command():

@@ -12,13 +12,14 @@ from typing import Any
 from command_line import TrainingFlags
 from reference import full_size
 
-from ihas_jax.config import Config, differences
+from ihas_jax.config import Config
 from ihas_jax.data.dataset import Dataset
 from ihas_jax.data.open import open_store
 from ihas_jax.errors import InputError
 from ihas_jax.files import null_to_nan, read_json, write_json
 from ihas_jax.flags import config_from_json, config_to_json, replaced
 from ihas_jax.names import printable
+from ihas_jax.pipeline.about import differences_that_matter
 from ihas_jax.pipeline.idle import for_method
 from ihas_jax.pipeline.workdir import fingerprint
 from ihas_jax.presets import search_of
@@ -130,7 +131,8 @@ class Record:
         if found:
             wanted = {"seeds": self.arguments.seeds, **self.identity}
             other = [name for name, value in wanted.items() if found.get(name) != value]
-            other += differences(config_from_json(found["config"]), self.arguments.config)
+            old = config_from_json(found["config"])
+            other += differences_that_matter(old, self.arguments.config)
             if other:
                 raise InputError(
                     f"{path} holds scores of another comparison, which differs in "

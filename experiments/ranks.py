@@ -23,6 +23,7 @@ from comparison import LogComparison, Record
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.flags import replaced
 from ihas_jax.names import markdown
+from ihas_jax.pipeline.fit import check_choices
 
 _HEADERS = (
     *("log", "gates", "searched model's AUC", "difference", "p", "iHAS's AUC", "difference", "p"),
@@ -30,7 +31,7 @@ _HEADERS = (
 )
 _ABOUT = (
     "Test AUC, mean ± standard deviation; differences are from iHAS with the whole matrix and the "
-    "same seed, p is that of a paired t-test. The seconds are of one run after the other."
+    "same seed, p is that of a paired t-test. The seconds include compiling."
 )
 
 
@@ -52,6 +53,9 @@ def main() -> None:
     if arguments.config.method != "ihas" or not arguments.ranks:
         raise InputError("Gates of iHAS are compared: leave --method out, and name --ranks 8.")
     record = Record(arguments, {"ranks": list(arguments.ranks)})
+    for data in arguments.open_logs().values():
+        for variant in variants(arguments):
+            check_choices(variant.config, data)
     for _ in score_logs(record, lambda name, data: [*variants(arguments)]):
         pass
     missing = common.write_results(

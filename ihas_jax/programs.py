@@ -7,6 +7,7 @@ nothing that is damaged or made for another processor, and bounds the folder.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -32,6 +34,7 @@ FOLDER = "IHAS_JAX_PROGRAMS"
 _OPTIONS = {  # JAX leaves quick and small programs out by default, of which a run has many
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
+    "jax_persistent_cache_enable_xla_caches": "none",  # others would tie programs to a path
 }
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LARGEST = 2e9
@@ -39,6 +42,7 @@ _LARGEST = 2e9
 _LEFT = 86_400.0
 """Seconds after which a part of a file was left by a process that was killed."""
 _DIGEST = hashlib.sha256().digest_size
+_NAME, _PROGRAM, _PART = "jaxlib-", ".program", ".program-part"
 
 
 @contextmanager
@@ -59,20 +63,8 @@ def kept_programs(place: str = "auto") -> Iterator[None]:
     if named == "off" or _option("jax_compilation_cache_dir") is not None:
         yield
         return
-    try:
-        root = Path(named).expanduser() if named else _usual()
-        programs = Programs(root / _machine())
-        _sweep(root)
-    except (OSError, RuntimeError) as error:
-        where = named or getattr(error, "filename", None) or "the cache folder"
-        problem = (
-            f"Compiled programs can't be kept in {where}: "
-            f"{getattr(error, 'strerror', None) or error}. Name another folder, or off, in "
-            f"--train.programs or {FOLDER}."
-        )
-        if named:
-            raise InputError(problem) from None
-        warn(problem)
+    programs = _opened(named)
+    if programs is None:
         yield
         return
     before = {name: _option(name) for name in _OPTIONS}
@@ -86,6 +78,29 @@ def kept_programs(place: str = "auto") -> Iterator[None]:
         for name, value in {**before, "jax_compilation_cache_dir": None}.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
+
+
+def _opened(named: str) -> Programs | None:
+    """The folder of programs; None, with a warning, where the usual one can't be had."""
+    try:
+        root = Path(named).expanduser() if named else _usual()
+        programs = Programs(root / _machine())
+        _sweep(root)
+        return programs
+    except (OSError, RuntimeError) as error:
+        where = named or getattr(error, "filename", None) or "the cache folder"
+        problem = (
+            f"Compiled programs can't be kept in {where}: "
+            f"{getattr(error, 'strerror', None) or error}. Name another folder, or off, in the "
+            f"variable {FOLDER} or by --train.programs."
+        )
+        if named:
+            raise InputError(problem) from None
+        _warn_once(problem)
+        return None
+
+
+_warn_once = cache(warn)
 
 
 def kept_in() -> str:
@@ -133,9 +148,12 @@ class Programs(CacheInterface):
         """Makes the folder, which only its owner may enter: a program runs with the user's rights.
 
         Raises:
-          OSError: it can't be made.
+          OSError: it can't be made, or others may write there.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        about = folder.stat()
+        if about.st_uid != os.getuid() or about.st_mode & 0o022:
+            raise OSError(errno.EPERM, "another user may write programs there", str(folder))
         self.folder = self._path = folder
         self._writes = True
 
@@ -146,7 +164,8 @@ class Programs(CacheInterface):
             content = path.read_bytes()
             digest, value = content[:_DIGEST], content[_DIGEST:]
             if hashlib.sha256(value).digest() == digest:
-                os.utime(path)
+                with suppress(OSError):  # the folder may be read-only
+                    os.utime(path)
                 return value
             path.unlink()
         except OSError:  # there is none, another process removed it, or it can't be read
@@ -159,7 +178,7 @@ class Programs(CacheInterface):
             return
         try:
             with ExitStack() as failing:
-                with NamedTemporaryFile(prefix="part-", dir=self.folder, delete=False) as part:
+                with NamedTemporaryFile(suffix=_PART, dir=self.folder, delete=False) as part:
                     failing.callback(Path(part.name).unlink)
                     part.write(hashlib.sha256(value).digest() + value)
                 Path(part.name).replace(self._file(key))
@@ -172,7 +191,7 @@ class Programs(CacheInterface):
             )
 
     def _file(self, key: str) -> Path:
-        return self.folder / f"{key}.program"
+        return self.folder / f"{key}{_PROGRAM}"
 
 
 def _option(name: str) -> Any:
@@ -189,14 +208,16 @@ def _usual() -> Path:
 
 
 def _machine() -> str:
-    """A name of the version of JAX's compiler and of the processor, for which it compiles."""
-    facts = [platform.machine(), platform.processor()]
+    """A name of the version of JAX's compiler, of the processor and of the threads it is for."""
+    affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    threads = os.environ.get("PJRT_NPROC") or str(len(affinity) or os.cpu_count())
+    facts = [platform.machine(), platform.processor(), threads]
     with suppress(OSError):
         names = ("model name", "flags", "CPU part", "Features")
         first, *_ = Path("/proc/cpuinfo").read_text().split("\n\n")
         facts += [line for line in first.splitlines() if line.startswith(names)]
     digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()
-    return f"jaxlib-{version('jaxlib')}-{digest[:12]}"
+    return f"{_NAME}{version('jaxlib')}-{digest[:12]}"
 
 
 def _sweep(root: Path) -> None:
@@ -206,12 +227,12 @@ def _sweep(root: Path) -> None:
       OSError: the folder can't be read.
     """
     found, now = [], time.time()
-    for path in root.glob("*/*"):
-        with suppress(FileNotFoundError):
+    for path in root.glob(f"{_NAME}*/*"):
+        with suppress(OSError):  # another process has removed it, or it is another user's
             about = path.stat()
-            if path.name.startswith("part-") and now - about.st_mtime > _LEFT:
+            if path.suffix == _PART and now - about.st_mtime > _LEFT:
                 path.unlink()
-            elif path.suffix == ".program":
+            elif path.suffix == _PROGRAM:
                 found.append((about.st_mtime, about.st_size, path))
     total = sum(size for _, size, _ in found)
     if total <= _LARGEST:
@@ -219,5 +240,6 @@ def _sweep(root: Path) -> None:
     for _, size, path in sorted(found):
         if total <= 0.9 * _LARGEST:
             break
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         total -= size

@@ -166,7 +166,7 @@ def test_a_named_folder_that_can_not_be_made_is_an_error(tmp_path, monkeypatch, 
     place = str(tmp_path / "file" / "programs")
     monkeypatch.setenv(programs.FOLDER, place)
     with (
-        pytest.raises(InputError, match=r"kept in .*: Not a directory.*--train.programs"),
+        pytest.raises(InputError, match=r"kept in .*: Not a directory.* by --train.programs"),
         kept_programs("auto" if way == "variable" else place),
     ):
         pass
@@ -178,7 +178,7 @@ def test_a_cache_that_can_not_be_had_costs_a_warning(tmp_path, monkeypatch, capl
     with kept_programs():
         assert np.allclose(compute(10), 10 * np.sin(np.arange(4)))
     (record,) = caplog.records
-    assert "can't be kept in" in record.message and "or off, in --train.programs" in record.message
+    assert "can't be kept in" in record.message and "or off, in the variable" in record.message
 
 
 def test_a_full_disk_costs_one_warning(tmp_path, monkeypatch, caplog):
@@ -202,6 +202,40 @@ def test_a_write_that_fails_leaves_no_part(tmp_path, monkeypatch):
     assert kept.get("name") is None
 
 
+def test_a_read_only_folder_is_read(tmp_path, monkeypatch):
+    kept = Programs(tmp_path)
+    kept.put("key", b"value")
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert kept.get("key") == b"value"
+
+
+def test_a_folder_that_others_may_write_is_refused(tmp_path):
+    with kept_programs(str(tmp_path)):
+        compute(15)
+    (folder,) = tmp_path.iterdir()
+    folder.chmod(0o777)
+    with pytest.raises(InputError, match="another user may write"), kept_programs(str(tmp_path)):
+        pass
+
+
+def test_programs_for_other_numbers_of_threads_are_apart(tmp_path, monkeypatch):
+    for threads in ("1", "2", "1"):
+        monkeypatch.setenv("PJRT_NPROC", threads)
+        with kept_programs(str(tmp_path)):
+            compute(16)
+    assert len([*tmp_path.iterdir()]) == 2
+
+
+def test_another_path_to_the_folder_finds_the_same_programs(tmp_path):
+    first, _, misses = use(tmp_path / "one")
+    (tmp_path / "one").rename(tmp_path / "other")
+    assert use(tmp_path / "other") == (first, misses, 0)
+
+
 def test_readers_see_whole_programs_while_writers_write(tmp_path):
     value = os.urandom(200_000)
 
@@ -221,20 +255,22 @@ def test_readers_see_whole_programs_while_writers_write(tmp_path):
 
 def test_what_was_not_used_for_the_longest_time_goes_first(tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "_LARGEST", 10_000)
-    kept, now = Programs(tmp_path / "some"), time.time()
+    kept, now = Programs(tmp_path / "jaxlib-9"), time.time()
     for number in range(12):
         kept.put(f"p{number}", bytes(1000 - programs._DIGEST))
-        os.utime(tmp_path / "some" / f"p{number}.program", (now, now - 100 + number))
+        os.utime(tmp_path / "jaxlib-9" / f"p{number}.program", (now, now - 100 + number))
     assert kept.get("p0") is not None  # used just now
-    old, new = tmp_path / "some" / "part-old", tmp_path / "some" / "part-new"
-    for part in (old, new):
+    old, new = (tmp_path / "jaxlib-9" / f"{name}{programs._PART}" for name in ("old", "new"))
+    theirs = tmp_path / "clicks" / f"part-1{programs._PART}"
+    theirs.parent.mkdir()
+    for part in (old, new, theirs):
         part.touch()
-    os.utime(old, (now, now - 1e6))
+        os.utime(part, (now, now if part == new else now - 1e6))
     with kept_programs(str(tmp_path)):
         pass
     left = {path.stem for path in files(tmp_path)}
     assert left == {"p0", *(f"p{n}" for n in range(4, 12))}
-    assert new.exists() and not old.exists()
+    assert new.exists() and theirs.exists() and not old.exists()
 
 
 def test_compiling_is_timed():

@@ -19,11 +19,11 @@ _FIELD = "prior"
 _STANDS_IN = 1.0
 
 
-def split_prior(model: Model) -> tuple[Model, float]:
+def split_prior(model: Model) -> tuple[Model, float | None]:
     """The model that all those share which differ in their prior alone, and the prior.
 
-    The prior is 0 for a network without one. Networks of other packages are what they are, since
-    they may compute with their field `prior`.
+    There is no prior in a network that starts at even odds, or with several of them. Networks of
+    other packages are what they are, since they may compute with their field `prior`.
     """
     priors: set[float] = set()
 
@@ -33,12 +33,14 @@ def split_prior(model: Model) -> tuple[Model, float]:
 
     network = _changed(model.network, take)
     if len(priors) != 1:
-        return model, 0.0
+        return model, None
     return dataclasses.replace(model, network=network), priors.pop()
 
 
-def with_prior(model: Model, prior: float | Array) -> Model:
+def with_prior(model: Model, prior: float | Array | None) -> Model:
     """The inverse of `split_prior`; the prior may be one that JAX traces."""
+    if prior is None:
+        return model
     return dataclasses.replace(model, network=_changed(model.network, lambda _: prior))
 
 

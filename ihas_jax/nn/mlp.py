@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
 
 from ihas_jax.config.model import InitRule
 
@@ -72,14 +72,35 @@ def batch_norm(
     )
 
 
-def dense(features: int, name: str, x: Array, rule: InitRule) -> Array:
+class DenseBeforeNorm(nn.Module):
+    """A fully connected layer in front of a batch norm, `[..., F]` -> `[..., features]`.
+
+    The norm takes the bias away again, so that its gradient is zero. Computed, it is rounding
+    noise, of which Adam makes whole steps; here it is exactly zero.
+    """
+
+    features: int
+    kernel_init: Callable[..., Array]
+    bias_init: Callable[..., Array]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Applies the layer."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", self.bias_init, (self.features,))
+        return x @ kernel + lax.stop_gradient(bias)
+
+
+def dense(features: int, name: str, x: Array, rule: InitRule, *, normed: bool = False) -> Array:
     """A fully connected layer of the module that calls it, `[..., F]` -> `[..., features]`.
 
-    Initial weights and biases are torch's; with the rule 'balanced' the biases are zero.
+    Initial weights and biases are torch's; with the rule 'balanced' the biases are zero. A batch
+    norm follows where `normed`.
     """
     init = torch_uniform(x.shape[-1])
     bias_init = init if rule == "torch" else nn.initializers.zeros
-    return nn.Dense(features, kernel_init=init, bias_init=bias_init, name=name)(x)
+    layer = DenseBeforeNorm if normed else nn.Dense
+    return layer(features, kernel_init=init, bias_init=bias_init, name=name)(x)
 
 
 def to_logit(name: str, x: Array, rule: InitRule, prior: float) -> Array:
@@ -135,7 +156,7 @@ class MLP(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Applies the network; `train` selects batch statistics and dropout."""
         for i, width in enumerate(self.hidden):
-            x = dense(width, f"hidden_{i}", x, self.init_rule)
+            x = dense(width, f"hidden_{i}", x, self.init_rule, normed=self.batch_norm)
             if self.batch_norm:
                 x = batch_norm(train, self.axis_name, name=f"norm_{i}")(x)
             x = nn.relu(x)

@@ -80,7 +80,7 @@ class Chain:
         for run, new, seconds, own in zip(self._runs, fresh, taken, self._seconds, strict=True):
             if new:
                 own[name] = round(seconds, 3)
-                add_compiling(own, compiled.seconds / len(self._runs))
+                add_compiling(own, compiled.seconds / sum(fresh))
                 write_seconds(run, own)
                 run.event("stage", {"stage": name, "state": "done", "seconds": seconds})
 

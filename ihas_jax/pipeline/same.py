@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ihas_jax.config import Config, differences
-from ihas_jax.pipeline.about import About
+from ihas_jax.config import Config
+from ihas_jax.pipeline.about import About, differences_that_matter
 from ihas_jax.selectors.registry import METHODS
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.teachers import BASE, SEARCH, teach_after_search, teachers_of
@@ -46,7 +46,9 @@ def _search_alike(about: About, run: Run) -> bool:
     old, new = about.config, run.config
     if about.searched_by is not None or run.selector is None:
         return False
-    if not all(line.startswith((*_NOT_SEARCH, *_choice(run))) for line in differences(old, new)):
+    if not all(
+        line.startswith((*_NOT_SEARCH, *_choice(run))) for line in differences_that_matter(old, new)
+    ):
         return False
     if any(c.retrain.teachers and not teach_after_search(c) for c in (old, new)):
         alike = _teach_alike(old, new) and not _differ(old, new, ("retrain.teacher",))
@@ -70,4 +72,4 @@ def _choice(run: Run) -> list[str]:
 
 def _differ(old: Config, new: Config, flags: tuple[str, ...]) -> bool:
     """Whether two configs differ in a flag that begins like one of some."""
-    return any(line.startswith(flags) for line in differences(old, new))
+    return any(line.startswith(flags) for line in differences_that_matter(old, new))

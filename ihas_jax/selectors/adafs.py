@@ -9,7 +9,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
 
 from ihas_jax.config import Config
 from ihas_jax.config.methods import AdaFSConfig
@@ -154,7 +154,8 @@ class AdaFS(Selector):
     def _scores(self, weights: Weights, embeddings: Array, *, train: bool) -> tuple[Array, Stats]:
         """The controller's scores `[B, N]` before dropout, and the new statistics."""
         layer = weights.gates["linear"]
-        scores = embeddings.reshape(embeddings.shape[0], -1) @ layer["kernel"] + layer["bias"]
+        bias = lax.stop_gradient(layer["bias"])  # the norm takes it away again
+        scores = embeddings.reshape(embeddings.shape[0], -1) @ layer["kernel"] + bias
         stats, affine = weights.stats["controller"], weights.gates["norm"]
         scores, stats = normalize(scores, stats, affine, train=train, axis_name=self.axis_name)
         return jax.nn.relu(scores) if self.config.relu else scores, stats

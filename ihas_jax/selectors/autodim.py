@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from scipy.special import softmax
 
 from ihas_jax.config import Config
@@ -123,7 +123,8 @@ class AutoDim(Selector):
         for size, weight in zip(self.config.dims, mix.T, strict=True):
             name = f"size_{size}"
             layer, stats = weights.layers[name], weights.stats["norms"][name]
-            candidate = lookup.vectors[..., :size] @ layer["kernel"] + layer["bias"]
+            bias = lax.stop_gradient(layer["bias"])  # the norm takes it away again
+            candidate = lookup.vectors[..., :size] @ layer["kernel"] + bias
             candidate, norms[name] = normalize(
                 candidate, stats, train=train, axis_name=self.axis_name
             )

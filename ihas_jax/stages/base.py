@@ -29,7 +29,7 @@ from ihas_jax.training.task import Task, Trained
 
 # one program compiles faster than its operations one by one, which would take longer than training
 @partial(jax.jit, static_argnums=(2, 3))
-def _init(key: Array, prior: float, shared: Model, config: OptimizerConfig) -> TrainState:
+def _init(key: Array, prior: float | None, shared: Model, config: OptimizerConfig) -> TrainState:
     """The state of `init_train`, by one program for all models that differ in their prior."""
     return init_train(key, with_prior(shared, prior), config)
 

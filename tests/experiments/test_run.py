@@ -100,7 +100,7 @@ def test_programs_are_kept_where_the_flag_says(command, tmp_path):
     assert done.returncode == 0 and sorted(folder.glob("*/*.program")) == kept
     done = command(*flags, kept[0] / "programs", output=output)  # the flag may change
     assert done.returncode == 2
-    assert "Not a directory. Name another folder, or off, in --train.programs" in done.stderr
+    assert "Not a directory. Name another folder, or off, in the variable" in done.stderr
 
 
 def test_the_log_has_one_json_object_per_line(finished):

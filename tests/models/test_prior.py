@@ -39,8 +39,8 @@ def test_models_that_differ_in_their_prior_share_one(name, init):
 
 def test_a_model_that_starts_at_even_odds_stays_as_it_is():
     (even,) = models("dnn", (0.5,))
-    assert split_prior(even) == (even, 0.0)
-    assert with_prior(even, 3.0) == even
+    assert split_prior(even) == (even, None)
+    assert with_prior(even, None) == even
 
 
 def test_other_differences_stay():
@@ -93,4 +93,5 @@ class Two(nn.Module):
 def test_a_network_with_several_priors_is_what_it_is():
     one, other = models("dnn")
     model = Model(one.tables, Two(one.network, other.network))
-    assert split_prior(model) == (model, 0.0)
+    assert split_prior(model) == (model, None)
+    assert with_prior(model, None) == model
