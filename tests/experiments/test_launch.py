@@ -165,7 +165,7 @@ def test_a_job_prints_once(whole):
 
 def test_ctrl_c_ends_a_job(command, launched, written):
     output = command.folder / "interrupted"
-    process = launched(output)
+    process = launched(output, "--train.max-epochs", "500", "--train.patience", "500")
     deadline = time.monotonic() + SECONDS
     while not written(output).begins("base"):
         assert time.monotonic() < deadline

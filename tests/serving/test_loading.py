@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from ihas_jax.models.predict import predictor
+from ihas_jax.models.predict import _predictor
 from ihas_jax.selectors.routing import _assign
 from ihas_jax.serving.storage import load_bundle
 
@@ -81,7 +81,7 @@ def test_prediction_needs_no_code_of_trainings_and_no_number_of_devices(router):
 def test_nothing_is_compiled_after_the_warm_up(router, caplog):
     bundle = load_bundle(BUNDLES / "jax_0_10" / router)
     # programs of equal models are shared: those of other tests do not count
-    predictor.cache_clear()
+    _predictor.cache_clear()
     _assign.cache_clear()
     bundle.warm_up()
     rows = rows_of(BUNDLES / "jax_0_10" / router)
