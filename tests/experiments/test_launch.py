@@ -174,9 +174,9 @@ def test_ctrl_c_ends_a_job(command, launched, written):
         os.kill(pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    lines = set(stderr.splitlines())
-    assert "interrupted: run the same command again to resume" in lines
-    assert len(lines) == 1
+    # JAX may add its own words where process 0 has ended before process 1
+    lines = [line for line in stderr.splitlines() if "Traceback" in line or "interrupted" in line]
+    assert set(lines) == {"interrupted: run the same command again to resume"}
 
 
 @pytest.fixture
