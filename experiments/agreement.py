@@ -86,8 +86,9 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     if unknown := sorted(set(arguments.runs) - set(_RUNS)):
         raise InputError(f"There is no run {unknown[0]!r}. --runs knows {'; '.join(_RUNS)}.")
+    log = _log(arguments.rows)
     for name in arguments.runs:
-        check_choices(_config(name), _log(arguments.rows))
+        check_choices(_config(name), log)
     places = {
         **{f"{n} devices": partial(on_devices, n) for n in arguments.devices},
         **{f"{n} processes": partial(in_processes, n) for n in arguments.processes},
@@ -203,8 +204,8 @@ def _lines(
         "The largest difference of a metric in the log of any stage from that of one device, and "
         "the stage: losses, AUCs and loglosses of epochs, kept shares, inertia, choices and test "
         f"metrics. Each stage starts from what the ones before it left on one device ({rows:,} "
-        "training rows, drawn). Longer trainings drift apart: where a ReLU's input is zero but for "
-        "rounding, its gradient is one of two, and Adam goes on from there."
+        "training rows, drawn). Longer trainings may drift apart, since Adam and ReLU can turn "
+        "a last bit into another step."
     )
     return [
         *("# Agreement", "", *machine(), ""),

@@ -23,7 +23,7 @@ def provenance(config: Config) -> list[str]:
     cores = f"{os.cpu_count()} cores, {platform.machine()}"
     hardware = cores if device.platform == "cpu" else f"{device.device_kind}, {cores}"
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    found = differences(Config(), config)
+    found = differences(Config(), config)  # of which a local path is no choice
     changed = [line for line in found if not line.startswith("train.programs:")] or ["none"]
     return [
         f"- hardware: {jax.device_count()} device(s), {hardware}",
