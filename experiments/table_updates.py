@@ -1,4 +1,4 @@
-"""Compares dense and row-wise Adam: test scores of the base model of each log, over several seeds.
+"""Compares dense, deferred and row-wise Adam: test scores of the base model over several seeds.
 
 The same command resumes after an interruption.
 """
@@ -60,19 +60,24 @@ def _lines(record: Record) -> list[str]:
         [
             markdown(name),
             metric,
-            *(common.spread_cell(runs[side], metric, digits) for side in ("dense", "rowwise")),
+            *(common.spread_cell(runs[side], metric, digits) for side in get_args(TableUpdates)),
+            *common.gain_cells(runs["dense"], runs["deferred"], metric, digits),
             *common.gain_cells(runs["dense"], runs["rowwise"], metric, digits),
         ]
         for name, runs in record.logs.items()
         for metric, digits in _DIGITS.items()
     ]
-    headers = ("log", "metric", "dense", "row-wise", "difference", "p")
+    updates = ("dense", "deferred", "row-wise")
+    gains = [cell for name in updates[1:] for cell in (f"{name} - dense", "p")]
+    headers = ("log", "metric", *updates, *gains)
     about = (
-        f"Test split, {record.arguments.seeds} seeds: mean ± standard deviation; the difference is "
-        "row-wise minus dense of the same seed, p that of a paired t-test."
+        f"Test split, {record.arguments.seeds} seeds: mean ± standard deviation; a difference is "
+        "that of the same seed, p that of a paired t-test."
     )
     body = [*common.markdown_table(headers, rows, texts=(0, 1)), "", about]
-    return common.report("Dense and row-wise Adam: the base model", body, record.arguments.config)
+    return common.report(
+        "Dense, deferred and row-wise Adam: the base model", body, record.arguments.config
+    )
 
 
 if __name__ == "__main__":

@@ -50,7 +50,14 @@ from ihas_jax.training.metrics import auc
 from ihas_jax.training.parallel import data_mesh, pmap_step, replicate, shard_rows
 from ihas_jax.training.rounds import make_round
 from ihas_jax.training.seeds import over_seeds, stack_seeds
-from ihas_jax.training.steps import Batch, TrainState, init_train, make_step, model_optimizers
+from ihas_jax.training.steps import (
+    Batch,
+    TrainState,
+    init_train,
+    make_step,
+    model_optimizers,
+    settle,
+)
 
 __all__ = [
     "AdamConfig",
@@ -112,6 +119,7 @@ __all__ = [
     "sample_gates",
     "save_bundle",
     "select_gates",
+    "settle",
     "shard_rows",
     "stack_seeds",
     "synthetic",

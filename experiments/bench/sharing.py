@@ -52,14 +52,14 @@ def counted(case: Case, network: int) -> dict[str, float]:
       network: numbers in the network, whose gradients all devices average.
     """
     values, places = sum(case.sizes), case.batch * len(case.sizes)
-    row = 3 * case.dim + (case.tables == "rowwise")
+    row = 3 * case.dim + {"dense": 0, "rowwise": 1, "deferred": 2}[case.tables]
     others = (case.devices - 1) / case.devices
     held = 4 * values * row / (case.devices if case.split else 1)
     ids, vectors = 4 * places * others, 4 * places * case.dim * others
     sent = 2 * 4 * network * others
     if case.split:
         sent += 2 * (ids + vectors)
-    elif case.tables == "rowwise":
+    elif case.tables != "dense":
         sent += ids + vectors
     else:
         sent += 2 * 4 * values * case.dim * others

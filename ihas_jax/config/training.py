@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from ihas_jax.config.bounds import Bound, Falling, NotNegative, Positive, Share
 
-TableUpdates = Literal["dense", "rowwise"]
+TableUpdates = Literal["dense", "deferred", "rowwise"]
 TableSharding = Literal["replicated", "rows", "auto"]
 Start = Literal["fresh", "tables", "searched", "shared"]
 _FEW = Bound(lambda number: 2 <= number <= 8, "must be 2 to 8, not")
@@ -29,7 +29,10 @@ class OptimizerConfig(AdamConfig):
     """Adam of the click model."""
 
     tables: TableUpdates = "dense"
-    """Whether a step updates all rows of the embedding tables, or only those of the batch."""
+    """How a step updates the embedding tables.
+    dense moves all rows, as the papers do, and rowwise moves those of its batch alone. With deferred
+    a row also makes up for the steps that it has missed when a batch next has it, so that tables are
+    those of dense in the time of rowwise."""
 
 
 @dataclass(frozen=True)

@@ -114,11 +114,10 @@ def _step(state: _State, first: Array, batch: Batch) -> _State:
         labels = batch.labels.astype(jnp.int32)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    looked_up = state.scores.at[index].get(mode="promise_in_bounds")
+    pace = jnp.ones(())
+    looked_up, reading = _TABLES.read(state.scores, state.table_state, index, pace)
     of_bias, of_scores = jax.grad(loss, argnums=(0, 1))(state.bias, looked_up)
-    scores, table_state = _TABLES.update(
-        state.scores, state.table_state, index, of_scores, jnp.ones(())
-    )
+    scores, table_state = _TABLES.update(state.scores, state.table_state, reading, of_scores, pace)
     updates, bias_state = _BIAS.update(of_bias, state.bias_state, state.bias)
     return _State(scores, optax.apply_updates(state.bias, updates), table_state, bias_state)
 

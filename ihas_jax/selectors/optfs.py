@@ -19,7 +19,7 @@ from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Recipe, Selector, Weights
 from ihas_jax.selectors.plan import Plan, SearchResult, single
 from ihas_jax.selectors.selection import mark_largest, select_values
-from ihas_jax.training.rowwise import BETA1, BETA2, EPSILON
+from ihas_jax.training.missed import BETA1, BETA2, EPSILON
 
 _START = 0.5
 _FRESH = 1 / (1 + math.exp(-_START))

@@ -10,11 +10,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ihas_jax import processes
 from ihas_jax.config import TrainConfig
+from ihas_jax.models.base import TABLES
 from ihas_jax.models.local import SHARE, device_bytes
 from ihas_jax.models.placing import row_bytes, shardings, splits_tables
 from ihas_jax.progress import say
 from ihas_jax.training.parallel import data_mesh
-from ihas_jax.training.steps import TrainState
+from ihas_jax.training.row_tables import is_deferred
+from ihas_jax.training.steps import TrainState, settle
 
 
 def training_mesh(config: TrainConfig, state: TrainState) -> Mesh:
@@ -53,6 +55,27 @@ def compile_round(
     same = NamedSharding(mesh, PartitionSpec())
     layout = stacked_shardings(state, mesh) if seeds else shardings(state, mesh)
     return jax.jit(round_, donate_argnums=0, out_shardings=(layout, same))
+
+
+def compile_settle(
+    state: Any, mesh: Mesh, over: Callable[..., Any] | None = None
+) -> Callable[[Any], Any]:
+    """Compiles `settle` for a state as a round of `compile_round` leaves it.
+
+    Args:
+      state: the state of one seed, as it is on the devices.
+      mesh: the devices.
+      over: makes a round of one seed one of the stacked states of several.
+    """
+    if not is_deferred(state.optimizers.get(TABLES)):
+        return lambda state: state
+
+    def settled(state: Any) -> tuple[Any, dict[str, Any]]:
+        return settle(state), {}
+
+    round_ = over(settled) if over else settled
+    program = compile_round(round_, state, mesh, seeds=over is not None)
+    return lambda state: program(state)[0]
 
 
 def stacked_shardings(state: Any, mesh: Mesh) -> Any:

@@ -20,7 +20,7 @@ from ihas_jax.processes import agreed
 from ihas_jax.progress import Tracker, say, track, warn
 from ihas_jax.training.checkpoint import Checkpoints, Items
 from ihas_jax.training.dealing import deal_rows, dealt_numbers, part_of
-from ihas_jax.training.layout import compile_round, say_split, training_mesh
+from ihas_jax.training.layout import compile_round, compile_settle, say_split, training_mesh
 from ihas_jax.training.metrics import DivergedError, Scores
 from ihas_jax.training.parallel import computing_on, replicate, shard_rows
 from ihas_jax.training.steps import Batch, TrainState
@@ -105,6 +105,7 @@ class Trainer:
         self.begin()
         rounds, progress = self.task.rounds, self.progress
         round_ = compile_round(self.task.round_, self.state, self.mesh)
+        settle = compile_settle(self.state, self.mesh)
         resident = self.transfer(rounds.split, rounds.gate_split) if rounds.resident else None
         while not progress.finished:
             with self.track() as bar:
@@ -120,6 +121,7 @@ class Trainer:
                     bar.advance(item.batches * self.task.config.batch_size)
                     if progress.round < rounds.per_epoch and self.due():
                         self.save()
+            self.state = settle(self.state)
             self.close_epoch()
             if progress.finished or self.due():
                 self.save()

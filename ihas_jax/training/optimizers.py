@@ -14,8 +14,9 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from ihas_jax.config import AdamConfig, OptimizerConfig
-from ihas_jax.nn.split import is_split, on_blocks
-from ihas_jax.training.rowwise import BETA1, BETA2, EPSILON, RowAdam, init_row_adam, update_rows
+from ihas_jax.nn.split import is_split, on_blocks, read_rows
+from ihas_jax.training.missed import BETA1, BETA2, EPSILON
+from ihas_jax.training.row_tables import RowwiseState, init_rows, read_tables, write_tables
 
 
 def l2_adam(config: AdamConfig) -> optax.GradientTransformation:
@@ -34,21 +35,23 @@ class TableOptimizer(NamedTuple):
 
     Attributes:
       init: tables -> state.
-      update: (tables, state, index of rows, gradients, pace, axis_name=None) -> (tables, state).
-        Index and gradients are trees like the tables, with leaves `[B, N_g]` and `[B, N_g, d_g]`;
-        the pace `[]` is a factor of the learning rate. Over the devices of a mapped axis the update
-        is that of the mean gradient.
+      read: (tables, state, index of rows, pace, axis_name=None) -> (vectors, reading). Index and
+        vectors are trees like the tables, with leaves `[B, N_g]` and `[B, N_g, d_g]`; the pace `[]`
+        is a factor of the learning rate; the reading is what `update` needs to know.
+      update: (tables, state, reading, gradients, pace, axis_name=None) -> (tables, state). Over the
+        devices of a mapped axis the update is that of the mean gradient.
     """
 
     init: Callable[[Any], Any]
+    read: Callable[..., tuple[Any, Any]]
     update: Callable[..., tuple[Any, Any]]
 
 
 def make_table_optimizer(config: OptimizerConfig) -> TableOptimizer:
     """The update of `config.tables`."""
-    if config.tables == "rowwise":
-        return rowwise_tables(config)
-    return dense_tables(l2_adam(config))
+    if config.tables == "dense":
+        return dense_tables(l2_adam(config))
+    return rowwise_tables(config, deferred=config.tables == "deferred")
 
 
 def dense_tables(optimizer: optax.GradientTransformation) -> TableOptimizer:
@@ -67,6 +70,11 @@ def dense_tables(optimizer: optax.GradientTransformation) -> TableOptimizer:
             return on_blocks(scatter, table, *_on_all((index, gradients)))
         return scatter(table, index, gradients)
 
+    def read(
+        tables: Any, state: optax.OptState, index: Any, pace: Array, axis_name: str | None = None
+    ) -> tuple[Any, Any]:
+        return jax.tree.map(read_rows, tables, index), index
+
     def update(
         tables: Any,
         state: optax.OptState,
@@ -82,74 +90,23 @@ def dense_tables(optimizer: optax.GradientTransformation) -> TableOptimizer:
         updates = jax.tree.map(lambda leaf: pace * leaf, updates)
         return optax.apply_updates(tables, updates), state
 
-    return TableOptimizer(partial(init_beside, optimizer.init), update)
+    return TableOptimizer(partial(init_beside, optimizer.init), read, update)
 
 
-class RowwiseState(NamedTuple):
-    """State of `rowwise_tables`.
+def rowwise_tables(config: AdamConfig, *, deferred: bool = False) -> TableOptimizer:
+    """Adam that reads and writes the rows of a batch alone.
 
-    Attributes:
-      steps: `[]` int32, steps taken.
-      mean: first moments, a tree like the tables.
-      square: second moments, a tree like the tables.
-      scratch: vectors `[V_g]`, one per table.
-    """
+    With `deferred` a row makes up for the steps that it has missed when it is next read, so that
+    tables are those of dense Adam, but for the error of `ihas_jax.training.missed`.
 
-    steps: Array
-    mean: Any
-    square: Any
-    scratch: Any
-
-
-def rowwise_tables(config: OptimizerConfig) -> TableOptimizer:
-    """Adam on the rows of the batch alone; see `ihas_jax.training.rowwise`.
-
-    The devices of a mapped axis, or of the mesh of `jax.set_mesh`, gather the rows and gradients of
-    the whole batch.
-
-    Note: not the paper's optimiser. Rows outside the batch keep their moments and are neither
-    moved by momentum nor shrunk by L2.
+    Note: without `deferred` it is not the paper's optimiser. Rows outside the batch keep their
+    moments and are neither moved by momentum nor shrunk by L2.
     """
 
     def init(tables: Any) -> RowwiseState:
-        leaves, tree = jax.tree.flatten(tables)
-        fresh = [init_row_adam(leaf) for leaf in leaves]
-        return RowwiseState(jnp.zeros((), jnp.int32), *_columns(tree, fresh)[1:])
+        return init_rows(tables, config.learning_rate, config.l2, deferred=deferred)
 
-    def update(
-        tables: Any,
-        state: RowwiseState,
-        index: Any,
-        gradients: Any,
-        pace: Array,
-        axis_name: str | None = None,
-    ) -> tuple[Any, RowwiseState]:
-        if axis_name is not None:
-            index, gradients = lax.all_gather((index, gradients), axis_name, tiled=True)
-            devices = lax.psum(1, axis_name)
-            gradients = jax.tree.map(lambda leaf: leaf / devices, gradients)
-        elif jax.sharding.get_abstract_mesh().size > 1:
-            # on their parts devices would exchange rows in each pass of the loop over them
-            index, gradients = _on_all((index, gradients))
-        steps = state.steps + 1
-        rate = jnp.asarray(pace, jax.tree.leaves(tables)[0].dtype) * config.learning_rate
-        tree = jax.tree.structure(tables)
-        parts = (tables, state.mean, state.square, state.scratch, index, gradients)
-
-        def step(
-            own: RowAdam, index: Array, gradients: Array, count: Array, rate: Array
-        ) -> RowAdam:
-            return update_rows(own, index, gradients, count, rate, config.l2)
-
-        updated = []
-        for *leaves, leaf_index, g in zip(*map(jax.tree.leaves, parts), strict=True):
-            own, batch = RowAdam(*leaves), (*_flat(leaf_index, g), steps, rate)
-            split = is_split(own.table)
-            updated.append(on_blocks(step, own, *batch) if split else step(own, *batch))
-        tables, *moments = _columns(tree, updated)
-        return tables, RowwiseState(steps, *moments)
-
-    return TableOptimizer(partial(init_beside, init), update)
+    return TableOptimizer(partial(init_beside, init), read_tables, write_tables)
 
 
 def init_beside(init: Callable[[Any], Any], weights: Any) -> Any:
@@ -175,7 +132,3 @@ def _on_all(parts: tuple[Any, Any]) -> tuple[Any, Any]:
     """Rows and gradients of the whole batch on each device of the mesh."""
     gathered: tuple[Any, Any] = lax.with_sharding_constraint(parts, PartitionSpec())
     return gathered
-
-
-def _columns(tree: Any, states: list[RowAdam]) -> list[Any]:
-    return [jax.tree.unflatten(tree, column) for column in zip(*states, strict=True)]

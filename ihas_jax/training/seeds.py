@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ihas_jax.errors import InputError
 from ihas_jax.models.placing import put, shardings
 from ihas_jax.training.checkpoint import Checkpoints
-from ihas_jax.training.layout import compile_round, stacked_shardings
+from ihas_jax.training.layout import compile_round, compile_settle, stacked_shardings
 from ihas_jax.training.loop import Trainer, train
 from ihas_jax.training.parallel import computing_on
 from ihas_jax.training.steps import Metrics, TrainState
@@ -118,6 +119,7 @@ def _train(trainers: list[Trainer]) -> None:
     state = jax.tree.map(put, state, stacked_shardings(single, mesh))
     together = over_seeds(trainers[0].task.round_, state, (None, 0, None, 0, None))
     round_ = compile_round(together, single, mesh, seeds=True)
+    settle = compile_settle(single, mesh, partial(over_seeds, state=state, in_axes=()))
     one = jax.jit(unstack_seed, out_shardings=shardings(single, mesh))
     del single
     for trainer in trainers:
@@ -143,6 +145,7 @@ def _train(trainers: list[Trainer]) -> None:
                         trainer.state = one(state, i)
                         trainer.save()
                         trainer.state = None
+        state = settle(state)
         for i, trainer in left.items():
             trainer.state = one(state, i)
             trainer.close_epoch()

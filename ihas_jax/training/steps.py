@@ -33,10 +33,10 @@ from ihas_jax.models.forward import (
     Transform,
     forward,
     init_model,
-    look_up,
     table_index,
 )
 from ihas_jax.training.optimizers import TableOptimizer, l2_adam, make_table_optimizer
+from ihas_jax.training.row_tables import current_vectors, settle_tables
 
 TRAINING, VALIDATION = "training", "validation"
 """Names of the splits that batches of steps come from, and of the PRNG keys of the steps."""
@@ -109,6 +109,20 @@ def init_train(key: Array, model: Model, config: OptimizerConfig) -> TrainState:
     )
 
 
+def settle(state: TrainState) -> TrainState:
+    """The state with tables that owe no step, as dense Adam would have left them.
+
+    Only `deferred` updates of tables owe any. A training settles before it validates; whoever calls
+    steps by hand does so before the parameters are used for anything but a further step.
+    """
+    tables, own = settle_tables(state.params[TABLES], state.optimizers.get(TABLES), state.pace)
+    return dataclasses.replace(
+        state,
+        params=state.params | {TABLES: tables},
+        optimizers=state.optimizers if own is None else state.optimizers | {TABLES: own},
+    )
+
+
 def click_loss(logits: Array, labels: Array) -> Array:
     """Mean binary cross-entropy `[]` of logits `[B]` and labels `[B]` (equation 3).
 
@@ -148,7 +162,8 @@ def make_step(
     Returns:
       `step(state, batch) -> (state, {"loss": []})`; with `penalised` also `penalty`.
     """
-    argnums = (0, 1) if TABLES in learns else (0,)
+    tables = cast(TableOptimizer | None, learns.get(TABLES))
+    argnums = (0,) if tables is None else (0, 1)
     axis_name = model.axis_name
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -171,7 +186,11 @@ def make_step(
 
         with jax.named_scope("gather"):
             index = table_index(model, state.variables, batch.ids)
-            vectors = look_up(state.params[TABLES], index)
+            arguments = (state.params[TABLES], state.optimizers.get(TABLES), index, state.pace)
+            if tables is None:
+                vectors = current_vectors(*arguments)
+            else:
+                vectors, reading = tables.read(*arguments, axis_name)
         grads, (loss, output) = jax.grad(loss_of, argnums=argnums, has_aux=True)(learnt, vectors)
         metrics = {"loss": loss} | ({"penalty": jnp.asarray(output.penalty)} if penalised else {})
         if axis_name is not None:
@@ -179,11 +198,11 @@ def make_step(
             grads = (own, *grads[1:])
         with jax.named_scope("update"):
             params, optimizers = state.params, state.optimizers
-            if TABLES in learns:
-                tables, table_state = cast(TableOptimizer, learns[TABLES]).update(
-                    params[TABLES], optimizers[TABLES], index, grads[1], state.pace, axis_name
+            if tables is not None:
+                updated, table_state = tables.update(
+                    params[TABLES], optimizers[TABLES], reading, grads[1], state.pace, axis_name
                 )
-                params = params | {TABLES: tables}
+                params = params | {TABLES: updated}
                 optimizers = optimizers | {TABLES: table_state}
             for name, tree in learnt.items():
                 updates, own_state = cast(Any, learns[name]).update(

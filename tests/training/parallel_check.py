@@ -404,6 +404,7 @@ if __name__ == "__main__":
         "plain": check_steps(batch_norm=False),
         "batch norm": check_steps(batch_norm=True),
         "rowwise": check_steps(batch_norm=False, tables="rowwise"),
+        "deferred": check_steps(batch_norm=False, tables="deferred"),
         "round": check_round(),
         "predictions": check_predictions(),
         "rowwise program": check_rowwise_program(),

@@ -33,7 +33,7 @@ def found(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("model", ["plain", "batch norm", "rowwise"])
+@pytest.mark.parametrize("model", ["plain", "batch norm", "rowwise", "deferred"])
 @pytest.mark.parametrize("way", ["jit", "pmap"])
 def test_steps_give_the_single_device_result(found, model, way):
     assert found[model][way] < TOLERANCE

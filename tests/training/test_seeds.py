@@ -47,7 +47,7 @@ def comparable(state):
     """Without the scratch vectors of row-wise tables, which may hold anything."""
     tables = state.optimizers["tables"]
     if hasattr(tables, "scratch"):
-        tables = tables._replace(scratch=None)
+        tables = dataclasses.replace(tables, scratch=None)
     return dataclasses.replace(state, keys=None, optimizers=state.optimizers | {"tables": tables})
 
 
@@ -66,7 +66,9 @@ def gate_updates(state):
     return [int(n) for n in jax.tree.leaves(state.optimizers["selector"]) if n.dtype == np.int32]
 
 
-@pytest.mark.parametrize("parts", ["base dense", "search rowwise"], indirect=True)
+@pytest.mark.parametrize(
+    "parts", ["base dense", "search rowwise", "search deferred"], indirect=True
+)
 def test_stacked_rounds_are_the_rounds_of_each_seed(parts):
     """Rounds of 3 batches with gates every 2: the first has one gate step, the second two."""
     rng = np.random.default_rng(1)

@@ -158,7 +158,7 @@ def test_labels_of_any_dtype_give_the_same_step(float64, plain, data):
     assert_same(found, expected, rtol=0)
 
 
-@pytest.mark.parametrize("tables", ["dense", "rowwise"])
+@pytest.mark.parametrize("tables", ["dense", "deferred", "rowwise"])
 def test_a_pace_is_a_factor_of_all_learning_rates(data, tables):
     model = build_model(ModelConfig(dim=2, hidden=(4,)), SIZES)
 
