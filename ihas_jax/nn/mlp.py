@@ -62,6 +62,7 @@ def batch_norm(
     """
     return nn.BatchNorm(
         use_running_average=not train,
+        use_fast_variance=False,  # E[x^2] - E[x]^2 loses the digits of numbers far from zero
         momentum=0.9,
         epsilon=1e-5,
         use_scale=affine,
