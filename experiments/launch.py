@@ -21,8 +21,11 @@ from pathlib import Path
 import tyro
 
 from ihas_jax.errors import InputError, run_cli
+from ihas_jax.interrupts import before_ending
 from ihas_jax.watch import LAUNCHER
 
+_FAREWELL = 10.0
+"""Seconds that launch.py waits after Ctrl-C for processes that take longer than it."""
 _GRACE = 60.0
 """Seconds that the other processes have to end by themselves once one has failed."""
 
@@ -57,11 +60,12 @@ def main() -> None:
             subprocess.Popen([sys.executable, *script, *flags], env=os.environ | devices | parent)
         )
     signal.signal(signal.SIGTERM, lambda *_: _send(begun, signal.SIGTERM))
-    try:
-        code = await_all(begun)
-    except KeyboardInterrupt:  # a terminal sends it to the processes, too
-        _end(begun, signal.SIGINT)
-        raise
+    with before_ending(lambda: _await_end(begun, _FAREWELL)):
+        try:
+            code = await_all(begun)
+        except KeyboardInterrupt:  # a terminal sends it to the processes, too
+            _end(begun, signal.SIGINT)
+            raise
     if code:
         raise SystemExit(code)
 
@@ -140,11 +144,16 @@ def await_all(begun: Sequence[subprocess.Popen[bytes]], grace: float = _GRACE) -
     if code < 0:
         name = signal.Signals(-code).name
         print(f"launch.py: process {number} was ended by {name}.", file=sys.stderr)
-    end = time.monotonic() + grace
-    while any(process.poll() is None for process in begun) and time.monotonic() < end:
-        time.sleep(0.1)
+    _await_end(begun, grace)
     _end(begun, signal.SIGKILL)
     return code if code > 0 else 128 - code
+
+
+def _await_end(begun: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
+    """Waits until all processes have ended, for some seconds at most."""
+    end = time.monotonic() + seconds
+    while any(process.poll() is None for process in begun) and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def _failed(begun: Sequence[subprocess.Popen[bytes]]) -> tuple[int, int] | None:

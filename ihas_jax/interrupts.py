@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
@@ -18,6 +18,27 @@ _EXIT = 130
 _GRACE = 3.0
 """Seconds that an interrupted program has to tidy up."""
 _SHOW_CURSOR = b"\x1b[?25h"
+
+
+class _Goodbyes:
+    """What an interrupted process does before it ends at once."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+
+
+_goodbyes = _Goodbyes()
+
+
+@contextmanager
+def before_ending(goodbye: Callable[[], object]) -> Iterator[None]:
+    """Calls a function before Ctrl-C ends the process, while the block runs; never twice."""
+    _goodbyes.waiting.append(goodbye)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # it was called
+            _goodbyes.waiting.remove(goodbye)
 
 
 def catch_interrupts(remedy: str = RESUME) -> None:
@@ -95,4 +116,7 @@ def _end(remedy: str, stderr: int = 2) -> NoReturn:
             os.write(1, _SHOW_CURSOR)
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         os.write(stderr, f"interrupted: {remedy}\n".encode(encoding, "backslashreplace"))
+    while _goodbyes.waiting:
+        with suppress(Exception):
+            _goodbyes.waiting.pop()()
     os._exit(_EXIT)

@@ -13,6 +13,7 @@ import jax
 
 from ihas_jax import processes
 from ihas_jax.errors import InputError
+from ihas_jax.interrupts import before_ending
 from ihas_jax.job import Job, connect
 from ihas_jax.progress import say, silent
 from ihas_jax.watch import Watch, is_loss
@@ -40,23 +41,24 @@ def joined(job: Job) -> Iterator[None]:
         return
     watch = Watch()
     watch.start()
-    try:
-        with nullcontext() if processes.is_first() else _unheard():
-            devices = len(jax.devices())
-            say(f"[Job] {processes.number()} processes with {devices} devices work together")
-            _require_alike()
-            with _ending_together():
-                yield
-    except BaseException as error:
-        if isinstance(error, SystemExit) and not error.code:
+    with before_ending(watch.say_goodbye):
+        try:
+            with nullcontext() if processes.is_first() else _unheard():
+                devices = len(jax.devices())
+                say(f"[Job] {processes.number()} processes with {devices} devices work together")
+                _require_alike()
+                with _ending_together():
+                    yield
+        except BaseException as error:
+            if isinstance(error, SystemExit) and not error.code:
+                raise
+            text = watch.fail(error)
+            if is_loss(error):
+                raise InputError(text) from None
             raise
-        text = watch.fail(error)
-        if is_loss(error):
-            raise InputError(text) from None
-        raise
-    finally:
-        watch.stop()
-        processes.leave()
+        finally:
+            watch.stop()
+            processes.leave()
 
 
 @contextmanager

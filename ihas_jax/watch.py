@@ -34,6 +34,8 @@ _SILENCE = 45.0
 """Seconds without a sign after which a process counts as dead."""
 _GRACE = 10.0
 """Seconds that a process which fails waits for the others to read why."""
+_FAREWELL = 5.0
+"""Seconds that process 0 waits for the others when Ctrl-C ends it."""
 _FAILURES, _READ, _ALIVE = "ihas_jax/failures", "ihas_jax/read", "ihas_jax/alive"
 _FAILED = f"{_FAILURES}/first"
 _LINKS = ("gloo", "nccl")
@@ -108,6 +110,15 @@ class Watch(threading.Thread):
         atexit.register(self._end, code)
         return text
 
+    def say_goodbye(self) -> None:
+        """Lets the others of an interrupted job end before process 0, whose end would crash them.
+
+        Process 0 waits for those that can't answer, too, but a few seconds at most.
+        """
+        self._note_read()
+        if self._index == 0 and self._await_signs(set(range(1, self._number)), _FAREWELL):
+            time.sleep(0.1)  # they end right after their sign
+
     def _leave(self, failure: dict[str, Any]) -> None:
         """Ends this process, which may wait for the others in the middle of a computation."""
         by = failure.get("process")
@@ -136,8 +147,11 @@ class Watch(threading.Thread):
     def _await_readers(self) -> bool:
         """Waits a while for process 0 to read of the failure, or there until the others leave."""
         wanted = set(range(1, self._number)) - set(self._silent(3 * _BEAT))
-        wanted = {0} if self._index else wanted
-        end = time.monotonic() + _GRACE
+        return self._await_signs({0} if self._index else wanted, _GRACE)
+
+    def _await_signs(self, wanted: set[int], seconds: float) -> bool:
+        """Waits until processes know of the failure; False where the time is over before."""
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             with suppress(jax.errors.JaxRuntimeError):
                 names = {name for name, _ in self._store.key_value_dir_get(_READ)}
