@@ -17,7 +17,7 @@ from ihas_jax.models.base import Model, Stats
 from ihas_jax.models.forward import Lookup, Transformed
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.nn.mlp import Linear
-from ihas_jax.nn.noise import row_keys
+from ihas_jax.nn.noise import fixed_draws, row_keys
 from ihas_jax.selectors.base import Recipe, Selector, Weights
 from ihas_jax.selectors.fields import fields_to_keep, top_fields
 from ihas_jax.selectors.normalize import fresh_norm, normalize
@@ -31,11 +31,8 @@ def row_dropout(key: Array, x: Array, rate: float, first_row: Array | int = 0) -
     return jax.vmap(lambda k, row: dropout.apply({}, row, rng=k))(keys, x)
 
 
-def field_weights(scores: Array, config: AdaFSConfig, fields: int | None = None) -> Array:
+def field_weights(scores: Array, config: AdaFSConfig, kept: Array | None = None) -> Array:
     """Weights of an instance's fields, softmax of scores `[B, N]`.
-
-    Note: fields of equal scores, such as all that ReLU closes, are kept in their order. In torch,
-    whose top-k the published code calls, the order is open.
 
     Note: published weights add up to 1, so that inputs shrink N-fold when pretraining ends. The
     batch norm of published networks makes up for it; ours have none by default, and weights are
@@ -45,15 +42,15 @@ def field_weights(scores: Array, config: AdaFSConfig, fields: int | None = None)
       scores: `[B, N]`.
       config: whether kept weights are divided by their sum (`reweight`), or 1 (not `weighted`),
         and whether weights are multiplied by the number of kept fields (`rescale`).
-      fields: number of fields to keep, those of the largest scores; the others' weights are 0. None
-        keeps all.
+      kept: `[B, N]`, 1 for the kept fields and 0 for the others, whose weights are 0, equally many
+        in each row; None keeps all.
     """
-    weights, number = jax.nn.softmax(scores), scores.shape[1]
-    if fields is not None:
-        mask, number = top_fields(scores, fields), fields
+    weights = jax.nn.softmax(scores)
+    number = scores.shape[1] if kept is None else kept[:1].sum()
+    if kept is not None:
         if not config.weighted:
-            return mask
-        weights = weights * mask
+            return kept
+        weights = weights * kept
         weights = weights / weights.sum(axis=1, keepdims=True) if config.reweight else weights
     return number * weights if config.rescale else weights
 
@@ -81,6 +78,11 @@ class AdaFS(Selector):
 
     Note: the batch norm of the embeddings starts at scale 1 in the published code, whose model is
     an MLP. For sums of inner products that is far too much (`config.unit_products`).
+
+    Note: ReLU closes so many fields that in two fifths of the rows closed ones are kept, too.
+    Which of them is a fixed random order of each row, by its values; torch's top-k, which the
+    published code calls, leaves the order open. In five seeds on two logs it is as good as the
+    order of the fields, and keeping no closed field has a larger logloss in all ten runs.
 
     Note: where kept fields are not `weighted`, nothing but L2 moves the controller.
 
@@ -120,7 +122,7 @@ class AdaFS(Selector):
         scores, controller = self._scores(weights, embeddings, train=True)
         if self.config.relu:
             scores = row_dropout(key, scores, self.config.dropout, lookup.first_row)
-        factors = field_weights(scores, self.config, self.fields)
+        factors = field_weights(scores, self.config, self._kept(scores, lookup))
         stats = {"embeddings": norm, "controller": controller}
         return Transformed(embeddings * factors[..., None], stats=stats)
 
@@ -128,9 +130,9 @@ class AdaFS(Selector):
         """Embeddings times weights, with running statistics; masks mark the kept fields."""
         embeddings, _ = self._normalized(weights, lookup, train=False)
         scores, _ = self._scores(weights, embeddings, train=False)
-        factors = field_weights(scores, self.config, self.fields)
-        kept = jnp.ones_like(scores) if self.fields is None else top_fields(scores, self.fields)
-        masks = jnp.repeat(kept, self.spec.dim, axis=1)
+        kept = self._kept(scores, lookup)
+        factors = field_weights(scores, self.config, kept)
+        masks = jnp.repeat(jnp.ones_like(scores) if kept is None else kept, self.spec.dim, axis=1)
         return Transformed(embeddings * factors[..., None], masks=masks)
 
     def choose(self, found: SearchResult) -> Plan:
@@ -145,6 +147,14 @@ class AdaFS(Selector):
     def with_axis(self, axis_name: str | None) -> AdaFS:
         """The selector with batch statistics of all devices together."""
         return dataclasses.replace(self, axis_name=axis_name)
+
+    def _kept(self, scores: Array, lookup: Lookup) -> Array | None:
+        """1 for the fields of the largest scores `[B, N]`, else 0; None where all are kept."""
+        if self.fields is None:
+            return None
+        if self.config.relu:  # scores at 0 are equal
+            scores = jnp.where(scores > 0, scores, -fixed_draws(lookup.row_index))
+        return top_fields(scores, self.fields)
 
     def _normalized(self, weights: Weights, lookup: Lookup, *, train: bool) -> tuple[Array, Stats]:
         """E `[B, N, D]`, and the new statistics of its batch norm."""

@@ -12,6 +12,7 @@ from ihas_jax.config.methods import AdaFSConfig
 from ihas_jax.errors import InputError
 from ihas_jax.models.forward import Lookup
 from ihas_jax.nn.embedding import EmbeddingSpec
+from ihas_jax.nn.noise import fixed_draws
 from ihas_jax.selectors.adafs import (
     AdaFS,
     build_adafs_hard,
@@ -21,6 +22,7 @@ from ihas_jax.selectors.adafs import (
     unit_product_scale,
 )
 from ihas_jax.selectors.base import Recipe
+from ihas_jax.selectors.fields import top_fields
 from ihas_jax.selectors.plan import SearchResult
 
 B, N, D = 6, 4, 2
@@ -80,7 +82,9 @@ def weigh(scores, config, fields):
     weights, mask = softmax(scores, axis=1), np.ones_like(scores)
     if fields is not None:
         mask = np.zeros_like(scores)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :fields]
+        draws = np.asarray(fixed_draws(np.zeros(scores.shape, np.int32)))
+        ranks = np.where(scores > 0, scores, -draws) if config.relu else scores
+        best = np.argsort(-ranks, axis=1)[:, :fields]
         np.put_along_axis(mask, best, 1, axis=1)
         if not config.weighted:
             return mask, mask
@@ -142,21 +146,47 @@ def test_pretraining_has_the_batch_norm_of_the_embeddings_alone():
     np.testing.assert_allclose(selector.pretrain(weights, lookup(E), None).vectors, expected)
 
 
-def test_of_equal_scores_the_first_fields_are_kept():
+def test_weights_are_those_of_the_kept_fields():
     scores = jnp.array([[0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 3.0, 0.0, 3.0]])
+    kept = jnp.array([[1.0, 0, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1]])
     a = 1 / (1 + np.exp(-2))
-    expected = np.array([[1 - a, 0, a, 0], [0.5, 0.5, 0, 0], [0, 0.5, 0, 0.5]])
-    found = field_weights(scores, AdaFSConfig(rescale=False), fields=2)
+    expected = np.array([[1 - a, 0, a, 0], [0, 0.5, 0, 0.5], [0, 0.5, 0, 0.5]])
+    found = field_weights(scores, AdaFSConfig(rescale=False), kept)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    ones = field_weights(scores, AdaFSConfig(weighted=False), fields=2)
-    np.testing.assert_array_equal(ones, expected > 0)
+    ones = field_weights(scores, AdaFSConfig(weighted=False), kept)
+    np.testing.assert_array_equal(ones, kept)
+
+
+def test_of_closed_fields_each_row_keeps_its_own_whatever_the_batch():
+    """Where all scores are 0, every field is kept in half of the rows, and open ones always."""
+    rows, rng = 4000, np.random.default_rng(5)
+    selector = AdaFS(AdaFSConfig(), SPEC, fields=2)
+    weights = jax.tree.map(jnp.asarray, WEIGHTS)
+    shut = weights.gates | {"norm": {"scale": jnp.zeros(N), "bias": jnp.array([-1.0, -1, -1, -1])}}
+    index, vectors = (
+        rng.integers(0, 1000, (rows, N)).astype(np.int32),
+        rng.normal(size=(rows, N, D)),
+    )
+
+    def kept(gates, part):
+        lookup = Lookup(vectors[part], index[part])
+        masks = selector.select(weights._replace(gates=gates), lookup).masks
+        return np.asarray(masks)[:, ::D]
+
+    found = kept(shut, slice(None))
+    assert (found.sum(axis=1) == 2).all()
+    assert np.abs(found.mean(axis=0) - 0.5).max() < 0.04
+    np.testing.assert_array_equal(kept(shut, slice(1234, 1240)), found[1234:1240])
+    one = shut | {"norm": shut["norm"] | {"bias": jnp.array([-1.0, -1, -1, 0.5])}}
+    opened = kept(one, slice(None))
+    assert (opened.sum(axis=1) == 2).all() and opened[:, 3].all()
 
 
 def test_rescaled_weights_average_1_over_the_kept_fields():
     scores = jnp.asarray(np.random.default_rng(4).normal(size=(B, N)))
     soft = field_weights(scores, AdaFSConfig())
     np.testing.assert_allclose(soft.mean(axis=1), np.ones(B), rtol=1e-12)
-    hard = np.asarray(field_weights(scores, AdaFSConfig(), fields=3))
+    hard = np.asarray(field_weights(scores, AdaFSConfig(), top_fields(scores, 3)))
     np.testing.assert_allclose(hard.sum(axis=1) / (hard > 0).sum(axis=1), np.ones(B), rtol=1e-12)
 
 
