@@ -144,10 +144,10 @@ class Trainer:
         task, progress = self.task, self.progress
         scores, more = self._validate()
         batches = task.rounds.feed.batches_per_epoch
-        means = {name: total / batches for name, total in progress.sums.items()}
+        means = progress.means(batches)
         facts = {"epoch": progress.epoch, **means, **scores.facts, **more}
         self.event("epoch", {"stage": task.name, **facts})
-        losses = " - ".join(f"{name}: {value:.4f}" for name, value in means.items())
+        losses = " - ".join(f"{name}: {_digits(value)}" for name, value in means.items())
         say(f"[{task.title}] epoch {progress.epoch} - {losses} - [Metrics] {scores}")
         if progress.close_epoch(scores, facts, keep=not task.early_stopping):
             self.best = copied(self.state.variables)
@@ -234,6 +234,11 @@ class Trainer:
             numbers = [dealt_numbers(len(part), size, self.mesh) for part in numbers]
         rows, gate_rows = (shard_rows(p, self.mesh) if p.size else p for p in numbers)
         return rows, gate_rows
+
+
+def _digits(value: float) -> str:
+    """A metric to four digits after the point, and a small one, such as a penalty, to three."""
+    return f"{value:.4f}" if abs(value) >= 0.01 or not value else f"{value:.3g}"
 
 
 def _batch(split: Split) -> Batch:

@@ -9,6 +9,10 @@ from ihas_jax.training.metrics import Scores
 
 _MUCH = 1.03
 """The factor between two loglosses from which on the user should look at both."""
+GATE = "gate_"
+"""How the names of metrics of gate steps begin."""
+STEPS = f"{GATE}steps"
+"""The name of the number of gate steps of a round."""
 
 
 @dataclass
@@ -25,7 +29,8 @@ class Progress:
       seconds: training time, over all resumptions.
       finished: whether the task is finished.
       position: where the batches resume.
-      sums: sum of each training metric over the batches of the epoch so far.
+      sums: sum of each training metric over the batches of the epoch so far, of each metric of
+        gate steps over these, and the number of gate steps.
       history: facts of each finished epoch.
     """
 
@@ -49,8 +54,20 @@ class Progress:
     def add(self, metrics: Mapping[str, float], batches: int) -> None:
         """Adds the mean metrics of a round of that many batches."""
         for name, value in metrics.items():
-            self.sums[name] = self.sums.get(name, 0.0) + batches * value
+            times = metrics[STEPS] if name.startswith(GATE) else batches
+            total = value if name == STEPS else times * value
+            self.sums[name] = self.sums.get(name, 0.0) + total
         self.round += 1
+
+    def means(self, batches: int) -> dict[str, float]:
+        """The mean of each metric over an epoch of that many batches, and over its gate steps."""
+        steps, found = self.sums.get(STEPS, 0.0), {}
+        for name, total in self.sums.items():
+            if not name.startswith(GATE):
+                found[name] = total / batches
+            elif steps and name != STEPS:
+                found[name] = total / steps
+        return found
 
     def close_epoch(self, scores: Scores, facts: dict[str, float], *, keep: bool) -> bool:
         """Counts an epoch, and says whether its parameters are to be kept.

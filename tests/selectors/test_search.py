@@ -80,7 +80,7 @@ def trail(parts, rounds):
             item.gate_rows,
             np.int32(item.batches),
         )
-        assert metrics.keys() == {"loss"}
+        assert metrics.keys() == {"loss", "gate_loss", "gate_penalty", "gate_steps"}
         states.append(state)
     return states
 

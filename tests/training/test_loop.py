@@ -16,6 +16,7 @@ from ihas_jax.training.loop import Trainer, train
 from ihas_jax.training.metrics import Scores, score
 from ihas_jax.training.seeds import train_seeds
 from ihas_jax.training.steps import init_train
+from ihas_jax.training.stopping import Progress
 
 
 @pytest.fixture
@@ -257,3 +258,13 @@ def test_validation_predictions_that_are_nan_name_what_diverged(make_task, state
             train_seeds([task, other], [state(), state()], [no_event, no_event])
         else:
             train(task, state(), no_event)
+
+
+def test_metrics_of_gate_steps_are_means_over_the_gate_steps_of_an_epoch():
+    progress = Progress()
+    progress.add({"loss": 0.5, "gate_loss": 0.6, "gate_steps": 1.0}, 4)
+    progress.add({"loss": 0.2, "gate_loss": 0.3, "gate_steps": 2.0}, 2)
+    assert progress.means(6) == pytest.approx({"loss": 2.4 / 6, "gate_loss": 1.2 / 3})
+    progress = Progress()
+    progress.add({"loss": 0.5, "gate_loss": 0.0, "gate_steps": 0.0}, 4)
+    assert progress.means(4) == {"loss": 0.5}
