@@ -19,7 +19,7 @@ from ihas_jax.config.bounds import (
 )
 from ihas_jax.errors import InputError
 
-ThresholdRule = Literal["guarded", "literal"]
+ThresholdRule = Literal["guarded", "literal", "half"]
 MatmulDtype = Literal["float32", "bfloat16"]
 _ASCENDING = Bound(
     lambda sizes: bool(sizes) and sizes[0] > 0 and list(sizes) == sorted(set(sizes)),
@@ -72,7 +72,8 @@ class GateConfig(MethodConfig):
     reduction: Literal["mean", "sum"] = "mean"
     """How equation 5 is reduced over a batch; the paper's formula is 'sum' with weight 1."""
     threshold: ThresholdRule = "guarded"
-    """The rule of deterministic selection: the paper's, or one that is guarded against failures."""
+    """The rule of deterministic selection: literal is the paper's, guarded withstands its failures,
+    and half is 0.5 for all rows."""
     bins: Annotated[int | None, at_least(3)] = None
     """The number of histogram bins of the rule; by default 100 for literal and 20 for guarded."""
     instance_wise: bool = True

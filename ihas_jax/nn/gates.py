@@ -117,15 +117,18 @@ def search_threshold(
       Empty bins count as minima, so it opens every gate while no probability is near 0.
     * 'guarded' scans from the first peak on and wants more mass than the minimum holds
       somewhere to its right; it is 0.5 too where no probability lies below 0.5.
+    * 'half' is 0.5 always, which the paper does not have.
 
     Args:
       probs: `[B, K]` probabilities in [0, 1].
-      rule: 'guarded' or 'literal'.
+      rule: 'guarded', 'literal' or 'half'.
       bins: equal bins on [0, 1], at least 3; by default 100 for 'literal', 20 for 'guarded'.
 
     Returns:
       `[B]` thresholds, each the lower edge of a bin, or 0.5.
     """
+    if rule == "half":
+        return jnp.full(len(probs), 0.5, probs.dtype)
     bins = bins or (100 if rule == "literal" else 20)
     counts = histogram(probs, bins)
     deltas = jnp.diff(counts, axis=1)

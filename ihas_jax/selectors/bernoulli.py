@@ -210,6 +210,9 @@ def idle_in_gates(config: Config) -> dict[str, str]:
         why = "--gates.no-instance-wise has gates that read no embeddings. Choose one of the two"
         names = ("inputs", "gradient_to_tables", "matmul", "rank")
         found |= {f"gates.{name}": why for name in names}
+    if config.of(GateConfig).threshold == "half":
+        why = "--gates.threshold half looks at no histogram. Choose one of the two"
+        found |= {"gates.bins": why}
     if config.budget is None:
         why = "a majority of rows chooses coordinates where there is no budget. Choose a --budget"
         found |= {"cluster.cut": why, "cluster.axes": why}

@@ -145,6 +145,14 @@ def test_guarded_takes_the_first_minimum_after_the_first_peak(counts, index):
     assert threshold(probs_of(counts), "guarded", 10) == np.float32(index / 10)
 
 
+def test_half_is_the_threshold_whatever_the_probabilities_are():
+    probs = jnp.asarray(np.concatenate([BETA[:2], UNIFORM[:1], MIDDLE[:1]]))
+    masks, thresholds = select_gates(probs, rule="half")
+    assert thresholds.dtype == probs.dtype
+    np.testing.assert_array_equal(thresholds, np.full(4, 0.5, np.float32))
+    np.testing.assert_array_equal(masks, probs > 0.5)
+
+
 def test_a_gate_at_its_threshold_is_closed():
     probs = jnp.array([[0.5, 0.25, 0.75]])
     masks, thresholds = select_gates(probs, rule="guarded", bins=4)
