@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ihas_jax.errors import InputError
 from ihas_jax.flags import replaced
 from ihas_jax.pipeline.fit import StageName, check_choices, fit, fit_seeds
 from ihas_jax.pipeline.reuse import reuse_stages
+from ihas_jax.pipeline.walk import Walk
 from ihas_jax.pipeline.workdir import open_run
 from ihas_jax.processes import agreed
 from ihas_jax.progress import say
@@ -164,6 +166,7 @@ def score_logs(
     variants_of: Callable[[str, Dataset], Sequence[Variant]],
     *,
     leave_out: bool = False,
+    walk: Walk | None = None,
 ) -> Iterator[tuple[str, Dataset, Sequence[Variant]]]:
     """Adds what a record lacks: the scores of each seed, by log and variant.
 
@@ -173,6 +176,7 @@ def score_logs(
       leave_out: whether a variant that can't run, such as a method that the click model can't
         carry, is left out with a line in the log; otherwise, and for the first variant, with which
         the others are compared, it is an error. What goes wrong in a run is an error always.
+      walk: counts the runs, and says how long the rest takes.
 
     Yields:
       The name, rows and variants of each log when its scores are complete.
@@ -182,12 +186,21 @@ def score_logs(
         variants = variants_of(name, data)
         left_out = _left_out(name, variants[1:], data) if leave_out else set()
         for i, variant in enumerate(variants):
-            if variant.name in {*scores, *left_out}:
+            known = scores.get(variant.name, [])
+            seeds = record.arguments.seed_range[len(known) :]
+            if walk and variant.name in left_out:
+                walk.skip(len(seeds))
+            if not seeds or variant.name in left_out:
                 continue
             sources = {other.run: None for other in variants[:i] if other.name in scores}
-            seeds = record.arguments.seed_range
-            found = [score_variant(variant, data, folder, seed, [*sources]) for seed in seeds]
-            scores[variant.name] = found
+            found = []
+            for seed in seeds:
+                title = f"{variant.title}, seed {seed}"
+                if not walk:
+                    say(f"[{name}] {title}")
+                with walk.step(f"{name}, {title}") if walk else nullcontext():
+                    found.append(score_variant(variant, data, folder, seed, [*sources]))
+            scores[variant.name] = [*known, *found]
             record.save()
             # compact models differ in shape, and programs of hundreds of runs fill the memory
             jax.clear_caches()
@@ -218,7 +231,6 @@ def score_variant(
       seed: the seed.
       sources: names of finished runs, whose stages the run may reuse.
     """
-    say(f"[{folder.name}] {variant.title}, seed {seed}")
     config = dataclasses.replace(variant.config, seed=seed)
     workdir = folder / f"{variant.run}_{seed}"
     if not variant.key:
@@ -229,8 +241,10 @@ def score_variant(
     # a method does not need the base model
     own = _OWN_STAGE.get(variant.key, metrics["seconds"].keys() - {"base", "evaluate", "compiling"})
     seconds = {stage: s for stage, s in metrics["seconds"].items() if stage in own}
-    names = ("auc", "logloss", "only_label", "parameters", "bytes", "table_share")
+    names = ("auc", "logloss", "only_label", "parameters", "bytes", "table_share", "kept")
     scores = {name: row[name] for name in names if name in row}
+    if "router_parameters" in row:  # the outcome of clusters, of which each keeps its share
+        scores["kept"] = sum(c["share"] * c["kept"] for c in metrics["clusters"])
     scores["router_parameters"] = row.get("router_parameters", 0)
     scores["training_seconds"] = sum(seconds.values())
     return scores

@@ -114,12 +114,15 @@ class Record:
     Attributes:
       arguments: the flags of the comparison.
       identity: everything else that the scores depend on, by name, as JSON.
+      grows: whether more --seeds add to those of the file, and fewer leave them, so that variants
+        may have different numbers of seeds, which all begin with --seed.
       logs: the scores by log; at first those of the file.
       data: what tells the rows of each log from others.
     """
 
     arguments: LogComparison
     identity: Mapping[str, Any] = field(default_factory=dict)
+    grows: bool = False
     logs: dict[str, Any] = field(init=False)
     data: dict[str, str] = field(init=False)
 
@@ -129,7 +132,7 @@ class Record:
         found = read_json(path) if path.exists() else {}
         self.logs, self.data = null_to_nan(found.get("logs", {})), found.get("data", {})
         if found:
-            wanted = {"seeds": self.arguments.seeds, **self.identity}
+            wanted = {**self._counted, **self.identity}
             other = [name for name, value in wanted.items() if found.get(name) != value]
             old = config_from_json(found["config"])
             other += differences_that_matter(old, self.arguments.config)
@@ -138,6 +141,10 @@ class Record:
                     f"{path} holds scores of another comparison, which differs in "
                     f"{'; '.join(other)}. Choose another --results, or delete the file."
                 )
+
+    @property
+    def _counted(self) -> dict[str, int]:
+        return {} if self.grows else {"seeds": self.arguments.seeds}
 
     @property
     def _path(self) -> Path:
@@ -162,7 +169,7 @@ class Record:
     def content(self) -> dict[str, Any]:
         """The content of the file."""
         config = config_to_json(self.arguments.config)
-        about = {"seeds": self.arguments.seeds, "config": config, "data": self.data}
+        about = {**self._counted, "config": config, "data": self.data}
         return {"logs": self.logs, **about, **self.identity}
 
     def save(self) -> None:

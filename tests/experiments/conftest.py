@@ -268,10 +268,10 @@ def finished(command):
 def record(script, tmp_path):
     """Makes the record of a comparison that writes to table.json, .md and .png."""
 
-    def make(identity=(), **changed):
+    def make(identity=(), grows=False, **changed):
         comparison = script("comparison")
         places = {"output": tmp_path / "runs", "results": tmp_path / "table"}
         flags = {"config": Config(), "seeds": 2, **places, **changed}
-        return comparison.Record(comparison.LogComparison(**flags), dict(identity))
+        return comparison.Record(comparison.LogComparison(**flags), dict(identity), grows)
 
     return make

@@ -13,6 +13,8 @@ from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.flags import config_to_json, replaced
 from ihas_jax.pipeline.idle import check_flags
+from ihas_jax.pipeline.walk import Walk
+from ihas_jax.progress import command_line
 
 NAN = float("nan")
 
@@ -94,6 +96,52 @@ def test_scores_of_another_comparison_are_neither_used_nor_lost(record, tmp_path
             record(**wrong)
     assert json.loads(path.read_text()) == content
     assert record(results=tmp_path / "none").logs == {}
+
+
+def test_a_record_that_grows_takes_more_seeds_and_keeps_what_it_has(
+    script, record, small, monkeypatch
+):
+    compare, ran = script("compare"), []
+
+    def score(variant, data, folder, seed, sources):
+        ran.append((variant.name, seed))
+        return {"auc": seed / 10}
+
+    monkeypatch.setattr(compare, "score_variant", score)
+    rows = [compare.Variant(name, name, name, Config()) for name in ("base", "next")]
+    for seeds, own, new in (
+        (1, rows[:1], [("base", 0)]),
+        (3, rows, [("base", 1), ("base", 2), ("next", 0), ("next", 1), ("next", 2)]),
+        (2, rows, []),
+    ):
+        grown = record(grows=True, seeds=seeds)
+        monkeypatch.setattr(type(grown.arguments), "open_logs", lambda own: {"x": small})
+        ran.clear()
+        list(compare.score_logs(grown, lambda name, data, own=own: own))
+        assert ran == new
+    assert record(grows=True).logs["x"]["next"] == [{"auc": seed / 10} for seed in range(3)]
+    with pytest.raises(InputError, match="seed: 0 -> 1"):
+        record(grows=True, config=Config(seed=1))
+
+
+def test_a_walk_counts_runs_and_skips_what_is_refused(script, record, small, monkeypatch, capsys):
+    compare, record = script("compare"), record(seeds=2)
+
+    def check(config, data):
+        if config.method == "pep":
+            raise InputError("This click model can't carry it.")
+
+    monkeypatch.setattr(compare, "score_variant", lambda *_: {"auc": 0.5})
+    monkeypatch.setattr(compare, "check_choices", check)
+    monkeypatch.setattr(type(record.arguments), "open_logs", lambda own: {"x": small})
+    methods = {"base": "none", "refused": "pep", "next": "ihas"}
+    rows = [compare.Variant(n, n, n, Config(method=m)) for n, m in methods.items()]
+    walk = Walk("Studies", 6, lambda kind, facts: None)
+    with command_line():
+        list(compare.score_logs(record, lambda name, data: rows, leave_out=True, walk=walk))
+    said = [line for line in capsys.readouterr().out.splitlines() if "[Studies]" in line]
+    assert said[0] == "[Studies] step 1 of 6: x, base, seed 0"
+    assert said[-1] == "[Studies] step 4 of 4: x, next, seed 1"
 
 
 def test_scores_of_another_log_of_the_same_name_are_no_scores_of_this_one(record, small):
