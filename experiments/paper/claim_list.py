@@ -37,7 +37,7 @@ class Claim:
       record: the name of the record, in which `{log}` stands for a log.
       command: what makes the record, without the number of seeds and the place of the results.
       gains: the gains on a log by comparison, from the record's content and the log's name; it
-        raises a KeyError where the record has no such scores.
+        raises a KeyError or ValueError where the record lacks such scores.
       untested: why the claim can't be tested, by log.
     """
 

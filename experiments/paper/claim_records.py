@@ -12,6 +12,8 @@ from verdicts import Gains, Judgement, judge
 
 from ihas_jax.files import null_to_nan, read_json
 
+_NO_RECORD = "no record"
+
 
 class Found(NamedTuple):
     """What is known of a claim on a log.
@@ -55,9 +57,13 @@ def judge_log(records: Mapping[str, Content], log: str, level: float) -> list[Fo
         if why[number]:
             continue
         try:
-            gains[number] = claim.gains(records[claim.record.format(log=log)], log)
-        except KeyError:
-            why[number] = "no record"
+            own = claim.gains(records[claim.record.format(log=log)], log)
+        except (KeyError, ValueError):  # scores are missing, or one variant has fewer than another
+            own = {}
+        if own and all(own.values()):
+            gains[number] = own
+        else:
+            why[number] = _NO_RECORD
     judged = judge([(own, CLAIMS[number].smallest) for number, own in gains.items()], level)
     found = dict(zip(gains, judged, strict=True))
     return [Found(claim, found.get(n), why[n]) for n, claim in enumerate(CLAIMS)]
@@ -77,7 +83,7 @@ def lacking(found: Mapping[str, Sequence[Found]], seeds: int) -> dict[str, list[
     for log, own in found.items():
         for number, one in enumerate(own, start=1):
             few = one.judged is not None and len(one.judged.gains) < seeds
-            if few or one.why == "no record":
+            if few or one.why == _NO_RECORD:
                 command = f"{one.claim.command} --seeds {seeds}".format(log=log)
                 claims = commands.setdefault(command, [])
                 claims += [number] if number not in claims else []

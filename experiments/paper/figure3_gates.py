@@ -40,8 +40,7 @@ from ihas_jax.stages.run import Run
 _ROWS = {"ihas": "with polarisation", "ihas_3": "without polarisation"}
 """The names of the runs, which Table 4 shares, and their titles."""
 _HEADERS = (
-    *("log", "search", "distance from the mean", "p", "gap of open and closed", "p"),
-    *("open", "within 0.1 of the threshold"),
+    *("log", "search", "distance from the mean", "p", "gap of open and closed", "p", "open"),
 )
 _ABOUT = (
     "Gates of the first 1,000 test rows, mean ± standard deviation over seeds. Distance from the "
@@ -102,7 +101,7 @@ def gate_facts(gates: Gates) -> Scores:
 
     Returns:
       `distance` of the probabilities from their mean, `gap` between the mean probabilities of open
-      and closed gates, the share of `open` gates, and the share `near` the threshold.
+      and closed gates, and the share of `open` gates.
     """
     probs, thresholds = np.asarray(gates.probs, float), np.asarray(gates.thresholds, float)
     opened = probs > thresholds[:, None]
@@ -114,7 +113,6 @@ def gate_facts(gates: Gates) -> Scores:
         "distance": float(np.abs(probs - probs.mean(axis=1, keepdims=True)).mean()),
         "gap": float(np.where(both, above - below, 0.0).mean()),
         "open": float(opened.mean()),
-        "near": float((np.abs(probs - thresholds[:, None]) < 0.1).mean()),
     }
 
 
@@ -129,8 +127,7 @@ def lines_of(record: Record) -> list[str]:
             for fact in ("distance", "gap"):
                 gains = common.gain_cells(scores["ihas"], found, fact)
                 cells += [common.spread_cell(found, fact), gains[1]]
-            cells += [common.spread_cell(found, fact) for fact in ("open", "near")]
-            rows.append(cells)
+            rows.append([*cells, common.spread_cell(found, "open")])
     body = [*common.markdown_table(_HEADERS, rows, texts=(0, 1)), "", _ABOUT]
     return common.report("Figure 3: probabilities of gates", body, record.arguments.config)
 

@@ -119,6 +119,13 @@ def test_a_test_that_finds_nothing_says_its_power(claims, tmp_path):
     assert done.stdout.count("can't be told (power 0.0") == 2
 
 
+def test_a_record_that_is_not_finished_is_none(script):
+    judge = script("claim_records").judge_log
+    for scores in ({"ihas": runs(0.7, 0.8), "none": runs(0.7)}, {"ihas": [], "none": []}):
+        found = judge({"table2": {"logs": {"log": scores}}}, "log", 0.05)
+        assert all(one.verdict == "untested: no record" for one in found)
+
+
 def test_a_folder_without_records_is_an_error(claims, tmp_path):
     done = claims.inside("--records", tmp_path)
     assert done.returncode and "holds no record" in done.stderr

@@ -19,7 +19,7 @@ def test_facts_are_means_over_the_rows(script):
     gates = script("gate_figure").Gates
     probs = np.array([[0.9, 0.1, 0.9, 0.1], [0.6, 0.8, 0.6, 0.8]])
     facts = script("figure3_gates").gate_facts(gates(probs, np.array([0.5, 0.55])))
-    assert facts == pytest.approx({"distance": 0.25, "gap": 0.4, "open": 0.75, "near": 0.25})
+    assert facts == pytest.approx({"distance": 0.25, "gap": 0.4, "open": 0.75})
     closed = script("figure3_gates").gate_facts(gates(probs, np.ones(2)))
     assert (closed["gap"], closed["open"]) == (0.0, 0.0)
 
