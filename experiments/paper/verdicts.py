@@ -137,7 +137,7 @@ def judge(claims: Sequence[tuple[Gains, float]], level: float = 0.05) -> list[Ju
     """
     found = [evidence(gains, smallest) for gains, smallest in claims]
     adjusted = [Evidence(*pair) for pair in zip(*map(holm, zip(*found, strict=True)), strict=True)]
-    undecided = sum(not one.above < level for one in adjusted)
+    undecided = sum(one.above >= level for one in adjusted)
     judged = []
     for (gains, smallest), own in zip(claims, adjusted, strict=True):
         weakest = min(gains, key=lambda name: np.nan_to_num(np.mean(gains[name]), nan=-np.inf))
