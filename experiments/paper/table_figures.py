@@ -17,6 +17,7 @@ from ihas_jax.training.metrics import auc_text
 _COLORS = (
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22"),
     *("#17becf", "#d62728", "#000080", "#a8d08d", "#f4b183", "#b8860b", "#c000c0"),
+    "#00c8a0",
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "8")
 """Of another number than the colours, so that more models than colours differ in the marker."""

@@ -34,6 +34,10 @@ _SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
         "optfs.weight": (1e-3, 1e-2, 1e-1),
     },
     "autodim": {"autodim.dims": ((2, 4, 8, 16), (4, 8, 16), (8, 16))},
+    "autoemb": {
+        "autoemb.hidden": (16, 32, 64),
+        "search.gate_optimizer.learning_rate": (1e-4, 1e-3, 1e-2),
+    },
     "sseds": {"sseds.kept": (0.1, 0.25, 0.5, 0.75, 0.9)},
     "dimreg": {"dimreg.weight": (0.01, 0.1, 1.0), "dimreg.l1_ratio": (0.5, 1.0, 1.7)},
     "mixed": {"mixed.alpha": (0.1, 0.2, 0.3, 0.5), "mixed.kept": _KEPT},

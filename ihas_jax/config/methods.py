@@ -184,6 +184,22 @@ class AutoDimConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
+class AutoEmbConfig(MethodConfig):
+    """AutoEmb (Zhao et al., ICDM 2021)."""
+
+    flag = "autoemb"
+
+    dims: Annotated[tuple[int, ...] | None, _ASCENDING] = None
+    """The candidate embedding sizes of a value, which add up to the model's size D.
+    By default an eighth of D, a quarter, and the rest: 2, 4 and 10 of 16."""
+    hidden: Positive[int] = 32
+    """The number of hidden units of a field's controller."""
+    unit_products: bool = True
+    """Whether the batch norms of candidates start at a scale that suits sums of inner products.
+    It is the scale of --adafs.unit-products; without it the scale is 1, as published."""
+
+
+@dataclass(frozen=True)
 class PepConfig(MethodConfig):
     """PEP (Liu et al., ICLR 2021)."""
 

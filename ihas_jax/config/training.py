@@ -30,8 +30,8 @@ class OptimizerConfig(AdamConfig):
 
     tables: TableUpdates = "dense"
     """How a step updates the embedding tables.
-    dense moves all rows, as the papers do, and rowwise moves those of its batch alone. With deferred
-    a row also makes up for the steps that it has missed when a batch next has it, so that tables are
+    dense moves all rows, as the papers do, and rowwise those of its batch alone. With deferred a
+    row also makes up for the steps that it has missed when a batch next has it, so that tables are
     those of dense in the time of rowwise."""
 
 

@@ -20,7 +20,7 @@ from ihas_jax.nn.mlp import Linear
 from ihas_jax.nn.noise import fixed_draws, row_keys
 from ihas_jax.selectors.base import Recipe, Selector, Weights
 from ihas_jax.selectors.fields import fields_to_keep, top_fields
-from ihas_jax.selectors.normalize import fresh_norm, normalize
+from ihas_jax.selectors.normalize import fresh_norm, normalize, unit_product_scale
 from ihas_jax.selectors.plan import SERVE_SEARCHED, Plan, SearchResult
 
 
@@ -53,15 +53,6 @@ def field_weights(scores: Array, config: AdaFSConfig, kept: Array | None = None)
         weights = weights * kept
         weights = weights / weights.sum(axis=1, keepdims=True) if config.reweight else weights
     return number * weights if config.rescale else weights
-
-
-def unit_product_scale(fields: int, dim: int) -> float:
-    """Deviation of independent coordinates whose inner products add up to a variance of 1.
-
-    The sum is over the D coordinates of all pairs of N fields. The deviation is at most 1.
-    """
-    pairs = fields * (fields - 1) // 2
-    return float(max(1, dim * pairs)) ** -0.25
 
 
 @dataclass(frozen=True)

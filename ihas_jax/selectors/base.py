@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ihas_jax.config import AdamConfig, Config
+from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
 from ihas_jax.models.base import SELECTOR, Params, Stats, Variables
 from ihas_jax.models.forward import Lookup, Transformed
@@ -114,6 +115,13 @@ class Selector(ABC):
     def init(self, key: Array) -> Weights:
         """Fresh weights."""
         return Weights({})
+
+    def observe(self, weights: Weights, train: Split) -> Weights:
+        """Fresh weights with what the method has to know of the training rows.
+
+        Only a selector with layers is asked, before pretraining.
+        """
+        return weights
 
     @property
     def clusters(self) -> int:

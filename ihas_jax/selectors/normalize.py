@@ -43,3 +43,12 @@ def normalize(
     variables = {"params": affine or {}, "batch_stats": stats}
     x, updated = norm.apply(variables, x, mutable=["batch_stats"])
     return x, updated["batch_stats"]
+
+
+def unit_product_scale(fields: int, dim: int) -> float:
+    """Deviation of independent coordinates whose inner products add up to a variance of 1.
+
+    The sum is over the D coordinates of all pairs of N fields. The deviation is at most 1.
+    """
+    pairs = fields * (fields - 1) // 2
+    return float(max(1, dim * pairs)) ** -0.25

@@ -21,6 +21,7 @@ from ihas_jax.config import (
 from ihas_jax.config.methods import (
     AdaFSConfig,
     AutoDimConfig,
+    AutoEmbConfig,
     AutoFieldConfig,
     DimRegConfig,
     OptEmbedConfig,
@@ -90,6 +91,7 @@ _SEARCHED = {"stopping_share": 0.5, "pretrain_epochs": 1}
 _FASTER = {"gate_optimizer": AdamConfig(learning_rate=1e-2)}
 _AT_ONCE = SearchConfig(pretrain_epochs=0)
 _BILEVEL = SearchConfig(pretrain_epochs=2, gate_every=10)
+_EACH_STEP = SearchConfig(0, 1, gate_optimizer=AdamConfig(learning_rate=1e-4))
 
 METHODS: Registry[Method] = Registry(
     "method",
@@ -114,6 +116,11 @@ METHODS: Registry[Method] = Registry(
         "optfs": Method("OptFS", _later("optfs.build_optfs"), (OptFSConfig,), _AT_ONCE),
         "autodim": Method(
             "AutoDim", _later("autodim.build_autodim"), (AutoDimConfig,), _BILEVEL, _FASTER
+        ),
+        "autoemb": Method(
+            *("AutoEmb", _later("autoemb.build_autoemb"), (AutoEmbConfig,)),
+            *(_EACH_STEP, {"stopping_share": 0.5, "gate_optimizer": AdamConfig()}),
+            serves_searched=True,
         ),
         "sseds": Method("SSEDS", _later("sseds.build_sseds"), (SsedsConfig,), _AT_ONCE),
         "dimreg": Method(

@@ -66,7 +66,7 @@ def init_search(
     """
     model_key, selector_key, noise_key, train_key = jax.random.split(key, 4)
     tables = {} if pretrained is None else pretrained.params[TABLES]
-    weights = _init_weights(selector, selector_key, tables)
+    weights = init_weights(selector, selector_key, tables)
     if pretrained is None:
         fresh = init_train(model_key, model, config.optimizer)
         pretrained = add_layers(fresh, weights, config.optimizer)
@@ -83,7 +83,7 @@ def init_search(
     )
 
 
-def _init_weights(selector: Selector, key: Array, tables: dict[str, Any]) -> Weights:
+def init_weights(selector: Selector, key: Array, tables: dict[str, Any]) -> Weights:
     """Fresh weights, on the host if they have a row for each row of tables on the host."""
     if not any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(tables)):
         return jax.jit(selector.init)(key)

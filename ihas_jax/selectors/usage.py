@@ -84,12 +84,15 @@ def free_mean(mean: np.ndarray, network: Network, freedom: Freedom) -> np.ndarra
 
 
 def count_values(
-    sizes: tuple[int, ...], ids: np.ndarray, rows: np.ndarray | None = None
+    sizes: tuple[int, ...],
+    ids: np.ndarray,
+    rows: np.ndarray | None = None,
+    title: str = "[axes] values",
 ) -> np.ndarray:
     """`[V]`, how many of some rows `[n, N]` have each value; all rows without `rows`."""
     total = len(ids) if rows is None else len(rows)
     counts = [np.zeros(size, np.int64) for size in sizes]
-    with track("[axes] values", total) as bar:
+    with track(title, total) as bar:
         for start in range(0, total, _CHUNK):
             part = slice(start, start + _CHUNK)
             chunk = ids[part] if rows is None else ids[rows[part]]

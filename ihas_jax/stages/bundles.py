@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import jax
+
 from ihas_jax.data.drift import with_shares
-from ihas_jax.models.base import TABLES, Model, Variables, count_parameters, fold_factors
+from ihas_jax.models.base import (
+    SELECTOR,
+    TABLES,
+    Model,
+    Variables,
+    count_parameters,
+    fold_factors,
+)
 from ihas_jax.models.forward import Transform
 from ihas_jax.nn.embedding import EmbeddingSpec
 from ihas_jax.selectors.base import Selecting
@@ -77,8 +86,11 @@ def _bundle(
 
 
 def _whole(model: Model, variables: Variables, transform: Transform | None = None) -> Served:
-    """A model that needs all of its parameters to serve."""
-    parameters = count_parameters(variables.params)
+    """A model that needs all of its parameters to serve, and what a selector knows of values."""
+    a_row_each = (sum(model.embedding.sizes), 1)
+    stats = jax.tree.leaves(variables.stats.get(SELECTOR, {}))
+    known = [leaf for leaf in stats if leaf.shape == a_row_each]
+    parameters = count_parameters((variables.params, known))
     return Served(model, variables, parameters, 4 * parameters, transform)
 
 

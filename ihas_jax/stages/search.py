@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from ihas_jax.config import Config
 from ihas_jax.data.dataset import Split
-from ihas_jax.models.base import Model, Variables
+from ihas_jax.models.base import TABLES, Model, Variables
 from ihas_jax.models.predict import predictor
 from ihas_jax.presets import preset
 from ihas_jax.progress import warn
-from ihas_jax.selectors.base import Pretraining, Selecting, Selector, Weights, weights_of
+from ihas_jax.selectors.base import Pretraining, Selecting, Selector, weights_of
 from ihas_jax.selectors.search import (
     add_layers,
     has_layers,
     init_search,
+    init_weights,
     make_pretraining_step,
     make_search_round,
 )
@@ -129,11 +131,16 @@ def pretrain_state(run: Run) -> TrainState:
     """The state that pretraining starts from, with the layers of the selector if it has any."""
     state = fresh_state(run, _PRETRAIN, run.searched_model)
     selector = require_selector(run)
+    if not has_layers(selector):
+        return state
+    fresh = init_weights(selector, run.key("layers"), state.params[TABLES])
+    known = jax.tree.map(_beside, selector.observe(fresh, run.data.train), fresh)
+    return add_layers(state, known, run.config.optimizer)
 
-    def layers(key: Array) -> Weights:
-        return selector.init(key)._replace(gates={})
 
-    return add_layers(state, jax.jit(layers)(run.key("layers")), run.config.optimizer)
+def _beside(array: Any, fresh: Any) -> Any:
+    """An array on the host or on the device, as the fresh one."""
+    return array if isinstance(fresh, np.ndarray) else jnp.asarray(array)
 
 
 def search_task(run: Run, name: str = "search", epochs: int | None = None) -> Task:

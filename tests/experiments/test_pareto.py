@@ -161,9 +161,9 @@ def test_by_default_all_methods_have_all_budgets_and_both_sources(read):
     arguments, points = read()
     assert arguments.seeds == 5 and arguments.budgets[0] == 0.03125
     whole = {name for name, method in METHODS.items() if method.serves_searched}
-    assert whole == {"adafs_soft", "adafs_hard"}
+    assert whole == {"adafs_soft", "adafs_hard", "autoemb"}
     assert list(dict.fromkeys(p.method for p in points)) == ["none", *METHODS]
-    assert len(points) == 2 + 2 * 2 + 2 * 6 * (len(METHODS) - 2)
+    assert len(points) == 2 + 2 * 3 + 2 * 6 * (len(METHODS) - 3)
     variants = [point.variant(arguments) for point in points]
     assert len({v.name for v in variants}) == len({v.title for v in variants}) == len(points)
     for point, variant in zip(points, variants, strict=True):

@@ -13,7 +13,7 @@ from ihas_jax.config import (
     SearchConfig,
     TrainConfig,
 )
-from ihas_jax.config.methods import OptFSConfig
+from ihas_jax.config.methods import AutoEmbConfig, OptFSConfig
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
 from ihas_jax.errors import InputError
 from ihas_jax.pipeline.fit import fit, fit_seeds
@@ -26,6 +26,7 @@ CONFIG = Config(
     options=(
         ClusterConfig(clusters=1, majority=0.0, min_rows=10),
         OptFSConfig(epochs=2, rewind=1),
+        AutoEmbConfig(dims=(2,)),
     ),
 )
 
@@ -40,7 +41,7 @@ def events(workdir):
     return [line for line in lines if line["event"] == "epoch"]
 
 
-@pytest.mark.parametrize("method", ["ihas", "optfs", "adafs_hard"])
+@pytest.mark.parametrize("method", ["ihas", "optfs", "adafs_hard", "autoemb"])
 def test_seeds_together_leave_what_each_leaves_alone(log, tmp_path, method):
     config = dataclasses.replace(CONFIG, method=method)
     results = fit_seeds(config, log, {seed: tmp_path / f"together{seed}" for seed in (3, 4)})

@@ -23,6 +23,7 @@ IDLE = [
     ("none", TAUGHT, "retrain.start", "fresh", "a student starts from fresh weights"),
     ("adafs_soft", {}, "retrain.start", "searched", "serves its searched model"),
     ("adafs_hard", TAUGHT, "retrain.start", "fresh", "serves its searched model"),
+    ("autoemb", {}, "retrain.start", "searched", "serves its searched model"),
     ("ihas", {}, "cluster.cut", "axes", "Choose a --budget"),
     ("ihas", {}, "cluster.axes", "own", "Choose a --budget"),
     ("ihas", {}, "cluster.min_agreement", 0.5, "Choose --cluster.router compiled"),

@@ -27,8 +27,10 @@ from ihas_jax.models.cut import cut_network
 from ihas_jax.nn.compact import slice_table
 from ihas_jax.pipeline.fit import fit
 from ihas_jax.pipeline.reuse import reuse_stages
+from ihas_jax.selectors.autoemb import popularity_of
 from ihas_jax.selectors.plan import ENTRIES, Expert, Plan
 from ihas_jax.selectors.selection import Selection
+from ihas_jax.selectors.usage import count_values
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages import choose, retrain
 from ihas_jax.stages.base import fresh_state
@@ -51,7 +53,7 @@ PLAIN = Config(
 UNTRAINED = ("uniform", "mixed", "random")
 SELECTED = ("autofield", "autodim", "pep", "optembed", "optfs", "sseds", "dimreg", "magnitude")
 SELECTED += ("spectral", *UNTRAINED)
-SEARCHED = ("adafs_soft", "adafs_hard")
+SEARCHED = ("adafs_soft", "adafs_hard", "autoemb")
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,23 @@ def test_a_searched_model_is_final(runs, method):
     assert metrics[method]["parameters"] > metrics["base"]["parameters"]
 
 
+@pytest.mark.parametrize(("dim", "pretraining"), [(8, 0), (4, 1)])
+def test_autoemb_knows_how_frequent_values_are_and_counts_that_as_parameters(
+    log, tmp_path, dim, pretraining
+):
+    config = dataclasses.replace(PLAIN, method="autoemb")
+    for flag, value in (("model.dim", dim), ("search.pretrain_epochs", pretraining)):
+        config = replaced(config, flag, value)
+    metrics = fit(config, log, tmp_path).metrics
+    (served,) = load_bundle(tmp_path).models
+    counts = count_values(log.schema.sizes, log.train.ids)
+    known = served.variables.stats["selector"]["popularity"]
+    np.testing.assert_array_equal(known[:, 0], popularity_of(counts, log.schema.sizes))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(served.variables.params))
+    assert metrics["autoemb"]["parameters"] == weights + sum(log.schema.sizes)
+    assert metrics["autoemb"]["bytes"] == 4 * metrics["autoemb"]["parameters"]
+
+
 @pytest.mark.parametrize("method", UNTRAINED)
 def test_nothing_is_trained_before_a_choice_that_needs_no_training(runs, method):
     result = runs(method)
@@ -166,7 +185,7 @@ def test_a_budget_that_a_method_cannot_keep_to_is_refused_before_the_run(log, tm
         assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("method", ["pep", "optfs", "adafs_soft"])
+@pytest.mark.parametrize("method", ["pep", "optfs", "adafs_soft", "autoemb"])
 def test_a_finished_search_is_read_back(runs, log, method, tmp_path):
     """All but the checkpoints of the search is removed; the rest comes out the same."""
     result = runs(method)
@@ -311,7 +330,10 @@ def test_pep_may_stop_by_the_test_split(log, runs, tmp_path):
 
 @pytest.mark.parametrize(
     ("method", "model"),
-    [("autodim", "ffm"), ("optembed", "ffm"), ("autodim", "lr"), ("optembed", "lr"), ("pep", "lr")],
+    [
+        *(("autodim", "ffm"), ("autoemb", "ffm"), ("optembed", "ffm")),
+        *(("autodim", "lr"), ("autoemb", "lr"), ("optembed", "lr"), ("pep", "lr")),
+    ],
 )
 def test_models_that_cannot_carry_a_method_are_refused(log, tmp_path, method, model):
     config = dataclasses.replace(PLAIN, method=method, model=ModelConfig(name=model, dim=4))

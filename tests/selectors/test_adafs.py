@@ -19,10 +19,10 @@ from ihas_jax.selectors.adafs import (
     build_adafs_soft,
     field_weights,
     row_dropout,
-    unit_product_scale,
 )
 from ihas_jax.selectors.base import Recipe
 from ihas_jax.selectors.fields import top_fields
+from ihas_jax.selectors.normalize import unit_product_scale
 from ihas_jax.selectors.plan import SearchResult
 
 B, N, D = 6, 4, 2

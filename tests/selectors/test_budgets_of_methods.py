@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ihas_jax.config import Config, ModelConfig
-from ihas_jax.config.methods import AutoDimConfig, OptEmbedConfig, PepConfig
+from ihas_jax.config.methods import AutoDimConfig, AutoEmbConfig, OptEmbedConfig, PepConfig
 from ihas_jax.config.shares import MagnitudeConfig
 from ihas_jax.data.dataset import Split
 from ihas_jax.errors import InputError
@@ -37,8 +37,9 @@ CONFIG = Config(
         OptEmbedConfig(generations=2, mutants=2, children=2, parents=2),
     ),
 )
-# iHAS fits clusters, see test_clusters; AdaFS is refused
-CHOOSING = tuple(name for name in METHODS if not name.startswith("adafs") and name != "ihas")
+SERVED = tuple(name for name, method in METHODS.items() if method.serves_searched)
+# iHAS fits clusters, see test_clusters
+CHOOSING = tuple(name for name in METHODS if name not in SERVED and name != "ihas")
 NUMBERS, VALUES = ("pep", "magnitude", "spectral"), ("optfs",)
 
 
@@ -218,9 +219,10 @@ def test_an_evolution_scores_what_was_repaired():
     )
 
 
-@pytest.mark.parametrize("method", ["adafs_soft", "adafs_hard"])
+@pytest.mark.parametrize("method", SERVED)
 def test_methods_that_serve_their_searched_model_are_refused(tiny, method):
     config = dataclasses.replace(tiny.config, method=method, budget=0.5)
+    config = config.having(AutoEmbConfig(dims=(2,)))
     with pytest.raises(InputError, match=rf"{method} serves its searched .* smaller --model.dim"):
         build_selector(config, tiny.model, 5)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from ihas_jax.config import ModelConfig
-from ihas_jax.config.methods import AutoDimConfig, MethodConfig, PepConfig
+from ihas_jax.config.methods import AutoDimConfig, AutoEmbConfig, MethodConfig, PepConfig
 from ihas_jax.errors import InputError
 from ihas_jax.flags import config_from_json, config_to_json, option_kinds, replaced
 from ihas_jax.models import MODELS, ClickModel, build_model, register_model
@@ -29,6 +29,7 @@ EXPECTED = {
     "adafs_hard": ("AdaFS", 2, 10),
     "optfs": ("OptFSGates", 0, None),
     "autodim": ("AutoDim", 2, 10),
+    "autoemb": ("AutoEmb", 0, 1),
     "sseds": ("Saliency", 0, None),
     "dimreg": ("DimRegGates", 0, 1),
     "spectral": ("Spectral", 0, None),
@@ -44,6 +45,7 @@ def test_every_method_builds_its_selector_and_searches_at_its_pace(tiny):
     for name, (kind, pretraining, every) in EXPECTED.items():
         config = dataclasses.replace(tiny.config, method=name)
         config = config.having(dataclasses.replace(config.of(AutoDimConfig), dims=(1, 2)))
+        config = config.having(dataclasses.replace(config.of(AutoEmbConfig), dims=(2,)))
         built[name] = build_selector(config, tiny.model, 5)
         assert type(built[name]).__name__ == kind
         search = METHODS[name].search
