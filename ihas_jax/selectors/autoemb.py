@@ -173,11 +173,12 @@ class AutoEmb(Selector):
         self, weights: Weights, lookup: Lookup, mix: Array, *, train: bool
     ) -> tuple[Array, Stats]:
         """The sum `[B, N, D]` by weights `mix [B, N, C]`, and the new running statistics."""
-        shape, mixed, norms = lookup.vectors.shape, jnp.zeros_like(lookup.vectors), {}
+        shape, flat = lookup.vectors.shape, (lookup.vectors.shape[0], self.spec.coordinates)
+        mixed, norms = jnp.zeros_like(lookup.vectors), {}
         for k, (size, end) in enumerate(zip(self.dims, accumulate(self.dims), strict=True)):
             name, own = f"size_{size}", lookup.vectors[..., end - size : end]
             layer, stats = weights.layers[name], weights.stats["norms"][name]
-            candidate = jnp.einsum("bnd,nde->bne", own, layer["kernel"]).reshape(len(own), -1)
+            candidate = jnp.einsum("bnd,nde->bne", own, layer["kernel"]).reshape(flat)
             candidate, norms[name] = normalize(
                 candidate, stats, layer["norm"], train=train, axis_name=self.axis_name
             )
