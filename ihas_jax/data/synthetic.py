@@ -2,9 +2,9 @@
 
 Each row belongs to one of G groups (markets, for instance). *Context* fields tell the group, since
 most of their values occur in one group only. Each group has *own* fields, which affect the clicks
-of this group only; *shared* fields affect the clicks of all groups; *noise* fields affect none.
-Values follow Zipf's law, and each value of a field that matters shifts the log-odds of a click by a
-normally distributed effect.
+of this group only (of all groups in a log that is less heterogeneous); *shared* fields affect the
+clicks of all groups; *noise* fields affect none. Values follow Zipf's law, and each value of a
+field that matters shifts the log-odds of a click by a normally distributed effect.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
 from ihas_jax.data.split import SPLITS, assign_splits
+from ihas_jax.errors import InputError
 
 _MIN_COUNT = 10
 
@@ -35,6 +36,8 @@ class SyntheticConfig:
       zipf: exponent of the value frequencies.
       loyalty: probability that a context value is one of the group of its row.
       effect: standard deviation of a value's shift of the log-odds.
+      heterogeneity: what other groups lack of the effects of a group's own fields: with 1 they have
+        none of them, with 0 all groups are alike. The variance of the log-odds is the same.
       click_rate: share of clicks where all effects are zero.
       seed: seed of all draws.
     """
@@ -49,6 +52,7 @@ class SyntheticConfig:
     zipf: float = 1.0
     loyalty: float = 0.95
     effect: float = 0.8
+    heterogeneity: float = 1.0
     click_rate: float = 0.25
     seed: int = 0
 
@@ -71,8 +75,14 @@ class SyntheticLog(Dataset):
 
 
 def synthetic(config: SyntheticConfig | None = None) -> SyntheticLog:
-    """Draws a log; the same config gives the same log."""
+    """Draws a log; the same config gives the same log.
+
+    Raises:
+      InputError: the heterogeneity is below 0 or above 1.
+    """
     config = config or SyntheticConfig()
+    if not 0 <= config.heterogeneity <= 1:
+        raise InputError(f"The heterogeneity must be 0 to 1, not {config.heterogeneity}.")
     rng = np.random.Generator(np.random.Philox(config.seed))
     roles = (
         *("context",) * config.context,
@@ -86,6 +96,8 @@ def synthetic(config: SyntheticConfig | None = None) -> SyntheticLog:
     frequencies /= frequencies.sum()
     log_odds = np.full(config.rows, np.log(config.click_rate / (1 - config.click_rate)))
     relevant = np.zeros((config.groups, len(roles)), bool)
+    others = 1 - config.heterogeneity  # the share of an own field's effects that they have
+    own_scale = (1 + (config.groups - 1) * others**2) ** -0.5
     columns, fields = [], []
     for n, (name, role) in enumerate(zip(names, roles, strict=True)):
         raw = rng.choice(config.values, size=config.rows, p=frequencies)
@@ -95,9 +107,12 @@ def synthetic(config: SyntheticConfig | None = None) -> SyntheticLog:
             raw = raw * config.groups + home
         if role in ("own", "shared"):
             owner = (n - config.context) // max(config.own, 1)
-            relevant[:, n] = (role == "shared") | (np.arange(config.groups) == owner)
+            mine = (role == "shared") | (np.arange(config.groups) == owner)
+            scale = 1.0 if role == "shared" else own_scale
+            weights = np.where(mine, scale, scale * others)
+            relevant[:, n] = weights > 0
             effects = rng.normal(0.0, config.effect, config.values)
-            log_odds += np.where(relevant[groups, n], effects[raw], 0.0)
+            log_odds += weights[groups] * effects[raw]
         field, ids = _encode(name, raw)
         fields.append(field)
         columns.append(ids)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy.stats import chi2
 
 from ihas_jax.data.split import split_counts
 from ihas_jax.data.synthetic import SyntheticConfig, synthetic
+from ihas_jax.errors import InputError
 from ihas_jax.training.metrics import auc
 
 CONFIG = SyntheticConfig(rows=30_000, groups=3, own=2, values=30, loyalty=0.8)
@@ -48,6 +50,17 @@ def test_the_same_config_gives_the_same_log(log):
                 getattr(getattr(again, split), part), getattr(getattr(log, split), part)
             )
         np.testing.assert_array_equal(again.groups[split], log.groups[split])
+
+
+@pytest.mark.parametrize(
+    ("config", "digest"), [(SyntheticConfig(), "614204a97dc96e66"), (CONFIG, "61e6ae7142244aea")]
+)
+def test_logs_of_the_default_heterogeneity_are_those_of_earlier_versions(config, digest):
+    drawn, found = synthetic(config), hashlib.sha256()
+    for split in SPLITS:
+        rows = getattr(drawn, split)
+        found.update(rows.ids.tobytes() + rows.labels.tobytes())
+    assert found.hexdigest().startswith(digest)
 
 
 def test_another_seed_gives_another_log(log):
@@ -105,6 +118,48 @@ def test_labels_follow_the_true_probabilities(log):
         p, y = probabilities[part], labels[part]
         assert abs(y.mean() - p.mean()) < 4 * np.sqrt((p * (1 - p)).sum()) / len(p)
     assert auc(labels, probabilities) > 0.7
+
+
+def log_odds_by_value(log, field, group):
+    """The mean log-odds of the rows of a group by the value of a field, where it is frequent."""
+    ids, _, groups, probabilities = together(log)
+    mine = groups == group
+    odds = np.log(probabilities[mine] / (1 - probabilities[mine]))
+    column = ids[mine, field]
+    return np.array([odds[column == value].mean() for value in range(10)]), odds.var()
+
+
+@pytest.mark.parametrize("heterogeneity", [0.0, 0.5, 1.0])
+def test_other_groups_have_a_share_of_the_effects_of_own_fields(heterogeneity):
+    log = synthetic(dataclasses.replace(CONFIG, rows=90_000, heterogeneity=heterogeneity))
+    (mine, _), (others, _) = (log_odds_by_value(log, 2, group) for group in (0, 1))
+    slope = np.polyfit(mine - mine.mean(), others - others.mean(), 1)[0]
+    assert slope == pytest.approx(1 - heterogeneity, abs=0.1)
+    np.testing.assert_array_equal(log.relevant[:, 2], [True, heterogeneity < 1, heterogeneity < 1])
+    _, labels, _, probabilities = together(log)
+    assert abs(labels.mean() - probabilities.mean()) < 0.01
+
+
+def test_the_log_odds_vary_as_much_at_every_heterogeneity():
+    def variance(heterogeneity):
+        logs = [
+            synthetic(dataclasses.replace(CONFIG, heterogeneity=heterogeneity, seed=seed))
+            for seed in range(8)
+        ]
+        return np.mean([log_odds_by_value(log, 2, g)[1] for log in logs for g in range(3)])
+
+    expected = (2 + 1) * 0.8**2
+    frequencies = 1 / np.arange(1, 31)
+    frequencies /= frequencies.sum()
+    expected *= 1 - (frequencies**2).sum()  # effects are not those of all values alike
+    for heterogeneity in (0.0, 1.0):
+        assert variance(heterogeneity) == pytest.approx(expected, rel=0.25)
+
+
+@pytest.mark.parametrize("heterogeneity", [-0.1, 1.1])
+def test_a_heterogeneity_out_of_range_is_refused(heterogeneity):
+    with pytest.raises(InputError, match="The heterogeneity must be 0 to 1"):
+        synthetic(SyntheticConfig(rows=100, heterogeneity=heterogeneity))
 
 
 def test_context_values_come_from_the_own_group_as_often_as_loyalty_says(log):
