@@ -79,7 +79,7 @@ def main() -> None:
     tabulate(record, "Table 4: ablations of iHAS", lambda name, data: variants, lambda: _NOTE)
 
 
-def rows_of(arguments: Arguments) -> list[Variant]:
+def rows_of(arguments: LogComparison) -> list[Variant]:
     """The rows of the table, base first, which learns from the teachers if there are any."""
     config, reference = arguments.config, reference_of(arguments.config)
     alike = for_method(replaced(config, "gates.instance_wise", False))
