@@ -56,6 +56,8 @@ class Arguments(LogComparison):
     models: tuple[str, ...] = ("fm", "wide_deep", "deepfm")
     """The click models, or all; ncf is among all only if the first of its two fields is user."""
     output: Path = Path("runs/table3")
+    """The folder of the runs, in which each run has a folder; searches that Table 2 left in it are
+    not run again."""
 
 
 def main() -> None:
@@ -96,7 +98,7 @@ def score_model(
     for seed in arguments.seed_range:
         say(f"[{name}] {model}, seed {seed}")
         config = dataclasses.replace(arguments.config, seed=seed)
-        searched = arguments.output / name / f"seed_{seed}"
+        searched = arguments.output / name / f"ihas_{seed}"  # the name in Table 2
         workdir = searched.with_name(f"{model}_{seed}")
         metrics = run_by_search(config, model, data, workdir, searched)
         same = replaced(config, "model.name", model)
