@@ -49,8 +49,7 @@ def content_of(folder: Path) -> dict[str, Any]:
       that its gain is from.
     """
     tables: dict[str, Any] = {}
-    found = _logs(folder / "table2")
-    for log, runs in found.items():
+    for log, runs in _logs(folder / "table2").items():
         paper = {m: table2_overall.PAPER.get(m, {}).get(log) for m in ("none", *METHODS)}
         tables[f"Table 2, {log}"] = _rows(runs, paper, "none")
     for log, runs in _logs(folder / "table4").items():
@@ -58,7 +57,7 @@ def content_of(folder: Path) -> dict[str, Any]:
         tables[f"Table 4, {log}"] = _rows(runs, paper, "base")
     for log, models in _logs(folder / "table3").items():
         rows = tables[f"Table 3, {log}"] = {}
-        for model in MODELS:
+        for model in (model for model in MODELS if model in models):
             given = [*zip(*(table3_transfer.PAPER[model][m] for m in _METRICS), strict=True)]
             methods = ("original", "adafs_soft", "ihas")
             numbers = given if log == "avazu" else [None] * len(methods)
@@ -68,7 +67,9 @@ def content_of(folder: Path) -> dict[str, Any]:
 
 
 def _logs(results: Path) -> dict[str, Any]:
-    logs: dict[str, Any] = null_to_nan(read_json(Path(f"{results}.json"))["logs"])
+    """The scores by log; none until the table is begun."""
+    path = Path(f"{results}.json")
+    logs: dict[str, Any] = null_to_nan(read_json(path)["logs"]) if path.exists() else {}
     return logs
 
 
@@ -101,10 +102,10 @@ def write(
     rows: Mapping[str, int],
     seeds: int,
     done: Done,
-    expected: Mapping[str, float],
+    expected: Mapping[str, float | None],
     config: Config,
 ) -> tuple[str, ...]:
-    """Writes the page as Markdown and JSON into a folder.
+    """Writes the page of what is there so far as Markdown and JSON into a folder.
 
     Args:
       folder: the folder of the results of all steps.
@@ -127,7 +128,7 @@ def write(
             body += [f"## {name}", "", *common.markdown_table(("", *_HEADERS), cells), ""]
         figures = [f"- [{n}]({file})" for n, file in _FIGURES.items() if (folder / file).exists()]
         costs = [
-            [name, duration(expected[name]) if name in expected else "", duration(one["seconds"])]
+            [name, duration(own) if (own := expected.get(name)) else "", duration(one["seconds"])]
             for name, one in done.steps.items()
         ]
         body += ["## Figures", "", *figures, "", "## Costs", ""]

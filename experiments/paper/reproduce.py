@@ -81,10 +81,11 @@ def main() -> None:
     steps = [*plan.prepares, *plan.trainings]
     for i, step in enumerate(steps):
         if not done.has(step):
-            left = sum(expected.get(one.name, 0.0) for one in steps[i:])
+            left = sum(expected.get(one.name) or 0.0 for one in steps[i:])
             then = f", at least {duration(left)} left" if left else ""
             say(f"[Paper] step {i + 1} of {len(steps)}: {step.name}{then}")
             done.run(step)
+            page.write(arguments.output, rows, arguments.seeds, done, expected, config)
     missing = page.write(arguments.output, rows, arguments.seeds, done, expected, config)
     common.print_results(arguments.output / "page", missing)
 
@@ -117,7 +118,7 @@ def rows_of(plan: Plan) -> dict[str, int]:
 
 def expect(
     plan: Plan, sizes: Sequence[int], config: Config, rows: Mapping[str, int]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """The seconds that each step is expected to take at least, measured once and shown.
 
     A training takes at least one epoch more than its patience, and the trial counts as many.
@@ -129,14 +130,12 @@ def expect(
     found = read_json(path) if path.exists() else {}
     if found.get("asked") != asked:
         epochs = min(config.train.max_epochs, config.train.patience + 1)
-        names = [step.name for step in (*plan.prepares, *plan.trainings)]
-        seconds = measure(plan, sizes, epochs, rows)
-        found = {"asked": asked, "seconds": dict(zip(names, seconds, strict=True))}
+        found = {"asked": asked, "seconds": measure(plan, sizes, epochs, rows)}
         plan.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, found)
-    expected: dict[str, float] = found["seconds"]
-    cells = [(name, duration(own)) for name, own in expected.items()]
-    cells.append(("in all", duration(sum(expected.values()))))
+    expected: dict[str, float | None] = found["seconds"]
+    cells = [(n, "not known" if own is None else duration(own)) for n, own in expected.items()]
+    cells.append(("in all", duration(sum(own or 0.0 for own in expected.values()))))
     console.print(Grid("Expected on this machine", ("step", "at least"), cells, texts=(0,)))
     return expected
 

@@ -98,10 +98,10 @@ class Plan:
         return [
             self._compared("table 2", "table2_overall", "table2", both, methods),
             self._compared("table 4", "table4_ablation", "table4", one, variants),
+            self._compared("table 3", "table3_transfer", "table3", one, ("--models", *MODELS)),
             Step("figures 3 to 6", tuple(map(str, figures)), False, one),
             self._compared("figure 4", "figure4_inference", "figure4", one, methods),
             self._compared("figure 6", "figure6_cases", "figure6", one),
-            self._compared("table 3", "table3_transfer", "table3", one, ("--models", *MODELS)),
         ]
 
     def _compared(

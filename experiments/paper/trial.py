@@ -49,8 +49,10 @@ def count_rows(path: Path) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
 
 
-def measure(plan: Plan, sizes: Sequence[int], epochs: int, rows: Mapping[str, int]) -> list[float]:
-    """The seconds that each step of a plan is expected to take.
+def measure(
+    plan: Plan, sizes: Sequence[int], epochs: int, rows: Mapping[str, int]
+) -> dict[str, float | None]:
+    """The seconds that each step of a plan is expected to take, by its name; None if not known.
 
     The steps are run on the first rows of the files, and trainings on drawn logs that have as many
     values as the whole ones, since these decide the time of a step.
@@ -60,12 +62,9 @@ def measure(plan: Plan, sizes: Sequence[int], epochs: int, rows: Mapping[str, in
       sizes: the rows of the short logs; two sizes tell what grows with the rows from what does not.
       epochs: the largest number of epochs of a training.
       rows: the rows of each log of the plan.
-
-    Raises:
-      InputError: a step has failed.
     """
     steps = [*plan.prepares, *plan.trainings]
-    measured: list[list[tuple[float, float]]] = [[] for _ in steps]
+    measured: dict[str, list[tuple[float, float]]] = {step.name: [] for step in steps}
     for size in sizes:
         folder = plan.folder / "trial" / str(size)
         flags = (*plan.flags, "--train.max-epochs", str(epochs))
@@ -75,11 +74,15 @@ def measure(plan: Plan, sizes: Sequence[int], epochs: int, rows: Mapping[str, in
             say(f"[Trial] {size:,} rows, step {i + 1} of {len(steps)}: {step.name}")
             if i == len(short.prepares) and not done.has(step):
                 _draw(short, size)
-            done.run(step, folder / "output.txt")
-            measured[i].append((size * len(step.logs), done.steps[step.name]["seconds"]))
-        shutil.rmtree(folder / "runs", ignore_errors=True)
-        shutil.rmtree(folder / "data", ignore_errors=True)
-    return [_expected(step, plan, own, rows) for step, own in zip(steps, measured, strict=True)]
+            try:
+                done.run(step, folder / "output.txt")
+            except InputError as error:  # clusters of few rows may have no models to compare
+                say(f"[Trial] no time of {step.name}: {error}")
+            else:
+                seconds = done.steps[step.name]["seconds"]
+                measured[step.name].append((size * len(step.logs), seconds))
+    shutil.rmtree(plan.folder / "trial")
+    return {step.name: _expected(step, plan, measured[step.name], rows) for step in steps}
 
 
 def _draw(short: Plan, size: int) -> None:
@@ -91,7 +94,9 @@ def _draw(short: Plan, size: int) -> None:
 
 def _expected(
     step: Step, plan: Plan, measured: Sequence[tuple[float, float]], rows: Mapping[str, int]
-) -> float:
+) -> float | None:
     cost = cost_of(measured)
-    seconds = cost.of(sum(rows[log] for log in step.logs)) if cost else 0.0
-    return seconds * (plan.seeds / SEEDS if step.seeded else 1.0)
+    if cost is None:
+        return None
+    times = plan.seeds / SEEDS if step.seeded else 1.0
+    return times * cost.of(sum(rows[log] for log in step.logs))
