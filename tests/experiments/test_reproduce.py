@@ -228,3 +228,5 @@ def test_a_page_of_criteo_alone_has_no_numbers_that_the_paper_lacks(script, tmp_
     assert tables["Table 2, criteo"]["ihas"]["our_gain"] == [0.0, 0.0]
     for name in ("Table 3, criteo", "Table 4, criteo"):
         assert all(row["paper"] is None for row in tables[name].values())
+    (tmp_path / "table3.json").unlink()  # not begun yet
+    assert [*page.content_of(tmp_path)] == ["Table 2, criteo", "Table 4, criteo"]
