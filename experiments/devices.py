@@ -10,15 +10,14 @@ if __name__ == "__main__":
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import tyro
 from bench.places import in_processes, on_devices
 from bench.sharing import Case, counted, describe, measure, part_of_step
-from bench.workload import sizes_of
+from bench.workload import UPDATES, sizes_of
 from common import machine, markdown_table, print_results, write_results
 
-from ihas_jax.config.training import TableUpdates
 from ihas_jax.errors import InputError, run_cli
 from ihas_jax.progress import track
 
@@ -89,7 +88,7 @@ def _part(number: int, values: int, batch: int, dim: int) -> Case:
 def _steps(number: int, arguments: Arguments, rows: int = _ROWS) -> list[dict[str, Any]]:
     """The steps of as many devices, in each process that takes part."""
     found = []
-    for tables in get_args(TableUpdates):
+    for tables in UPDATES:
         for split in (False, True) if number > 1 else (False,):
             sizes = sizes_of("criteo", arguments.shrink)
             case = Case(sizes, arguments.dim, rows, number, tables, split)

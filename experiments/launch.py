@@ -24,7 +24,7 @@ from ihas_jax.errors import InputError, run_cli
 from ihas_jax.interrupts import before_ending
 from ihas_jax.watch import LAUNCHER
 
-_FAREWELL = 10.0
+_FAREWELL = 15.0
 """Seconds that launch.py waits after Ctrl-C for processes that take longer than it."""
 _GRACE = 60.0
 """Seconds that the other processes have to end by themselves once one has failed."""

@@ -34,7 +34,7 @@ _SILENCE = 45.0
 """Seconds without a sign after which a process counts as dead."""
 _GRACE = 10.0
 """Seconds that a process which fails waits for the others to read why."""
-_FAREWELL = 5.0
+_FAREWELL = 10.0
 """Seconds that process 0 waits for the others when Ctrl-C ends it."""
 _FAILURES, _READ, _ALIVE = "ihas_jax/failures", "ihas_jax/read", "ihas_jax/alive"
 _FAILED = f"{_FAILURES}/first"

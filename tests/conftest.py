@@ -70,6 +70,9 @@ from ihas_jax.training.steps import Batch
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+# in the background of a shell commands ignore Ctrl-C, which tests send to what they start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # the files that take longest, which workers get first so that none ends with one of them alone

@@ -8,7 +8,6 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +15,8 @@ import numpy as np
 
 import ihas_jax as ihas
 from bench.common import HAS_TORCH, Row, Settings, TorchKind, milliseconds, resident, timed
-from bench.workload import Shape, configure, draw_log, draw_split, sizes_of
+from bench.workload import UPDATES, Shape, configure, draw_log, draw_split, sizes_of
 from ihas_jax.config import ClusterConfig, Config, GateConfig
-from ihas_jax.config.training import TableUpdates
 from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.store_writer import save_dataset
 from ihas_jax.selectors.clusters import fit_clusters
@@ -123,10 +121,10 @@ def measure_stages(data: Dataset, name: str, epochs: int, turns: int) -> Row:
     config = replace(small, train=replace(small.train, max_epochs=epochs, patience=epochs))
     stages: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as kept:
-        for tables in get_args(TableUpdates):
+        for tables in UPDATES:
             _our_stages(data, configure(tables, config), kept)
         for turn in range(turns):
-            for tables in get_args(TableUpdates):
+            for tables in UPDATES:
                 for side, programs in ((tables, "off"), (f"{tables}, compiled", kept)):
                     seconds = _our_stages(data, configure(tables, config), programs)
                     stages.setdefault(side, []).append(seconds)

@@ -58,7 +58,7 @@ def counted(case: Case, network: int) -> dict[str, float]:
     ids, vectors = 4 * places * others, 4 * places * case.dim * others
     sent = 2 * 4 * network * others
     if case.split:
-        sent += 2 * (ids + vectors)
+        sent += (2 if case.tables == "dense" else 1) * ids + 2 * vectors
     elif case.tables != "dense":
         sent += ids + vectors
     else:

@@ -27,10 +27,13 @@ _RANK = 32
 
 
 def measure_training_step(shape: Shape, settings: Settings) -> Row:
-    """A training step of the base model: tables updated row by row and densely, and torch's."""
+    """A training step of the base model, by update of the tables, and torch's."""
     sizes = sizes_of(shape, settings.shrink)
     data = draw_split(sizes, settings.batch_size * settings.steps)
-    sides = {tables: our_training(sizes, data, tables, settings) for tables in ("rowwise", "dense")}
+    updates: tuple[TableUpdates, ...] = ("rowwise", "deferred", "dense")
+    sides: dict[str, Side] = {
+        tables: our_training(sizes, data, tables, settings) for tables in updates
+    }
     if HAS_TORCH:
         kinds: tuple[TorchKind, ...] = ("sparse", "fused", "adam")
         for kind in kinds:

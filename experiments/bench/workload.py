@@ -16,6 +16,8 @@ from ihas_jax.data.dataset import Dataset, Split
 from ihas_jax.data.schema import Field, Schema
 
 Shape = Literal["criteo", "avazu"]
+UPDATES: tuple[TableUpdates, ...] = ("dense", "rowwise")
+"""The updates of tables that stages and several devices are measured with."""
 
 # Values of each field. Criteo: those seen at least ten times in the whole log. Avazu: those seen at
 # least four times, where the two largest fields are shortened so that all are 645,394, the number

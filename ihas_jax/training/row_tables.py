@@ -86,7 +86,7 @@ def read_tables(
     The devices of a mapped axis, or of the mesh of `jax.set_mesh`, read the rows of the whole batch
     from tables that they all hold, and those of their own blocks from tables that are split.
     """
-    vectors, batches, on_mesh = [], [], axis_name is None and _several()
+    vectors, batches, on_mesh = [], [], axis_name is None and _on_mesh()
     for own, places in zip(state.of(tables), jax.tree.leaves(index), strict=True):
         read = _read_on_mesh if on_mesh else partial(_read_here, axis_name=axis_name)
         found, batch = read(own, places, state.steps, _rate(state, own, pace), state.l2)
@@ -114,7 +114,7 @@ def write_tables(
     steps = state.steps + 1
     written = []
     for own, batch, g in zip(state.of(tables), batches, jax.tree.leaves(gradients), strict=True):
-        write = _write_on_mesh if axis_name is None and _several() else write_batch
+        write = _write_on_mesh if axis_name is None and _on_mesh() else write_batch
         flat, rate = g.reshape(-1, g.shape[-1]), _rate(state, own, pace)
         written.append(write(own, batch, flat, steps, rate, state.l2))
     tables, state = state.having(tables, written)
@@ -163,8 +163,10 @@ def _rate(state: RowwiseState, own: RowAdam, pace: Array) -> Array:
     return jnp.asarray(pace, own.table.dtype) * state.learning_rate
 
 
-def _several() -> bool:
-    return bool(jax.sharding.get_abstract_mesh().size > 1)
+def _on_mesh() -> bool:
+    """Whether the devices of a mesh of ours share the batch."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return bool(mesh.size > 1 and {DATA, ROWS} <= mesh.shape.keys())
 
 
 def _read_here(
@@ -188,7 +190,7 @@ def _read_on_mesh(
     the loop over them.
     """
     split, shape = is_split(own.table), jax.sharding.get_abstract_mesh().shape
-    rows = shape.get(ROWS, 1)
+    rows = shape[ROWS]
     even = len(index) % (shape[DATA] * rows) == 0
     same = PartitionSpec()
     held, shared = PartitionSpec(ROWS) if split else same, _BATCH if even else same

