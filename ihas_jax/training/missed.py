@@ -74,36 +74,62 @@ def after_missed(
       learning_rate: `[]` or `[P]`.
       l2: the coefficient of the L2 term.
     """
+    new = rows_after_missed(rows, mean, square, last, steps, learning_rate, l2)
+    return new, *moments_after_missed(new, mean, square, steps - last, l2)
+
+
+def rows_after_missed(
+    rows: Array,
+    mean: Array,
+    square: Array,
+    last: Array,
+    steps: Array,
+    learning_rate: Array | float,
+    l2: float,
+) -> Array:
+    """The rows `[P, d]` alone that `after_missed` returns, from its arguments."""
     kind = rows.dtype
     missed = steps - last
     s, k = last.astype(kind), missed.astype(kind)
     rate = jnp.broadcast_to(jnp.asarray(learning_rate, kind), k.shape)
-    left1, left2 = _power(BETA1, k), _power(BETA2, k)
     middle = jnp.sqrt(1 - _power(BETA2, jnp.maximum(s + jnp.minimum(k, 9) / 2, 1)))
     inverse = 1 / (jnp.sqrt(square) + (EPSILON * middle)[:, None])
     moved = (rate * _sums(last, missed, s))[:, None] * mean * inverse
     if not l2:
-        return rows - moved, left1[:, None] * mean, left2[:, None] * square
+        return rows - moved
 
     seen = square > 0
     moved = jnp.where(seen, moved, 0)
     decay = _decay(rows, square, s, k, rate, l2)
+    left1 = _power(BETA1, k)
     # steps of L2 whose momentum has arrived, and those that met the row before it moved
     arrived = k - (1 - _power(BETA1, s)) * BETA1 * (1 - left1) / (1 - BETA1)
     before = (1 - _power(_RATIO, k)) / (1 - _RATIO) - k * left1
     first = (rate * l2 * middle)[:, None] * inverse
     extra = jnp.where(seen, jnp.minimum(first, 0.02) * moved * before[:, None], 0)
     new = (rows - moved - extra) * jnp.exp(-arrived[:, None] * decay)
-    mean_gradient = (l2 / 3) * l2 * (rows * rows + rows * new + new * new)
-    changed = (
-        new,
-        left1[:, None] * mean + (1 - left1)[:, None] * (l2 * new),
-        left2[:, None] * square + (1 - left2)[:, None] * mean_gradient,
-    )
     # to the last bit for rows that have missed nothing
-    has = (missed > 0)[:, None]
-    a, b, c = (jnp.where(has, x, y) for x, y in zip(changed, (rows, mean, square), strict=True))
-    return a, b, c
+    return jnp.where((missed > 0)[:, None], new, rows)
+
+
+def moments_after_missed(
+    rows: Array, mean: Array, square: Array, missed: Array, l2: float
+) -> tuple[Array, Array]:
+    """The moments `[P, d]` that `after_missed` returns.
+
+    Args:
+      rows: `[P, d]` rows after the missed steps.
+      mean: `[P, d]` first moments before.
+      square: `[P, d]` second moments before.
+      missed: `[P]` int32, the number of missed steps.
+      l2: the coefficient of the L2 term.
+    """
+    k = missed.astype(rows.dtype)
+    left1, left2 = _power(BETA1, k)[:, None], _power(BETA2, k)[:, None]
+    if not l2:
+        return left1 * mean, left2 * square
+    g = l2 * rows
+    return left1 * mean + (1 - left1) * g, left2 * square + (1 - left2) * g * g
 
 
 def _power(base: float, exponent: Array) -> Array:

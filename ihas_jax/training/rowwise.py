@@ -3,29 +3,28 @@
 A dense update works on the whole `[V, d]` table at every step. A row-wise update works on the
 distinct rows of the batch, so its time does not grow with V. Rows that occur several times are
 found without a sort: each position writes its number into a `[V]` scratch vector, and the position
-that reads its own number back represents the row. The distinct rows are read once, into arrays that
-the look-up and the update share.
+that reads its own number back represents the row.
 
 A table may know of each row the step of its last update. Then what is read has made up for the
-steps that the row has missed since.
+steps that the row has missed since, which is done once for each distinct row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
-from ihas_jax.training.missed import BETA1, BETA2, EPSILON, after_missed
+from ihas_jax.training.missed import BETA1, BETA2, EPSILON, moments_after_missed, rows_after_missed
 
 _CHUNK_ROWS = 4096
 Carry = TypeVar("Carry")
-Rows = tuple[Array, Array, Array]
-"""Rows `[R, d]` of a table and of both moments."""
+Rows = tuple[Array, Array, Array, Array | None]
+"""Rows of a table, of both moments, and the steps of their last updates."""
 
 
 class RowAdam(NamedTuple):
@@ -46,21 +45,29 @@ class RowAdam(NamedTuple):
     scratch: Array
     last: Array | None = None
 
+    @property
+    def rows(self) -> Rows:
+        """What an update of a row changes."""
+        return self.table, self.mean, self.square, self.last
+
 
 class BatchRows(NamedTuple):
-    """The distinct rows of a batch of P positions, in arrays of R rows, at least P.
+    """The distinct rows of a batch of P positions.
 
     Attributes:
-      values: `[R, d]` the rows of the table and of both moments.
-      rows: `[R]` int32, their numbers in the table, V behind the last.
-      rank: `[P]` int32, where the row of each position is; R for one that is left out.
+      table: `[V, d]` the table, whose rows of the batch have made up for missed steps; their
+        moments have not.
+      row_of: `[P]` int32, the row of each position.
+      first: `[P]` int32, the position that represents the row of each; P for one left out.
+      chosen: `[R]` int32, the positions that represent rows, P behind the last.
       number: `[1]` int32, how many distinct rows there are.
       scratch: the scratch vector.
     """
 
-    values: Rows
-    rows: Array
-    rank: Array
+    table: Array
+    row_of: Array
+    first: Array
+    chosen: Array
     number: Array
     scratch: Array
 
@@ -89,8 +96,8 @@ def read_batch(
     """
     rate = jnp.asarray(learning_rate, state.table.dtype)
     scalars = jnp.asarray(steps, jnp.int32)[None], rate[None]
-    vectors, batch = _reader(l2)(*state, index, *scalars)
-    return vectors, BatchRows(*batch)
+    found: tuple[Array, BatchRows] = _reader(l2)(state, index, *scalars)
+    return found
 
 
 def write_batch(
@@ -119,10 +126,9 @@ def write_batch(
     rate = learning_rate * bias / (1 - BETA1 ** steps.astype(gradients.dtype))
     # dividing bias through: m / c1 / (sqrt(v) / bias + eps) = m * (bias / c1) / (sqrt(v) + ...)
     scales = jnp.stack([rate, EPSILON * bias])[None]
-    tables = (state.table, state.mean, state.square, state.last)
-    scalars = jnp.asarray(steps, jnp.int32)[None], scales
-    table, mean, square, last = _writer(l2)(*tables, *batch[:4], gradients, *scalars)
-    return RowAdam(table, mean, square, batch.scratch, last)
+    number = jnp.asarray(steps, jnp.int32)[None]
+    written: RowAdam = _writer(l2)(state, batch, gradients, number, scales)
+    return written
 
 
 def update_rows(
@@ -139,118 +145,104 @@ def update_rows(
 
 
 def _reader(l2: float) -> custom_vmap:
-    """`(table, mean, square, scratch, last, index, steps, rates) -> (vectors, batch)`.
+    """`(state, index, steps, rates) -> (vectors, batch)`.
 
-    The table may be S tables of V / S rows on top of each other, then `steps` and `rates` are
-    `[S]`. So a `vmap` over seeds is one call for one larger table; batching the loop itself would
-    copy what it writes in each of its rounds.
+    The state may be that of S tables of V / S rows on top of each other, then `steps` and `rates`
+    are `[S]`. So a `vmap` over seeds is one call for one larger table; batching the loop itself
+    would copy what it writes in each of its rounds.
     """
 
     @custom_vmap
-    def read(
-        table: Array,
-        mean: Array,
-        square: Array,
-        scratch: Array,
-        last: Array | None,
-        index: Array,
-        steps: Array,
-        rates: Array,
-    ) -> tuple[Array, tuple[Any, ...]]:
+    def read(state: RowAdam, index: Array, steps: Array, rates: Array) -> tuple[Array, BatchRows]:
         chunk = _chunk(len(index))
         unit = chunk if chunk == len(index) else chunk * len(steps)
-        scratch, rows, rank, number = _distinct(scratch, index, unit)
+        batch = _distinct(state, index, unit)
+        if state.last is not None:
+            batch = batch._replace(table=made_up(state, batch, steps, rates))
+        return batch.table.at[index].get(mode="fill", fill_value=0), batch
 
-        def part(start: Array) -> Rows:
-            source = jnp.minimum(lax.dynamic_slice(rows, (start,), (chunk,)), len(scratch) - 1)
-            w, m, v = (_read(leaf, source) for leaf in (table, mean, square))
-            if last is None:
-                return w, m, v
-            table_of = source // (len(scratch) // len(steps))
-            missed = (_read(last, source), _read(steps, table_of), _read(rates, table_of))
-            return after_missed(w, m, v, *missed, l2)
+    def made_up(state: RowAdam, batch: BatchRows, steps: Array, rates: Array) -> Array:
+        chunk, rows = _chunk(len(batch.row_of)), len(state.table)
 
-        def body(start: Array, parts: Rows) -> Rows:
-            a, b, c = (
-                lax.dynamic_update_slice_in_dim(whole, one, start, 0)
-                for whole, one in zip(parts, part(start), strict=True)
-            )
-            return a, b, c
+        def body(start: Array, table: Array) -> Array:
+            _, source, target = _places(batch, start, chunk, rows)
+            tables = (table, *state.rows[1:])
+            w, m, v, last = (_read(leaf, source) for leaf in tables if leaf is not None)
+            step, rate = (_read(leaf, source // (rows // len(steps))) for leaf in (steps, rates))
+            new = rows_after_missed(w, m, v, last, step, rate, l2)
+            return table.at[target].set(new, mode="drop")
 
-        empty = jnp.zeros((len(rows), table.shape[1]), table.dtype)
-        values = _loop(body, (empty, empty, empty), number, chunk, len(rows))
-        vectors = values[0].at[rank].get(mode="fill", fill_value=0)
-        return vectors, (values, rows, rank, number, scratch)
+        return _loop(body, state.table, batch.number, chunk, len(batch.chosen))
 
     @read.def_vmap
     def over_tables(
         axis_size: int, in_batched: list[Any], *arguments: Any
-    ) -> tuple[tuple[Any, ...], Any]:
-        stacked = _stack(axis_size, in_batched, arguments)
-        stacked[5] = _shift(stacked[5], stacked[0].shape[1])
-        vectors, (*arrays, number, scratch) = read(*_merged(stacked))
-        parts = (vectors, (*arrays, jnp.tile(number, axis_size), scratch))
-        split = jax.tree.map(lambda leaf: leaf.reshape(axis_size, -1, *leaf.shape[1:]), parts)
-        return split, jax.tree.map(lambda _: True, split)
+    ) -> tuple[tuple[Array, BatchRows], Any]:
+        state, index, *scalars = _stack(axis_size, in_batched, arguments)
+        index = _shift(index, state.table.shape[1])
+        vectors, batch = read(*_merged((state, index, *scalars)))
+        batch = batch._replace(number=jnp.tile(batch.number, axis_size))
+        return _split((vectors, batch), axis_size)
 
     return read
 
 
 def _writer(l2: float) -> custom_vmap:
-    """`(table, mean, square, last, *batch, gradients, steps, scales) -> (table, ..., last)`.
+    """`(state, batch, gradients, steps, scales) -> state`.
 
     As for `_reader` there may be S tables, then `steps` is `[S]` and `scales` `[S, 2]`.
     """
 
     @custom_vmap
     def write(
-        table: Array,
-        mean: Array,
-        square: Array,
-        last: Array | None,
-        values: Rows,
-        rows: Array,
-        rank: Array,
-        number: Array,
-        gradients: Array,
-        steps: Array,
-        scales: Array,
-    ) -> tuple[Array | None, ...]:
-        chunk = _chunk(len(rank))
-        totals = jnp.zeros_like(values[0]).at[rank].add(gradients, mode="drop")
+        state: RowAdam, batch: BatchRows, gradients: Array, steps: Array, scales: Array
+    ) -> RowAdam:
+        chunk, rows, size = _chunk(len(batch.row_of)), len(state.table), len(batch.row_of)
+        # each representative adds the gradients of its row's other positions to its own
+        positions = jnp.arange(size, dtype=jnp.int32)
+        others = jnp.where(batch.first == positions, size, batch.first)
+        totals = gradients.at[others].add(gradients, mode="drop")
 
-        def body(start: Array, tables: list[Array]) -> list[Array]:
-            own = (lax.dynamic_slice_in_dim(leaf, start, chunk) for leaf in (*values, totals, rows))
-            w, m, v, g, target = own
-            table_of = target // (len(table) // len(steps))
-            g = g + l2 * w
+        def body(start: Array, tables: Rows) -> Rows:
+            place, source, target = _places(batch, start, chunk, rows)
+            table_of = source // (rows // len(steps))
+            step, scale = _read(steps, table_of), _read(scales, table_of)
+            w, m, v, last = jax.tree.map(lambda leaf: _read(leaf, source), tables)
+            if last is not None:
+                m, v = moments_after_missed(w, m, v, step - 1 - last, l2)
+            g = _read(totals, place) + l2 * w
             m = BETA1 * m + (1 - BETA1) * g
             v = BETA2 * v + (1 - BETA2) * g * g
-            scale = scales.at[table_of].get(mode="clip")
             w = w - scale[:, :1] * m / (jnp.sqrt(v) + scale[:, 1:])
-            new = (w, m, v, steps.at[table_of].get(mode="clip"))[: len(tables)]
-            return [
-                old.at[target].set(one, mode="drop") for old, one in zip(tables, new, strict=True)
-            ]
+            # a step that depends on what was read, or XLA would copy all of `last` to write in it
+            after = (w, m, v, None if last is None else jnp.maximum(last, step))
+            put = jax.tree.map(lambda old, new: old.at[target].set(new, mode="drop"), tables, after)
+            return cast(Rows, put)
 
-        tables = [table, mean, square] + ([] if last is None else [last])
-        tables = _loop(body, tables, number, chunk, len(rows))
-        return (*tables, None) if last is None else tuple(tables)
+        tables = batch.table, state.mean, state.square, state.last
+        tables = _loop(body, tables, batch.number, chunk, len(batch.chosen))
+        return RowAdam(*tables[:3], batch.scratch, tables[3])
 
     @write.def_vmap
-    def over_tables(
-        axis_size: int, in_batched: list[Any], *arguments: Any
-    ) -> tuple[tuple[Any, ...], Any]:
-        stacked = _stack(axis_size, in_batched, arguments)
-        if not in_batched[6]:  # a batch that one table has read, for many
-            stacked[5] = _shift(stacked[5], stacked[0].shape[1])
-            stacked[6] = _shift(stacked[6], stacked[5].shape[1])
-            stacked[7] = jnp.full_like(stacked[7], stacked[5].size)
-        merged = write(*_merged(stacked))
-        split = jax.tree.map(lambda leaf: leaf.reshape(axis_size, -1, *leaf.shape[1:]), merged)
-        return split, jax.tree.map(lambda _: True, split)
+    def over_tables(axis_size: int, in_batched: list[Any], *arguments: Any) -> tuple[RowAdam, Any]:
+        state, batch, *others = _stack(axis_size, in_batched, arguments)
+        if not in_batched[1].first:  # a batch that one table has read, for many
+            size = batch.first.shape[1]
+            batch = batch._replace(
+                row_of=_shift(batch.row_of, state.table.shape[1]),
+                first=_shift(batch.first, size),
+                chosen=_shift(batch.chosen, size),
+                number=jnp.full_like(batch.number, batch.chosen.size),
+            )
+        return _split(write(*_merged((state, batch, *others))), axis_size)
 
     return write
+
+
+def _split(merged: Any, size: int) -> tuple[Any, Any]:
+    """Arrays `[S * P, ...]` as S of `[P, ...]`, and the mark of each that it has that axis."""
+    split = jax.tree.map(lambda leaf: leaf.reshape(size, -1, *leaf.shape[1:]), merged)
+    return split, jax.tree.map(lambda _: True, split)
 
 
 def _stack(size: int, batched: list[Any], arguments: tuple[Any, ...]) -> list[Any]:
@@ -262,8 +254,8 @@ def _stack(size: int, batched: list[Any], arguments: tuple[Any, ...]) -> list[An
     return jax.tree.map(stacked, list(arguments), list(batched))
 
 
-def _merged(stacked: list[Any]) -> list[Any]:
-    """S arrays `[S, P, ...]` each on top of each other, `[S * P, ...]`."""
+def _merged(stacked: Any) -> Any:
+    """Each S arrays `[S, P, ...]` on top of each other, `[S * P, ...]`."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked)
 
 
@@ -298,20 +290,23 @@ def _loop(
     return carry
 
 
-def _distinct(scratch: Array, index: Array, unit: int) -> tuple[Array, Array, Array, Array]:
-    """Chooses one position of each distinct row of a batch.
-
-    Returns:
-      The scratch vector; the distinct rows, padded to a multiple of `unit` with V; where each
-      position's row is among them; and `[1]` how many there are.
-    """
+def _distinct(state: RowAdam, index: Array, unit: int) -> BatchRows:
+    """Chooses one position of each distinct row of a batch; R is a multiple of `unit`."""
     size = len(index)
     padded = -(-size // unit) * unit
     positions = jnp.arange(size, dtype=jnp.int32)
-    scratch = scratch.at[index].set(positions, mode="drop")
+    scratch = state.scratch.at[index].set(positions, mode="drop")
     first = scratch.at[index].get(mode="fill", fill_value=size)
     ranks = jnp.cumsum(first == positions, dtype=jnp.int32)
     places = jnp.where(first == positions, ranks - 1, padded)
-    rows = jnp.full(padded, len(scratch), jnp.int32).at[places].set(index, mode="drop")
-    rank = (ranks - 1).at[first].get(mode="fill", fill_value=padded)
-    return scratch, rows, rank, ranks[-1:]
+    chosen = jnp.full(padded, size, jnp.int32).at[places].set(positions, mode="drop")
+    return BatchRows(state.table, index, first, chosen, ranks[-1:], scratch)
+
+
+def _places(batch: BatchRows, start: Array, chunk: int, rows: int) -> tuple[Array, Array, Array]:
+    """A chunk of the chosen positions, their rows to read, and to write, or V behind the last."""
+    place = lax.dynamic_slice_in_dim(batch.chosen, start, chunk)
+    size = len(batch.row_of)
+    within = jnp.minimum(place, size - 1)
+    source = _read(batch.row_of, within)
+    return within, jnp.minimum(source, rows - 1), jnp.where(place < size, source, rows)
