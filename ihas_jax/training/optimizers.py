@@ -37,7 +37,8 @@ class TableOptimizer(NamedTuple):
       init: tables -> state.
       read: (tables, state, index of rows, pace, axis_name=None) -> (vectors, reading). Index and
         vectors are trees like the tables, with leaves `[B, N_g]` and `[B, N_g, d_g]`; the pace `[]`
-        is a factor of the learning rate; the reading is what `update` needs to know.
+        is a factor of the learning rate; the reading is what `update` of the same tables needs to
+        know.
       update: (tables, state, reading, gradients, pace, axis_name=None) -> (tables, state). Over the
         devices of a mapped axis the update is that of the mean gradient.
     """
