@@ -12,8 +12,6 @@ if __name__ == "__main__":
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
-
 import common
 from command_line import parse
 from compare import Variant, score_logs
@@ -24,6 +22,7 @@ from ihas_jax.errors import InputError, run_cli
 from ihas_jax.flags import replaced
 from ihas_jax.names import markdown
 
+_UPDATES: tuple[TableUpdates, ...] = ("dense", "deferred", "rowwise")
 _DIGITS = {"auc": 4, "logloss": 4, "epochs": 1}
 
 
@@ -43,8 +42,7 @@ def main() -> None:
         raise InputError(
             "These are base models, which learn from clicks alone; leave --retrain.teachers out."
         )
-    updates = get_args(TableUpdates)
-    configs = {name: replaced(arguments.config, "optimizer.tables", name) for name in updates}
+    configs = {name: replaced(arguments.config, "optimizer.tables", name) for name in _UPDATES}
     variants = [Variant(name, name, name, config) for name, config in configs.items()]
     record = Record(arguments)
     for _ in score_logs(record, lambda name, data: variants):
@@ -60,7 +58,7 @@ def _lines(record: Record) -> list[str]:
         [
             markdown(name),
             metric,
-            *(common.spread_cell(runs[side], metric, digits) for side in get_args(TableUpdates)),
+            *(common.spread_cell(runs[side], metric, digits) for side in _UPDATES),
             *common.gain_cells(runs["dense"], runs["deferred"], metric, digits),
             *common.gain_cells(runs["dense"], runs["rowwise"], metric, digits),
         ]

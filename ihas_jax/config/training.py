@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from ihas_jax.config.bounds import Bound, Falling, NotNegative, Positive, Share
 
-TableUpdates = Literal["dense", "deferred", "rowwise"]
+TableUpdates = Literal["auto", "dense", "deferred", "rowwise"]
 TableSharding = Literal["replicated", "rows", "auto"]
 Start = Literal["fresh", "tables", "searched", "shared"]
 _FEW = Bound(lambda number: 2 <= number <= 8, "must be 2 to 8, not")
@@ -28,11 +28,12 @@ class AdamConfig:
 class OptimizerConfig(AdamConfig):
     """Adam of the click model."""
 
-    tables: TableUpdates = "dense"
+    tables: TableUpdates = "auto"
     """How a step updates the embedding tables.
     dense moves all rows, as the papers do, and rowwise those of its batch alone. With deferred a
     row also makes up for the steps that it has missed when a batch next has it, so that tables are
-    those of dense in the time of rowwise."""
+    nearly those of dense in little more than the time of rowwise. auto is dense, and deferred for
+    models whose tables have more than 2 million numbers."""
 
 
 @dataclass(frozen=True)

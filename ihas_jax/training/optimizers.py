@@ -30,6 +30,10 @@ def l2_adam(config: AdamConfig) -> optax.GradientTransformation:
     )
 
 
+LARGE = 2_000_000
+"""Numbers in a model's tables beyond which deferred steps take less time than dense ones."""
+
+
 class TableOptimizer(NamedTuple):
     """Updates tables from gradients at looked-up rows.
 
@@ -50,6 +54,8 @@ class TableOptimizer(NamedTuple):
 
 def make_table_optimizer(config: OptimizerConfig) -> TableOptimizer:
     """The update of `config.tables`."""
+    if config.tables == "auto":
+        return tables_by_size(config)
     if config.tables == "dense":
         return dense_tables(l2_adam(config))
     return rowwise_tables(config, deferred=config.tables == "deferred")
@@ -108,6 +114,26 @@ def rowwise_tables(config: AdamConfig, *, deferred: bool = False) -> TableOptimi
         return init_rows(tables, config.learning_rate, config.l2, deferred=deferred)
 
     return TableOptimizer(partial(init_beside, init), read_tables, write_tables)
+
+
+def tables_by_size(config: AdamConfig) -> TableOptimizer:
+    """Dense Adam, whose updates are deferred where tables have more than `LARGE` numbers."""
+    dense, deferred = dense_tables(l2_adam(config)), rowwise_tables(config, deferred=True)
+
+    def init(tables: Any) -> Any:
+        large = sum(leaf.size for leaf in jax.tree.leaves(tables)) > LARGE
+        return (deferred if large else dense).init(tables)
+
+    def of_state(state: Any) -> TableOptimizer:
+        return deferred if isinstance(state, RowwiseState) else dense
+
+    def read(tables: Any, state: Any, *arguments: Any) -> tuple[Any, Any]:
+        return of_state(state).read(tables, state, *arguments)
+
+    def update(tables: Any, state: Any, *arguments: Any) -> tuple[Any, Any]:
+        return of_state(state).update(tables, state, *arguments)
+
+    return TableOptimizer(init, read, update)
 
 
 def init_beside(init: Callable[[Any], Any], weights: Any) -> Any:

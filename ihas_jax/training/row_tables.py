@@ -83,8 +83,8 @@ def read_tables(
 ) -> tuple[Any, list[BatchRows]]:
     """The vectors `[B, N_g, d_g]` of a batch, and its distinct rows for `write_tables`.
 
-    The latter hold the tables, in which rows of the batch have made up for missed steps. The devices
-    of a mapped axis, or of the mesh of `jax.set_mesh`, read the rows of the whole batch from tables
+    The latter hold the tables, in which rows of the batch have made up for missed steps. Devices of
+    a mapped axis, or of the mesh of `jax.set_mesh`, read the rows of the whole batch from tables
     that they all hold, and those of their own blocks from tables that are split.
     """
     vectors, batches, on_mesh = [], [], axis_name is None and _on_mesh()

@@ -8,6 +8,7 @@ import pytest
 
 from ihas_jax.config import OptimizerConfig
 from ihas_jax.nn.embedding import EmbeddingSpec, flatten, lookup, value_index
+from ihas_jax.training import optimizers
 from ihas_jax.training.optimizers import dense_tables, l2_adam
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -146,3 +147,24 @@ def test_rows_outside_the_batch_move_by_l2_and_by_momentum():
     expected = torch_adam([1.0], [np.ones(1), np.zeros(1)], 0.1, 0.0)[-1]
     np.testing.assert_allclose(second["width_1"][0], expected, rtol=1e-12)
     assert second["width_1"][0, 0] < first["width_1"][0, 0]
+
+
+@pytest.mark.parametrize(("numbers", "kind"), [(12, "dense"), (11, "deferred")])
+def test_auto_defers_the_updates_of_tables_of_more_than_so_many_numbers(monkeypatch, numbers, kind):
+    monkeypatch.setattr(optimizers, "LARGE", numbers)
+    rng = np.random.default_rng(0)
+    tables = {"width_3": jnp.asarray(rng.normal(size=(2, 3))), "width_1": jnp.ones((6, 1))}
+    # row 1 of the first table, and row 5 of the second, are in the first and third batch alone
+    batches = [({"width_3": jnp.array([[i]]), "width_1": jnp.array([[5 * i]])}) for i in (1, 0, 1)]
+
+    def trained(updates):
+        optimizer = make_table_optimizer(OptimizerConfig(l2=0.1, tables=updates))
+        own, state = tables, optimizer.init(tables)
+        for index in batches:
+            vectors, reading = optimizer.read(own, state, index, 1.0)
+            own, state = optimizer.update(own, state, reading, vectors, 1.0)
+        return own, state
+
+    found, expected = trained("auto"), trained(kind)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
