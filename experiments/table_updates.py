@@ -12,6 +12,7 @@ if __name__ == "__main__":
 
 from dataclasses import dataclass
 from pathlib import Path
+
 import common
 from command_line import parse
 from compare import Variant, score_logs

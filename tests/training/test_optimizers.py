@@ -9,7 +9,7 @@ import pytest
 from ihas_jax.config import OptimizerConfig
 from ihas_jax.nn.embedding import EmbeddingSpec, flatten, lookup, value_index
 from ihas_jax.training import optimizers
-from ihas_jax.training.optimizers import dense_tables, l2_adam
+from ihas_jax.training.optimizers import dense_tables, l2_adam, make_table_optimizer
 
 pytestmark = pytest.mark.usefixtures("float64")
 
