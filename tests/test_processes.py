@@ -122,7 +122,7 @@ def test_clocks_that_disagree_do_not_hang(feeds):
 def numbers(content, place=""):
     if isinstance(content, dict):
         for name, value in content.items():
-            if name != "seconds":
+            if name not in ("seconds", "microseconds", "p"):
                 yield from numbers(value, f"{place}/{name}")
     elif isinstance(content, list):
         for i, value in enumerate(content):

@@ -132,9 +132,10 @@ class Lab:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All numbers of a finished run but seconds: its metrics and the bits of its bundle."""
+    """All numbers of a finished run but times: its metrics and the bits of its bundle."""
     metrics = json.loads((run / "metrics.json").read_bytes())
-    metrics.pop("seconds")
+    for times in ("seconds", "microseconds"):
+        metrics.pop(times, None)
     return {"metrics": metrics, "bundle": bundle_digest(run)}
 
 

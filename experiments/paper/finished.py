@@ -21,7 +21,7 @@ from ihas_jax.progress import say
 from ihas_jax.serving.storage import load_bundle
 from ihas_jax.stages.base import train_base
 from ihas_jax.stages.bundles import base_bundle, search_bundle
-from ihas_jax.stages.evaluate import show_gates
+from ihas_jax.stages.gates import show_gates
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import search
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ihas_jax.config import Config
 from ihas_jax.names import markdown
+from ihas_jax.reporting.answers import answers
 from ihas_jax.reporting.drawing import FigureNames
 from ihas_jax.reporting.figures import History
 from ihas_jax.reporting.provenance import provenance
 from ihas_jax.reporting.scores import score_rows, titles, versus
-from ihas_jax.training.metrics import Scores, auc_text
+from ihas_jax.stages.advice import Advice, advise, best_epoch
+from ihas_jax.training.metrics import auc_text
 
 _IN_SAMPLE = (
     "Where gates learn from validation rows, as those of iHAS do, the validation AUC of `search` "
@@ -29,8 +32,8 @@ def render_report(
       histories: epochs of each training.
       names: the names of the fields in the figures.
     """
-    method = titles()[metrics["method"]]
-    lines = [f"# {method} run", "", "## Test split", ""]
+    lines = [*answers(metrics), "", "## What to try next", ""]
+    lines += [*_advice(advise(config, metrics, histories)), "", "## Test split", ""]
     gain = f"AUC {versus(metrics)}"
     lines += [f"| model | AUC | logloss | parameters | {gain} |", "|---|---:|---:|---:|---:|"]
     lines += [f"| {' | '.join(row)} |" for row in score_rows(metrics)]
@@ -64,6 +67,13 @@ def render_report(
         "",
     ]
     return "\n".join(lines)
+
+
+def _advice(found: Sequence[Advice]) -> list[str]:
+    """A line for each thing to try."""
+    if not found:
+        return ["Nothing: no rule for what may go wrong in a run found anything."]
+    return [f"- {advice.found} {advice.remedy}" for advice in found]
 
 
 def _seconds(seconds: dict[str, float]) -> list[str]:
@@ -206,7 +216,7 @@ def _training_table(histories: dict[str, History]) -> list[str]:
         "|---|---:|---:|---:|---:|",
     ]
     for name, history in histories.items():
-        best = max(history, key=lambda facts: Scores(facts["auc"], facts["logloss"]).objective)
+        best = best_epoch(history)
         lines.append(
             f"| {name} | {sum(facts['epoch'] >= 0 for facts in history)} | "
             f"{'the start' if best['epoch'] < 0 else best['epoch']} | {auc_text(best)} | "

@@ -16,6 +16,9 @@ from ihas_jax.selectors.plan import Expert, Plan, SearchResult
 from ihas_jax.selectors.selection import Selection, kept_coordinates
 from ihas_jax.selectors.worth import best_expert
 
+BELOW_SIZE = "fewer than cluster.min_rows"
+"""What the reason says why a cluster of few rows has no model of its own."""
+
 
 def plan_experts(
     found: SearchResult, clusters: Clusters, config: ClusterConfig, by: Measure = "loss"
@@ -105,7 +108,7 @@ def _unfit(
     rows: np.ndarray, valid_rows: np.ndarray, labels: np.ndarray, min_rows: int
 ) -> str | None:
     if len(rows) < max(min_rows, 1):
-        return f"it has {len(rows)} training rows, fewer than cluster.min_rows = {min_rows}"
+        return f"it has {len(rows)} training rows, {BELOW_SIZE} = {min_rows}"
     if labels[rows].min() == labels[rows].max():
         return f"all of its {len(rows)} training rows have label {labels[rows[0]]}"
     return None if len(valid_rows) else "it has no validation rows"

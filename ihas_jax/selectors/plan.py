@@ -19,7 +19,7 @@ from ihas_jax.selectors.selection import Selection
 
 ENTRIES = (
     *("base", "search", "teacher", "student", "clusters", "selection", "gates"),
-    *("method", "models", "seconds"),
+    *("gain", "microseconds", "method", "models", "seconds"),
 )
 """The entries of metrics.json beside that of the method and the facts of its plan."""
 

@@ -9,26 +9,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax import Array
 
 from ihas_jax.errors import InputError
-from ihas_jax.models.base import Variables
-from ihas_jax.models.forward import embed
-from ihas_jax.models.streaming import Streamed
-from ihas_jax.selectors.base import Selecting
 from ihas_jax.selectors.plan import Expert, Plan
 from ihas_jax.serving.bundle import Bundle
-from ihas_jax.stages.base import require_selector
 from ihas_jax.stages.bundles import base_bundle, outcome_bundle, search_bundle, with_usage
+from ihas_jax.stages.gates import gate_facts, show_gates
 from ihas_jax.stages.lessons import Taught
 from ihas_jax.stages.retrain import carried
 from ihas_jax.stages.routers import router_facts
 from ihas_jax.stages.run import Run
 from ihas_jax.stages.search import SearchRuns
+from ihas_jax.stages.speed import speed_beside
+from ihas_jax.stages.verdict import gain
 from ihas_jax.training.metrics import DivergedError, score
 from ihas_jax.training.task import Trained
-
-_SHOWN_ROWS = 1000
 
 
 class Evaluation(NamedTuple):
@@ -36,7 +31,8 @@ class Evaluation(NamedTuple):
 
     Attributes:
       metrics: `base`, `search` (if anything was trained before the choice) and the outcome of the
-        method, each with `auc`, `logloss` and `parameters`; `clusters` or `selection`.
+        method, each with `auc`, `logloss` and `parameters`; `clusters` or `selection`; `gain` and
+        `microseconds`, what the outcome gains and takes beside the base model.
       bundle: the outcome, ready to be served.
       shown: arrays `[S, ...]` of some test rows for figures: gate probabilities and thresholds.
     """
@@ -48,14 +44,17 @@ class Evaluation(NamedTuple):
 
 def evaluate_base(run: Run, base: Trained) -> Evaluation:
     """Scores the base model of a run without a method, and counts how its table is used."""
-    return Evaluation(_score_base(run, base), with_usage(run, base_bundle(run, base)), {})
+    scored = _score(run, "base", base_bundle(run, base))
+    return Evaluation({"base": scored.facts}, with_usage(run, scored.bundle), {})
 
 
 def evaluate_student(run: Run, base: Trained, student: Trained) -> Evaluation:
     """Scores the base model of a run without a method, and the model that teachers taught."""
-    metrics, bundle = _score_base(run, base), base_bundle(run, student)
-    metrics |= {"student": _score(run, "student", bundle).facts}
-    return Evaluation(metrics, with_usage(run, bundle), {})
+    scored = _score(run, "base", base_bundle(run, base))
+    outcome = _score(run, "student", base_bundle(run, student))
+    metrics = {"base": scored.facts, "student": outcome.facts}
+    metrics |= _beside(run, scored, "student", outcome)
+    return Evaluation(metrics, with_usage(run, outcome.bundle), {})
 
 
 def score_teachers(run: Run, taught: Taught) -> dict[str, Any]:
@@ -76,18 +75,22 @@ def evaluate(
     the numbers that all compact models keep of the full-size embedding table, divided by the
     numbers of that table.
     """
-    method, metrics = run.config.method, _score_base(run, base)
+    method, scored = run.config.method, _score(run, "base", base_bundle(run, base))
+    metrics: dict[str, Any] = {"base": scored.facts}
     if not plan.experts:
-        searched = search_bundle(run, search)
-        scores = _score(run, "search", searched).facts
-        return Evaluation(metrics | {method: scores}, searched, {})
+        outcome = _score(run, "search", search_bundle(run, search))
+        metrics |= {method: outcome.facts | gate_facts(run, search, {})}
+        return Evaluation(metrics | _beside(run, scored, method, outcome), outcome.bundle, {})
+    shown = show_gates(run, search) if plan.clustered else {}
     if plan.clustered or _was_trained(search):
-        metrics |= {"search": _score(run, "search", search_bundle(run, search)).facts}
+        searched = _score(run, "search", search_bundle(run, search)).facts
+        metrics |= {"search": searched | gate_facts(run, search, shown)}
     bundle = outcome_bundle(run, search, plan, retrained)
     outcome = _score(run, method, bundle)
     experts = carried(run, plan)
     share = _share(run, experts[: len(plan.tables)])
     metrics |= {method: outcome.facts | {"table_share": share}, **plan.facts}
+    metrics |= _beside(run, scored, method, outcome)
     if not plan.clustered:
         metrics["selection"] = _describe_selection(run, experts[0])
         return Evaluation(metrics, bundle, {})
@@ -97,12 +100,17 @@ def evaluate(
     metrics["clusters"] = [
         _describe_cluster(run, plan, outcome, c) for c in range(len(plan.routes))
     ]
-    shown = show_gates(run, search)
     return Evaluation(metrics | {"gates": bool(shown)}, bundle, shown)
 
 
-def _score_base(run: Run, base: Trained) -> dict[str, Any]:
-    return {"base": _score(run, "base", base_bundle(run, base)).facts}
+def _beside(run: Run, base: _Scored, name: str, outcome: _Scored) -> dict[str, Any]:
+    """The gain in AUC of a model over the base model, and the time of both for a row."""
+    ids, labels = run.data.test
+    predict = {"base": base.bundle.predict_ids, name: outcome.bundle.predict_ids}
+    return {
+        "gain": gain(labels, outcome.probs, base.probs),
+        "microseconds": speed_beside(predict, ids),
+    }
 
 
 def _was_trained(search: SearchRuns) -> bool:
@@ -111,8 +119,9 @@ def _was_trained(search: SearchRuns) -> bool:
 
 
 class _Scored(NamedTuple):
-    """Scores and size of a bundle, and its predictions and clusters of the test rows."""
+    """A bundle, its scores and size, and its predictions and clusters of the test rows."""
 
+    bundle: Bundle
     facts: dict[str, Any]
     probs: np.ndarray
     clusters: np.ndarray
@@ -140,7 +149,7 @@ def _score(run: Run, name: str, bundle: Bundle) -> _Scored:
             "--optimizer.learning-rate, with a new --output."
         ) from None
     size = {"parameters": bundle.parameters, "bytes": bundle.bytes}
-    return _Scored(scores.facts | size | more, probs, clusters)
+    return _Scored(bundle, scores.facts | size | more, probs, clusters)
 
 
 def _describe_cluster(run: Run, plan: Plan, outcome: _Scored, c: int) -> dict[str, Any]:
@@ -179,19 +188,3 @@ def _describe_selection(run: Run, expert: Expert) -> dict[str, Any]:
         "widths": dict(zip(run.data.schema.names, widths, strict=True)),
         "kept": _share(run, [expert]),
     }
-
-
-def show_gates(run: Run, search: SearchRuns) -> dict[str, np.ndarray]:
-    """Gate probabilities and thresholds of the first test rows, at most 1000, for figures.
-
-    Returns:
-      `probs` `[S, K]` and `thresholds` `[S]`, or nothing where the selector has no gates per row.
-    """
-    model, transform = run.searched_model, Selecting(require_selector(run))
-
-    def batch(variables: Variables, ids: Array) -> Any:
-        made = embed(model, variables, ids, transform)[1]
-        return {} if made is None else dict(made.shown)
-
-    rows = run.data.test.ids[:_SHOWN_ROWS]
-    return Streamed(batch)(search.variables, rows, title="[evaluate] sample")

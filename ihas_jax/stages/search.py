@@ -15,7 +15,6 @@ from ihas_jax.config import Config
 from ihas_jax.data.dataset import Split
 from ihas_jax.models.base import TABLES, Model, Variables
 from ihas_jax.models.predict import predictor
-from ihas_jax.presets import preset
 from ihas_jax.progress import warn
 from ihas_jax.selectors.base import Pretraining, Selecting, Selector, weights_of
 from ihas_jax.selectors.search import (
@@ -26,6 +25,7 @@ from ihas_jax.selectors.search import (
     make_pretraining_step,
     make_search_round,
 )
+from ihas_jax.stages.advice import more_updates
 from ihas_jax.stages.base import (
     fresh_state,
     model_task,
@@ -216,7 +216,7 @@ def _warn(run: Run, model: Model, selector: Selector) -> None:
     if selector.recipe.gate_batches == "validation" and updates < _FEW_UPDATES:
         warn(
             f"[search] only {updates} gate updates per epoch: the gates will hardly move. For a "
-            f"log of this size {_remedy(run.config)}."
+            f"log of this size {more_updates(run.config)}."
         )
     gates = jax.eval_shape(selector.init, run.key("search")).gates
     gate_bytes = sum(4 * leaf.size for leaf in jax.tree.leaves(gates))
@@ -226,18 +226,3 @@ def _warn(run: Run, model: Model, selector: Selector) -> None:
             f"three times as much, for {model.embedding.coordinates:,} coordinates. A model with "
             "one vector for each field, or a smaller --model.dim, takes far less."
         )
-
-
-def _remedy(config: Config) -> str:
-    """Flags that would let the gates move more; a preset only if the run has the paper's values."""
-    every, batch = config.search.gate_every, config.train.batch_size
-    paper, small = preset("paper", method=config.method), preset("small", method=config.method)
-    if (every, batch) == (paper.search.gate_every, paper.train.batch_size):
-        return "use --preset small, or a smaller --search.gate-every"
-    ways = []
-    if every > 1:
-        ways.append(f"--search.gate-every {min(small.search.gate_every, every - 1)}")
-    if batch > 32:
-        ways.append(f"--train.batch-size {min(small.train.batch_size, batch // 2)}")
-    ways.append("a larger --search.gate-optimizer.learning-rate")
-    return f"choose {' or '.join(ways)}"

@@ -114,11 +114,13 @@ def gain(labels: np.ndarray, probs: np.ndarray, base: np.ndarray) -> dict[str, f
       base: those of the model that is compared with.
 
     Returns:
-      `auc`, `low` and `high`; the last two are nan with fewer than two rows of a class.
+      `auc`, `low`, `high`, and `p`, the p-value that the difference is zero; the last three are
+      nan with fewer than two rows of a class.
     """
-    whole = auc(labels, probs) - auc(labels, base)
-    half = float(norm.ppf(0.975)) * auc_error(labels, probs, base)
-    return {"auc": whole, "low": whole - half, "high": whole + half}
+    whole, error = auc(labels, probs) - auc(labels, base), auc_error(labels, probs, base)
+    half = float(norm.ppf(0.975)) * error
+    p = 2 * float(norm.sf(abs(whole) / error)) if error else float(not whole)
+    return {"auc": whole, "low": whole - half, "high": whole + half, "p": p}
 
 
 def _steps(microseconds: float) -> int:

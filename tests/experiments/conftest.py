@@ -93,9 +93,10 @@ class Written:
         return bool(events) and f'"stage": "{stage}", "state": "starts"' in events[-1]
 
     def metrics(self) -> dict[str, Any]:
-        """The metrics apart from seconds, of which the stages are left."""
+        """The metrics apart from times, of which the names are left."""
         metrics = json.loads((self.path / "metrics.json").read_text())
-        return metrics | {"seconds": list(metrics["seconds"])}
+        times = ("seconds", "microseconds")
+        return metrics | {name: list(metrics[name]) for name in times if name in metrics}
 
     def served(self) -> Any:
         """All that the bundle predicts by, as one tree of arrays."""

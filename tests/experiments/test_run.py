@@ -25,7 +25,8 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def metrics_of(run: Path) -> dict:
     metrics = json.loads((run / "metrics.json").read_text())
-    return {name: value for name, value in metrics.items() if name != "seconds"}
+    times = ("seconds", "microseconds")
+    return {name: value for name, value in metrics.items() if name not in times}
 
 
 def events_of(run: Path) -> list[dict]:

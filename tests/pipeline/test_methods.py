@@ -80,6 +80,19 @@ def test_the_bundle_predicts_what_the_metrics_say(runs, load_served, method):
     load_served(result, "base" if method == "none" else method)
     report = (result.workdir / "report.md").read_text()
     assert result.metrics["method"] == method and "## Training" in report
+    answers = [line.partition("?")[0] for line in report.splitlines()[:3]]
+    assert answers == ["- **Better", "- **Smaller", "- **Faster"]
+    assert "## What to try next" in report
+
+
+@pytest.mark.parametrize("method", [*SEARCHED, *SELECTED])
+def test_the_gain_and_the_time_are_those_of_base_and_outcome(runs, method):
+    metrics = runs(method).metrics
+    difference = metrics[method]["auc"] - metrics["base"]["auc"]
+    assert metrics["gain"]["auc"] == pytest.approx(difference)
+    assert metrics["gain"]["low"] <= difference <= metrics["gain"]["high"]
+    assert list(metrics["microseconds"]) == ["base", method, "ratio", "turns"]
+    assert metrics["microseconds"]["base"]["low"] > 0
 
 
 @pytest.mark.parametrize("method", SELECTED)

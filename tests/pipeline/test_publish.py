@@ -27,7 +27,6 @@ from ihas_jax.pipeline.fit import fit
 from ihas_jax.progress import command_line
 from ihas_jax.reporting.drawing import figure_names
 from ihas_jax.serving.storage import load_bundle, save_bundle
-from ihas_jax.stages.search import _remedy
 
 CONFIG = Config(
     model=ModelConfig(dim=4, hidden=(8, 4)),
@@ -281,14 +280,3 @@ def test_a_folder_that_is_not_utf8_is_refused(log, tmp_path):
     with pytest.raises(InputError, match=r"b\\xff can't hold a run, since .* not UTF-8"):
         fit(CONFIG, log, tmp_path / os.fsdecode(b"b\xff"))
     assert not list(tmp_path.iterdir())
-
-
-def test_the_advice_for_few_gate_updates_is_new_to_the_run():
-    from ihas_jax.presets import preset
-
-    assert "--preset small" in _remedy(preset("paper"))
-    for config in (preset("small"), preset("small", method="dimreg"), CONFIG):
-        assert "preset" not in _remedy(config)
-    assert _remedy(preset("small")).startswith(
-        "choose --search.gate-every 1 or --train.batch-size 256 or "
-    )

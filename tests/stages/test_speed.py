@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ihas_jax.stages.speed import take_turns
+import time
+
+import numpy as np
+import pytest
+
+from ihas_jax.stages.speed import speed_beside, take_turns
 
 
 def test_turns_alternate_and_the_first_does_not_count():
@@ -21,3 +26,24 @@ def test_turns_alternate_and_the_first_does_not_count():
     assert take_turns(sides, 3) == {"a": 2.0, "b": 4.0}
     turns = [calls[i : i + 2] for i in range(0, 8, 2)]
     assert {*map(tuple, turns)} == {("a", "b"), ("b", "a")}
+
+
+@pytest.mark.parametrize(("rows", "at_once"), [(10, 1_000), (30_000, 20_000)])
+def test_two_predictions_stand_beside_each_other_with_the_spread_of_their_turns(rows, at_once):
+    seen = set()
+
+    def predict(seconds):
+        def function(ids):
+            seen.add(ids.shape)
+            time.sleep(seconds)
+
+        return function
+
+    functions = {"base": predict(0.002), "one": predict(0.006)}
+    found = speed_beside(functions, np.zeros((rows, 3), np.int32))
+    assert list(found) == ["base", "one", "ratio", "turns"]
+    assert seen == {(at_once, 3)}
+    for name, least in (("base", 0.002), ("one", 0.006), ("ratio", 0.0)):
+        assert least * 1e6 / at_once <= found[name]["low"]
+        assert found[name]["low"] <= found[name]["middle"] <= found[name]["high"]
+    assert 1 < found["ratio"]["middle"] < 4

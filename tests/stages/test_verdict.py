@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from ihas_jax.stages.certainty import auc_error
 from ihas_jax.stages.verdict import choose_smallest, doubts_of, efficient, gain, unbeaten
@@ -74,6 +75,8 @@ def test_the_interval_is_two_standard_errors_wide_to_each_side():
     assert found["high"] - found["auc"] == pytest.approx(half)
     assert found["auc"] - found["low"] == pytest.approx(half)
     assert found["low"] > 0
+    assert found["p"] == pytest.approx(2 * norm.sf(found["auc"] / auc_error(labels, good, worse)))
+    assert gain(labels, good, good) == {"auc": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
 
 
 def test_what_is_in_doubt_may_be_chosen():
@@ -120,5 +123,5 @@ def test_without_two_rows_of_each_class_there_is_no_interval(rows):
     labels = np.zeros(rows, int)
     labels[-1] = rows > 1
     found = gain(labels, np.linspace(0, 1, rows), np.full(rows, 0.5))
-    assert np.isnan(found["low"]) and np.isnan(found["high"])
+    assert all(np.isnan(found[name]) for name in ("low", "high", "p"))
     assert np.isnan(found["auc"]) == (rows == 1)

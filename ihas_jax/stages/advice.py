@@ -1,0 +1,165 @@
+"""What to try next: a rule for each diagnosis of a finished run, with the flags that may help."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ihas_jax.config import Config, GateConfig
+from ihas_jax.presets import preset
+from ihas_jax.selectors.experts import BELOW_SIZE
+from ihas_jax.training.metrics import Scores
+
+Metrics = Mapping[str, Any]
+"""The content of metrics.json."""
+Histories = Mapping[str, Sequence[Mapping[str, float]]]
+"""The epochs of each training, by name."""
+_ALIKE = 0.01
+"""The mean of 2 m (1 - m) below which masks are alike. With --preset small it is 0 on the Criteo
+sample, 0.0001 on MovieLens, and 0.14 on the synthetic log, where masks follow the groups."""
+_FROM_HALF = 0.15
+"""The mean distance of a probability from 1/2 below which gates have not moved: that of fresh gates
+is 0.02, and 0.11 with inputs of unit variance; 0.08 was left by 150 updates that changed nothing of
+the AUC, and 0.24 to 0.45 by gates that decide."""
+_REACH = 0.1
+"""The number of updates times their size below which gates without probabilities per row have not
+moved: a log-odds that has changed by 0.1 has changed its probability by 0.025 at most."""
+_STRONG_L2 = 1e-4
+_SERVED = ("base", "student", "retrain")
+"""How the names of trainings begin whose models a run compares or serves."""
+
+
+class Advice(NamedTuple):
+    """One thing to try.
+
+    Attributes:
+      found: the diagnosis, and the measurement that says so.
+      remedy: the flags to try.
+    """
+
+    found: str
+    remedy: str
+
+
+def advise(config: Config, metrics: Metrics, histories: Histories) -> list[Advice]:
+    """What to try next, an entry for each diagnosis that applies.
+
+    A rule whose measurement is missing, as it is in metrics of earlier versions, says nothing.
+    """
+    found = (
+        _alike_masks(config, metrics),
+        _still_gates(config, metrics),
+        _small_clusters(config, metrics),
+        _overfitting(config, histories),
+    )
+    return [advice for advice in found if advice is not None]
+
+
+def _alike_masks(config: Config, metrics: Metrics) -> Advice | None:
+    """Clusters of rows can't differ where all rows have the same mask."""
+    differ = _searched(metrics).get("differ")
+    by_choice = config.method == "ihas" and not config.of(GateConfig).instance_wise
+    if differ is None or differ >= _ALIKE or by_choice or len(metrics.get("clusters", ())) < 2:
+        return None
+    ways = []
+    if config.method == "ihas" and config.of(GateConfig).inputs == "raw":
+        ways.append("`--gates.inputs unit`, which shows the gates embeddings of equal variance")
+    if config.method == "ihas" and (weight := config.of(GateConfig).weight):
+        ways.append(f"`--gates.weight {weight / 10:g}`, since the penalty outweighs the clicks")
+    ways.append("`--cluster.clusters 1`, since one model then learns from all rows")
+    return Advice(
+        "Masks do not depend on the instance: two test rows differ in only "
+        f"{differ:.2%} of the coordinates, on average.",
+        f"Try {', or '.join(ways)}.",
+    )
+
+
+def _still_gates(config: Config, metrics: Metrics) -> Advice | None:
+    """Gates that are where they began select by chance."""
+    searched = _searched(metrics)
+    updates, distance = searched.get("gate_updates"), searched.get("from_half")
+    if updates is None:
+        return None
+    reach = updates * config.search.gate_optimizer.learning_rate
+    if distance is not None and distance < _FROM_HALF:
+        measured = f"the mean distance of their probabilities from 1/2 is {distance:.3f}"
+    elif distance is None and reach < _REACH:
+        measured = f"steps of that size move a weight by about {reach:.2g} at most"
+    else:
+        return None
+    return Advice(
+        f"The gates barely moved: after {updates:,} updates, {measured}.",
+        f"Try to {more_updates(config)}.",
+    )
+
+
+def _small_clusters(config: Config, metrics: Metrics) -> Advice | None:
+    """A cluster with few rows has no model of its own."""
+    clusters = metrics.get("clusters", ())
+    small = [c for c, one in enumerate(clusters) if BELOW_SIZE in (one["fallback"] or "")]
+    if not small:
+        return None
+    number = "cluster.clusters" if config.method == "ihas" else f"{config.method}.clusters"
+    ways = [f"`--{number} {len(clusters) - 1}`", "a smaller `--cluster.min-rows`"]
+    if config.retrain.start != "shared":
+        ways.append("`--retrain.start shared`, where each cluster goes on from a model of all rows")
+    reasons = "; ".join(f"cluster {c}: {clusters[c]['fallback']}" for c in small)
+    return Advice(
+        f"The model of all rows serves what is too small for a model of its own ({reasons}).",
+        f"Try {', or '.join(ways)}.",
+    )
+
+
+def _overfitting(config: Config, histories: Histories) -> Advice | None:
+    """Trainings whose first epoch was their best one, though they went on."""
+    found = []
+    for name, history in histories.items():
+        best, last = best_epoch(history), history[-1]
+        if name.startswith(_SERVED) and best["epoch"] <= 0 < last["epoch"]:
+            found.append(f"{name} goes from {_score(best)} to {_score(last)}")
+    if not found:
+        return None
+    rate = config.optimizer.learning_rate
+    ways = [f"a smaller `--optimizer.learning-rate`, such as {rate / 3:.1g}"]
+    if config.optimizer.l2 < _STRONG_L2:
+        ways.insert(0, f"`--optimizer.l2 {_STRONG_L2:g}`")
+    if not config.retrain.teachers:
+        ways.append("`--retrain.teachers dnn:2 gdcn`, since predictions are smoother than clicks")
+    return Advice(
+        f"Overfitting by epoch 1: on validation rows {'; '.join(found)}, after its first epoch and "
+        "at its end.",
+        f"Try {', or '.join(ways)}.",
+    )
+
+
+def best_epoch(history: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """The facts of the epoch that a training has kept."""
+    return max(history, key=lambda facts: Scores(facts["auc"], facts["logloss"]).objective)
+
+
+def _score(facts: Mapping[str, float]) -> str:
+    """The AUC of an epoch, or where it is not defined the logloss."""
+    if math.isnan(facts["auc"]):
+        return f"a logloss of {facts['logloss']:.4f}"
+    return f"an AUC of {facts['auc']:.4f}"
+
+
+def more_updates(config: Config) -> str:
+    """Flags that would let the gates move more; a preset only if the run has the paper's values."""
+    every, batch = config.search.gate_every, config.train.batch_size
+    paper, small = preset("paper", method=config.method), preset("small", method=config.method)
+    if (every, batch) == (paper.search.gate_every, paper.train.batch_size):
+        return "use --preset small, or a smaller --search.gate-every"
+    ways = []
+    if every > 1:
+        ways.append(f"--search.gate-every {min(small.search.gate_every, every - 1)}")
+    if batch > 32:
+        ways.append(f"--train.batch-size {min(small.train.batch_size, batch // 2)}")
+    ways.append("a larger --search.gate-optimizer.learning-rate")
+    return f"choose {' or '.join(ways)}"
+
+
+def _searched(metrics: Metrics) -> Metrics:
+    """The facts of the searched model, which is the outcome where nothing is retrained."""
+    return metrics.get("search") or metrics.get(metrics["method"]) or {}
