@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
+from ihas_jax.processes import agreed
+
 Name = TypeVar("Name")
 _TURNS, _FEWEST_AT_ONCE, _MOST_AT_ONCE, _LEAST_ROWS = 5, 1_000, 100_000, 20_000
-_TURNS_BESIDE, _ROWS_BESIDE = 7, 5_000
+_TURNS_BESIDE, _MOST_BESIDE = 7, 20_000
 """So many turns that two functions that are equally fast have the same order in all of them by
-chance in 2 of 128 cases, and the least number of rows in each."""
+chance in 2 of 128 cases, and the largest number of rows at once."""
+_LEAST_BESIDE = 15_000.0
+"""The microseconds that a turn of two functions takes at least: a busy machine disturbs less."""
 
 
 def take_turns(sides: Mapping[Name, Callable[[], float]], turns: int) -> dict[Name, float]:
@@ -43,7 +48,9 @@ def microseconds_per_row(
 
     The functions take turns; the median counts.
     """
-    return [*take_turns(dict(enumerate(_sides(functions, ids))), _TURNS).values()]
+    ids = _enough(ids[:_MOST_AT_ONCE])
+    sides = _sides(functions, ids, -(-_LEAST_ROWS // len(ids)))  # a clock needs some rows
+    return [*take_turns(dict(enumerate(sides)), _TURNS).values()]
 
 
 def speed_beside(
@@ -58,14 +65,17 @@ def speed_beside(
       Of each function and of the ratio the median (`middle`), the least (`low`) and the largest
       value (`high`) of as many `turns`.
     """
-    sides = _sides([*functions.values()], ids[:_LEAST_ROWS], _ROWS_BESIDE)
-    found = each_turn(dict(zip(functions, sides, strict=True)), _TURNS_BESIDE)
-    times = {name: np.array(values) for name, values in found.items()}
-    one, other = times.values()
-    return {
-        **{name: _spread(values) for name, values in (times | {"ratio": other / one}).items()},
-        "turns": _TURNS_BESIDE,
-    }
+    ids, each = _enough(ids[:_MOST_BESIDE]), [*functions.values()]
+    for _ in range(2):  # the first call compiles
+        taken = len(ids) * sum(side() for side in _sides(each, ids, 1))
+    # the processes of a job predict together, so equally often
+    times = agreed(lambda: math.ceil(_LEAST_BESIDE / taken))
+    sides = dict(zip(functions, _sides(each, ids, times), strict=True))
+    found = each_turn(sides, _TURNS_BESIDE)
+    values = {name: np.array(own) for name, own in found.items()}
+    one, other = values.values()
+    spreads = {name: _spread(own) for name, own in (values | {"ratio": other / one}).items()}
+    return {**spreads, "turns": _TURNS_BESIDE}
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:
@@ -73,14 +83,15 @@ def _spread(values: np.ndarray) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
+def _enough(ids: np.ndarray) -> np.ndarray:
+    """Ids of at least 1,000 rows, of which some are repeated where there are fewer."""
+    return ids if len(ids) >= _FEWEST_AT_ONCE else np.resize(ids, (_FEWEST_AT_ONCE, ids.shape[1]))
+
+
 def _sides(
-    functions: Sequence[Callable[[np.ndarray], Any]], ids: np.ndarray, least: int = _LEAST_ROWS
+    functions: Sequence[Callable[[np.ndarray], Any]], ids: np.ndarray, times: int
 ) -> list[Callable[[], float]]:
-    """Functions that each measure the microseconds of a function for a row, in `least` rows."""
-    ids = ids[:_MOST_AT_ONCE]
-    if len(ids) < _FEWEST_AT_ONCE:
-        ids = np.resize(ids, (_FEWEST_AT_ONCE, ids.shape[1]))
-    times = -(-least // len(ids))  # a clock and a shared machine need some rows
+    """Functions that each measure the microseconds of a function for a row, in so many calls."""
 
     def side(function: Callable[[np.ndarray], Any]) -> Callable[[], float]:
         def turn() -> float:

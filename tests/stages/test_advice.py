@@ -137,6 +137,7 @@ def test_overfitting_is_seen_where_the_start_counts_and_where_there_is_no_auc():
     [
         {"base": BEST_LATER},
         {"base": BEST_FIRST[:1]},  # one epoch is the first and the last
+        {"retrain": [{"epoch": e, "auc": 0.73 - 4e-4 * e, "logloss": 0.4} for e in range(3)]},
         {"search": BEST_FIRST, "teacher dnn": BEST_FIRST},  # of which nothing is served
     ],
 )
