@@ -107,6 +107,11 @@ def test_a_cluster_below_its_size_is_named_with_its_rows():
     assert "`--spectral.clusters 2`" in advice.remedy and "shared" not in advice.remedy
 
 
+def test_a_single_cluster_can_not_be_fewer():
+    metrics = HEALTHY | {"clusters": small(0)["clusters"][:1]}
+    assert "clusters 0" not in only(metrics).remedy
+
+
 @pytest.mark.parametrize(
     "reason", [None, "a network for it alone has no smaller logloss on validation rows"]
 )
