@@ -119,7 +119,8 @@ class Checkpoints:
             device is put on the first one.
 
         Raises:
-          InputError: an undamaged checkpoint can't be restored, for example for lack of memory.
+          InputError: an undamaged checkpoint can't be restored, for lack of memory or because it is
+            of another version.
         """
         for number in agreed(lambda: sorted(self._manager.all_steps(), reverse=True)):
             place, intact = self.directory / str(number), self._intact(number)
@@ -145,10 +146,14 @@ class Checkpoints:
             if not intact:
                 return None
             first = str(error).partition("\n")[0][:200]
+            remedy = "run the same command again where there is enough memory"
+            if isinstance(error, ValueError):  # the arrays are other ones
+                remedy = (
+                    "resume with the version of ihas_jax that wrote it, or choose another folder"
+                )
             raise InputError(
                 f"{self.directory / str(number)} is not damaged, but can't be restored "
-                f"({type(error).__name__}: {first}). Nothing was removed; run the same command "
-                "again where there is enough memory."
+                f"({type(error).__name__}: {first}). Nothing was removed; {remedy}."
             ) from error
 
     def _read(self, number: int, like: Items) -> tuple[Items, dict[str, Any]]:

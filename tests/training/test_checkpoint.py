@@ -159,8 +159,23 @@ def test_an_undamaged_checkpoint_that_cannot_be_restored_stays(tmp_path, monkeyp
         raise MemoryError("no room")
 
     monkeypatch.setattr(Checkpoints, "_read", fail)
-    with pytest.raises(InputError, match=r"is not damaged, but .*MemoryError: no room"):
+    with pytest.raises(
+        InputError, match=r"is not damaged, but .*MemoryError: no room.* enough memory"
+    ):
         restored(folder)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_checkpoint_of_other_arrays_names_the_version_that_wrote_it(tmp_path):
+    folder = saved(tmp_path / "run", 1.0)
+    before = sorted(folder.rglob("*"))
+    with (
+        Checkpoints(folder) as checkpoints,
+        pytest.raises(
+            InputError, match=r"is not damaged, but .* the version of ihas_jax that wrote"
+        ),
+    ):
+        checkpoints.restore({"params": {"other": np.zeros(1)}})
     assert sorted(folder.rglob("*")) == before
 
 
