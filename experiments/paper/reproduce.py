@@ -2,8 +2,8 @@
 
 The files are prepared, and each table and figure is made by its own script, in an order in which
 nothing is trained twice. A trial on short logs says before how long each step takes at least. The
-same command resumes after an interruption. Other flags are those of all trainings, such as
---optimizer.tables rowwise; without them the values are the paper's.
+same command resumes after an interruption. Other flags are those of all trainings; without them the
+values are the paper's, but for --optimizer.tables auto, which large tables need to be trained fast.
 """
 
 from __future__ import annotations
