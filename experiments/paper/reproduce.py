@@ -3,7 +3,7 @@
 The files are prepared, and each table and figure is made by its own script, in an order in which
 nothing is trained twice. A trial on short logs says before how long each step takes at least. The
 same command resumes after an interruption. Other flags are those of all trainings; without them the
-values are the paper's, but for --optimizer.tables auto, which large tables need to be trained fast.
+values are the paper's, but that large tables are updated late (--optimizer.tables auto).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class OptimizerConfig(AdamConfig):
     dense moves all rows, as the papers do, and rowwise those of its batch alone. With deferred a
     row also makes up for the steps that it has missed when a batch next has it, so that tables are
     nearly those of dense in little more than the time of rowwise. auto is dense, and deferred for
-    models whose tables have more than 2 million numbers."""
+    each model of a run whose tables have more than 2 million numbers."""
 
 
 @dataclass(frozen=True)

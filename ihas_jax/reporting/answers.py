@@ -20,11 +20,12 @@ def answers(metrics: Metrics) -> list[str]:
     """Three lines of Markdown: on the AUC, the parameters and the time of the outcome of a run."""
     name = "student" if "student" in metrics else metrics["method"]
     if name not in metrics:
-        alone = ["The base model was trained alone, so there is nothing to compare it with"]
-        alone.append(f"The base model has {metrics['base']['parameters']:,} parameters")
-        alone.append("The time of a prediction is measured beside that of a method")
-        tries = "`--method spectral --budget 0.125`, with a new `--output`, makes a smaller model"
-        found = [f"Not known. {alone[0]}: {tries}.", *(f"Not known. {one}." for one in alone[1:])]
+        found = [
+            "Not known. The base model was trained alone, so there is nothing to compare it with: "
+            "`--method spectral --budget 0.125`, with a new `--output`, makes a smaller model.",
+            f"Not known. The base model has {metrics['base']['parameters']:,} parameters.",
+            "Not known. The time of a prediction is measured beside that of a method.",
+        ]
     else:
         found = [_better(metrics, name), _smaller(metrics, name), _faster(metrics, name)]
     words = ("Better", "Smaller", "Faster")
@@ -36,7 +37,7 @@ def _better(metrics: Metrics, name: str) -> str:
     if not math.isfinite(own - base):
         return "Not known. The test rows have one class, so that there is no AUC."
     gain = metrics.get("gain")
-    both = f"{titles()[name]} has a test AUC of {own:.4f} and the base model one of {base:.4f}"
+    both = f"{_title(name)} has a test AUC of {own:.4f} and the base model one of {base:.4f}"
     if gain is None:
         return f"Not known. {both}: {signed(own - base)} within a noise that is not known. {_ASK}"
     if not math.isfinite(gain["low"]):
@@ -52,8 +53,11 @@ def _better(metrics: Metrics, name: str) -> str:
 
 
 def _p(gain: Metrics) -> str:
-    p = gain.get("p", float("nan"))
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+    return "<0.001" if gain["p"] < 0.001 else f"{gain['p']:.3f}"
+
+
+def _title(name: str) -> str:
+    return "The student" if name == "student" else titles()[name]
 
 
 def _smaller(metrics: Metrics, name: str) -> str:
@@ -61,8 +65,9 @@ def _smaller(metrics: Metrics, name: str) -> str:
     routing = metrics[name].get("router_parameters", 0)
     whole = own + routing
     word = "Yes" if whole < base else "No, larger" if whole > base else "No, of equal size"
-    line = f"{word}. {titles()[name]} has {whole:,} parameters and the base model {base:,}"
-    line += f": {times(base / whole, 'fewer', 'more')}"
+    line = f"{word}. {_title(name)} has {whole:,} parameters and the base model {base:,}"
+    if whole != base:
+        line += f": {times(base / whole, 'fewer', 'more')}"
     if routing:
         line += f"; {routing:,} of them serve routing"
         line += f", and without them there are {times(base / own, 'fewer', 'more')}"
@@ -80,7 +85,7 @@ def _faster(metrics: Metrics, name: str) -> str:
     elif ratio["low"] > 1:
         word = "No, slower"
     return (
-        f"{word}. {titles()[name]} takes {found[name]['middle']:.2f} µs per row and the base model "
+        f"{word}. {_title(name)} takes {found[name]['middle']:.2f} µs per row and the base model "
         f"{found['base']['middle']:.2f}: {ratio['middle']:.2f} times as long, "
         f"{ratio['low']:.2f} to {ratio['high']:.2f} in {found['turns']} turns."
     )

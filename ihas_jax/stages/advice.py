@@ -10,6 +10,7 @@ from ihas_jax.config import Config, GateConfig
 from ihas_jax.presets import preset
 from ihas_jax.selectors.experts import BELOW_SIZE
 from ihas_jax.training.metrics import Scores
+from ihas_jax.training.stopping import epoch_name
 
 Metrics = Mapping[str, Any]
 """The content of metrics.json."""
@@ -53,9 +54,10 @@ def advise(config: Config, metrics: Metrics, histories: Histories) -> list[Advic
 
     A rule whose measurement is missing, as it is in metrics of earlier versions, says nothing.
     """
+    still = _still_gates(config, metrics)
     found = (
-        _alike_masks(config, metrics),
-        _still_gates(config, metrics),
+        None if still else _alike_masks(config, metrics),  # gates that have not moved are alike
+        still,
         _small_clusters(config, metrics),
         _overfitting(config, histories),
     )
@@ -65,15 +67,18 @@ def advise(config: Config, metrics: Metrics, histories: Histories) -> list[Advic
 def _alike_masks(config: Config, metrics: Metrics) -> Advice | None:
     """Clusters of rows can't differ where all rows have the same mask."""
     differ = _searched(metrics).get("differ")
-    by_choice = config.method == "ihas" and not config.of(GateConfig).instance_wise
+    by_choice = config.retrain.group_by is not None or (
+        config.method == "ihas" and not config.of(GateConfig).instance_wise
+    )
     if differ is None or differ >= _ALIKE or by_choice or len(metrics.get("clusters", ())) < 2:
         return None
     ways = []
     if config.method == "ihas" and config.of(GateConfig).inputs == "raw":
         ways.append("`--gates.inputs unit`, which shows the gates embeddings of equal variance")
     if config.method == "ihas" and (weight := config.of(GateConfig).weight):
-        ways.append(f"`--gates.weight {weight / 10:g}`, since the penalty outweighs the clicks")
-    ways.append("`--cluster.clusters 1`, since one model then learns from all rows")
+        ways.append(f"`--gates.weight {weight / 10:g}`, in case the penalty outweighs clicks")
+    if config.retrain.start != "shared":
+        ways.append("`--cluster.clusters 1`, since one model then learns from all rows")
     return Advice(
         "Masks do not depend on the instance: two test rows differ in only "
         f"{differ:.2%} of the coordinates, on average.",
@@ -87,11 +92,12 @@ def _still_gates(config: Config, metrics: Metrics) -> Advice | None:
     updates, distance = searched.get("gate_updates"), searched.get("from_half")
     if updates is None:
         return None
-    reach = updates * config.search.gate_optimizer.learning_rate
+    rate = config.search.gate_optimizer.learning_rate
+    reach = updates * rate
     if distance is not None and distance < _FROM_HALF:
         measured = f"the mean distance of their probabilities from 1/2 is {distance:.3f}"
     elif distance is None and reach < _REACH:
-        measured = f"steps of that size move a weight by about {reach:.2g} at most"
+        measured = f"a learning rate of {rate:g} moves a weight by about {reach:.2g} at most"
     else:
         return None
     return Advice(
@@ -107,10 +113,9 @@ def _small_clusters(config: Config, metrics: Metrics) -> Advice | None:
     if not small:
         return None
     ways = ["a smaller `--cluster.min-rows`"]
-    if config.method in _CLUSTERS and len(clusters) > 1:
+    fewest = 2 if config.retrain.start == "shared" else 1
+    if config.method in _CLUSTERS and len(clusters) > fewest and config.retrain.group_by is None:
         ways.insert(0, f"`--{_CLUSTERS[config.method]} {len(clusters) - 1}`")
-    if config.retrain.start != "shared":
-        ways.append("`--retrain.start shared`, where each cluster goes on from a model of all rows")
     reasons = "; ".join(f"cluster {c}: {clusters[c]['fallback']}" for c in small)
     return Advice(
         f"The model of all rows serves what is too small for a model of its own ({reasons}).",
@@ -119,24 +124,25 @@ def _small_clusters(config: Config, metrics: Metrics) -> Advice | None:
 
 
 def _overfitting(config: Config, histories: Histories) -> Advice | None:
-    """Trainings that were best after their first epoch, and then fell by more than noise."""
-    found = []
+    """Trainings that were best at first, and then fell by more than noise."""
+    found, taught = [], False
     for name, history in histories.items():
         best, last = best_epoch(history), history[-1]
         fall = _scores(best).objective - _scores(last).objective
         if name.startswith(_SERVED) and best["epoch"] <= 0 and fall > _FALL:
-            found.append(f"{name} goes from {_score(best)} to {_score(last)}")
+            first = epoch_name(int(best["epoch"]))
+            found.append(f"{name} goes from {_score(best)} ({first}) to {_score(last)}")
+            taught |= name != "base"
     if not found:
         return None
     rate = config.optimizer.learning_rate
     ways = [f"a smaller `--optimizer.learning-rate`, such as {rate / 3:.1g}"]
     if config.optimizer.l2 < _STRONG_L2:
         ways.insert(0, f"`--optimizer.l2 {_STRONG_L2:g}`")
-    if not config.retrain.teachers:
+    if taught and not config.retrain.teachers:  # a base model learns from clicks alone
         ways.append("`--retrain.teachers dnn:2 gdcn`, since predictions are smoother than clicks")
     return Advice(
-        f"Overfitting by epoch 1: on validation rows {'; '.join(found)}, after its first epoch and "
-        "at its end.",
+        f"Overfitting from the first epoch on: on validation rows {'; '.join(found)} at its end.",
         f"Try {', or '.join(ways)}.",
     )
 

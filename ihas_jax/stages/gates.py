@@ -35,7 +35,7 @@ def show_gates(run: Run, search: SearchRuns) -> dict[str, np.ndarray]:
 
 
 def gate_facts(run: Run, search: SearchRuns, shown: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What a searched model shows of its gates, as JSON; nothing where it has none on validation.
+    """What a searched model shows of its gates, as JSON; nothing where other batches move them.
 
     Args:
       run: the run.

@@ -147,10 +147,8 @@ class Checkpoints:
                 return None
             first = str(error).partition("\n")[0][:200]
             remedy = "run the same command again where there is enough memory"
-            if isinstance(error, ValueError):  # the arrays are other ones
-                remedy = (
-                    "resume with the version of ihas_jax that wrote it, or choose another folder"
-                )
+            if isinstance(error, ValueError):  # the arrays may be other ones
+                remedy = f"resume with the version of ihas_jax that wrote it, or {remedy}"
             raise InputError(
                 f"{self.directory / str(number)} is not damaged, but can't be restored "
                 f"({type(error).__name__}: {first}). Nothing was removed; {remedy}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from ihas_jax.config import AdamConfig, OptimizerConfig
-from ihas_jax.nn.split import is_split, on_blocks, read_rows
+from ihas_jax.nn.split import is_split, on_blocks, padded_rows, read_rows
 from ihas_jax.training.missed import BETA1, BETA2, EPSILON
 from ihas_jax.training.row_tables import RowwiseState, init_rows, read_tables, write_tables
 
@@ -31,7 +32,9 @@ def l2_adam(config: AdamConfig) -> optax.GradientTransformation:
 
 
 LARGE = 2_000_000
-"""Numbers in a model's tables beyond which deferred steps take less time than dense ones."""
+"""Numbers in a model's tables beyond which `auto` defers: about where deferred steps are faster on
+two CPU cores, in batches of 2,048 rows; counted with the padding of `ihas_jax.nn.split`, so that
+tables that devices split are treated alike."""
 
 
 class TableOptimizer(NamedTuple):
@@ -121,17 +124,29 @@ def tables_by_size(config: AdamConfig) -> TableOptimizer:
     dense, deferred = dense_tables(l2_adam(config)), rowwise_tables(config, deferred=True)
 
     def init(tables: Any) -> Any:
-        large = sum(leaf.size for leaf in jax.tree.leaves(tables)) > LARGE
-        return (deferred if large else dense).init(tables)
+        numbers = sum(
+            padded_rows(leaf.shape[0]) * math.prod(leaf.shape[1:])
+            for leaf in jax.tree.leaves(tables)
+        )
+        return (deferred if numbers > LARGE else dense).init(tables)
 
     def of_state(state: Any) -> TableOptimizer:
         return deferred if isinstance(state, RowwiseState) else dense
 
-    def read(tables: Any, state: Any, *arguments: Any) -> tuple[Any, Any]:
-        return of_state(state).read(tables, state, *arguments)
+    def read(
+        tables: Any, state: Any, index: Any, pace: Array, axis_name: str | None = None
+    ) -> tuple[Any, Any]:
+        return of_state(state).read(tables, state, index, pace, axis_name)
 
-    def update(tables: Any, state: Any, *arguments: Any) -> tuple[Any, Any]:
-        return of_state(state).update(tables, state, *arguments)
+    def update(
+        tables: Any,
+        state: Any,
+        reading: Any,
+        gradients: Any,
+        pace: Array,
+        axis_name: str | None = None,
+    ) -> tuple[Any, Any]:
+        return of_state(state).update(tables, state, reading, gradients, pace, axis_name)
 
     return TableOptimizer(init, read, update)
 

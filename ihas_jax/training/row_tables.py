@@ -18,7 +18,7 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from ihas_jax.nn.split import DATA, ROWS, is_split, local_index, read_rows
-from ihas_jax.training.missed import after_missed
+from ihas_jax.training.missed import after_missed, rows_after_missed
 from ihas_jax.training.rowwise import BatchRows, RowAdam, init_row_adam, read_batch, write_batch
 
 Tables = Any
@@ -134,8 +134,8 @@ def current_vectors(tables: Tables, state: Any, index: Any, pace: Array) -> Any:
             for leaf in (own.table, own.mean, own.square, own.last)
         )
         rate = _rate(state, own, pace)
-        made = after_missed(table, mean, square, last, state.steps, rate, state.l2)
-        return made[0].reshape(*index.shape, -1)
+        rows = rows_after_missed(table, mean, square, last, state.steps, rate, state.l2)
+        return rows.reshape(*index.shape, -1)
 
     pairs = zip(state.of(tables), jax.tree.leaves(index), strict=True)
     return jax.tree.unflatten(jax.tree.structure(index), [read(*pair) for pair in pairs])

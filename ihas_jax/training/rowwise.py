@@ -198,6 +198,9 @@ def _writer(l2: float) -> custom_vmap:
         state: RowAdam, batch: BatchRows, gradients: Array, steps: Array, scales: Array
     ) -> RowAdam:
         chunk, rows, size = _chunk(len(batch.row_of)), len(state.table), len(batch.row_of)
+        # rounds must not overlap, since each reads what it writes
+        spare = -len(batch.chosen) % chunk
+        batch = batch._replace(chosen=jnp.pad(batch.chosen, (0, spare), constant_values=size))
         # each representative adds the gradients of its row's other positions to its own
         positions = jnp.arange(size, dtype=jnp.int32)
         others = jnp.where(batch.first == positions, size, batch.first)

@@ -98,18 +98,25 @@ def small(*numbers):
 def test_a_cluster_below_its_size_is_named_with_its_rows():
     advice = only(small(1))
     assert "cluster 1: it has 40 training rows, fewer than cluster.min_rows = 100" in advice.found
-    for flag in ("--cluster.clusters 2", "--cluster.min-rows", "--retrain.start shared"):
+    for flag in ("--cluster.clusters 2", "--cluster.min-rows"):
         assert f"`{flag}" in advice.remedy
     spectral = small(0, 2) | {"method": "spectral"}
     config = replaced(preset("small", method="spectral"), "retrain.start", "shared")
     advice = only(spectral, config=config)
     assert "cluster 0: it has" in advice.found and "cluster 2: it has" in advice.found
-    assert "`--spectral.clusters 2`" in advice.remedy and "shared" not in advice.remedy
+    assert "`--spectral.clusters 2`" in advice.remedy
 
 
 def test_a_single_cluster_can_not_be_fewer():
     metrics = HEALTHY | {"clusters": small(0)["clusters"][:1]}
     assert "clusters 0" not in only(metrics).remedy
+    # one cluster can't go on from a shared start, and groups of values are no clusters to count
+    shared = replaced(preset("small"), "retrain.start", "shared")
+    two = HEALTHY | {"clusters": small(0)["clusters"][:2]}
+    assert "clusters 1" in only(two).remedy and "clusters 1" not in only(two, config=shared).remedy
+    alike = searched(differ=0.0)
+    assert "clusters 1" not in only(alike, config=shared).remedy
+    assert found(alike, config=replaced(preset("small"), "retrain.group_by", "a")) == []
 
 
 @pytest.mark.parametrize(
@@ -122,18 +129,20 @@ def test_a_cluster_without_a_model_for_another_reason_is_not_too_small(reason):
 @pytest.mark.parametrize("name", ["base", "student", "retrain", "retrain cluster_0"])
 def test_a_training_that_was_best_after_its_first_epoch_overfits(name):
     advice = only(histories={name: BEST_FIRST})
-    assert "Overfitting by epoch 1" in advice.found
-    assert f"{name} goes from an AUC of 0.8000 to an AUC of 0.7000" in advice.found
-    for flag in ("--optimizer.l2 0.0001`", "--optimizer.learning-rate", "--retrain.teachers dnn:2"):
+    assert "Overfitting from the first epoch on" in advice.found
+    assert f"{name} goes from an AUC of 0.8000 (epoch 0) to an AUC of 0.7000" in advice.found
+    for flag in ("--optimizer.l2 0.0001`", "--optimizer.learning-rate"):
         assert f"`{flag}" in advice.remedy
+    assert ("`--retrain.teachers dnn:2" in advice.remedy) == (name != "base")
 
 
 def test_overfitting_is_seen_where_the_start_counts_and_where_there_is_no_auc():
     start = [{"epoch": -1, "auc": 0.81, "logloss": 0.5}, *BEST_FIRST]
-    assert "0.8100" in only(histories={"retrain": start}).found
+    assert "0.8100 (the start)" in only(histories={"retrain": start}).found
     losses = [{"epoch": e, "auc": math.nan, "logloss": 0.1 + e} for e in range(3)]
     assert (
-        "from a logloss of 0.1000 to a logloss of 2.1000" in only(histories={"base": losses}).found
+        "from a logloss of 0.1000 (epoch 0) to a logloss of 2.1000"
+        in only(histories={"base": losses}).found
     )
 
 
@@ -152,15 +161,19 @@ def test_a_training_that_needs_its_epochs_or_has_one_is_left_alone(histories):
 
 def test_flags_that_a_run_has_are_not_advised_again():
     config = preset("compact")
-    assert "teachers" not in only(histories={"base": BEST_FIRST}, config=config).remedy
+    assert "teachers" not in only(histories={"retrain": BEST_FIRST}, config=config).remedy
     strong = replaced(config, "optimizer.l2", 1e-3)
     assert "l2" not in only(histories={"base": BEST_FIRST}, config=strong).remedy
 
 
 def test_each_diagnosis_has_its_line():
-    metrics = small(0) | searched(differ=0.0, from_half=0.01)
-    metrics |= {"clusters": small(0)["clusters"]}
-    assert len(found(metrics, {"base": BEST_FIRST}, Config())) == 4
+    for gates in ({"differ": 0.0}, {"differ": 0.0, "from_half": 0.01}):
+        metrics = small(0) | searched(**gates) | {"clusters": small(0)["clusters"]}
+        said = [advice.found for advice in found(metrics, {"base": BEST_FIRST}, Config())]
+        moved = "from_half" not in gates  # masks of gates that have not moved are alike
+        assert len(said) == 3
+        assert any("Masks" in one for one in said) == moved
+        assert any("barely moved" in one for one in said) == (not moved)
 
 
 def test_the_remedy_for_few_gate_updates_is_new_to_the_run():

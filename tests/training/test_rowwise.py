@@ -208,6 +208,22 @@ def test_several_tables_under_vmap_are_updated_as_one_by_one(chunk, shared_rows,
                 np.testing.assert_allclose(a[i], b, rtol=1e-12)
 
 
+@pytest.mark.parametrize("deferred", [False, True])
+def test_gradients_under_vmap_update_a_batch_that_was_read_for_all(chunk, deferred):
+    rng = np.random.default_rng(7)
+    state = init_row_adam(jnp.asarray(rng.normal(size=(V, WIDTH))), deferred=deferred)
+    rows, gradients = jnp.array([4, 0, 4]), jnp.asarray(rng.normal(size=(2, 3, WIDTH)))
+
+    def update(g):
+        return update_rows(state, rows, g, jnp.int32(1), 0.1, 0.3)
+
+    found = jax.jit(jax.vmap(update))(gradients)
+    for i in range(2):
+        for a, b in zip(found.rows, update(gradients[i]).rows, strict=True):
+            if b is not None:
+                np.testing.assert_allclose(a[i], b, rtol=1e-12)
+
+
 def test_rows_are_made_up_once_for_all_positions_that_have_them(chunk):
     rng = np.random.default_rng(6)
     state = init_row_adam(jnp.asarray(rng.normal(size=(V, WIDTH))), deferred=True)
