@@ -43,7 +43,8 @@ def search(run):
     params, stats, constants = init_model(jax.random.key(0), run.model)
     gates = run.selector.init(jax.random.key(1)).gates
     variables = Variables(params | {SELECTOR: gates}, stats, constants)
-    return SimpleNamespace(variables=variables, steps=())
+    searched = SimpleNamespace(history=[{}, {}, {}])  # of three epochs
+    return SimpleNamespace(variables=variables, searched=searched, steps=())
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,12 @@ def test_metrics_describe_each_cluster_by_its_own_model(run, search, plan, retra
     base = retrained_base = SimpleNamespace(variables=init_model(jax.random.key(5), run.model))
     found = evaluate.evaluate(run, base, search, plan, retrained)
     metrics, bundle = found.metrics, found.bundle
-    assert set(metrics) == {"base", "search", "ihas", "clusters", "gates"}
+    beside = {"gain", "microseconds"}
+    assert set(metrics) == {"base", "search", "ihas", "clusters", "gates"} | beside
+    assert metrics["gain"]["auc"] == metrics["ihas"]["auc"] - metrics["base"]["auc"]
+    assert metrics["microseconds"].keys() == {"base", "ihas", "ratio", "turns"}
+    assert metrics["search"]["gate_updates"] == 3 * run.epoch_steps // run.config.search.gate_every
+    assert 0 <= metrics["search"]["differ"] <= 0.5
     probs, clusters = bundle.predict_ids(run.data.test.ids), bundle.assign(run.data.test.ids)
     assert (clusters == 1).all()  # by far the nearest of small embeddings is the centroid at 0
     assert 0 < metrics["search"]["kept"] < 1
@@ -154,7 +160,8 @@ def test_metrics_describe_each_cluster_by_its_own_model(run, search, plan, retra
 def test_a_plan_without_experts_serves_the_searched_model(run, search):
     base = SimpleNamespace(variables=init_model(jax.random.key(5), run.model))
     metrics, bundle, _ = evaluate.evaluate(run, base, search, SERVE_SEARCHED, [])
-    assert set(metrics) == {"base", "ihas"} and 0 < metrics["ihas"]["kept"] < 1
+    assert set(metrics) == {"base", "ihas", "gain", "microseconds"}
+    assert 0 < metrics["ihas"]["kept"] < 1
     (served,) = bundle.models
     assert served.transform is not None and served.variables is search.variables
 
