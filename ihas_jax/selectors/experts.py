@@ -107,10 +107,10 @@ def plan_experts(
 def _unfit(
     rows: np.ndarray, valid_rows: np.ndarray, labels: np.ndarray, min_rows: int
 ) -> str | None:
-    if not len(rows):
-        return "it has no training rows"
     if len(rows) < min_rows:
         return f"it has {len(rows)} training rows, {BELOW_SIZE} = {min_rows}"
+    if not len(rows):
+        return "it has no training rows"
     if labels[rows].min() == labels[rows].max():
         return f"all of its {len(rows)} training rows have label {labels[rows[0]]}"
     return None if len(valid_rows) else "it has no validation rows"
