@@ -126,8 +126,8 @@ def write_batch(
     rate = learning_rate * bias / (1 - BETA1 ** steps.astype(gradients.dtype))
     # dividing bias through: m / c1 / (sqrt(v) / bias + eps) = m * (bias / c1) / (sqrt(v) + ...)
     scales = jnp.stack([rate, EPSILON * bias])[None]
-    number = jnp.asarray(steps, jnp.int32)[None]
-    written: RowAdam = _writer(l2)(state, batch, gradients, number, scales)
+    count = jnp.asarray(steps, jnp.int32)[None]
+    written: RowAdam = _writer(l2)(state, batch, gradients, count, scales)
     return written
 
 
@@ -197,7 +197,8 @@ def _writer(l2: float) -> custom_vmap:
     def write(
         state: RowAdam, batch: BatchRows, gradients: Array, steps: Array, scales: Array
     ) -> RowAdam:
-        chunk, rows, size = _chunk(len(batch.row_of)), len(state.table), len(batch.row_of)
+        rows, size = len(state.table), len(batch.row_of)
+        chunk = _chunk(size)
         # rounds must not overlap, since each reads what it writes
         spare = -len(batch.chosen) % chunk
         batch = batch._replace(chosen=jnp.pad(batch.chosen, (0, spare), constant_values=size))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
-from ihas_jax.stages.speed import speed_beside, take_turns
+from ihas_jax.stages import speed
+from ihas_jax.stages.speed import take_turns
 
 
 def test_turns_alternate_and_the_first_does_not_count():
@@ -29,21 +28,26 @@ def test_turns_alternate_and_the_first_does_not_count():
 
 
 @pytest.mark.parametrize(("rows", "at_once"), [(10, 1_000), (30_000, 20_000)])
-def test_two_predictions_stand_beside_each_other_with_the_spread_of_their_turns(rows, at_once):
-    seen = set()
+def test_two_predictions_stand_beside_each_other_with_the_spread_of_their_turns(
+    monkeypatch, rows, at_once
+):
+    clock, seen, slow = [0.0], set(), iter([0.0] * 6 + [0.5] + [0.0] * 1000)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
 
     def predict(seconds):
         def function(ids):
             seen.add(ids.shape)
-            time.sleep(seconds)
+            clock[0] += seconds + next(slow)  # other work meets the first that counts
 
         return function
 
-    functions = {"base": predict(0.002), "one": predict(0.006)}
-    found = speed_beside(functions, np.zeros((rows, 3), np.int32))
+    functions = {"base": predict(0.25), "one": predict(0.75)}
+    found = speed.speed_beside(functions, np.zeros((rows, 3), np.int32))
     assert list(found) == ["base", "one", "ratio", "turns"]
-    assert seen == {(at_once, 3)}
-    for name, least in (("base", 0.002), ("one", 0.006), ("ratio", 0.0)):
-        assert least * 1e6 / at_once <= found[name]["low"]
-        assert found[name]["low"] <= found[name]["middle"] <= found[name]["high"]
-    assert 1 < found["ratio"]["middle"] < 4
+    assert seen == {(at_once, 3)} and found["turns"] == 7
+    assert found["base"]["middle"] == pytest.approx(0.25e6 / at_once)
+    assert found["one"]["middle"] == pytest.approx(0.75e6 / at_once)
+    assert found["ratio"]["middle"] == pytest.approx(3)
+    later = [found[name]["high"] - found[name]["middle"] for name in functions]
+    assert sorted(later) == pytest.approx([0, 0.5e6 / at_once])
+    assert found["ratio"]["low"] < 3 or found["ratio"]["high"] > 3

@@ -14,12 +14,7 @@ from ihas_jax.nn.embedding import EmbeddingSpec, init_table, value_index
 from ihas_jax.training import rowwise
 from ihas_jax.training.missed import after_missed
 from ihas_jax.training.optimizers import dense_tables, l2_adam, make_table_optimizer
-from ihas_jax.training.rowwise import (
-    init_row_adam,
-    read_batch,
-    update_rows,
-    write_batch,
-)
+from ihas_jax.training.rowwise import init_row_adam, read_batch, update_rows, write_batch
 
 CONFIG = OptimizerConfig(learning_rate=0.1, l2=0.3, tables="rowwise")
 SPEC = EmbeddingSpec((4, 3, 2), 2, ((0, 1), (1,), (0, 1)))
